@@ -1,0 +1,1 @@
+"""One family of features per file; polars expressions on lazy frames; nothing after the decision time."""

@@ -1,0 +1,66 @@
+"""Every exception Foredrift raises on purpose, in one tree.
+
+    ForedriftError
+    ├── ConfigError          the user's settings or arguments are wrong        (exit code 2)
+    ├── DataError            rows, files or tables break their contract
+    │   ├── SchemaError      columns, types or units do not fit the table
+    │   └── NotEnoughData    too little history for what was asked
+    ├── LakeConflict         another writer kept winning the commit race
+    ├── SourceError          a data source refused, lied or could not be reached
+    │   └── RpcError         a node answered with an error, or not at all
+    ├── ModelError           a model cannot be loaded or does not fit its input
+    └── ExecutionError       the execution path met a bug or a dead dependency
+
+What the market or the chain may *refuse* (stale oracle, unprofitable trade, reverted simulation) is not
+an exception but a returned verdict; see ``policy.execution.base.Verdict``.
+"""
+
+from __future__ import annotations
+
+
+class ForedriftError(Exception):
+    """Base of all deliberate errors; the message says what was given, what is required and what to do."""
+
+
+class ConfigError(ForedriftError):
+    """The user's settings or arguments are wrong; the command exits with 2."""
+
+
+class DataError(ForedriftError):
+    """Rows, files or tables break their contract."""
+
+
+class SchemaError(DataError):
+    """Columns, types or units do not fit the table."""
+
+
+class NotEnoughData(DataError):
+    """Too little history for what was asked."""
+
+
+class LakeConflict(ForedriftError):
+    """Another writer kept winning the commit race; nothing was written by this one."""
+
+
+class SourceError(ForedriftError):
+    """A data source refused, returned malformed data or could not be reached."""
+
+
+class RpcError(SourceError):
+    """A node answered with an error object, with nonsense, or not at all.
+
+    ``code`` is the JSON-RPC error code where there is one; ``data`` the revert data as a hex string.
+    """
+
+    def __init__(self, message: str, code: int | None = None, data: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.data = data
+
+
+class ModelError(ForedriftError):
+    """A model cannot be loaded or does not fit its input."""
+
+
+class ExecutionError(ForedriftError):
+    """The execution path met a bug or a dead dependency; refusals are verdicts, not exceptions."""

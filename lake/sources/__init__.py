@@ -1,0 +1,1 @@
+"""Where rows come from: one Source per file, all obeying tests/laws/test_source.py."""

@@ -1,0 +1,276 @@
+"""The lake: Delta tables in a folder or an S3 bucket, read as of a moment, written atomically and idempotently.
+
+Facts the code rests on: a Delta merge killed at any moment leaves the old version readable; duplicate new
+keys inside one merge would be inserted twice, so a batch is de-duplicated first; two writers on one
+partition conflict at commit and the loser retries; the writer panics on Enum and Categorical columns, so
+the schema is enforced before it is called.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+
+from lake.errors import DataError, LakeConflict, SchemaError
+from lake.tables import TABLES, Table, table
+
+PART = "part"  # month of the table's time column, on disk only
+_TRIES = 12
+_MISSING = (TableNotFoundError,)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReport:
+    """What one write did: rows new, rows changed, rows that were there already, and the table version after it."""
+
+    table: str
+    added: int
+    updated: int
+    unchanged: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lake:
+    """Handle on a lake; cheap to make, safe to share between processes.
+
+    ``root`` is a folder or an ``s3://bucket/prefix`` URL, ``options`` the object-store options (endpoint, keys).
+    """
+
+    root: str
+    options: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def uri(self, name: str) -> str:
+        """Return where table ``name`` lives."""
+        return f"{self.root.rstrip('/')}/{table(name).name}"
+
+    def version(self, name: str) -> int:
+        """Return the version of table ``name``, -1 when it was never written."""
+        delta = self._open(name)
+        return -1 if delta is None else delta.version()
+
+    def scan(self, name: str, as_of: datetime | None = None, version: int | None = None) -> pl.LazyFrame:
+        """Return table ``name`` lazily, without any row that was not yet available at ``as_of``.
+
+        A table never written scans as an empty frame of the right schema. ``version`` reads an old version.
+        """
+        spec = table(name)
+        delta = self._open(name, version)
+        if delta is None:
+            return pl.LazyFrame(schema=spec.columns)
+        frame = pl.scan_delta(delta)
+        if spec.partition:
+            frame = frame.drop(PART)
+        return frame if as_of is None else frame.filter(pl.col("available_at") <= as_of)
+
+    def write(self, name: str, frame: pl.DataFrame) -> WriteReport:
+        """Merge ``frame`` into table ``name`` by key, in one atomic commit.
+
+        Rows equal to stored ones are left alone, so repeating a write changes nothing. In an append-only
+        table a stored row wins over a new one with the same key. Raises SchemaError on wrong columns or
+        types, DataError naming the broken rules, LakeConflict when another writer kept winning.
+        """
+        spec = table(name)
+        rows = check(spec, frame).unique(spec.key, keep="last", maintain_order=True)
+        if rows.is_empty():
+            return WriteReport(name, 0, 0, 0, self.version(name))
+        rows = _with_part(spec, rows)
+        for attempt in range(_TRIES):
+            try:
+                return self._merge(spec, rows)
+            except CommitFailedError:
+                time.sleep(random.uniform(0.5, 1.5) * min(0.05 * 2**attempt, 2.0))
+        raise LakeConflict(
+            f"table {name}: another writer won {_TRIES} times in a row; nothing was written, run it again"
+        )
+
+    def replace(self, name: str, frame: pl.DataFrame, start: datetime, end: datetime) -> int:
+        """Make the rows with ``start <= time < end`` exactly ``frame``, in one commit; return the new version.
+
+        For tables that are computed (features): a rerun replaces its range. Refused for append-only tables.
+        """
+        spec = table(name)
+        if spec.append_only:
+            raise DataError(f"table {name} is append-only: rows are logged as issued and never replaced")
+        rows = check(spec, frame).unique(spec.key, keep="last", maintain_order=True)
+        outside = rows.filter(~pl.col(spec.time).is_between(start, end, closed="left")).height
+        if outside:
+            raise DataError(
+                f"table {name}: {outside} rows lie outside the range {start} .. {end} that is being replaced"
+            )
+        rows = _with_part(spec, rows)
+        predicate = f"{spec.time} >= '{start.isoformat()}' AND {spec.time} < '{end.isoformat()}'"
+        for attempt in range(_TRIES):
+            try:
+                delta = self._open(name)
+                if delta is None:
+                    self._create(spec, rows)
+                    continue
+                rows.write_delta(
+                    self.uri(name),
+                    mode="overwrite",
+                    storage_options=dict(self.options),
+                    delta_write_options={"predicate": predicate, "schema_mode": "merge"},
+                )
+                return self.version(name)
+            except CommitFailedError:
+                time.sleep(random.uniform(0.5, 1.5) * min(0.05 * 2**attempt, 2.0))
+        raise LakeConflict(
+            f"table {name}: another writer won {_TRIES} times in a row; nothing was written, run it again"
+        )
+
+    def digest(self, name: str, rows: pl.DataFrame | None = None) -> str:
+        """Return a sha256 over the sorted rows of table ``name`` (or of ``rows``), independent of storage layout."""
+        spec = table(name)
+        data = self.scan(name).collect() if rows is None else rows
+        return frame_digest(data.sort(spec.key))
+
+    def compact(self, retention_hours: int = 168) -> dict[str, int]:
+        """Merge small files and delete files that no version younger than ``retention_hours`` needs."""
+        removed = {}
+        for name in TABLES:
+            delta = self._open(name)
+            if delta is not None:
+                delta.optimize.compact()
+                removed[name] = len(delta.vacuum(retention_hours, dry_run=False))
+        return removed
+
+    def _open(self, name: str, version: int | None = None) -> DeltaTable | None:
+        try:
+            return DeltaTable(self.uri(name), version=version, storage_options=dict(self.options))
+        except _MISSING:
+            return None
+
+    def _create(self, spec: Table, rows: pl.DataFrame) -> None:
+        if "://" not in self.root:
+            Path(self.root).mkdir(parents=True, exist_ok=True)
+        empty = rows.clear()
+        DeltaTable.create(
+            self.uri(spec.name),
+            schema=empty.to_arrow(compat_level=pl.CompatLevel.oldest()).schema,
+            mode="ignore",
+            partition_by=[PART] if spec.partition else None,
+            storage_options=dict(self.options),
+        )
+
+    def _merge(self, spec: Table, rows: pl.DataFrame) -> WriteReport:
+        delta = self._open(spec.name)
+        if delta is None:
+            self._create(spec, rows)
+            delta = self._open(spec.name)
+            if delta is None:
+                raise DataError(f"table {spec.name} could not be created at {self.uri(spec.name)}")
+        new, changed = _difference(spec, pl.scan_delta(delta), rows)
+        unchanged = rows.height - new.height - changed.height
+        if spec.append_only:
+            unchanged, changed = unchanged + changed.height, changed.clear()
+        batch = pl.concat([new, changed])
+        if batch.is_empty():
+            return WriteReport(spec.name, 0, 0, unchanged, delta.version())
+        match = [f"t.{k} = s.{k}" for k in spec.key]
+        if spec.partition:
+            months = ", ".join(f"'{m}'" for m in batch[PART].unique().sort())
+            match += [f"t.{PART} IN ({months})", f"t.{PART} = s.{PART}"]
+        merger = batch.write_delta(
+            delta,
+            mode="merge",
+            delta_merge_options={
+                "predicate": " AND ".join(match),
+                "source_alias": "s",
+                "target_alias": "t",
+                "merge_schema": spec.open_columns,
+            },
+        ).when_not_matched_insert_all()
+        if not spec.append_only:
+            merger = merger.when_matched_update_all()
+        merger.execute()
+        return WriteReport(spec.name, new.height, changed.height, unchanged, self.version(spec.name))
+
+
+def check(spec: Table, frame: pl.DataFrame) -> pl.DataFrame:
+    """Return ``frame`` with the table's columns in order and its types, or raise naming every broken rule.
+
+    Missing optional columns become null. Types are cast only where nothing can be lost (UTC times of another
+    resolution, integers to floats); text never becomes a number here. Unknown columns are refused.
+    """
+    missing = [c for c in [*spec.required, "available_at"] if c not in frame.columns]
+    extra = [] if spec.open_columns else [c for c in frame.columns if c not in spec.columns]
+    if missing or extra:
+        raise SchemaError(
+            f"table {spec.name}: missing columns {missing}, unknown columns {extra}; "
+            f"it has {', '.join(spec.columns)} (import can rename with --map new=old and fill with --set col=value)"
+        )
+    casts = []
+    for name, dtype in spec.columns.items():
+        given = frame.schema.get(name)
+        if given is None:
+            casts.append(pl.lit(None, dtype).alias(name))
+        elif given == dtype:
+            casts.append(pl.col(name))
+        elif given == pl.Null or _widens(given, dtype):
+            casts.append(pl.col(name).cast(dtype))
+        else:
+            raise SchemaError(f"table {spec.name}: column {name} is {given}, required is {dtype}")
+    features = [pl.col(c).cast(pl.Float64) for c in frame.columns if c not in spec.columns]
+    rows = frame.select(*casts, *features)
+    _, failure = spec.schema.filter(rows.select(list(spec.columns)).unique(spec.key, keep="last"))
+    if len(failure):
+        raise DataError(f"table {spec.name}: rows break its rules ({failure.counts()}); nothing was written")
+    return rows
+
+
+def frame_digest(frame: pl.DataFrame) -> str:
+    """Return a sha256 over column names and values in the given order; equal frames have equal digests."""
+    sha = hashlib.sha256(",".join(frame.columns).encode())
+    for column in frame.get_columns():
+        sha.update(column.is_null().to_numpy().tobytes())
+        if column.dtype.is_numeric() or column.dtype.is_temporal():
+            sha.update(column.to_physical().fill_null(0).to_numpy().tobytes())
+        elif column.dtype == pl.Binary:
+            sha.update(b"".join(column.fill_null(b"").to_list()))
+        else:
+            flat = column.cast(pl.List(pl.String)).list.join(",") if isinstance(column.dtype, pl.List) else column
+            sha.update("\x1f".join(flat.cast(pl.String).fill_null("").to_list()).encode())
+    return sha.hexdigest()
+
+
+def _widens(given: pl.DataType, wanted: pl.DataType) -> bool:
+    if isinstance(given, pl.Datetime) and isinstance(wanted, pl.Datetime):
+        return given.time_zone == "UTC"
+    if wanted == pl.Float64:
+        return given.is_numeric()
+    if wanted == pl.Int64:
+        return given.is_integer() and given != pl.UInt64
+    if wanted == pl.List(pl.Float32):
+        return isinstance(given, (pl.List, pl.Array))
+    return wanted == pl.String and isinstance(given, (pl.Categorical, pl.Enum))
+
+
+def _with_part(spec: Table, rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(pl.col(spec.time).dt.strftime("%Y-%m").alias(PART)) if spec.partition else rows
+
+
+def _difference(spec: Table, stored: pl.LazyFrame, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Split ``rows`` into those whose key is not stored and those stored with another value."""
+    low, high = rows[spec.time].min(), rows[spec.time].max()
+    near = stored.filter(pl.col(spec.time).is_between(low, high))
+    if spec.partition:
+        near = near.filter(pl.col(PART).is_in(rows[PART].unique().to_list()))
+    known = near.join(rows.lazy().select(spec.key), on=spec.key, how="semi").collect()
+    if spec.time not in spec.key:  # a key may be stored under another time
+        known = stored.join(rows.lazy().select(spec.key), on=spec.key, how="semi").collect()
+    new = rows.join(known, on=spec.key, how="anti", maintain_order="left")
+    seen = rows.join(known, on=spec.key, how="semi", maintain_order="left")
+    columns = [c for c in seen.columns if c in known.columns]
+    late = [c for c in seen.columns if c not in known.columns]
+    changed = seen.join(known, on=columns, how="anti", nulls_equal=True, maintain_order="left") if not late else seen
+    return new, changed

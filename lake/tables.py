@@ -1,0 +1,235 @@
+"""The data dictionary: every table with its key, columns, units and row rules.
+
+``available_at`` (UTC) is when a row could have been known; it is in every table and no reader sees a row
+before it. Optional columns may be null. The schema library is dataframely; see docs/adr.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import dataframely as dy
+import polars as pl
+
+from lake.errors import ConfigError
+
+UTC_US = pl.Datetime("us", "UTC")
+
+
+def _ts(*, key: bool = False) -> dy.Datetime:
+    return dy.Datetime(primary_key=key, nullable=False, time_unit="us", time_zone="UTC")
+
+
+def _key() -> dy.String:
+    return dy.String(primary_key=True, min_length=1)
+
+
+def _float(*, above: float | None = None, at_least: float | None = None, required: bool = False) -> dy.Float64:
+    return dy.Float64(nullable=not required, min_exclusive=above, min=at_least, allow_inf=False, allow_nan=False)
+
+
+class Prices(dy.Schema):
+    """Bars. ``ts`` is the bar's open; ``available_at = ts + step``."""
+
+    source = _key()
+    asset = _key()
+    step = dy.Int64(primary_key=True, min=1)  # bar length, seconds
+    ts = _ts(key=True)
+    open = _float(above=0)  # quote per unit
+    high = _float(above=0)
+    low = _float(above=0)
+    close = _float(above=0, required=True)
+    volume = _float(at_least=0)  # base units
+    available_at = _ts()
+
+    @dy.rule()
+    def high_below_low(cls) -> pl.Expr:  # noqa: N805
+        """High is at least low."""
+        return pl.col("high") >= pl.col("low")
+
+    @dy.rule()
+    def close_outside_range(cls) -> pl.Expr:  # noqa: N805
+        """Close lies within low and high, to float rounding."""
+        return pl.col("close").is_between(pl.col("low") * (1 - 1e-9), pl.col("high") * (1 + 1e-9))
+
+
+class Gas(dy.Schema):
+    """Gas price over an interval that starts at ``ts`` (an hour's mean, or one block)."""
+
+    chain_id = dy.Int64(primary_key=True, min=1)
+    ts = _ts(key=True)
+    base_fee_gwei = _float(at_least=0, required=True)
+    priority_fee_gwei = _float(at_least=0)
+    gas_used_ratio = _float(at_least=0)  # of the block gas limit, 0..1
+    block_number = dy.Int64(nullable=True, min=0)
+    available_at = _ts()
+
+
+class PoolState(dy.Schema):
+    """State of one liquidity pool."""
+
+    chain_id = dy.Int64(primary_key=True, min=1)
+    pool = _key()
+    ts = _ts(key=True)
+    liquidity_raw = dy.Binary(nullable=True)  # 32-byte big-endian unsigned word: in-range L (v3) or sqrt(x*y) (v2)
+    sqrt_price_x96 = dy.Binary(nullable=True)  # 32-byte big-endian unsigned word
+    price = _float(above=0)  # quote (USD-like token) per unit of the other token
+    fee_pips = dy.Int64(nullable=True, min=0, max=1_000_000)  # millionths
+    depth_1pct_usd = _float(at_least=0)  # one-sided USD that moves the price by 1 %
+    volume_usd = _float(at_least=0)
+    available_at = _ts()
+
+
+class Oracle(dy.Schema):
+    """Rounds of price feeds. ``answer`` is a raw signed integer as decimal string, in feed decimals."""
+
+    chain_id = dy.Int64(primary_key=True, min=1)
+    feed = _key()
+    round = dy.String(primary_key=True, min_length=1)  # uint80 as decimal string
+    answer = dy.String(nullable=False)
+    updated_at = _ts()
+    available_at = _ts()
+
+
+class Signals(dy.Schema):
+    """Any named series: fear_greed, funding, sentiment."""
+
+    name = _key()
+    key = _key()
+    ts = _ts(key=True)
+    value = _float(required=True)
+    available_at = _ts()
+
+
+class Features(dy.Schema):
+    """Model inputs; every further column is one Float64 feature."""
+
+    key = _key()  # "<target>/<portfolio, chain, asset or pool>"
+    ts = _ts(key=True)  # decision time
+    available_at = _ts()
+
+
+class Forecasts(dy.Schema):
+    """Forecasts as issued, never rewritten. Units and keys by target: see ``docs/forecasts.md``."""
+
+    target = _key()
+    key = _key()
+    issued_at = _ts(key=True)
+    horizon_s = dy.Int64(primary_key=True, min=1)
+    q05 = dy.Float64(nullable=True)
+    q25 = dy.Float64(nullable=True)
+    q50 = dy.Float64(nullable=True)
+    q75 = dy.Float64(nullable=True)
+    q95 = dy.Float64(nullable=True)
+    mean = dy.Float64(nullable=True)
+    model_version = dy.String(nullable=False)
+    abstain = dy.Bool(nullable=False)
+    reason = dy.String(nullable=True)  # why it abstains
+    available_at = _ts()
+
+    @dy.rule()
+    def quantiles_cross(cls) -> pl.Expr:  # noqa: N805
+        """Quantiles do not decrease."""
+        q = [pl.col(c) for c in ("q05", "q25", "q50", "q75", "q95")]
+        return pl.all_horizontal([a <= b for a, b in zip(q[:-1], q[1:], strict=True)])
+
+    @dy.rule()
+    def speaks_or_abstains(cls) -> pl.Expr:  # noqa: N805
+        """A row that does not abstain carries a mean; one that abstains says why."""
+        return (~pl.col("abstain") & pl.col("mean").is_not_null()) | (
+            pl.col("abstain") & pl.col("reason").is_not_null()
+        )
+
+
+class Paths(dy.Schema):
+    """Joint scenario paths of a forecast target, one row a path, hourly values after ``issued_at``."""
+
+    target = _key()
+    key = _key()
+    issued_at = _ts(key=True)
+    path = dy.Int64(primary_key=True, min=0)
+    values = dy.List(dy.Float32(), nullable=False)  # value at issued_at + 1 h, + 2 h, ...
+    model_version = dy.String(nullable=False)
+    available_at = _ts()
+
+
+class Decisions(dy.Schema):
+    """One row a decision; nested records as JSON."""
+
+    decision_id = _key()
+    ts = _ts()
+    vault = dy.String(nullable=False)
+    policy = dy.String(nullable=False)
+    action = dy.String(nullable=False)  # trade | wait | split | forced | refuse
+    inputs_digest = dy.String(nullable=False)  # sha256 over state and forecasts
+    verdicts = dy.String(nullable=False)  # JSON list
+    plan = dy.String(nullable=True)  # JSON, null without a trade
+    expected = dy.String(nullable=False)  # JSON: benefit, cost, value of waiting, USD
+    available_at = _ts()
+
+
+class Executions(dy.Schema):
+    """One row an attempt to execute a decision."""
+
+    decision_id = _key()
+    attempt = dy.Int64(primary_key=True, min=0)
+    ts = _ts()
+    tx_hash = dy.String(nullable=True)
+    status = dy.String(nullable=False)  # landed | reverted | replaced | void | unknown
+    gas_used = dy.Int64(nullable=True, min=0)
+    fills = dy.String(nullable=True)  # JSON list: token, raw amount as string
+    realised = dy.String(nullable=True)  # JSON: gas, fee, impact in USD
+    expected = dy.String(nullable=True)
+    available_at = _ts()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """How one table is stored. ``time`` orders and partitions it; ``partition`` adds a month column on disk."""
+
+    name: str
+    schema: type[dy.Schema]
+    time: str
+    partition: bool = False
+    append_only: bool = False  # a row, once written, is never changed by a later write
+    open_columns: bool = False  # further Float64 columns are allowed
+
+    @property
+    def key(self) -> list[str]:
+        """Names of the key columns, in order."""
+        return list(self.schema.primary_key())
+
+    @property
+    def columns(self) -> dict[str, pl.DataType]:
+        """Column names and polars types, in order."""
+        return {name: column.dtype for name, column in self.schema.columns().items()}
+
+    @property
+    def required(self) -> list[str]:
+        """Columns a file must bring: everything not null but ``available_at``, which can be derived."""
+        return [n for n, c in self.schema.columns().items() if not c.nullable and n != "available_at"]
+
+
+TABLES: dict[str, Table] = {
+    t.name: t
+    for t in (
+        Table("prices", Prices, "ts", partition=True),
+        Table("gas", Gas, "ts", partition=True),
+        Table("pool_state", PoolState, "ts", partition=True),
+        Table("oracle", Oracle, "updated_at"),
+        Table("signals", Signals, "ts"),
+        Table("features", Features, "ts", open_columns=True),
+        Table("forecasts", Forecasts, "issued_at", append_only=True),
+        Table("paths", Paths, "issued_at", append_only=True),
+        Table("decisions", Decisions, "ts", append_only=True),
+        Table("executions", Executions, "ts", append_only=True),
+    )
+}
+
+
+def table(name: str) -> Table:
+    """Return the table called ``name``; raises ConfigError with the known names otherwise."""
+    try:
+        return TABLES[name]
+    except KeyError:
+        raise ConfigError(f"there is no table {name!r}; the tables are {', '.join(TABLES)}") from None

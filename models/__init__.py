@@ -1,0 +1,1 @@
+"""Forecasters: labels, splits, baselines, gradient boosting, calibration, scores and the model life cycle."""

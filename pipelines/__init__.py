@@ -1,0 +1,1 @@
+"""The only package that knows settings, the scheduler, the tracker and the terminal."""

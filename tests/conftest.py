@@ -1,0 +1,27 @@
+"""Fixtures every test folder shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lake.store import Lake
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """An empty lake in a temporary folder."""
+    return Lake(str(tmp_path / "lake"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of recorded history; the test skips with its reason where there is none."""
+    folder = Path(os.environ.get("FOREDRIFT_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "prices_1h.parquet").exists():
+        pytest.skip(f"no recorded history at {folder}; point FOREDRIFT_DATA at a folder with prices_1h.parquet")
+    return folder
