@@ -7,6 +7,7 @@
     │   └── NotEnoughData    too little history for what was asked
     ├── LakeConflict         another writer kept winning the commit race
     ├── SourceError          a data source refused, lied or could not be reached
+    │   ├── SourceUnavailable  it did not answer now; asking again may help
     │   └── RpcError         a node answered with an error, or not at all
     ├── ModelError           a model cannot be loaded or does not fit its input
     └── ExecutionError       the execution path met a bug or a dead dependency
@@ -44,6 +45,17 @@ class LakeConflict(ForedriftError):
 
 class SourceError(ForedriftError):
     """A data source refused, returned malformed data or could not be reached."""
+
+
+class SourceUnavailable(SourceError):
+    """A source did not answer now (time-out, rate limit, broken answer); the same read may succeed later.
+
+    ``retry_after_s`` is the wait the source asked for, None where it asked for none.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class RpcError(SourceError):
