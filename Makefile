@@ -9,7 +9,7 @@ export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: demo test test-fast lint format lock env
+.PHONY: demo test test-fast lint format lock env npm bench fuzz audit
 
 env: $(STAMP)
 
@@ -26,3 +26,33 @@ $(STAMP): requirements.lock pyproject.toml
 lock: ## rewrite the lock file (no hosts in it) after changing pyproject.toml
 	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  -c constraints.txt -p 3.11 --all-extras pyproject.toml -o requirements.lock
+
+demo: env ## the whole loop on the built-in market
+	@$(BIN)/foredrift demo
+
+test: env npm ## the whole suite, warnings are errors
+	@$(BIN)/python -m pytest tests -n 2 --dist loadfile
+
+test-fast: env ## without the slow, chain, server and browser tests
+	@$(BIN)/python -m pytest tests -n 2 --dist loadfile -m "not slow and not chain and not server and not browser"
+
+npm: $(STAMP)
+	@if command -v npm >/dev/null; then \
+	  test -e $(NPM_DIR)/node_modules/.package-lock.json || npm ci --silent --no-audit --no-fund --prefix $(NPM_DIR); \
+	else echo "npm is missing: the tests of the local chain will skip and say so"; fi
+
+lint: env ## everything CI checks besides the tests
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q . && $(BIN)/mypy && $(BIN)/lint-imports
+
+format: env
+	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .
+
+bench: env ## figures against peers in the same run
+	@$(BIN)/python -m pytest tests/bench --benchmark-only -p no:xdist
+
+fuzz: env npm ## 10,000 random keeper call sequences against the vault
+	@FOREDRIFT_FUZZ_SEQUENCES=10000 $(BIN)/python -m pytest tests/execution/test_fuzz.py -s --timeout 5400
+
+audit: env ## known vulnerabilities and insecure patterns
+	@$(BIN)/bandit -q -c pyproject.toml -r lake features models policy pipelines
+	@$(BIN)/pip-audit -r requirements.lock --disable-pip --require-hashes $(PIP_AUDIT_ARGS)

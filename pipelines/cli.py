@@ -1,0 +1,53 @@
+"""The ``foredrift`` command: collects the verbs and turns deliberate errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from lake.errors import ConfigError, ForedriftError
+from pipelines.commands import data, learn, run, trade, watch
+
+app = typer.Typer(
+    name="foredrift",
+    help="Rebalance an on-chain portfolio before it drifts out of its mandate.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="rich",
+)
+for group in (data, learn, trade, watch, run):
+    group.register(app)
+
+
+@app.command(rich_help_panel="Start here")
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    typer.echo(f"foredrift {installed('foredrift')}")
+
+
+def main() -> None:
+    """Run the command line: exit 0 done, 1 failed, 2 bad usage or configuration."""
+    try:
+        app()
+    except ConfigError as error:
+        _fail(error, 2)
+    except ForedriftError as error:
+        _fail(error, 1)
+    except KeyboardInterrupt:
+        typer.secho("interrupted; what was committed stays, run it again to go on", fg="yellow", err=True)
+        sys.exit(130)
+
+
+def _fail(error: ForedriftError, code: int) -> None:
+    typer.secho(f"error: {error}", fg="red", err=True)
+    for note in getattr(error, "__notes__", []):
+        typer.secho(f"  {note}", fg="red", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Verbs that bring data in and look after it: init, import, ingest, status, doctor, leakage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.commands.options import Config, End, Json, Start, pairs, write_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's verbs to ``app``."""
+    app.command("init", rich_help_panel="Start here")(init)
+    app.command("import", rich_help_panel="Data")(import_)
+    app.command("ingest", rich_help_panel="Data")(ingest)
+    app.command("status", rich_help_panel="Watch")(status)
+    app.command("doctor", rich_help_panel="Watch")(doctor)
+    app.command("leakage", rich_help_panel="Watch")(leakage)
+
+
+def init(
+    config: Config = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Write a commented starter foredrift.toml."""
+    from lake.errors import ConfigError
+    from pipelines.settings import DEFAULT_FILE, starter
+
+    path = config or Path(DEFAULT_FILE)
+    if path.exists() and not force:
+        raise ConfigError(f"{path} is there already; --force overwrites it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(starter(), encoding="utf-8")
+    typer.echo(f"wrote {path}; next: foredrift import or foredrift ingest, then train and compare")
+
+
+def import_(
+    table: Annotated[str, typer.Argument(help="Lake table: prices, gas, pool_state, oracle, signals.")],
+    file: Annotated[Path, typer.Argument(help="Parquet or CSV file.")],
+    mapping: Annotated[list[str] | None, typer.Option("--map", help="TABLE_COLUMN=FILE_COLUMN, repeatable.")] = None,
+    constants: Annotated[list[str] | None, typer.Option("--set", help="COLUMN=VALUE for all rows, repeatable.")] = None,
+    lag: Annotated[str | None, typer.Option(help="How long after ts a row is known, e.g. 1h.")] = None,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Validate and load your own file into a lake table; rejected rows are written beside it with the reason."""
+    from pipelines import show
+    from pipelines.ingest import import_table
+    from pipelines.settings import load
+
+    settings = load(config)
+    with show.progress() as bar:
+        report = import_table(
+            settings, table, file, pairs(mapping or [], "--map"), pairs(constants or [], "--set"), lag, bar
+        )
+    show.import_report(report)
+    write_json(json, show.import_json(report))
+    if report.rejected:
+        raise typer.Exit(1)
+
+
+def ingest(
+    sources: Annotated[list[str] | None, typer.Argument(help="Sources to collect (default: all configured).")] = None,
+    since: Annotated[str | None, typer.Option(help="Collect from here where the lake has nothing yet (UTC).")] = None,
+    until: Annotated[str | None, typer.Option(help="Collect up to here (default: now).")] = None,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Collect prices, gas, pools, oracles and signals; goes on where it stopped."""
+    from pipelines import show
+    from pipelines.ingest import ingest_all
+    from pipelines.settings import load
+
+    settings = load(config)
+    with show.progress() as bar:
+        reports = ingest_all(settings, sources or [], since, until, bar)
+    show.ingest_reports(reports)
+    write_json(json, show.ingest_json(reports))
+
+
+def status(config: Config = None, json: Json = None) -> None:
+    """Show how fresh the lake, forecasts and models are, and what the last decision was."""
+    from pipelines import show
+    from pipelines.settings import load
+    from pipelines.status import status as collect
+
+    report = collect(load(config))
+    show.status(report)
+    write_json(json, report)
+
+
+def doctor(config: Config = None, json: Json = None) -> None:
+    """Check the environment, the settings and the stores; say what is wrong and what to do."""
+    from pipelines import show
+    from pipelines.doctor import examine
+
+    findings = examine(config)
+    show.findings(findings)
+    write_json(json, findings)
+    if any(f["level"] == "error" for f in findings):
+        raise typer.Exit(1)
+
+
+def leakage(start: Start = None, end: End = None, config: Config = None, json: Json = None) -> None:
+    """Perturb everything after a moment and prove that nothing at or before it changes."""
+    from pipelines import show
+    from pipelines.leakage import prove
+    from pipelines.settings import load
+
+    settings = load(config)
+    with show.progress() as bar:
+        report = prove(settings, start, end, bar)
+    show.leakage(report)
+    write_json(json, report)
+    if report["leaks"]:
+        raise typer.Exit(1)

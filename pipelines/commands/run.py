@@ -1,0 +1,37 @@
+"""Verbs that run a whole market: demo, localnet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.commands.options import Json, write_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's verbs to ``app``."""
+    app.command("demo", rich_help_panel="Start here")(demo)
+    app.command("localnet", rich_help_panel="Operate")(localnet)
+
+
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the demo keeps its files.")] = Path(".foredrift/demo"),
+    portfolios: Annotated[int, typer.Option(help="Portfolios in the panel.")] = 16,
+    chain: Annotated[bool, typer.Option("--chain/--no-chain", help="End with a rebalance on a local chain.")] = True,
+    json: Json = None,
+) -> None:
+    """Run the whole loop on the built-in sample market, ending in the comparison and one rebalance."""
+    from pipelines.demo import demo as run
+
+    write_json(json, run(folder, portfolios=portfolios, chain=chain))
+
+
+def localnet(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8545,
+) -> None:
+    """Start the local market: chain, pools, feeds, vault, arbitrageur and a sandwich searcher."""
+    from pipelines.demo import serve_localnet
+
+    serve_localnet(port)

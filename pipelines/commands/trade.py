@@ -1,0 +1,135 @@
+"""Verbs around decisions: compare, thresholds, rebalance, explain, report, audit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.commands.options import Config, End, Json, Start, write_json
+
+audit_app = typer.Typer(help="The tamper-evident record of every decision.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's verbs to ``app``."""
+    app.command("compare", rich_help_panel="Decide")(compare)
+    app.command("thresholds", rich_help_panel="Decide")(thresholds)
+    app.command("rebalance", rich_help_panel="Decide")(rebalance)
+    app.command("explain", rich_help_panel="Decide")(explain)
+    app.command("report", rich_help_panel="Decide")(report)
+    app.add_typer(audit_app, name="audit", rich_help_panel="Watch")
+
+
+def compare(
+    start: Start = None,
+    end: End = None,
+    portfolios: Annotated[int | None, typer.Option(help="Portfolios in the panel.")] = None,
+    policies: Annotated[str | None, typer.Option(help="Comma-separated policies (default: all).")] = None,
+    skill: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Replace gas forecasts by skill x truth + (1-skill) x noise.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="threads, dask, or dask=ADDRESS of a running scheduler.")] = "threads",
+    artifacts: Annotated[Path | None, typer.Option(help="Also write the Parquet artifacts to this folder.")] = None,
+    track: Annotated[bool, typer.Option("--track/--no-track", help="Log runs and plots to MLflow.")] = True,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Compare predictive with reactive policies on a panel of portfolios; logs one MLflow run per policy."""
+    from pipelines import show
+    from pipelines.compare import compare as run
+    from pipelines.settings import load
+
+    settings = load(config)
+    with show.progress() as bar:
+        outcome = run(
+            settings, start, end, bar,
+            portfolios=portfolios, policies=policies.split(",") if policies else None,
+            skill=skill, engine=engine, artifacts=artifacts, track=track,
+        )  # fmt: skip
+    show.comparison(outcome)
+    write_json(json, outcome.json)
+
+
+def thresholds(
+    plot: Annotated[Path | None, typer.Option(help="Write the plot of cost against band width to this PNG.")] = None,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Show where the marginal benefit of a tighter band meets its marginal cost, for the portfolio."""
+    from pipelines import show
+    from pipelines.compare import thresholds as run
+    from pipelines.settings import load
+
+    result = run(load(config), plot)
+    show.thresholds(result)
+    write_json(json, result)
+
+
+def rebalance(
+    live: Annotated[bool, typer.Option("--live", help="Execute the printed plan.")] = False,
+    as_of: Annotated[str | None, typer.Option("--as-of", help="Decide as of this moment (dry run only).")] = None,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Run one decision cycle against the configured vault; prints the plan, --live executes it."""
+    from pipelines import show
+    from pipelines.rebalance import rebalance as run
+    from pipelines.settings import load
+
+    result = run(load(config), live=live, as_of=as_of, on_plan=show.plan)
+    show.settlement(result)
+    write_json(json, result)
+    if result["outcome"] == "failed":
+        raise typer.Exit(1)
+
+
+def explain(
+    decision_id: Annotated[str, typer.Argument(help="As printed by rebalance and in the audit record.")],
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Say in words and numbers why a decision was taken."""
+    from pipelines import show
+    from pipelines.rebalance import explain as run
+    from pipelines.settings import load
+
+    result = run(load(config), decision_id)
+    show.explanation(result)
+    write_json(json, result)
+
+
+def report(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="comparison_id or MLflow run id of a comparison.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write the page (default: ./report-<id>.html).")] = None,
+    config: Config = None,
+) -> None:
+    """Rebuild the self-contained HTML report of a comparison."""
+    from pipelines.compare import rebuild_report
+    from pipelines.settings import load
+
+    typer.echo(f"report: {rebuild_report(load(config), run_id, out)}")
+
+
+@audit_app.command()
+def verify(config: Config = None, json: Json = None) -> None:
+    """Check the hash chain of the audit record; exit 1 and name the first broken record otherwise."""
+    from pipelines import show
+    from pipelines.rebalance import audit_verify
+    from pipelines.settings import load
+
+    result = audit_verify(load(config))
+    show.audit(result)
+    write_json(json, result)
+    if not result["ok"]:
+        raise typer.Exit(1)
+
+
+@audit_app.command()
+def export(out: Annotated[Path, typer.Argument(help="Parquet file to write.")], config: Config = None) -> None:
+    """Export the audit record as Parquet."""
+    from pipelines.rebalance import audit_export
+    from pipelines.settings import load
+
+    typer.echo(f"{audit_export(load(config), out)} records in {out}")

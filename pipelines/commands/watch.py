@@ -1,0 +1,38 @@
+"""Verbs that keep Foredrift running: serve, ui."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipelines.commands.options import Config
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's verbs to ``app``."""
+    app.command("serve", rich_help_panel="Operate")(serve)
+    app.command("ui", rich_help_panel="Operate")(ui)
+
+
+def serve(
+    only: Annotated[str | None, typer.Option(help="Comma-separated deployments (default: all five).")] = None,
+    config: Config = None,
+) -> None:
+    """Run the scheduled deployments (ingest, forecast, rebalance, retrain, compare) in one process."""
+    from pipelines.serve import serve as run
+    from pipelines.settings import load
+
+    run(load(config), only.split(",") if only else None)
+
+
+def ui(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5310,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the browser.")] = True,
+    config: Config = None,
+) -> None:
+    """Open MLflow on the project's store, at the newest comparison grouped by policy."""
+    from pipelines.settings import load
+    from pipelines.ui import serve_ui
+
+    serve_ui(load(config, required=False), port, open_browser=browser)

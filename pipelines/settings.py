@@ -1,0 +1,319 @@
+"""Settings: the only reader of ``foredrift.toml`` and of the environment.
+
+Order of precedence: environment (``FOREDRIFT_<SECTION>__<KEY>``, e.g. ``FOREDRIFT_LAKE__PATH``), then the file, then
+the defaults below. Secrets are never here: a key comes from an encrypted keystore file or an external signer, its
+passphrase and notification addresses from environment variables named in the runbook.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from lake.errors import ConfigError
+
+DEFAULT_FILE = "foredrift.toml"
+Cron = Annotated[str, Field(pattern=r"^\s*(\S+\s+){4}\S+\s*$")]
+Duration = Annotated[str, Field(pattern=r"^\d+[smhdw]$")]
+
+
+class Section(BaseModel):
+    """A frozen section; an unknown key is an error, so that a typing mistake never silently means a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Portfolio(Section):
+    """What is held and how far it may stray."""
+
+    name: str = "main"
+    numeraire: str = "USD"
+    assets: tuple[str, ...] = ("BTC", "ETH", "LINK", "UNI", "AAVE")
+    targets: tuple[float, ...] = ()  # empty: equal weights; must sum to 1
+    tolerance: float | tuple[float, ...] = Field(0.05)  # cap on abs(weight - target), as a fraction
+    nav_usd: float = Field(1_000_000.0, gt=0)
+    gamma: float = Field(3.0, gt=0)  # tracking penalty is gamma/2 x'Sigma x per year
+    scenario: Literal["soft", "hard"] = "soft"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Portfolio:
+        n = len(self.assets)
+        if n < 2 or len(set(self.assets)) != n:
+            raise ValueError(f"portfolio.assets needs at least two different assets, got {list(self.assets)}")
+        if self.targets and len(self.targets) != n:
+            raise ValueError(f"portfolio.targets has {len(self.targets)} entries for {n} assets")
+        if self.targets and (min(self.targets) <= 0 or abs(sum(self.targets) - 1) > 1e-6):
+            raise ValueError(f"portfolio.targets must be positive and sum to 1, got {sum(self.targets):.6f}")
+        caps = self.tolerance if isinstance(self.tolerance, tuple) else (self.tolerance,) * n
+        if len(caps) != n or min(caps) <= 0 or max(caps) >= 1:
+            raise ValueError("portfolio.tolerance is one fraction between 0 and 1, or one per asset (5 % is 0.05)")
+        return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Target weight by asset."""
+        n = len(self.assets)
+        given = self.targets or (1 / n,) * n
+        return dict(zip(self.assets, given, strict=True))
+
+    @property
+    def caps(self) -> dict[str, float]:
+        """Tolerance by asset."""
+        n = len(self.assets)
+        given = self.tolerance if isinstance(self.tolerance, tuple) else (self.tolerance,) * n
+        return dict(zip(self.assets, given, strict=True))
+
+
+class LakeSection(Section):
+    """Where the tables live: a folder, or an s3:// URL with object-store options (credentials by environment)."""
+
+    path: str = "lake.data"
+    options: dict[str, str] = Field(default_factory=dict)
+
+
+class MlflowSection(Section):
+    """Tracking store. Artifacts lie beside a SQLite store; a server decides for itself."""
+
+    tracking_uri: str = "sqlite:///mlruns/mlflow.db"
+    artifacts: str = "mlruns/artifacts"
+
+
+class ExchangeSource(Section):
+    """Bars from any exchange ccxt supports. ``symbols`` maps asset to market."""
+
+    exchange: str = "binance"
+    symbols: dict[str, str] = Field(default_factory=dict)
+    step: Duration = "1h"
+    url: str | None = None  # another base URL (a proxy, or a test server)
+
+
+class BlocksSource(Section):
+    """Gas history from the chain's own nodes."""
+
+    every: Duration = "1h"
+
+
+class PoolRow(Section):
+    """One pool to read: its address, venue and which asset it prices."""
+
+    address: str
+    venue: Literal["uniswap_v2", "uniswap_v3"] = "uniswap_v3"
+    asset: str
+
+
+class FeedRow(Section):
+    """One price feed."""
+
+    address: str
+    asset: str
+    heartbeat: Duration = "1h"
+
+
+class SampleSource(Section):
+    """The seeded market simulator: what ``demo`` runs on."""
+
+    seed: int = 7
+    hours: int = Field(13_140, ge=24)  # 18 months
+    start: str = "2024-01-01"
+
+
+class Sources(Section):
+    """Sources that ``ingest`` collects; an absent one is not collected."""
+
+    exchange: ExchangeSource | None = None
+    blocks: BlocksSource | None = None
+    pools: tuple[PoolRow, ...] = ()
+    feeds: tuple[FeedRow, ...] = ()
+    signals: tuple[Literal["fear_greed", "funding", "headlines"], ...] = ()
+    sample: SampleSource | None = None
+
+
+class ChainSection(Section):
+    """The settlement chain."""
+
+    id: int = 1
+    rpc_urls: tuple[SecretStr, ...] = ()  # may carry an API key, hence masked
+    native: str = "ETH"
+
+
+class CostsSection(Section):
+    """What a trade costs. ``fee_bps`` is pool fee plus half spread per traded value; gas units as measured."""
+
+    fee_bps: float = Field(5.0, ge=0, le=1_000)
+    gas_base: int = Field(130_000, ge=0)
+    gas_per_leg: int = Field(145_000, ge=0)
+    depth_1pct_usd: float | None = Field(None, gt=0)  # overrides the recorded pool depth
+
+
+class VaultSection(Section):
+    """The vault that is rebalanced. ``simulated`` keeps its state in a file; the others live on ``[chain]``."""
+
+    kind: Literal["simulated", "reference", "safe"] = "simulated"
+    address: str | None = None
+    state: str = ".foredrift/vault.json"
+    keystore: str | None = None  # encrypted keystore file; passphrase in FOREDRIFT_PASSPHRASE
+    signer_url: SecretStr | None = None  # or an external signer
+    relay: Literal["auto", "public", "private", "bundle"] = "auto"
+    relay_url: SecretStr | None = None
+    journal: str = ".foredrift/journal"
+    audit: str = ".foredrift/audit.jsonl"
+
+
+class ModelsSection(Section):
+    """How forecasters are trained."""
+
+    refit_every: Duration = "14d"
+    train_window: Duration | None = None  # none: all history
+    embargo: Duration = "1h"
+    expiry: Duration = "45d"  # an older model abstains
+    trade_sizes_usd: tuple[int, ...] = (10_000, 100_000, 1_000_000)
+    seed: int = 7
+    threads: int = Field(0, ge=0)  # 0: one per core
+    tune: bool = False
+    tune_seconds: int = Field(60, ge=1)
+
+
+class PolicySection(Section):
+    """Which policy decides, and which one takes over when its forecasts abstain."""
+
+    kind: str = "predictive"
+    fallback: str = "gas_band"
+
+
+class MandateSection(Section):
+    """Limits every plan must keep, whatever the policy says."""
+
+    max_turnover_bps: int = Field(2_500, gt=0, le=10_000)
+    max_slippage_bps: int = Field(100, gt=0, le=10_000)
+    loss_budget_bps: int = Field(50, gt=0, le=10_000)
+    min_trade_usd: float = Field(100.0, ge=0)
+    allow: tuple[str, ...] = ()  # contracts a plan may call; empty: those of the configured pools
+
+
+class CompareSection(Section):
+    """The panel that policies are compared on."""
+
+    portfolios: int = Field(64, ge=1)
+    policies: tuple[str, ...] = ()  # empty: all of them
+    assets: tuple[str, ...] = ()  # empty: those of the portfolio
+    nav_usd: tuple[float, ...] = (100_000.0, 1_000_000.0, 10_000_000.0)
+    scenarios: tuple[Literal["soft", "hard"], ...] = ("soft", "hard")
+    seed: int = 7
+    bootstrap: int = Field(1_000, ge=100)
+
+
+class ScheduleSection(Section):
+    """When the deployments run (cron in ``timezone``)."""
+
+    timezone: str = "UTC"
+    ingest: Cron = "2 * * * *"
+    forecast: Cron = "4 * * * *"
+    rebalance: Cron = "6 * * * *"
+    retrain: Cron = "30 3 * * 1"
+    compare: Cron = "0 5 1 * *"
+    max_late: Duration = "15m"  # a rebalance run that starts later than this declines
+    work_pool: str = "foredrift"
+
+
+class WatchSection(Section):
+    """Logs, metrics and notifications. Apprise URLs come from FOREDRIFT_NOTIFY (space separated)."""
+
+    prometheus_port: int | None = Field(None, ge=1, le=65_535)
+    stale_after: Duration = "3h"
+    log: Literal["text", "json"] = "text"
+
+
+class Settings(BaseSettings):
+    """All settings of one project. ``root`` is the folder of its file; relative paths are taken from there."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FOREDRIFT_", env_nested_delimiter="__", frozen=True, extra="forbid", toml_file=None
+    )
+
+    portfolio: Portfolio = Portfolio()
+    lake: LakeSection = LakeSection()
+    mlflow: MlflowSection = MlflowSection()
+    sources: Sources = Sources()
+    chain: ChainSection = ChainSection()
+    costs: CostsSection = CostsSection()
+    vault: VaultSection = VaultSection()
+    models: ModelsSection = ModelsSection()
+    policy: PolicySection = PolicySection()
+    mandate: MandateSection = MandateSection()
+    compare: CompareSection = CompareSection()
+    schedule: ScheduleSection = ScheduleSection()
+    watch: WatchSection = WatchSection()
+    root: Path = Path()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file (which arrives as init values)."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+    def path(self, relative: str) -> Path:
+        """Return a project path, absolute."""
+        return (self.root / relative).resolve()
+
+
+def load(file: Path | None = None, *, required: bool = True) -> Settings:
+    """Read and validate the settings.
+
+    ``file`` defaults to ``foredrift.toml`` in the working folder. Raises ConfigError naming every wrong field and, when
+    ``required``, a missing file.
+    """
+    path = file or Path(DEFAULT_FILE)
+    if not path.exists():
+        if required or file is not None:
+            raise ConfigError(f"there is no {path}; write one with `foredrift init` or name another with --config")
+        return _validated({}, Path.cwd())
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    return _validated(values, path.resolve().parent)
+
+
+def _validated(values: dict[str, Any], root: Path) -> Settings:
+    try:
+        return Settings(**values, root=root)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors(include_input=False)]
+        raise ConfigError("the configuration is not valid:\n" + "\n".join(lines)) from None
+
+
+def lake_options(settings: Settings) -> dict[str, str]:
+    """Return object-store options: those of the file plus AWS_* of the environment, for an s3:// lake only."""
+    if not settings.lake.path.startswith("s3://"):
+        return {}
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_ENDPOINT_URL")
+    return (
+        {"AWS_CONDITIONAL_PUT": "etag"} | {n: os.environ[n] for n in names if n in os.environ} | settings.lake.options
+    )
+
+
+def passphrase() -> str | None:
+    """Return the keystore passphrase from FOREDRIFT_PASSPHRASE, None when it is not set."""
+    return os.environ.get("FOREDRIFT_PASSPHRASE")
+
+
+def starter() -> str:
+    """Return the commented starter file that ``foredrift init`` writes."""
+    return (Path(__file__).parent / "starter.toml").read_text(encoding="utf-8")
+
+
+def notify_urls() -> list[str]:
+    """Return the Apprise URLs of FOREDRIFT_NOTIFY."""
+    return os.environ.get("FOREDRIFT_NOTIFY", "").split()
