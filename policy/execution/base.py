@@ -186,6 +186,13 @@ class Vault(Protocol):
         """Read holdings, prices, mandate and budget at one block hash."""
         ...
 
+    def seal(self, plan: Plan) -> Plan:
+        """Return ``plan`` with ``plan_hash`` set to the hash the chain recomputes over its legs.
+
+        The legs arrive complete (target and calldata set by ``policy.execution.calldata``), ``plan_hash`` empty.
+        """
+        ...
+
     def check(self, plan: Plan) -> Sequence[Verdict]:
         """Return the failed mandate rules by the chain's own integer arithmetic; empty means it would pass."""
         ...
