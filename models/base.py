@@ -1,4 +1,4 @@
-"""What every forecaster is: ``fit`` on the past, ``predict`` rows of the ``forecasts`` table.
+"""What every forecaster and forecaster family is: ``fit`` on the past, ``predict`` rows of the ``forecasts`` table.
 
 Targets, keys and units of forecast rows (the contract between models and policy; see docs/forecasts.md):
 
@@ -23,9 +23,15 @@ for no prediction. Table ``paths`` carries joint hourly scenario paths of target
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, Protocol, Self
 
 import polars as pl
+
+from models.config import ModelConfig
 
 QUANTILES: tuple[float, ...] = (0.05, 0.25, 0.50, 0.75, 0.95)
 QUANTILE_COLUMNS: tuple[str, ...] = ("q05", "q25", "q50", "q75", "q95")
@@ -35,13 +41,49 @@ DRIFT_HORIZONS_H: tuple[int, ...] = (1, 4, 12, 24)
 SLIPPAGE_HORIZONS_H: tuple[int, ...] = (1, 4, 12, 24)
 
 
+LABEL = "y|"
+FORECAST_COLUMNS: tuple[str, ...] = (
+    "target", "key", "issued_at", "horizon_s", *QUANTILE_COLUMNS, "mean", "model_version", "abstain", "reason",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSpec:
+    """How one target is calibrated and scored.
+
+    ``space`` is where quantiles are corrected and pinball is measured: "log" for positive quantities that move
+    in ratios, "linear" otherwise. ``score`` "pinball" needs the five quantiles; "brier" and "mse" judge ``mean``.
+    """
+
+    name: str
+    horizons_s: tuple[int, ...]
+    space: Literal["log", "linear"] = "linear"
+    score: Literal["pinball", "brier", "mse"] = "pinball"
+
+
+class LakeView(Protocol):
+    """What a family reads: a Lake, or recent rows of one held in memory."""
+
+    def scan(self, name: str, as_of: datetime | None = None) -> pl.LazyFrame:
+        """Return table ``name`` lazily without rows that were not available at ``as_of``."""
+        ...
+
+
+def label(target: str, horizon_s: int) -> str:
+    """Return the panel column that holds the outcome of ``target`` ``horizon_s`` seconds after the row's ts."""
+    return f"{LABEL}{target}|{horizon_s}"
+
+
 class Fitted(Protocol):
     """A trained forecaster."""
 
     version: str
 
     def predict(self, panel: pl.DataFrame) -> pl.DataFrame:
-        """Return forecast rows for every (key, ts) row of ``panel``; reads nothing after ``ts``."""
+        """Return forecast rows (FORECAST_COLUMNS) for every (key, ts) row of ``panel``; reads nothing after ``ts``.
+
+        The quantiles are raw: the walk-forward driver calibrates them. Labels in ``panel`` are not looked at.
+        """
         ...
 
 
@@ -52,4 +94,53 @@ class Forecaster(Protocol):
 
     def fit(self, panel: pl.DataFrame) -> Fitted:
         """Train on ``panel`` (key, ts, features, labels); every label in it must be known by the training end."""
+        ...
+
+
+class SavedFitted(Fitted, Protocol):
+    """A trained forecaster that survives a restart: LightGBM text and JSON in a folder, never pickle."""
+
+    def save(self, folder: Path) -> None:
+        """Write the model into ``folder`` with its feature names, schema hash and git revision."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what ``save`` wrote; raises ModelError when it does not fit."""
+        ...
+
+    def importances(self) -> pl.DataFrame:
+        """Return (target, horizon_s, feature, gain), largest gain first; gains of one model sum to 1."""
+        ...
+
+
+class Family(Protocol):
+    """Forecasts of one kind (gas, drift, slippage): features, labels, model and the baselines to beat."""
+
+    name: str
+    targets: tuple[TargetSpec, ...]
+
+    def keys(self, lake: LakeView, cfg: ModelConfig) -> list[str]:
+        """Return the panel keys the lake has data for; empty when the family has nothing to forecast."""
+        ...
+
+    def build(self, lake: LakeView, cfg: ModelConfig, start: datetime, end: datetime) -> pl.DataFrame:
+        """Return the panel for decision times start <= ts < end on the hourly grid.
+
+        Columns: key, ts, one Float64 column per feature (known at ts), and label columns ``y|<target>|<horizon_s>``
+        made of rows available in (ts, ts + horizon], null where not (yet) known. History before ``start`` may be
+        read for features; rows whose present value is unknown are left out.
+        """
+        ...
+
+    def outcomes(self, panel: pl.DataFrame, cfg: ModelConfig) -> pl.DataFrame:
+        """Return (target, key, issued_at, horizon_s, y) of the panel's labels, under the keys forecasts use."""
+        ...
+
+    def fit(self, panel: pl.DataFrame, cfg: ModelConfig) -> SavedFitted:
+        """Train one direct multi-horizon model; labels unknown at the training end are null already."""
+        ...
+
+    def baselines(self, cfg: ModelConfig) -> Mapping[str, Forecaster]:
+        """Return the forecasters to beat by name; at least "last", "seasonal" and "ar" or their analogues."""
         ...
