@@ -8,6 +8,14 @@ import polars as pl
 
 from models.base import LABEL
 
+OUTCOME_SCHEMA: dict[str, pl.DataType] = {
+    "target": pl.String(),
+    "key": pl.String(),
+    "issued_at": pl.Datetime("us", "UTC"),
+    "horizon_s": pl.Int64(),
+    "y": pl.Float64(),
+}
+
 
 def label_columns(panel: pl.DataFrame) -> list[str]:
     """Return the names of the panel's label columns."""
@@ -45,6 +53,5 @@ def melt(panel: pl.DataFrame) -> pl.DataFrame:
             )
         )
     if not parts:
-        schema = {"target": pl.String, "key": pl.String, "issued_at": pl.Datetime("us", "UTC")}
-        return pl.DataFrame(schema={**schema, "horizon_s": pl.Int64, "y": pl.Float64})
+        return pl.DataFrame(schema=OUTCOME_SCHEMA)
     return pl.concat(parts).collect()
