@@ -1,0 +1,122 @@
+"""``foredrift doctor``: what is missing or misconfigured, and what to do about it."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lake.errors import ConfigError, ForedriftError
+from pipelines.settings import Settings, load, passphrase
+
+Finding = dict[str, Any]
+_BOUNDS = {"fastapi": (0, 151), "sqlalchemy": (2, 1)}  # first versions with which the scheduler breaks silently
+
+
+def examine(config: Path | None) -> list[Finding]:
+    """Return findings ``{check, level, found, do}``; level is ok, warn or error. Never raises for what it examines."""
+    found = [*_environment()]
+    try:
+        settings = load(config)
+    except ConfigError as error:
+        return [*found, _row("settings", "error", str(error), "foredrift init writes a starter file")]
+    found.append(_row("settings", "ok", str(config or "foredrift.toml"), ""))
+    for check in (_lake, _tracking, _chain, _vault):
+        found.extend(check(settings))
+    return found
+
+
+def _row(check: str, level: str, found: str, do: str) -> Finding:
+    return {"check": check, "level": level, "found": found, "do": do}
+
+
+def _environment() -> Iterator[Finding]:
+    python = ".".join(map(str, sys.version_info[:3]))
+    yield _row("python", "ok" if sys.version_info >= (3, 11) else "error", python, "install Python 3.11 or newer")
+    node = shutil.which("npm")
+    yield _row(
+        "node.js", "ok" if node else "warn", node or "not found",
+        "" if node else "only for the local chain: install Node.js with npm",
+    )  # fmt: skip
+    for package, bound in _BOUNDS.items():
+        try:
+            given = version(package)
+        except PackageNotFoundError:
+            yield _row(package, "error", "not installed", "make env")
+            continue
+        good = tuple(int(p) for p in given.split(".")[:2]) < bound
+        yield _row(
+            package, "ok" if good else "error", given,
+            "" if good else f"below {'.'.join(map(str, bound))}: newer ones break the scheduler silently; make env",
+        )  # fmt: skip
+
+
+def _lake(settings: Settings) -> Iterator[Finding]:
+    from pipelines.status import status
+
+    try:
+        report = status(settings)
+    except (OSError, ForedriftError) as error:
+        yield _row("lake", "error", str(error), "check [lake] path and options")
+        return
+    stale = [f"{r['table']} {r['series']}" for r in report["tables"] if r["state"] == "stale"]
+    missing = [t for t in ("prices", "gas") if t not in {r["table"] for r in report["tables"]}]
+    yield _row(
+        "lake", "error" if missing else "ok",
+        f"lacks {', '.join(missing)}" if missing else f"{len(report['tables'])} series",
+        "foredrift ingest, or foredrift import TABLE FILE" if missing else "",
+    )  # fmt: skip
+    if stale:
+        yield _row("freshness", "warn", f"{len(stale)} stale: {', '.join(stale[:4])}", "foredrift ingest")
+    have = {r["series"].split("/")[1] for r in report["tables"] if r["table"] == "prices"}
+    absent = [a for a in settings.portfolio.assets if a not in have]
+    if have and absent:
+        yield _row("prices", "error", f"no history for {', '.join(absent)}", "import it, or change [portfolio] assets")
+
+
+def _tracking(settings: Settings) -> Iterator[Finding]:
+    uri = settings.mlflow.tracking_uri
+    if uri.startswith("file:") or "://" not in uri:
+        yield _row("mlflow", "error", uri, "file stores are refused by MLflow 3; use sqlite:///mlruns/mlflow.db")
+    else:
+        yield _row("mlflow", "ok", uri.split("@")[-1], "")
+
+
+def _chain(settings: Settings) -> Iterator[Finding]:
+    if not settings.chain.rpc_urls:
+        level = "ok" if settings.vault.kind == "simulated" else "error"
+        yield _row("chain", level, "no rpc_urls", "" if level == "ok" else "set [chain] rpc_urls")
+        return
+    from pipelines.wiring import rpc_of
+
+    try:
+        rpc_of(settings).expect_chain(settings.chain.id)
+    except ForedriftError as error:
+        yield _row("chain", "error", str(error), "check [chain] id and rpc_urls")
+        return
+    yield _row("chain", "ok", f"chain {settings.chain.id} answers", "")
+
+
+def _vault(settings: Settings) -> Iterator[Finding]:
+    vault = settings.vault
+    if vault.kind == "simulated":
+        yield _row("vault", "ok", "simulated", "")
+        return
+    if not vault.address:
+        yield _row("vault", "error", "no address", "set [vault] address")
+    if vault.keystore is None and vault.signer_url is None:
+        yield _row("signer", "warn", "none: dry runs only", "set [vault] keystore or signer_url")
+    if vault.keystore:
+        path = settings.path(vault.keystore)
+        if not path.exists():
+            yield _row("keystore", "error", f"{path} is missing", "set [vault] keystore")
+        elif path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+            yield _row("keystore", "error", f"{path} is readable by others", f"chmod 600 {path}")
+        elif passphrase() is None:
+            yield _row("keystore", "warn", "FOREDRIFT_PASSPHRASE is not set", "export it where --live runs")
+        else:
+            yield _row("keystore", "ok", str(path), "")

@@ -1,0 +1,100 @@
+"""The scheduled flows: one thin shell a stage, around the plain functions the command line calls.
+
+Prefect starts a run at most once and never re-runs a crashed one, so exactly-once lives below: lake writes are
+idempotent, and the rebalance stage holds its own lease and looks every unknown outcome up before it acts. Only reads
+are retried here.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import INPUTS, RUN_ID, TASK_SOURCE
+from prefect.runtime import flow_run
+
+from lake.units import duration
+from pipelines import compare as compare_stage
+from pipelines import forecast as forecast_stage
+from pipelines import ingest as ingest_stage
+from pipelines import rebalance as rebalance_stage
+from pipelines import train as train_stage
+from pipelines.settings import Settings, load
+
+TAGS = ["foredrift"]
+
+
+def _settings(config: str | None) -> Settings:
+    return load(Path(config) if config else None)
+
+
+@task(retries=3, retry_delay_seconds=[5, 30, 120], persist_result=True, cache_policy=INPUTS + TASK_SOURCE + RUN_ID)
+def collect(config: str | None, source: str, until: str) -> dict[str, Any]:
+    """Collect one source up to ``until``: a read into an idempotent write, so it may be retried and resumed."""
+    return ingest_stage.as_rows(ingest_stage.ingest_all(_settings(config), [source], None, until))[0]
+
+
+@flow(name="ingest", flow_run_name="ingest-{until}", log_prints=True)
+def ingest(config: str | None = None, until: str | None = None) -> list[dict[str, Any]]:
+    """Bring the lake up to date, one task a source; a failing source does not stop the others."""
+    until = until or datetime.now(UTC).replace(second=0, microsecond=0).isoformat()
+    names = ingest_stage.source_names(_settings(config))
+    states = [collect(config, name, until, return_state=True) for name in names]
+    rows = [s.result() for s in states if s.is_completed()]
+    if rows:
+        create_table_artifact(table=rows, key="ingest", description="What was collected")
+    failed = [name for name, state in zip(names, states, strict=True) if not state.is_completed()]
+    if failed:
+        raise RuntimeError(f"sources that could not be collected: {', '.join(failed)}; the others are up to date")
+    return rows
+
+
+@flow(name="forecast")
+def forecast(config: str | None = None) -> dict[str, Any]:
+    """Issue forecasts as of now with the champions."""
+    result = forecast_stage.forecast(_settings(config), None)
+    create_table_artifact(table=result["rows"], key="forecasts", description="Forecasts as issued")
+    return {"issued": len(result["rows"]), "abstained": result["abstained"]}
+
+
+@flow(name="rebalance")
+def rebalance(config: str | None = None, live: bool = False) -> dict[str, Any]:
+    """Run one decision cycle on data as of now; a run that starts too late declines.
+
+    The stage below takes the vault's lease and derives the decision's identity from vault, policy and epoch, so that
+    duplicated or overlapping runs execute a decision once.
+    """
+    settings = _settings(config)
+    scheduled = flow_run.scheduled_start_time
+    late = datetime.now(UTC) - scheduled if scheduled else timedelta(0)
+    if late > duration(settings.schedule.max_late):
+        get_run_logger().warning(
+            "declined: due at %s, %s late, allowed %s", scheduled, late, settings.schedule.max_late
+        )
+        return {"outcome": "declined", "reason": f"{late} late"}
+    result = rebalance_stage.rebalance(settings, live=live)
+    create_markdown_artifact(rebalance_stage.as_markdown(result), key="rebalance", description="The last decision")
+    return {"outcome": result["outcome"], "decision_id": result["decision_id"]}
+
+
+@flow(name="retrain")
+def retrain(config: str | None = None) -> dict[str, Any]:
+    """Train walk-forward up to now and promote on evidence; a failure keeps the champion."""
+    outcome = train_stage.train(_settings(config), [], None, None)
+    create_table_artifact(table=outcome.table, key="forecast-scores", description="Skill against baselines")
+    return outcome.json
+
+
+@flow(name="compare")
+def compare(config: str | None = None, start: str | None = None, end: str | None = None) -> dict[str, Any]:
+    """Compare the policies on the panel and leave the table and the link."""
+    outcome = compare_stage.compare(_settings(config), start, end)
+    create_table_artifact(table=outcome.json["policies"], key="policies", description="Cost by policy, bp a year")
+    create_markdown_artifact(f"[MLflow run]({outcome.url})", key="comparison", description="Where to look")
+    return {"comparison_id": outcome.comparison_id}
+
+
+FLOWS = {"ingest": ingest, "forecast": forecast, "rebalance": rebalance, "retrain": retrain, "compare": compare}

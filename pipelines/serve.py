@@ -1,0 +1,97 @@
+"""``foredrift serve``: all deployments on schedule in one process, with its own scheduler if none is set."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from lake.errors import ConfigError, ForedriftError
+from pipelines.settings import Settings
+
+START_SECONDS = 120
+
+
+def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
+    """Serve the chosen deployments until interrupted. Raises ConfigError on an unknown name."""
+    names = ("ingest", "forecast", "rebalance", "retrain", "compare")
+    chosen = tuple(only) if only else names
+    unknown = [n for n in chosen if n not in names]
+    if unknown:
+        raise ConfigError(f"there is no deployment {', '.join(unknown)}; there are {', '.join(names)}")
+    with scheduler(settings.path(".foredrift/prefect")):
+        from prefect import serve as prefect_serve
+        from prefect.schedules import Cron
+
+        from pipelines.flows import FLOWS, TAGS
+
+        config = str(settings.path("foredrift.toml"))
+        deployments = [
+            FLOWS[name].to_deployment(
+                name="foredrift",
+                schedule=Cron(getattr(settings.schedule, name), timezone=settings.schedule.timezone),
+                parameters={"config": config},
+                tags=TAGS,
+                concurrency_limit=1,
+            )
+            for name in chosen
+        ]
+        prefect_serve(*deployments, limit=len(deployments))
+
+
+@contextmanager
+def scheduler(home: Path) -> Iterator[str]:
+    """Yield the API URL: the configured one, or that of a server started on loopback for as long as the block lasts."""
+    given = os.environ.get("PREFECT_API_URL")
+    if given:
+        yield given
+        return
+    home.mkdir(parents=True, exist_ok=True)
+    port = _free_port()
+    environment = os.environ | {
+        "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1",
+    }  # fmt: skip
+    with (home / "server.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+            env=environment, stdout=log, stderr=log,
+        )  # fmt: skip
+    url = f"http://127.0.0.1:{port}/api"
+    try:
+        _wait(process, url, home / "server.log")
+        os.environ |= {"PREFECT_API_URL": url, "PREFECT_HOME": str(home)}
+        yield url
+    finally:
+        os.environ.pop("PREFECT_API_URL", None)
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ForedriftError(f"the scheduler ended at start with code {process.returncode}; see {log}")
+        try:
+            if httpx.get(f"{url}/health", timeout=2).status_code == httpx.codes.OK:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.3)
+    raise ForedriftError(f"the scheduler did not answer within {START_SECONDS} s; see {log}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,223 @@
+"""What people see in the terminal: tables, progress bars, plans. Figures come ready made; nothing is computed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from pipelines.progress import Progress
+
+if TYPE_CHECKING:
+    from lake.ingest import IngestReport
+    from lake.sources.files import ImportReport
+
+console = Console(stderr=False)
+_LEVEL = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "error": "[red]error[/]"}
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Yield a progress callback that draws one bar per description on stderr."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=Console(stderr=True), transient=False) as bars:
+        known: dict[str, Any] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            name = what.split(" ", 1)[0]
+            if name not in known:
+                known[name] = bars.add_task(what, total=total)
+            bars.update(known[name], completed=done, total=total, description=what)
+
+        yield report
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], right_from: int = 1) -> None:
+    """Print one table; columns from index ``right_from`` on are right-aligned."""
+    out = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for i, name in enumerate(columns):
+        out.add_column(name, justify="right" if i >= right_from else "left", no_wrap=i < right_from)
+    for row in rows:
+        out.add_row(*[_cell(v) for v in row])
+    console.print(out)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4f}"
+    return str(value)
+
+
+def import_report(report: ImportReport) -> None:
+    """Print what an import did and where its rejects are."""
+    console.print(
+        f"{report.rows:,} rows read: {report.added:,} added, {report.updated:,} changed, "
+        f"{report.unchanged:,} there already, [{'red' if report.rejected else 'green'}]{report.rejected:,} rejected[/]"
+    )
+    if report.rejected:
+        table("Rejected", ["reason", "rows"], sorted(report.reasons.items(), key=lambda r: -r[1]))
+        console.print(f"the rejected rows with their reason: {report.reject_path}")
+
+
+def import_json(report: ImportReport) -> dict[str, Any]:
+    """Return an import report as plain data."""
+    return {
+        "table": report.table, "rows": report.rows, "added": report.added, "updated": report.updated,
+        "unchanged": report.unchanged, "rejected": report.rejected, "reasons": dict(report.reasons),
+        "reject_path": None if report.reject_path is None else str(report.reject_path),
+    }  # fmt: skip
+
+
+def ingest_reports(reports: Sequence[IngestReport]) -> None:
+    """Print rows, gaps and freshness per source."""
+    from pipelines.ingest import as_rows
+
+    rows = as_rows(reports)
+    names = ["source", "table", "added", "updated", "gaps", "newest"]
+    table("Ingested", names, [[r[n] for n in names] for r in rows], right_from=2)
+    for report in reports:
+        for gap in report.gaps[:5]:
+            console.print(f"  [yellow]gap[/] {gap.key}: {gap.start} .. {gap.end}")
+
+
+def ingest_json(reports: Sequence[IngestReport]) -> list[dict[str, Any]]:
+    """Return ingest reports as plain data."""
+    from pipelines.ingest import as_rows
+
+    return as_rows(reports)
+
+
+def status(report: Mapping[str, Any]) -> None:
+    """Print freshness of tables, forecasts and models, and the last decision."""
+    names = ["table", "series", "rows", "first", "last", "age_h", "state"]
+    table("Lake", names, [[r[n] for n in names] for r in report["tables"]], right_from=2)
+    if report["forecasts"]:
+        names = ["target", "rows", "last", "age_h", "abstained"]
+        table("Forecasts", names, [[r[n] for n in names] for r in report["forecasts"]])
+    last = report["decision"]
+    console.print(
+        f"last decision: {last['decision_id']} {last['action']} at {last['ts']}" if last else "no decision yet"
+    )
+    for line in report["advice"]:
+        console.print(f"[yellow]→[/] {line}")
+
+
+def findings(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the doctor's findings, each with its remedy."""
+    table(
+        "Doctor", ["check", "", "found", "do"], [[r["check"], _LEVEL[r["level"]], r["found"], r["do"]] for r in rows], 9
+    )
+
+
+def leakage(report: Mapping[str, Any]) -> None:
+    """Print what was perturbed and whether anything earlier moved."""
+    names = ["stage", "moments", "values", "changed"]
+    table("Perturb the future", names, [[r[n] for n in names] for r in report["stages"]])
+    console.print(
+        "[red]look-ahead found[/]" if report["leaks"] else "[green]nothing at or before the moment changed[/]"
+    )
+
+
+def training(result: Any) -> None:
+    """Print the score table of a training run."""
+    for title, columns, rows in result.tables:
+        table(title, columns, rows)
+    if result.url:
+        console.print(f"MLflow: {result.url}")
+
+
+def forecasts(result: Mapping[str, Any]) -> None:
+    """Print issued forecasts."""
+    names = ["target", "key", "horizon_h", "q05", "q50", "q95", "mean", "abstains"]
+    shown = [r for r in result["rows"] if r["target"] in {"gas", "gas_min", "drift", "slippage"}]
+    table(f"Forecasts issued at {result['issued_at']}", names, [[r[n] for n in names] for r in shown], 2)
+
+
+def models(report: Mapping[str, Any]) -> None:
+    """Print champions, challengers and the last judgements."""
+    names = ["family", "version", "alias", "trained_until", "age_d", "state"]
+    table("Models", names, [[r[n] for n in names] for r in report["versions"]])
+    for row in report["decisions"]:
+        console.print(f"{row['at']} {row['family']} {row['version']}: {row['decision']}; {row['reason']}")
+
+
+def comparison(outcome: Any) -> None:
+    """Print the policy table, the paired ratios, the headroom, and where to look."""
+    policies(outcome.json)
+    if outcome.report:
+        console.print(f"report: {outcome.report}")
+    if outcome.url:
+        console.print(f"MLflow: foredrift ui, or {outcome.url}")
+
+
+def policies(data: Mapping[str, Any]) -> None:
+    """Print the comparison tables from the JSON figures."""
+    names = ["total_bp", "gas_bp", "fee_bp", "impact_bp", "tracking_bp", "trades_per_year", "violations", "te_annual"]
+    cells = sorted({(r["scenario"], r["nav_usd"]) for r in data["policies"]}, key=lambda c: (c[0], c[1]))
+    for scenario, nav in cells:
+        rows = [r for r in data["policies"] if (r["scenario"], r["nav_usd"]) == (scenario, nav)]
+        table(
+            f"{scenario}, NAV ${nav:,.0f}: cost in bp of NAV a year",
+            ["policy", *[n.removesuffix("_bp") for n in names]],
+            [[r["policy"], *[r[n] for n in names]] for r in rows],
+        )
+    table(
+        "Paired cost ratios (below 1: a is cheaper), 95 % weekly block bootstrap",
+        ["a / b", "scenario", "NAV", "ratio", "low", "high", "portfolios", "weeks"],
+        [
+            [f"{r['a']} / {r['b']}", r["scenario"], f"{r['nav_usd']:,.0f}", r["ratio"], r["ci_low"], r["ci_high"],
+             r["portfolios"], r["weeks"]]
+            for r in data["pairs"]
+        ],
+        2,
+    )  # fmt: skip
+    if data["headroom"]:
+        table(
+            "Headroom captured: share of what perfect gas foresight would save over gas_band",
+            ["scenario", "NAV", "captured", "low", "high"],
+            [
+                [r["scenario"], f"{r['nav_usd']:,.0f}", r["captured"], r["ci_low"], r["ci_high"]]
+                for r in data["headroom"]
+            ],
+        )
+
+
+def thresholds(result: Mapping[str, Any]) -> None:
+    """Print where marginal benefit meets marginal cost."""
+    names = ["half_width", "cost_bp", "tracking_bp", "total_bp", "marginal_cost_bp", "marginal_benefit_bp"]
+    table(result["title"], names, [[r[n] for n in names] for r in result["curve"]], 0)
+    console.print(result["sentence"])
+
+
+def plan(report: Mapping[str, Any]) -> None:
+    """Print a plan before anything is signed: weights, legs, routes, costs, benefit, verdicts."""
+    console.print(f"decision {report['decision_id']}: [bold]{report['action']}[/], {report['why']}")
+    table("Weights", ["asset", "now", "after", "target"], report["weights"])
+    if report["legs"]:
+        table("Legs", ["from", "to", "amount in", "min out", "route"], report["legs"], 2)
+    table("Expected", ["", "USD"], list(report["expected"].items()))
+    for verdict in report["verdicts"]:
+        mark = "[green]ok[/]" if verdict["ok"] else "[red]refused[/]"
+        console.print(f"  {mark} {verdict['check']}: {verdict['reason']}")
+
+
+def settlement(result: Mapping[str, Any]) -> None:
+    """Print what became of the cycle."""
+    console.print(f"outcome: [bold]{result['outcome']}[/] {result.get('summary', '')}")
+
+
+def explanation(result: Mapping[str, Any]) -> None:
+    """Print a decision in words and numbers."""
+    console.print(result["text"])
+
+
+def audit(result: Mapping[str, Any]) -> None:
+    """Print the state of the audit chain."""
+    console.print(f"[{'green' if result['ok'] else 'red'}]{result['text']}[/]")

@@ -1,0 +1,143 @@
+"""The MLflow side: store, experiments, and how a comparison is laid out so that people can read it.
+
+Flat sibling runs, one per policy, scenario and NAV, share ``comparison_id``; nested runs would be collapsed into one
+lonely bar. Metric names are short leaves under ``summary/`` (single values) and ``ts/`` (series whose step is the
+decision index from the window's start, the same for every policy).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from pipelines.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow.entities import Experiment
+    from mlflow.tracking import MlflowClient
+
+COMPARISON, FORECASTS, LIVE = "comparison", "forecasts", "live"
+_BATCH = 1_000  # MLflow's limit of metrics in one call
+
+
+def tracking_uri(settings: Settings) -> str:
+    """Return the store's URI with a relative SQLite path made absolute; MLFLOW_TRACKING_URI overrides the settings."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or settings.mlflow.tracking_uri
+    prefix = "sqlite:///"
+    if uri.startswith(prefix) and not uri.startswith(prefix + "/"):
+        return prefix + str(settings.path(uri.removeprefix(prefix)))
+    return uri
+
+
+def client(settings: Settings) -> MlflowClient:
+    """Return a client on the project's store, creating the store first (two processes must not do that at once)."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow
+    from mlflow.tracking import MlflowClient
+
+    uri = tracking_uri(settings)
+    with _store_lock(uri):
+        mlflow.set_tracking_uri(uri)
+        made = MlflowClient(uri)
+        made.search_experiments(max_results=1)  # runs the migrations of a new SQLite file
+    return made
+
+
+def experiment(settings: Settings, mlf: MlflowClient, name: str) -> Experiment:
+    """Return experiment ``name``, created with artifacts beside a SQLite store (a server decides for itself)."""
+    found = mlf.get_experiment_by_name(name)
+    if found is not None:
+        return found
+    location = None
+    if tracking_uri(settings).startswith("sqlite:"):
+        folder = settings.path(settings.mlflow.artifacts) / name
+        folder.mkdir(parents=True, exist_ok=True)
+        location = folder.as_uri()
+    return mlf.get_experiment(mlf.create_experiment(name, artifact_location=location))
+
+
+@contextmanager
+def run(
+    mlf: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str], params: Mapping[str, Any] | None = None
+) -> Iterator[str]:
+    """Open a run and yield its id; it ends FINISHED, or FAILED when the block raises."""
+    from mlflow.entities import Param
+
+    made = mlf.create_run(experiment_id, run_name=name, tags=dict(tags) | lineage())
+    run_id = str(made.info.run_id)
+    try:
+        if params:
+            mlf.log_batch(run_id, params=[Param(k, str(v)) for k, v in params.items()])
+        yield run_id
+    except BaseException:
+        mlf.set_terminated(run_id, "FAILED")
+        raise
+    mlf.set_terminated(run_id, "FINISHED")
+
+
+def log_values(mlf: MlflowClient, run_id: str, values: Mapping[str, float], prefix: str = "summary") -> None:
+    """Log single values as ``<prefix>/<name>``; NaN is left out (MLflow charts break on it)."""
+    from mlflow.entities import Metric
+
+    now = int(datetime.now().timestamp() * 1_000)  # noqa: DTZ005 - epoch milliseconds
+    metrics = [Metric(f"{prefix}/{k}", float(v), now, 0) for k, v in values.items() if v == v]  # noqa: PLR0124
+    for first in range(0, len(metrics), _BATCH):
+        mlf.log_batch(run_id, metrics=metrics[first : first + _BATCH])
+
+
+def log_series(mlf: MlflowClient, run_id: str, frame: pl.DataFrame, step: str, names: Sequence[str]) -> None:
+    """Log columns ``names`` of ``frame`` as ``ts/<name>``, with the integer column ``step`` as step."""
+    from mlflow.entities import Metric
+
+    steps = frame[step].to_list()
+    stamps = frame["ts"].dt.epoch("ms").to_list() if "ts" in frame.columns else steps
+    metrics = [
+        Metric(f"ts/{name}", value, stamp, at)
+        for name in names
+        for value, stamp, at in zip(frame[name].to_list(), stamps, steps, strict=True)
+        if value is not None
+    ]
+    for first in range(0, len(metrics), _BATCH):
+        mlf.log_batch(run_id, metrics=metrics[first : first + _BATCH])
+
+
+def log_dataset(mlf: MlflowClient, run_id: str, name: str, digest: str, source: str) -> None:
+    """Record which data the run used; the same digest on every policy's run proves they saw the same."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    data = Dataset(name=name, digest=digest[:36], source_type="foredrift-lake", source=source)
+    mlf.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "evaluation")])])
+
+
+def lineage() -> dict[str, str]:
+    """Return tags that say what code and which scheduled run made this: git sha and flow-run id where there are any."""
+    tags = {"git_sha": git_sha()}
+    flow_run = os.environ.get("PREFECT__FLOW_RUN_ID")
+    return tags | ({"flow_run_id": flow_run} if flow_run else {})
+
+
+def git_sha() -> str:
+    """Return the commit of the installed source tree, ``unknown`` outside one."""
+    here = Path(__file__).resolve().parent
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+@contextmanager
+def _store_lock(uri: str) -> Iterator[None]:
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    path = Path(uri.removeprefix("sqlite:///"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

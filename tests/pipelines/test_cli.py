@@ -1,0 +1,71 @@
+"""The command line: instant help, exit codes, one-line errors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("prefect", "mlflow", "lightgbm", "web3", "sklearn", "polars", "numba", "ccxt", "plotly", "matplotlib")
+
+
+def foredrift(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", *args], cwd=cwd, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_help_imports_nothing_heavy(tmp_path):
+    code = f"import sys, pipelines.cli; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_takes_little_more_than_python_itself(tmp_path):
+    def best(*command: str) -> float:
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, check=True)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    assert best("-m", "pipelines.cli", "--help") < 12 * best("-c", "import typing, dataclasses, inspect")
+
+
+def test_every_verb_has_help(tmp_path):
+    text = foredrift("--help", cwd=tmp_path).stdout
+    verbs = (
+        "init import ingest train forecast compare thresholds rebalance explain report "
+        "audit models serve ui status doctor leakage demo localnet version"
+    )
+    for verb in verbs.split():
+        assert verb in text
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["train"], 2, "foredrift init"),
+        (["compare", "--config", "nowhere.toml"], 2, "nowhere.toml"),
+        (["no-such-verb"], 2, "No such command"),
+        (["import", "prices"], 2, "Missing argument"),
+    ],
+)
+def test_bad_usage_exits_with_2(tmp_path, args, code, said):
+    done = foredrift(*args, cwd=tmp_path)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_init_writes_once(tmp_path):
+    assert foredrift("init", cwd=tmp_path).returncode == 0
+    first = (tmp_path / "foredrift.toml").read_text()
+    again = foredrift("init", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "--force" in again.stderr
+    assert (tmp_path / "foredrift.toml").read_text() == first
