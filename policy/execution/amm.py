@@ -6,6 +6,7 @@ Sources: UniswapV2Library.getAmountOut; Uniswap v3-core SwapMath, SqrtPriceMath,
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,8 @@ MAX_TICK = 887_272
 MIN_SQRT_RATIO = 4_295_128_739
 MAX_SQRT_RATIO = 1_461_446_703_485_210_103_287_273_052_203_988_822_378_723_970_342
 _WORD = 256
+_LOG_Q96 = 96 * math.log(2)
+_LOG_TICK = math.log(1.0001)
 
 # 2**128 / 1.0001**(2**(i-1)), i = 1..19: the constants of TickMath.getSqrtRatioAtTick
 _RATIOS = (
@@ -146,14 +149,13 @@ def tick_at_sqrt_ratio(sqrt_x96: int) -> int:
     """Return the greatest tick whose ratio is at most ``sqrt_x96`` (TickMath.getTickAtSqrtRatio)."""
     if not MIN_SQRT_RATIO <= sqrt_x96 < MAX_SQRT_RATIO:
         raise ExecutionError(f"square root price {sqrt_x96} is outside the pool's range")
-    low, high = MIN_TICK, MAX_TICK
-    while low < high:
-        middle = (low + high + 1) // 2
-        if sqrt_ratio_at_tick(middle) <= sqrt_x96:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    tick = math.floor(2 * (math.log(sqrt_x96) - _LOG_Q96) / _LOG_TICK)
+    tick = max(MIN_TICK, min(MAX_TICK - 1, tick))
+    while sqrt_ratio_at_tick(tick) > sqrt_x96:
+        tick -= 1
+    while sqrt_ratio_at_tick(tick + 1) <= sqrt_x96:
+        tick += 1
+    return tick
 
 
 def amount0_delta(sqrt_a: int, sqrt_b: int, liquidity: int, *, up: bool) -> int:
@@ -190,13 +192,14 @@ def swap_step(sqrt_p: int, target: int, liquidity: int, remaining: int, fee_pips
         to_target = amount1_delta(sqrt_p, target, liquidity, up=True)
     reached = less_fee >= to_target
     after = target if reached else _next_sqrt_from_input(sqrt_p, liquidity, less_fee, zero_for_one)
+    full = after == target
     if zero_for_one:
-        amount_in = to_target if reached else amount0_delta(after, sqrt_p, liquidity, up=True)
+        amount_in = to_target if full else amount0_delta(after, sqrt_p, liquidity, up=True)
         amount_out = amount1_delta(after, sqrt_p, liquidity, up=False)
     else:
-        amount_in = to_target if reached else amount1_delta(sqrt_p, after, liquidity, up=True)
+        amount_in = to_target if full else amount1_delta(sqrt_p, after, liquidity, up=True)
         amount_out = amount0_delta(sqrt_p, after, liquidity, up=False)
-    fee = remaining - amount_in if not reached else _ceil_div(amount_in * fee_pips, PIPS - fee_pips)
+    fee = _ceil_div(amount_in * fee_pips, PIPS - fee_pips) if full else remaining - amount_in
     return after, amount_in, amount_out, fee
 
 

@@ -1,0 +1,224 @@
+"""Write-ahead journal of plans: what was intended and signed is on disk before anything is sent.
+
+One file a vault, one plan in flight. A plan moves planned -> signed -> sent -> mined -> landed, or ends void or
+reverted; further signed/sent attempts (fee bumps, a cancelling no-op) belong to the same plan and share its account
+nonce. The signed bytes are kept, so that the SAME bytes can be broadcast again; no key is ever in it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lake.errors import ExecutionError
+from policy.execution.base import Plan
+from policy.execution.hashlog import HashLog
+from policy.execution.records import bytes_of, hex_of, plan_json, plan_of
+
+FINAL = frozenset({"landed", "void", "reverted"})
+
+_NEXT = {
+    "planned": {"signed", "void"},
+    "signed": {"sent", "signed", "mined", "void"},
+    "sent": {"sent", "signed", "mined", "void"},
+    "mined": {"mined", "sent", "signed", "landed", "reverted", "void"},
+    "landed": {"reopened"},
+    "void": {"reopened"},
+    "reverted": {"reopened"},
+    "reopened": {"sent", "signed", "mined", "void"},
+}
+
+
+class VaultBusy(ExecutionError):
+    """Another run holds this vault's journal; wait for it to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One signed transaction of a plan. ``kind`` is ``plan`` or ``cancel``; fees in wei per gas."""
+
+    kind: str
+    tx_hash: str
+    raw: bytes = field(repr=False)
+    account_nonce: int
+    gas_limit: int
+    max_fee_wei: int
+    tip_wei: int
+    channel: str
+    block: int  # head when it was signed
+    sent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A plan and everything that was done about it."""
+
+    plan: Plan
+    state: str
+    attempts: tuple[Attempt, ...] = ()
+    mined: tuple[str, int, str, int] | None = None  # tx hash, block number, block hash, status
+    note: str = ""
+    context: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def open(self) -> bool:
+        """Whether the plan's fate is not yet final."""
+        return self.state not in FINAL
+
+    def hashes(self, kind: str = "plan") -> tuple[str, ...]:
+        """Return the hashes of the attempts of one kind, oldest first."""
+        return tuple(a.tx_hash for a in self.attempts if a.kind == kind)
+
+
+class Journal:
+    """The journal of one vault in ``path`` (a file; its folder is made)."""
+
+    def __init__(self, path: Path) -> None:
+        self._log = HashLog(path)
+        self._lease = path.with_name(path.name + ".lease")
+        self._flights: list[Flight] = []
+        self._seen = 0
+        self._held = False
+
+    @contextmanager
+    def lease(self) -> Iterator[None]:
+        """Hold the vault for one run; VaultBusy if another process (or run) has it. Ends with the process."""
+        with self._lease.open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise VaultBusy(
+                    f"another run holds {self._log.path.name}; it must end before this one starts"
+                ) from None
+            self._held = True
+            self._flights, self._seen = [], 0
+            self._replay()
+            try:
+                yield
+            finally:
+                self._held = False
+
+    def flights(self) -> tuple[Flight, ...]:
+        """Return every plan ever journaled, oldest first."""
+        self._replay()
+        return tuple(self._flights)
+
+    def last(self) -> Flight | None:
+        """Return the newest plan, open or not."""
+        self._replay()
+        return self._flights[-1] if self._flights else None
+
+    def in_flight(self) -> Flight | None:
+        """Return the plan whose fate is not final, if there is one."""
+        last = self.last()
+        return last if last is not None and last.open else None
+
+    def of_decision(self, decision_id: str) -> tuple[Flight, ...]:
+        """Return the plans made for one decision."""
+        self._replay()
+        return tuple(f for f in self._flights if f.plan.decision_id == decision_id)
+
+    def plan(self, plan: Plan, **context: Any) -> Flight:
+        """Record the intention to execute ``plan``; refused while another is in flight."""
+        if self.in_flight() is not None:
+            raise ExecutionError("a plan is in flight already; recover it before planning another")
+        return self._write({"event": "planned", "plan": plan_json(plan), "context": context})
+
+    def signed(self, attempt: Attempt) -> Flight:
+        """Record a signed transaction BEFORE it is sent."""
+        return self._write(
+            {
+                "event": "signed",
+                "kind": attempt.kind,
+                "tx_hash": attempt.tx_hash,
+                "raw": hex_of(attempt.raw),
+                "account_nonce": attempt.account_nonce,
+                "gas_limit": attempt.gas_limit,
+                "max_fee_wei": str(attempt.max_fee_wei),
+                "tip_wei": str(attempt.tip_wei),
+                "channel": attempt.channel,
+                "block": attempt.block,
+            }
+        )
+
+    def sent(self, tx_hash: str, reply: str) -> Flight:
+        """Record that ``tx_hash`` was handed over and what came back (also an error: its fate is then unknown)."""
+        return self._write({"event": "sent", "tx_hash": tx_hash, "reply": reply})
+
+    def mined(self, tx_hash: str, block_number: int, block_hash: str, status: int) -> Flight:
+        """Record the block a transaction was seen in; not final until enough blocks follow."""
+        return self._write(
+            {"event": "mined", "tx_hash": tx_hash, "block": block_number, "block_hash": block_hash, "status": status}
+        )
+
+    def close(self, state: str, note: str) -> Flight:
+        """Record the plan's final fate: landed, reverted or void."""
+        if state not in FINAL:
+            raise ExecutionError(f"{state!r} is no final state; final are {', '.join(sorted(FINAL))}")
+        return self._write({"event": state, "note": note})
+
+    def reopen(self, note: str) -> Flight:
+        """Record that a final fate turned out otherwise (a deep reorg, a node that lied)."""
+        return self._write({"event": "reopened", "note": note})
+
+    def _write(self, body: dict[str, Any]) -> Flight:
+        if not self._held:
+            raise ExecutionError("take the journal's lease before writing to it")
+        self._replay()
+        folded = self._folded(body)  # an illegal transition is refused before it reaches the disk
+        self._log.append(body)
+        self._seen += 1
+        self._adopt(body, folded)
+        return folded
+
+    def _replay(self) -> None:
+        if self._held and self._seen:
+            return  # the lease keeps other writers out
+        lines = self._log.lines()
+        for line in lines[self._seen :]:
+            self._adopt(line.body, self._folded(line.body))
+        self._seen = len(lines)
+
+    def _adopt(self, body: Any, flight: Flight) -> None:
+        if body["event"] == "planned":
+            self._flights.append(flight)
+        else:
+            self._flights[-1] = flight
+
+    def _folded(self, body: Any) -> Flight:
+        """Return the newest flight after ``body``; ExecutionError on an event out of order."""
+        event = body["event"]
+        if event == "planned":
+            return Flight(plan_of(body["plan"]), "planned", context=dict(body.get("context", {})))
+        if not self._flights:
+            raise ExecutionError(f"journal event {event!r} without a plan")
+        flight = self._flights[-1]
+        if event not in _NEXT[flight.state]:
+            raise ExecutionError(f"journal event {event!r} cannot follow {flight.state!r}")
+        if event == "signed":
+            return replace(flight, state="signed", attempts=(*flight.attempts, _attempt(body)))
+        if event == "sent":
+            marked = tuple(replace(a, sent=True) if a.tx_hash == body["tx_hash"] else a for a in flight.attempts)
+            return replace(flight, state="sent", attempts=marked)
+        if event == "mined":
+            seen = (body["tx_hash"], body["block"], body["block_hash"], body["status"])
+            return replace(flight, state="mined", mined=seen)
+        return replace(flight, state=event, note=body["note"])
+
+
+def _attempt(body: Any) -> Attempt:
+    return Attempt(
+        kind=body["kind"],
+        tx_hash=body["tx_hash"],
+        raw=bytes_of(body["raw"]),
+        account_nonce=body["account_nonce"],
+        gas_limit=body["gas_limit"],
+        max_fee_wei=int(body["max_fee_wei"]),
+        tip_wei=int(body["tip_wei"]),
+        channel=body["channel"],
+        block=body["block"],
+    )
