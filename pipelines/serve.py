@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 
-from lake.errors import ConfigError, ForedriftError
+from lake.errors import ConfigError
+from pipelines.process import free_port, stop, wait_until_healthy
 from pipelines.settings import Settings
-
-START_SECONDS = 120
 
 
 def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
@@ -54,7 +50,7 @@ def scheduler(home: Path) -> Iterator[str]:
         yield given
         return
     home.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
+    port = free_port()
     environment = os.environ | {
         "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1",
     }  # fmt: skip
@@ -65,33 +61,9 @@ def scheduler(home: Path) -> Iterator[str]:
         )  # fmt: skip
     url = f"http://127.0.0.1:{port}/api"
     try:
-        _wait(process, url, home / "server.log")
+        wait_until_healthy(process, f"{url}/health", f"see {home / 'server.log'}")
         os.environ |= {"PREFECT_API_URL": url, "PREFECT_HOME": str(home)}
         yield url
     finally:
         os.environ.pop("PREFECT_API_URL", None)
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise ForedriftError(f"the scheduler ended at start with code {process.returncode}; see {log}")
-        try:
-            if httpx.get(f"{url}/health", timeout=2).status_code == httpx.codes.OK:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.3)
-    raise ForedriftError(f"the scheduler did not answer within {START_SECONDS} s; see {log}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        stop(process)

@@ -1,0 +1,45 @@
+"""Servers started as child processes: a free port, and waiting until one answers."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+
+import httpx
+
+from lake.errors import ForedriftError
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_healthy(process: subprocess.Popen[bytes], url: str, hint: str, seconds: float = 120) -> None:
+    """Return when ``url`` answers 200; raises ForedriftError with ``hint`` when the process ends or time is up."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ForedriftError(f"the server ended at start with code {process.returncode}; {hint}")
+        try:
+            if httpx.get(url, timeout=2).status_code == httpx.codes.OK:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.2)
+            continue
+        time.sleep(0.2)
+    raise ForedriftError(f"the server did not answer at {url} within {seconds:.0f} s; {hint}")
+
+
+def stop(process: subprocess.Popen[bytes], seconds: float = 15) -> None:
+    """End a child process: asked first, then killed."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,53 @@
+"""``foredrift ui``: MLflow on the project's store, opened where the newest comparison reads best."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import webbrowser
+
+import typer
+
+from pipelines.process import stop, wait_until_healthy
+from pipelines.settings import Settings
+from pipelines.tracking import COMPARISON, client, tracking_uri
+from pipelines.views import TAG, link
+
+
+def newest_view(settings: Settings, base: str) -> str:
+    """Return the page of the newest comparison, its saved view when it has one, else the plain start page."""
+    mlf = client(settings)
+    experiment = mlf.get_experiment_by_name(COMPARISON)
+    if experiment is None:
+        return base
+    runs = mlf.search_runs([experiment.experiment_id], "tags.kind = 'summary'", max_results=1)
+    key = runs[0].data.tags.get("comparison_id") if runs else None
+    known = key is not None and TAG + key in experiment.tags
+    return link(base, experiment.experiment_id, key if known else None)
+
+
+def serve_ui(settings: Settings, port: int, *, open_browser: bool = True) -> None:
+    """Run the MLflow server on 127.0.0.1 until interrupted. Raises ForedriftError when it does not start."""
+    uri = tracking_uri(settings)
+    base = f"http://127.0.0.1:{port}"
+    if not uri.startswith("sqlite:"):
+        typer.echo(f"the tracking server is {uri}")
+        return
+    page = newest_view(settings, base)
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", uri, "--artifacts-destination", str(settings.path(settings.mlflow.artifacts)),
+    ]  # fmt: skip
+    process = subprocess.Popen(command, env=environment)
+    try:
+        wait_until_healthy(process, f"{base}/health", "is the port taken? try --port")
+        typer.echo(
+            f"MLflow: {page}   (choose Model training at the top left if it opens in GenAI mode; Ctrl-C ends it)"
+        )
+        if open_browser:
+            webbrowser.open(page)
+        process.wait()
+    finally:
+        stop(process)

@@ -1,0 +1,92 @@
+"""Watching: structured logs, Prometheus metrics and notifications."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from pipelines.settings import Settings, notify_urls
+
+EVENTS = ("executed", "refused", "abstained", "failed", "late", "retrain_failed", "zombie")
+_SECRET_HINTS = ("key", "secret", "passphrase", "password", "token", "private")
+
+
+def configure_logging(settings: Settings) -> None:
+    """Send structured logs to stderr, as text or one JSON object a line; values of secret-looking fields are masked."""
+    render: Any = (
+        structlog.processors.JSONRenderer()
+        if settings.watch.log == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars, structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True), mask_secrets, render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )  # fmt: skip
+
+
+def mask_secrets(logger: Any, method: str, event: Any) -> Any:
+    """Replace the value of every field whose name hints at a secret."""
+    del logger, method
+    for name in event:
+        if name != "event" and any(hint in name.lower() for hint in _SECRET_HINTS) and name != "idempotency_key":
+            event[name] = "***"
+    return event
+
+
+def notify(event: str, title: str, body: str) -> bool:
+    """Tell people through Apprise (FOREDRIFT_NOTIFY); return whether anybody was told; never raises."""
+    urls = notify_urls()
+    if not urls:
+        return False
+    import apprise
+
+    kind = {"executed": "success", "failed": "failure", "zombie": "failure", "retrain_failed": "failure"}
+    sender = apprise.Apprise()
+    for url in urls:
+        sender.add(url)
+    return bool(sender.notify(title=f"Foredrift: {title}", body=body, notify_type=kind.get(event, "warning")))
+
+
+class Metrics:
+    """Gauges on an own registry; :meth:`update` takes the report of ``pipelines.status.status``."""
+
+    def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Gauge
+
+        self.registry = CollectorRegistry()
+        self.age = Gauge(
+            "foredrift_table_age_hours", "Age of the newest row", ["table", "series"], registry=self.registry
+        )
+        self.forecast_age = Gauge(
+            "foredrift_forecast_age_hours", "Age of the newest forecast", ["target"], registry=self.registry
+        )
+        self.abstained = Gauge(
+            "foredrift_forecast_abstained_rows", "Forecast rows that abstain", ["target"], registry=self.registry
+        )
+        self.value = Gauge("foredrift_value", "Figures of the last decision", ["name"], registry=self.registry)
+        self.events = Counter("foredrift_events", "What happened", ["event"], registry=self.registry)
+
+    def update(self, report: Mapping[str, Any]) -> None:
+        """Set the gauges from a status report."""
+        for row in report["tables"]:
+            self.age.labels(row["table"], row["series"]).set(row["age_h"])
+        for row in report["forecasts"]:
+            self.forecast_age.labels(row["target"]).set(row["age_h"])
+            self.abstained.labels(row["target"]).set(row["abstained"])
+        for name, figure in report.get("figures", {}).items():
+            if figure is not None:
+                self.value.labels(name).set(figure)
+
+    def serve(self, port: int) -> None:
+        """Answer on 127.0.0.1:port in a daemon thread."""
+        from prometheus_client import start_http_server
+
+        start_http_server(port, addr="127.0.0.1", registry=self.registry)
