@@ -1,0 +1,237 @@
+"""From a file's columns to a table's: typed values, and for every row that does not fit the reasons why.
+
+Nothing here raises for a bad value: a row is either typed or named with its reasons, so that one bad row
+never costs the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+
+import dataframely as dy
+import polars as pl
+
+from lake.errors import DataError
+from lake.tables import UTC_US, Table
+from lake.units import WORD_BYTES, to_word
+
+Value = str | int | float | bool | None
+
+_AWARE = ("%Y-%m-%dT%H:%M:%S%.f%:z", "%Y-%m-%dT%H:%M%:z")
+_NAIVE = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
+_EPOCH_UNITS = ((10**11, 10**6), (10**14, 10**3), (10**17, 1))  # below this magnitude: seconds, ms, us (else ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How file columns become rows of ``spec``.
+
+    ``columns`` maps table columns to file columns, ``constants`` fills table columns with one typed value,
+    ``zone`` is what naive times are taken to be (None refuses them), ``assets`` the known ones (None: any).
+    ``spacing`` maps a series (its key columns without time, joined by ``/``) to seconds: it gives ``step`` of prices
+    that lack it and ``available_at = time + spacing`` of other tables; ``default_spacing`` serves unknown series.
+    ``lag_s`` overrides how late a row became known.
+    """
+
+    spec: Table
+    columns: Mapping[str, str]
+    constants: Mapping[str, Value] = field(default_factory=dict)
+    zone: str | None = None
+    assets: frozenset[str] | None = None
+    spacing: Mapping[str, int] = field(default_factory=dict)
+    default_spacing: int = 0
+    lag_s: int | None = None
+
+    @property
+    def series(self) -> list[str]:
+        """Key columns that tell one series from another."""
+        return [c for c in self.spec.key if c not in {self.spec.time, "step", "round"}]
+
+
+@dataclass(slots=True)
+class Problems:
+    """Which rows break which rule; ``flags`` maps a reason to one Boolean a row."""
+
+    flags: dict[str, pl.Series] = field(default_factory=dict)
+
+    def add(self, reason: str, flag: pl.Series) -> None:
+        """Note that the rows where ``flag`` is true have ``reason``; null counts as false."""
+        flag = flag.fill_null(value=False)
+        if flag.any():
+            self.flags[reason] = self.flags[reason] | flag if reason in self.flags else flag
+
+    def bad(self, height: int) -> pl.Series:
+        """Return one Boolean a row: true where anything is wrong."""
+        bad = pl.repeat(value=False, n=height, eager=True, dtype=pl.Boolean)
+        for flag in self.flags.values():
+            bad |= flag
+        return bad
+
+    def reasons(self) -> pl.Series:
+        """Return one text a row: its reasons joined by ``; ``."""
+        frame = pl.DataFrame({str(i): flag for i, flag in enumerate(self.flags.values())})
+        texts = [pl.when(pl.col(str(i))).then(pl.lit(reason)) for i, reason in enumerate(self.flags)]
+        return frame.select(pl.concat_str(texts, separator="; ", ignore_nulls=True).alias("reason"))["reason"]
+
+
+def typed(recipe: Recipe, chunk: pl.DataFrame) -> tuple[pl.DataFrame, Problems]:
+    """Return the rows of ``chunk`` as columns of the table, in its order, and what is wrong with each.
+
+    Both have as many rows as ``chunk``; a row with problems may hold nulls where the table allows none.
+    """
+    problems, columns = Problems(), {}
+    for name, column in recipe.spec.schema.columns().items():
+        if name in recipe.constants:
+            columns[name] = pl.repeat(recipe.constants[name], chunk.height, dtype=column.dtype, eager=True).alias(name)
+        elif name in recipe.columns:
+            columns[name] = _column(recipe, name, column, chunk[recipe.columns[name]], problems)
+    frame = pl.DataFrame(columns)
+    frame = _derive(recipe, frame)
+    frame = frame.with_columns(pl.lit(None, d).alias(c) for c, d in recipe.spec.columns.items() if c not in frame)
+    for name, column in recipe.spec.schema.columns().items():
+        _bounds(name, column, frame[name], problems)
+    _rules(recipe, frame, problems)
+    return frame.select(list(recipe.spec.columns)), problems
+
+
+def series_of(recipe: Recipe, frame: pl.DataFrame) -> pl.Series:
+    """Return the name of each row's series: its key columns without time, joined by ``/``."""
+    parts = [pl.col(c).cast(pl.String).fill_null("") for c in recipe.series]
+    return frame.select(pl.concat_str(parts, separator="/").alias("series"))["series"]
+
+
+def times(raw: pl.Series, zone: str | None) -> tuple[pl.Series, pl.Series]:
+    """Return ``raw`` as UTC times (null where unreadable) and which readable ones are naive and were refused.
+
+    Reads ISO 8601 text with an offset or Z, zoned datetimes, and Unix time in s, ms, us or ns (by magnitude). A time
+    without a zone is read in ``zone``; with ``zone=None`` it is refused.
+    """
+    none = pl.repeat(value=False, n=raw.len(), eager=True, dtype=pl.Boolean)
+    if isinstance(raw.dtype, pl.Datetime) and raw.dtype.time_zone is not None:
+        return raw.dt.convert_time_zone("UTC").cast(UTC_US), none
+    if raw.dtype.is_numeric():
+        return _epoch(raw), none
+    if isinstance(raw.dtype, pl.Datetime) or raw.dtype == pl.Date:
+        naive, aware = raw.cast(pl.Datetime("us")), pl.repeat(None, raw.len(), eager=True, dtype=UTC_US)
+    else:
+        text = raw.cast(pl.String, strict=False).str.strip_chars()
+        text = text.str.replace(r"\s*(Z|z|UTC)$", "+00:00").str.replace(r"([+-]\d\d):?(\d\d)$", "$1:$2")
+        text = text.str.replace(r"^(\d{4}-\d\d-\d\d)\s+", "${1}T")
+        aware = _first([text.str.to_datetime(f, strict=False, time_unit="us") for f in _AWARE]).cast(UTC_US)
+        aware = _first([aware, _epoch(text.str.extract(r"^(\d{9,20})$").cast(pl.Int64, strict=False))])
+        naive = _first([text.str.to_datetime(f, strict=False, time_unit="us", exact=True) for f in _NAIVE])
+    if zone is None:
+        return aware, naive.is_not_null() & aware.is_null()
+    placed = naive.dt.replace_time_zone(zone, ambiguous="null", non_existent="null").dt.convert_time_zone("UTC")
+    return _first([aware, placed.cast(UTC_US)]), none
+
+
+def words(raw: pl.Series) -> pl.Series:
+    """Return unsigned chain integers as 32-byte words; null where one is negative, broken or too large."""
+    if raw.dtype == pl.Binary:
+        return raw.set(raw.bin.size() != WORD_BYTES, None)
+    return pl.Series(raw.name, [_word(v) for v in raw.to_list()], dtype=pl.Binary)
+
+
+def _word(value: float | str | Decimal | None) -> bytes | None:
+    try:
+        number = Decimal(value.strip()) if isinstance(value, str) else value
+        if number is None or number != int(number):
+            return None
+        return to_word(int(number))
+    except (DataError, InvalidOperation, ValueError, OverflowError):
+        return None
+
+
+def _column(recipe: Recipe, name: str, column: dy.Column, raw: pl.Series, problems: Problems) -> pl.Series:
+    """Return one file column in the type of its table column, noting what could not be read."""
+    given = raw.is_not_null()
+    if raw.dtype == pl.String:
+        given &= raw.str.strip_chars().str.len_bytes() > 0
+    if isinstance(column, dy.Datetime):
+        value, naive = times(raw, recipe.zone)
+        problems.add(f"{name} has no time zone", naive)
+        problems.add(f"{name} is no time", given & value.is_null() & ~naive)
+    elif isinstance(column, dy.Binary):
+        value = words(raw)
+        problems.add(f"{name} is no unsigned 256-bit integer", given & value.is_null())
+    elif isinstance(column, dy.String):
+        value = _text(raw)
+    else:
+        clean = raw.str.strip_chars() if raw.dtype == pl.String else raw
+        if clean.dtype == pl.String and column.dtype == pl.Int64:
+            clean = _first([clean.cast(pl.Int64, strict=False).cast(pl.Float64), clean.cast(pl.Float64, strict=False)])
+        value = clean.cast(column.dtype, strict=False)
+        lossy = given & value.is_null()
+        if column.dtype == pl.Int64 and clean.dtype.is_float():
+            lossy |= clean != clean.floor()
+        problems.add(f"{name} is no {'whole number' if column.dtype == pl.Int64 else 'number'}", lossy)
+    if not column.nullable:
+        problems.add(f"{name} is missing", ~given)
+    return value.alias(name)
+
+
+def _text(raw: pl.Series) -> pl.Series:
+    if raw.dtype.is_float() and (raw == raw.floor()).all():
+        raw = raw.cast(pl.Int64, strict=False)
+    text = raw.cast(pl.String, strict=False).str.strip_chars()
+    return text.set(text.str.len_bytes() == 0, None)
+
+
+def _derive(recipe: Recipe, frame: pl.DataFrame) -> pl.DataFrame:
+    """Add ``step`` to prices that lack it, and ``available_at`` where the file has none (``lag_s`` always wins)."""
+    spec = recipe.spec
+    by_series = pl.lit(series_of(recipe, frame)).replace_strict(
+        dict(recipe.spacing), default=recipe.default_spacing, return_dtype=pl.Int64
+    )
+    if "step" in spec.columns and "step" not in frame:
+        frame = frame.with_columns(step=by_series)
+    if recipe.lag_s is not None:
+        return frame.with_columns(available_at=pl.col(spec.time) + pl.duration(seconds=recipe.lag_s))
+    if "available_at" in frame:
+        return frame
+    late = pl.col("step") if "step" in spec.columns else by_series
+    return frame.with_columns(available_at=(pl.col(spec.time) + pl.duration(seconds=late)).cast(UTC_US))
+
+
+def _bounds(name: str, column: dy.Column, value: pl.Series, problems: Problems) -> None:
+    if not isinstance(column, (dy.Float64, dy.Int64)):
+        return
+    if isinstance(column, dy.Float64):
+        problems.add(f"{name} is NaN or infinite", ~value.is_finite())
+    if column.min_exclusive is not None:
+        problems.add(f"{name} is not above {column.min_exclusive:g}", value <= column.min_exclusive)
+    if column.min is not None:
+        problems.add(f"{name} is below {column.min:g}", value < column.min)
+    if column.max is not None:
+        problems.add(f"{name} is above {column.max:g}", (value > column.max) & value.is_not_nan())
+
+
+def _rules(recipe: Recipe, frame: pl.DataFrame, problems: Problems) -> None:
+    """Check what concerns several columns at once, and the list of known assets."""
+    known = frame[recipe.spec.time]
+    if recipe.spec.name == "prices":
+        close, high, low = frame["close"], frame["high"], frame["low"]
+        problems.add("high is below low", high < low)
+        outside = (close < low * (1 - 1e-9)) | (close > high * (1 + 1e-9))
+        problems.add("close lies outside low..high", outside & (high >= low))
+        known = frame.select(pl.col("ts") + pl.duration(seconds="step"))["ts"]
+    problems.add("available_at is before the row could be known", frame["available_at"] < known)
+    if recipe.assets is not None and "asset" in frame:
+        unknown = ~frame["asset"].is_in(list(recipe.assets)) & frame["asset"].is_not_null()
+        problems.add("asset is not a known one", unknown)
+
+
+def _epoch(raw: pl.Series) -> pl.Series:
+    value = raw.cast(pl.Int64, strict=False).alias("v")
+    size, us = pl.col("v").abs(), pl.col("v") // 1000
+    for bound, factor in reversed(_EPOCH_UNITS):
+        us = pl.when(size < bound).then(pl.col("v") * factor).otherwise(us)
+    return value.to_frame().select(us.cast(UTC_US).alias("t"))["t"]
+
+
+def _first(options: list[pl.Series]) -> pl.Series:
+    frame = pl.DataFrame({str(i): option for i, option in enumerate(options)})
+    return frame.select(pl.coalesce(pl.all()).alias("first"))["first"]
