@@ -1,0 +1,43 @@
+"""The development accounts of the local chain. Their keys are public knowledge: never fund them elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from eth_account import Account
+
+MNEMONIC = "test test test test test test test test test test test junk"  # the default of Anvil and Hardhat
+ROLES = (
+    "deployer",
+    "owner",
+    "keeper",
+    "guardian",
+    "provider",
+    "arbitrageur",
+    "searcher",
+    "investor",
+    "trader",
+    "identity",
+)
+"""Who the accounts are: provider owns the pools' liquidity, identity signs relay requests and holds nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class DevAccount:
+    """An account of the local chain."""
+
+    role: str
+    address: str
+    key: bytes = field(repr=False)
+
+
+@lru_cache(maxsize=1)
+def dev_accounts() -> dict[str, DevAccount]:
+    """Return the ten accounts by role, derived from the well-known mnemonic."""
+    Account.enable_unaudited_hdwallet_features()  # meant for well-known mnemonics like this one
+    accounts = {}
+    for index, role in enumerate(ROLES):
+        account = Account.from_mnemonic(MNEMONIC, account_path=f"m/44'/60'/0'/0/{index}")
+        accounts[role] = DevAccount(role, str(account.address), bytes(account.key))
+    return accounts
