@@ -1,0 +1,81 @@
+"""The simulator: schedules on cases, in compiled code, threads over portfolios."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lake.units import BPS, HOURS_PER_YEAR
+from policy import kernels
+from policy.base import Matrix, Vector
+from policy.history import Ints
+from policy.schedule import Case, Schedule
+
+GAS, FEE, IMPACT, TRACKING, SQUARE, TRADES = range(6)
+
+
+@dataclass(frozen=True, slots=True)
+class Trades:
+    """The trades of one run: (K,) steps and reasons (index of ``kernels.REASONS``), (K, n) weights."""
+
+    step: Ints
+    reason: Ints
+    before: Matrix
+    after: Matrix
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One portfolio under one policy. ``weekly`` is (weeks, 6): gas, fee, impact, tracking as fractions of NAV, squared
+    tracking difference, trades, by calendar week of the history."""
+
+    weekly: Matrix
+    steps: int
+    trades: int
+    violations: int
+    turnover: float
+    log: Trades | None = None
+    path: Matrix | None = None  # (T, n) weights at each step before its trade
+
+    def bp_a_year(self, column: int) -> float:
+        """Return a column of ``weekly`` in bp of NAV a year."""
+        return float(self.weekly[:, column].sum()) * BPS * HOURS_PER_YEAR / self.steps
+
+    @property
+    def te_annual(self) -> float:
+        """Tracking error a year, fraction: root of the summed squared differences a year."""
+        return float(np.sqrt(self.weekly[:, SQUARE].sum() * HOURS_PER_YEAR / self.steps))
+
+    def total_bp(self, soft: bool) -> float:
+        """Return the ledger's total in bp of NAV a year; tracking counts in the soft mandate only."""
+        return float(sum(self.bp_a_year(c) for c in range(TRACKING + soft)))
+
+
+def simulate(
+    case: Case, schedule: Schedule, week: Ints, *, log: bool = True, path: bool = False, span: tuple[int, int] | None = None
+) -> Run:
+    """Run ``schedule`` on ``case`` over its own steps, or over ``span`` (first, last) for tuning on the past."""
+    p = case.portfolio
+    first, last = span or (case.first, case.last)
+    n = len(case.columns)
+    room = last - first if log else 0
+    steps, reasons = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
+    before, after = np.empty((room, n)), np.empty((room, n))
+    weekly, tallies = np.zeros((int(week[-1]) + 1, 6)), np.zeros(4)
+    weights = np.empty((len(week) if path else 0, n))
+    scale = schedule.scale if schedule.scale is not None else 1.0 / p.tolerance
+    tolerance = p.tolerance if p.scenario == "hard" else np.full(n, np.inf)
+    count = kernels.run(
+        case.returns, case.history.day, case.M, p.target, scale, schedule.box, schedule.must,
+        schedule.outer, schedule.inner, schedule.resume, schedule.cap, case.history.tradable,
+        case.gas_base, case.gas_leg, case.fee, case.impact, tolerance, 0.5 * p.gamma,
+        first, last, week, weekly, tallies, steps, reasons, before, after, weights,
+    )  # fmt: skip
+    kept = Trades(*(np.array(a[:count]) for a in (steps, reasons, before, after))) if log else None
+    return Run(
+        weekly, int(tallies[0]), int(tallies[1]), int(tallies[2]), float(tallies[3]), kept, weights if path else None
+    )

@@ -1,0 +1,158 @@
+"""Exact no-trade bands for fixed, proportional and quadratic trading cost, in one or many dimensions.
+
+In a scalar distance r from the target the relative cost-to-go inside the no-trade region is
+``V(r) = A r^2 - B r^4``: the solution regular at 0 of ``a/2 (V'' + (n-1)/r V') + q/2 r^2 = J``, with
+``B = q / (4 (n+2) a)``. Trading from the outer radius D to the inner d costs ``c(D-d) = g + k (D-d) + m (D-d)^2`` and is
+optimal when ``V(D) - V(d) = c(D-d)`` and ``V'(D) = V'(d) = c'(D-d)``. With rho = D - d and S = D + d that is
+
+    g - m rho^2 = B rho^3 S        k + 2 m rho = B S (S^2 - rho^2)
+
+The first gives S for a rho, the second then falls in rho: one root, found by bisected Newton. With m = 0 these are
+FORMULAS 3.1 (``s = 2 B``); n enters only through B. Without gas rho = 0 (trade to the edge), without fee d = 0.
+Quadratic cost bounds a single trade: ``rho <= sqrt(g / m)``; what is larger is better split.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from policy.base import Matrix, Vector
+
+_ITERATIONS = 80
+_CLOSE = 1e-13
+
+
+@njit(cache=True, nogil=True)
+def solve_one(g: float, k: float, m: float, B: float) -> tuple[float, float]:
+    """Return (outer, inner) radius for fixed cost ``g``, proportional ``k``, quadratic ``m`` and stiffness ``B``.
+
+    Costs are fractions of NAV (``k`` per unit radius, ``m`` per radius squared); ``B > 0``.
+    """
+    if g <= 0.0:
+        half = 0.5 * (k / B) ** (1.0 / 3.0)
+        return half, half
+    # largest possible rho: S = rho, i.e. B rho^4 + m rho^2 = g
+    high = math.sqrt(2.0 * g / (m + math.sqrt(m * m + 4.0 * B * g)))
+    if k + 2.0 * m * high <= 0.0:
+        return high, 0.0
+    low = 0.0
+    rho = high / (1.0 + (k / (B * high**3)) ** (1.0 / 3.0)) if k > 0.0 else 0.5 * high
+    for _ in range(_ITERATIONS):
+        room = g - m * rho * rho
+        S = room / (B * rho**3)
+        f = B * S * (S * S - rho * rho) - k - 2.0 * m * rho
+        if f > 0.0:
+            low = rho
+        else:
+            high = rho
+        dS = -2.0 * m * rho / (B * rho**3) - 3.0 * S / rho
+        df = B * dS * (3.0 * S * S - rho * rho) - 2.0 * B * S * rho - 2.0 * m
+        # Newton on log f + const is steadier far left, where f ~ rho^-9
+        new = rho - f / df if f < 0.0 else rho * (1.0 - f / (df * rho))
+        if not low < new < high:
+            new = 0.5 * (low + high)
+        if abs(new - rho) <= _CLOSE * rho:
+            rho = new
+            break
+        rho = new
+    S = (g - m * rho * rho) / (B * rho**3)
+    return 0.5 * (S + rho), max(0.5 * (S - rho), 0.0)
+
+
+@njit(cache=True, nogil=True)
+def _solve(g: Vector, k: Vector, m: Vector, B: Vector, outer: Vector, inner: Vector) -> None:
+    for i in range(g.shape[0]):
+        outer[i], inner[i] = solve_one(g[i], k[i], m[i], B[i])
+
+
+def solve(
+    g: float | Vector, k: float | Vector, B: float | Vector, m: float | Vector = 0.0
+) -> tuple[Vector, Vector]:
+    """Return arrays (outer, inner) for broadcastable costs; see the module for the letters and equations."""
+    full = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, dtype=np.float64)) for v in (g, k, m, B)))
+    flat = [np.ascontiguousarray(a).ravel() for a in full]
+    outer, inner = np.empty(flat[0].size), np.empty(flat[0].size)
+    _solve(flat[0], flat[1], flat[2], flat[3], outer, inner)
+    return outer.reshape(full[0].shape), inner.reshape(full[0].shape)
+
+
+def cost_rate(outer: Vector, inner: Vector, g: float, k: float, eta2: float, q: float, n: int = 1) -> Vector:
+    """Return the long-run cost a year of trading from ``outer`` to ``inner``, FORMULAS 3.1 for n isotropic dimensions.
+
+    ``eta2`` is each dimension's variance a year, ``q/2 r^2`` the penalty a year. Mean time between trades
+    ``(D^2 - d^2)/(n eta2)``; mean squared radius ``n/(n+2) (D^2 + d^2)/2``.
+    """
+    trading = n * eta2 * (g + k * (outer - inner)) / (outer**2 - inner**2)
+    return trading + 0.5 * q * n / (n + 2) * (outer**2 + inner**2) / 2
+
+
+def stiffness(q: float | Vector, eta2: float | Vector, n: int = 1) -> float | Vector:
+    """Return ``B = q / (4 (n+2) eta2)`` of n isotropic dimensions of variance ``eta2`` and penalty ``q/2 r^2``."""
+    return q / (4.0 * (n + 2) * eta2)
+
+
+def shapes(covariance: Matrix, target: Vector) -> tuple[Matrix, Vector]:
+    """Return (M, growth) per covariance: the trading distance ``r^2 = x'Mx`` and the mean growth of r^2 a step.
+
+    With gas only the optimal no-trade region is exactly the ellipsoid ``x'Mx <= sqrt(g/gamma)`` where, for deviations
+    that diffuse with ``C = D Sigma D'`` (``D = diag(pi) - pi pi'``) and penalty ``gamma/2 x'Sigma x``,
+
+        4 M C M + 2 tr(C M) M = Sigma / 2
+
+    (insert ``V = g (2Q - Q^2)``, Q = x'Mx sqrt(gamma/g), into ``tr(C V'')/2 + gamma/2 x'Sigma x = J``; value and slope
+    match at Q = 1; compare Atkinson-Wilmott 1995, Altarovici-Muhle-Karbe-Soner 2015). In this distance ``B = gamma``.
+    Solved in the eigenbasis of ``C^1/2 Sigma C^1/2``: ``m_i = (sqrt(tau^2 + 2 s_i) - tau)/4``, tau = sum m_i.
+    ``covariance`` is (D, n, n) per step, M (D, n, n) does not depend on its scale, ``growth`` (D,) is ``tr(C M)``.
+    """
+    n = target.size
+    drift = np.diag(target) - np.outer(target, target)
+    basis = simplex_basis(n)
+    spread = basis.T @ drift
+    C = spread @ covariance @ spread.T
+    sigma = basis.T @ covariance @ basis
+    values, vectors = np.linalg.eigh(C)
+    values = np.maximum(values, np.maximum(values[:, -1:], 1e-300) * 1e-12)
+    scaled = np.sqrt(values)[:, None, :]
+    flip = np.swapaxes(vectors, 1, 2)
+    root, inverse = (vectors * scaled) @ flip, (vectors / scaled) @ flip
+    s, axes = np.linalg.eigh(root @ sigma @ root)
+    s = np.maximum(s, 0.0)
+    low, high = np.zeros(len(s)), np.sum(np.sqrt(2.0 * s), axis=1)
+    for _ in range(60):
+        tau = 0.5 * (low + high)
+        under = np.sum(np.sqrt(tau[:, None] ** 2 + 2.0 * s) - tau[:, None], axis=1) > 4.0 * tau
+        low, high = np.where(under, tau, low), np.where(under, high, tau)
+    m = (np.sqrt(high[:, None] ** 2 + 2.0 * s) - high[:, None]) / 4.0
+    lifted = basis @ inverse @ axes
+    return (lifted * m[:, None, :]) @ np.swapaxes(lifted, 1, 2), np.sum(m, axis=1)
+
+
+def mean_moves(M: Matrix, n: int) -> Vector:
+    """Return (D, n) mean |x_i| at unit distance, over directions uniform on the ellipsoid ``x'Mx = 1``.
+
+    A point is ``M^-1/2 v`` with v uniform on the unit sphere of d = n-1 dimensions, so ``E|x_i|`` is
+    ``sqrt(pinv(M)_ii) Gamma(d/2) / (sqrt(pi) Gamma((d+1)/2))``.
+    """
+    d = n - 1
+    mean = math.exp(math.lgamma(d / 2) - math.lgamma((d + 1) / 2)) / math.sqrt(math.pi)
+    return np.asarray(mean * np.sqrt(_pinv_diagonal(M, n)), dtype=np.float64)
+
+
+def mean_square_moves(M: Matrix, n: int) -> Vector:
+    """Return (D, n) mean x_i^2 at unit distance: ``pinv(M)_ii / (n-1)``, for the quadratic cost."""
+    return _pinv_diagonal(M, n) / (n - 1)
+
+
+def _pinv_diagonal(M: Matrix, n: int) -> Vector:
+    basis = simplex_basis(n)
+    inner = np.linalg.inv(basis.T @ M @ basis)
+    return np.asarray(np.einsum("ij,djk,ik->di", basis, inner, basis), dtype=np.float64)
+
+
+def simplex_basis(n: int) -> Matrix:
+    """Return (n, n-1) orthonormal columns spanning the deviations that sum to zero."""
+    full, _ = np.linalg.qr(np.column_stack([np.ones(n), np.eye(n)[:, : n - 1]]))
+    return np.asarray(full[:, 1:], dtype=np.float64)

@@ -1,0 +1,258 @@
+"""The market of the past on the hourly decision grid: what a decision at each step could see.
+
+Built once from the lake by as-of joins and shared, read-only, by every portfolio and policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from lake.errors import NotEnoughData
+from lake.store import Lake, frame_digest
+from lake.units import HOUR_S
+from lake.universe import STABLE
+from policy.base import Matrix, Vector
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+STEP = timedelta(hours=1)
+CARRY_H = 6  # holes up to this are carried forward: exchange outages last a few hours, longer ones are no market
+WARMUP_DAYS = 400  # past before the first decision that covariance and tuning may use
+HALF_LIFE_DAYS = 14.0  # of the covariance: shorter follows noise, longer lags regimes by weeks
+PRIOR_VARIANCE = 1e-4  # per hour (1 % an hour), worth PRIOR_HOURS observations until there is a past
+PRIOR_HOURS = 6.0
+SAME_ASSET = 0.02  # a pool belongs to the asset whose close its price follows within this, in the median
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Hourly arrays over T decision times and A assets. Row t holds what was known at ``ts[t]``.
+
+    ``returns[t]`` is the simple return of the hour AFTER t (0 in the last row): only the simulator and bounds read it.
+    ``day[t]`` is the row of ``covariance`` (per hour) in force at t. ``tradable`` is False where gas or a price is
+    older than CARRY_H hours. Gas is that of chain 1 (the settlement chain), gwei; depth is inf without pools.
+    """
+
+    ts: Ints  # (T,) microseconds since 1970, UTC
+    assets: tuple[str, ...]
+    close: Matrix  # (T, A) USD
+    returns: Matrix  # (T, A)
+    gas_gwei: Vector
+    native_usd: Vector
+    depth_usd: Matrix  # (T, A)
+    covariance: Matrix  # (D, A, A)
+    day: Ints
+    tradable: Bools
+    gas_known: int  # first step with gas
+    first: int  # first decision of the comparison; steps before it are the past
+    notes: tuple[str, ...]
+    sha256: str
+
+    @property
+    def hours(self) -> int:
+        """Decisions from ``first`` on that have a following hour."""
+        return len(self.ts) - 1 - self.first
+
+    def when(self, step: int) -> datetime:
+        """Return the decision time of ``step``."""
+        return datetime.fromtimestamp(int(self.ts[step]) / 1e6, UTC)
+
+    def step_of(self, moment: datetime) -> int:
+        """Return the first step at or after ``moment``, clipped to the grid."""
+        return int(min(np.searchsorted(self.ts, int(moment.timestamp() * 1e6)), len(self.ts) - 1))
+
+    def week(self) -> Ints:
+        """Return (T,) the calendar week (Monday 00:00 UTC) of each step, 0 for the first one."""
+        monday = (self.ts // 1_000_000 + 3 * 86_400) // (7 * 86_400)  # 1970-01-01 was a Thursday
+        return np.asarray(monday - monday[0], dtype=np.int64)
+
+
+def load(
+    lake: Lake,
+    start: datetime,
+    end: datetime,
+    assets: Sequence[str] | None = None,
+    native: str = "ETH",
+    pools: Mapping[str, str] | None = None,
+    chain_id: int = 1,
+    source: str | None = None,
+) -> History:
+    """Return the market from WARMUP_DAYS before ``start`` (as far as recorded) to ``end``.
+
+    ``assets`` None takes every asset with hourly or finer bars; ``pools`` maps asset to pool id, else a pool goes to
+    the asset whose price it follows. Raises NotEnoughData when prices of ``native`` or gas are missing.
+    """
+    low = start - timedelta(days=WARMUP_DAYS)
+    prices = _prices(lake, low, end, source)
+    have = sorted(prices["asset"].unique())
+    wanted = list(assets) if assets is not None else have
+    missing = [a for a in wanted if a not in have and a not in STABLE]
+    if missing or native not in have or not wanted:
+        raise NotEnoughData(
+            f"compare needs hourly prices of {sorted({*missing, native})}; the lake has {have} before {end}"
+        )
+    begin = max(low, prices["at"].min() or low)
+    begin = begin.replace(minute=0, second=0, microsecond=0) + (STEP if begin.minute or begin.second else timedelta())
+    grid = pl.DataFrame({"t": pl.datetime_range(begin, end, "1h", time_unit="us", time_zone="UTC", eager=True)})
+    notes: list[str] = []
+    ts = grid["t"].to_physical().to_numpy().astype(np.int64)
+    close, stale = _closes(grid, prices, wanted, notes)
+    coin, coin_stale = _closes(grid, prices, [native], notes)
+    gas, gas_stale, gas_known = _gas(lake, grid, chain_id, end)
+    depth = _depths(lake, grid, wanted, close, chain_id, pools or {}, notes)
+    tradable = ~(stale.any(axis=1) | coin_stale[:, 0] | gas_stale)
+    first = int(np.searchsorted(ts, int(start.timestamp() * 1e6)))
+    if first >= len(ts) - 1 or gas_known > first:
+        raise NotEnoughData(
+            f"gas of chain {chain_id} starts {grid['t'][gas_known]}, prices {begin}; the comparison asks {start} .. {end}"
+        )
+    shut = int(np.count_nonzero(~tradable[first:]))
+    if shut:
+        notes.append(f"{shut} hours had a price or gas older than {CARRY_H} h; no trade was possible in them")
+    returns = np.zeros_like(close)
+    returns[:-1] = close[1:] / close[:-1] - 1.0
+    covariance, day = _covariance(returns, ts)
+    view = pl.DataFrame({"t": grid["t"], "gas": gas, "coin": coin[:, 0], **{a: close[:, i] for i, a in enumerate(wanted)}})
+    digest = frame_digest(view.with_columns(pl.Series("depth", depth.sum(axis=1))))
+    return History(
+        ts, tuple(wanted), close, returns, gas, coin[:, 0], depth, covariance, day, tradable, gas_known, first,
+        tuple(notes), digest,
+    )  # fmt: skip
+
+
+def _prices(lake: Lake, low: datetime, end: datetime, source: str | None) -> pl.DataFrame:
+    rows = lake.scan("prices").filter(
+        (pl.col("step") <= HOUR_S) & (pl.col("available_at") <= end) & (pl.col("ts") >= low - STEP * CARRY_H)
+    )
+    if source is not None:
+        rows = rows.filter(pl.col("source") == source)
+    done = pl.col("ts") + pl.duration(seconds=pl.col("step"))
+    return (
+        rows.select("asset", "close", "source", "step", done=done, at=pl.max_horizontal("available_at", done))
+        .sort("asset", "at", "done", "step", "source")
+        .unique(["asset", "at"], keep="last", maintain_order=True)
+        .collect()
+    )
+
+
+def _closes(
+    grid: pl.DataFrame, prices: pl.DataFrame, assets: Sequence[str], notes: list[str]
+) -> tuple[Matrix, Bools]:
+    """Return (T, A) last known closes and where they are too old; leading holes take the first known price."""
+    close, stale = np.ones((grid.height, len(assets))), np.zeros((grid.height, len(assets)), dtype=np.bool_)
+    for i, asset in enumerate(assets):
+        own = prices.filter(pl.col("asset") == asset).select("at", "done", "close").sort("at")
+        if own.is_empty():
+            continue  # a stable asset without history: price 1
+        joined = grid.join_asof(own, left_on="t", right_on="at", strategy="backward")
+        old = ((pl.col("t") - pl.col("done")) > pl.duration(hours=CARRY_H)).fill_null(value=True)
+        close[:, i] = joined["close"].fill_null(strategy="backward").to_numpy()
+        stale[:, i] = joined.select(old.alias("old"))["old"].to_numpy()
+        carried = int(joined.select(((pl.col("t") > pl.col("done")) & ~old).sum().alias("n"))["n"][0])
+        if carried:
+            notes.append(f"{asset}: {carried} hours without a bar took the last close")
+    return close, stale
+
+
+def _gas(lake: Lake, grid: pl.DataFrame, chain_id: int, end: datetime) -> tuple[Vector, Bools, int]:
+    """Return (T,) mean gas price of the rows that became known in the hour before t, carried; staleness; first step."""
+    rows = (
+        lake.scan("gas", as_of=end)
+        .filter((pl.col("chain_id") == chain_id) & (pl.col("available_at") > grid["t"][0] - STEP))
+        .select(t=pl.col("available_at").dt.offset_by("-1us").dt.truncate("1h") + STEP, gas="base_fee_gwei")
+        .group_by("t")
+        .agg(pl.col("gas").mean())
+        .sort("t")
+        .collect()
+    )
+    if rows.is_empty():
+        raise NotEnoughData(f"compare needs gas of chain {chain_id}; import or ingest table gas first")
+    joined = grid.join_asof(rows.with_columns(seen=pl.col("t")), on="t", strategy="backward")
+    old = ((pl.col("t") - pl.col("seen")) > pl.duration(hours=CARRY_H)).fill_null(value=True)
+    stale = joined.select(old.alias("old"))["old"].to_numpy()
+    known = int(np.argmax(joined["gas"].is_not_null().to_numpy())) if joined["gas"].null_count() < grid.height else 0
+    if joined["gas"].null_count() == grid.height:
+        raise NotEnoughData(f"gas of chain {chain_id} has no row known before {end}")
+    return joined["gas"].fill_null(strategy="backward").to_numpy().astype(np.float64), stale, known
+
+
+def _depths(
+    lake: Lake,
+    grid: pl.DataFrame,
+    assets: Sequence[str],
+    close: Matrix,
+    chain_id: int,
+    pools: Mapping[str, str],
+    notes: list[str],
+) -> Matrix:
+    """Return (T, A) depth known at t: of the asset's own pool, else the median over pools, else inf."""
+    depth = np.full((grid.height, len(assets)), np.inf)
+    rows = (
+        lake.scan("pool_state")
+        .filter((pl.col("chain_id") == chain_id) & (pl.col("depth_1pct_usd") > 0))
+        .filter(pl.col("available_at") <= grid["t"][-1])
+        .select("pool", "available_at", "price", depth="depth_1pct_usd")
+        .sort("pool", "available_at")
+        .collect()
+    )
+    if rows.is_empty():
+        notes.append("no pool depth in the lake: price impact is taken as zero")
+        return depth
+    known: dict[str, Vector] = {}
+    for (pool,), own in rows.group_by("pool", maintain_order=True):
+        joined = grid.join_asof(own.sort("available_at"), left_on="t", right_on="available_at", strategy="backward")
+        known[str(pool)] = joined["depth"].fill_null(np.nan).to_numpy().astype(np.float64)
+        if pool in pools.values():
+            continue
+        price = joined["price"].fill_null(np.nan).to_numpy().astype(np.float64)
+        found = _asset_of(price, close, assets)
+        if found is not None and found not in pools:
+            pools = {**pools, found: str(pool)}
+    table = np.column_stack(list(known.values()))
+    seen = ~np.isnan(table).all(axis=1)
+    median = np.full(grid.height, np.inf)
+    median[seen] = np.nanmedian(table[seen], axis=1)
+    for i, asset in enumerate(assets):
+        own_depth = known.get(pools.get(asset, ""), median)
+        depth[:, i] = np.where(np.isnan(own_depth), median, own_depth)
+    without = [a for a in assets if a not in pools]
+    if without:
+        notes.append(f"no pool of their own, median depth over {len(known)} pools: {', '.join(without)}")
+    return depth
+
+
+def _asset_of(price: Vector, close: Matrix, assets: Sequence[str]) -> str | None:
+    """Return the asset whose close ``price`` follows, None when there is none."""
+    seen = ~np.isnan(price)
+    if not seen.any():
+        return None
+    gaps = np.median(np.abs(close[seen] / price[seen, None] - 1.0), axis=0)
+    best = int(np.argmin(gaps))
+    return assets[best] if gaps[best] <= SAME_ASSET else None
+
+
+def _covariance(returns: Matrix, ts: Ints) -> tuple[Matrix, Ints]:
+    """Return daily EWMA covariances (D, A, A) of hourly returns known by each day's start, and (T,) their row."""
+    days = ts // 86_400_000_000
+    row = np.asarray(days - days[0], dtype=np.int64)
+    A = returns.shape[1]
+    decay = 0.5 ** (1.0 / (24.0 * HALF_LIFE_DAYS))
+    total, weight = np.zeros((A, A)), 0.0
+    out = np.empty((int(row[-1]) + 1, A, A))
+    prior = np.eye(A) * PRIOR_VARIANCE
+    edges = np.searchsorted(row, np.arange(out.shape[0] + 1))
+    for d in range(out.shape[0]):
+        out[d] = (total + PRIOR_HOURS * prior) / (weight + PRIOR_HOURS)
+        # returns[t] is known at t+1, so what the next day's first step knows are those of today's steps
+        block = returns[edges[d] : edges[d + 1]]
+        fade = decay ** np.arange(len(block) - 1, -1, -1.0)
+        total = total * decay ** len(block) + (block * fade[:, None]).T @ block
+        weight = weight * decay ** len(block) + float(fade.sum())
+    return out, row

@@ -1,0 +1,181 @@
+"""The compiled step every policy shares, and the time loop of the simulator.
+
+All costs here are fractions of NAV. ``x`` is the deviation (weight less target). A policy acts only through
+four levels of a scalar distance r of x, known before the step: trade when ``r >= outer`` (or ``resume`` right after a
+trade), back to ``inner``, moving at most ``cap`` of NAV. ``box``: r = max |x_i| / scale_i; else r = sqrt(x'Mx).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from policy.base import Matrix, Vector
+
+NOTHING, TRADE, FORCED, SPLIT = 0, 1, 2, 3
+REASONS = ("wait", "trade", "forced", "split")
+EDGE = 1.0 - 1e-9  # a forced trade ends inside the tolerance, not on it
+
+
+@njit(cache=True, nogil=True, inline="always")
+def distance(x: Vector, M: Matrix, scale: Vector, box: bool) -> float:
+    """Return the scalar distance of deviation ``x``."""
+    n = x.shape[0]
+    if box:
+        r = 0.0
+        for i in range(n):
+            r = max(r, abs(x[i]) * scale[i])
+        return r
+    total = 0.0
+    for i in range(n):
+        row = 0.0
+        for j in range(n):
+            row += M[i, j] * x[j]
+        total += row * x[i]
+    return math.sqrt(max(total, 0.0))
+
+
+@njit(cache=True, nogil=True)
+def act(
+    x: Vector,
+    r: float,
+    M: Matrix,
+    scale: Vector,
+    box: bool,
+    inner: float,
+    cap: float,
+    forced: bool,
+    out: Vector,
+) -> int:
+    """Write the deviation after the trade to ``out`` and return the reason; ``r`` is the distance of ``x``.
+
+    Keeps the direction of the deviation: every asset moves the same share of its way to the target.
+    """
+    n = x.shape[0]
+    level = min(inner, EDGE) if forced else inner
+    share = 1.0 - min(level / r, 1.0)
+    turnover = 0.0
+    for i in range(n):
+        turnover += abs(x[i])
+    turnover *= 0.5 * share
+    reason = FORCED if forced else TRADE
+    if turnover > cap:
+        part = share * cap / turnover
+        if forced:
+            part = max(part, 1.0 - EDGE / r)
+        if part < share:
+            share = part
+            if not forced:
+                reason = SPLIT
+    for i in range(n):
+        out[i] = x[i] * (1.0 - share)
+    return reason if share > 0.0 else NOTHING
+
+
+@njit(cache=True, nogil=True)
+def charge(
+    x: Vector, after: Vector, gas_base: float, gas_leg: float, fee: Vector, impact: Vector
+) -> tuple[float, float, float, int]:
+    """Return (gas, fee, impact, legs) of a trade as fractions of NAV; ``impact`` is the cost per squared weight."""
+    moved, paid, pushed = 0, 0.0, 0.0
+    for i in range(x.shape[0]):
+        dw = abs(after[i] - x[i])
+        if dw > 0.0:
+            moved += 1
+            paid += 0.5 * fee[i] * dw
+            pushed += impact[i] * dw * dw
+    legs = max(1, moved - 1)
+    return gas_base + gas_leg * legs, paid, pushed, legs
+
+
+@njit(cache=True, nogil=True)
+def run(
+    returns: Matrix,  # (T, n) simple return of the hour after each step
+    day: Vector,  # (T,) row of M
+    M: Matrix,  # (D, n, n)
+    target: Vector,
+    scale: Vector,  # (n,) 1 / tolerance of the box distance
+    box: bool,
+    must: bool,  # a distance of 1 must be traded at once
+    outer: Vector,
+    inner: Vector,
+    resume: Vector,
+    cap: Vector,  # (T,) levels
+    tradable: Vector,  # (T,) False: the market is shut
+    gas_base: Vector,
+    gas_leg: Vector,  # (T,) fractions of NAV
+    fee: Vector,
+    impact: Matrix,  # (T, n)
+    tolerance: Vector,  # (n,) violations are counted against it
+    half_gamma: float,
+    first: int,
+    last: int,
+    week: Vector,  # (T,)
+    weekly: Matrix,  # (weeks, 6) out: gas, fee, impact, tracking, squared tracking difference, trades
+    tallies: Vector,  # (4,) out: steps, trades, violations, turnover
+    log_step: Vector,  # (K,) out: steps of the trades; K = 0 keeps none
+    log_reason: Vector,
+    log_before: Matrix,
+    log_after: Matrix,
+    path: Matrix,  # (T, n) out: weights before the trade of each step; zero rows keep none
+) -> int:
+    """Simulate one portfolio from its target at ``first`` to ``last`` (exclusive); return the number of trades."""
+    n = target.shape[0]
+    x = np.zeros(n)
+    after = np.zeros(n)
+    trades = 0
+    violations = 0
+    turnover = 0.0
+    previous = -2
+    keep = path.shape[0] > 0
+    for t in range(first, last):
+        if keep:
+            for i in range(n):
+                path[t, i] = target[i] + x[i]
+        r = distance(x, M[day[t]], scale, box)
+        trigger = outer[t]
+        if previous == t - 1:
+            trigger = min(trigger, resume[t])
+        breach = must and r >= 1.0
+        w = week[t]
+        if tradable[t] and (breach or (r >= trigger and r > inner[t])):
+            reason = act(x, r, M[day[t]], scale, box, inner[t], cap[t], breach, after)
+            if reason != NOTHING:
+                gas, paid, pushed, _ = charge(x, after, gas_base[t], gas_leg[t], fee, impact[t])
+                weekly[w, 0] += gas
+                weekly[w, 1] += paid
+                weekly[w, 2] += pushed
+                weekly[w, 5] += 1.0
+                if trades < log_step.shape[0]:
+                    log_step[trades] = t
+                    log_reason[trades] = reason
+                    for i in range(n):
+                        log_before[trades, i] = target[i] + x[i]
+                        log_after[trades, i] = target[i] + after[i]
+                for i in range(n):
+                    turnover += 0.5 * abs(after[i] - x[i])
+                    x[i] = after[i]
+                trades += 1
+                previous = t
+        portfolio = 0.0
+        difference = 0.0
+        outside = 0.0
+        for i in range(n):
+            outside = max(outside, abs(x[i]) - tolerance[i])
+            portfolio += (target[i] + x[i]) * returns[t, i]
+            difference += x[i] * returns[t, i]
+        if outside > 1e-12:
+            violations += 1
+        square = difference * difference
+        weekly[w, 3] += half_gamma * square
+        weekly[w, 4] += square
+        growth = 1.0 / (1.0 + portfolio)
+        for i in range(n):
+            x[i] = (target[i] + x[i]) * (1.0 + returns[t, i]) * growth - target[i]
+    tallies[0] = last - first
+    tallies[1] = trades
+    tallies[2] = violations
+    tallies[3] = turnover
+    return trades

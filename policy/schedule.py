@@ -1,0 +1,182 @@
+"""How policies act: levels of a scalar distance, known before the step. One record for a moment, one for a history.
+
+Gas, prices, depth and forecasts do not depend on what the portfolio does, so a policy's levels can be computed for all
+steps at once; the compiled step then applies them. ``Rule`` applies the same levels through the same step to one State.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from policy import bands, kernels
+from policy.base import ChainFees, ForecastView, Market, Matrix, Scenario, State, Vector
+from policy.costs import DEFAULT_FEE, ONE_PERCENT_HALF, gas_lines
+from policy.history import History
+
+NEVER = np.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Portfolio:
+    """One portfolio of the panel; vectors are (n,) in the order of ``assets``."""
+
+    portfolio_id: str
+    scenario: Scenario
+    assets: tuple[str, ...]
+    target: Vector
+    tolerance: Vector
+    nav_usd: float
+    gamma: float
+    fees: ChainFees
+    start: datetime
+    end: datetime
+    fee: Vector = field(default_factory=lambda: np.zeros(0))  # empty: DEFAULT_FEE for every asset
+    label: str = ""  # scenario with its tightness and chain, e.g. "hard 4% L1"
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """What a policy does at one moment: trade when r >= outer, back to inner, moving at most cap of NAV.
+
+    ``resume`` replaces a higher outer in the step after a trade (a split under way). ``box``: r is max |x_i| times
+    ``scale`` (n,), else r^2 = x'Mx of ``bands.shapes``. ``must``: r >= 1 is traded at once whatever outer says.
+    """
+
+    outer: float
+    inner: float
+    resume: float = NEVER
+    cap: float = NEVER
+    box: bool = False
+    must: bool = False
+    scale: Vector | None = None  # None: 1 / tolerance
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The levels of a whole history, (T,) arrays over its steps; the fields are those of Levels."""
+
+    outer: Vector
+    inner: Vector
+    resume: Vector
+    cap: Vector
+    box: bool = False
+    must: bool = False
+    scale: Vector | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One portfolio on one history: everything exogenous its step needs. Costs are fractions of NAV.
+
+    ``growth`` is the mean growth of r^2 an hour, ``unit_fee`` the fee and ``unit_impact`` the impact of moving one
+    unit of r, averaged over directions (``unit_impact`` times the square of the move).
+    """
+
+    portfolio: Portfolio
+    history: History
+    columns: npt.NDArray[np.int64]
+    first: int
+    last: int
+    returns: Matrix  # (T, n)
+    covariance: Matrix  # (D, n, n)
+    M: Matrix  # (D, n, n)
+    growth: Vector  # (D,)
+    gas_base: Vector  # (T,)
+    gas_leg: Vector  # (T,)
+    fee: Vector  # (n,)
+    impact: Matrix  # (T, n)
+    unit_fee: Vector  # (D,)
+    unit_impact: Vector  # (T,)
+
+    @property
+    def gas_full(self) -> Vector:
+        """(T,) gas of a rebalance of all assets, fraction of NAV."""
+        return self.gas_base + self.gas_leg * max(1, len(self.columns) - 1)
+
+    def state(self, step: int, weights: Vector, last_trade: datetime | None = None) -> State:
+        """Return what a live decision would see at ``step`` with ``weights``."""
+        p, h = self.portfolio, self.history
+        market = Market(
+            float(h.gas_gwei[step]), float(h.native_usd[step]), p.fees, self.fee, h.depth_usd[step, self.columns]
+        )
+        return State(
+            h.when(step), p.assets, weights, p.target, p.tolerance, p.nav_usd, p.gamma, p.scenario,
+            self.covariance[h.day[step]], market, last_trade,
+        )  # fmt: skip
+
+
+class Planner(Protocol):
+    """A rebalancing rule as levels."""
+
+    name: str
+
+    def plan(self, case: Case) -> Schedule:
+        """Return the levels of every step; those of step t depend on nothing after t (bounds excepted)."""
+        ...
+
+    def levels(self, state: State, forecasts: ForecastView) -> Levels:
+        """Return the levels for one state: equal to ``plan`` at that step."""
+        ...
+
+
+def prepare(history: History, portfolio: Portfolio) -> Case:
+    """Return the case of ``portfolio`` on ``history``; its assets must be among the history's."""
+    p = portfolio
+    columns = np.array([history.assets.index(a) for a in p.assets], dtype=np.int64)
+    n = len(columns)
+    fee = p.fee if p.fee.size else np.full(n, DEFAULT_FEE)
+    base, leg = gas_lines(p.fees, history.gas_gwei, history.native_usd)
+    covariance = np.ascontiguousarray(history.covariance[:, columns[:, None], columns])
+    M, growth = bands.shapes(covariance, p.target)
+    impact = 0.5 * ONE_PERCENT_HALF * p.nav_usd / history.depth_usd[:, columns]
+    first = max(history.step_of(p.start), history.first)
+    last = min(history.step_of(p.end), len(history.ts) - 1)
+    return Case(
+        p, history, columns, first, last,
+        np.ascontiguousarray(history.returns[:, columns]), covariance, np.ascontiguousarray(M), growth,
+        np.asarray(base) / p.nav_usd, np.asarray(leg) / p.nav_usd, fee, impact,
+        0.5 * bands.mean_moves(M, n) @ fee, np.sum(impact * bands.mean_square_moves(M, n)[history.day], axis=1),
+    )  # fmt: skip
+
+
+def constant(steps: int, **levels: float) -> dict[str, Vector]:
+    """Return (T,) arrays of constant levels, never acting where not named."""
+    return {name: np.full(steps, levels.get(name, NEVER)) for name in ("outer", "inner", "resume", "cap")}
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What the compiled step does with one state."""
+
+    reason: int
+    before: Vector
+    after: Vector
+    distance: float
+
+
+def apply(state: State, levels: Levels) -> Move:
+    """Return the move of ``state`` under ``levels``, by the compiled step of the simulator."""
+    x = np.ascontiguousarray(state.weights - state.target)
+    n = x.size
+    scale = levels.scale if levels.scale is not None else 1.0 / state.tolerance
+    M = np.zeros((n, n)) if levels.box else np.ascontiguousarray(bands.shapes(state.covariance[None], state.target)[0][0])
+    after = x.copy()
+    r = float(kernels.distance(x, M, scale, levels.box))
+    busy = state.last_trade is not None and state.ts - state.last_trade <= timedelta(hours=1)
+    trigger = min(levels.outer, levels.resume) if busy else levels.outer
+    breach = levels.must and r >= 1.0
+    reason = kernels.NOTHING
+    if breach or (r >= trigger and r > levels.inner):
+        reason = int(kernels.act(x, r, M, scale, levels.box, levels.inner, levels.cap, breach, after))
+    moved = state.target + after if reason != kernels.NOTHING else state.weights
+    return Move(reason, state.weights, moved, r)
+
+
+PlannerFactory = Callable[[History], Planner]
