@@ -115,7 +115,7 @@ class ExternalSigner:
             raise RpcError("eth_signTransaction: the signer returned no signed transaction")
         raw = bytes.fromhex(text[2:])
         _require_same(raw, tx, self.address)
-        from eth_utils import keccak
+        from eth_utils.crypto import keccak
 
         return SignedTx(raw, "0x" + keccak(raw).hex())
 
@@ -125,7 +125,7 @@ class ExternalSigner:
 
 
 def _fields(tx: TxRequest) -> dict[str, Any]:
-    from eth_utils import to_checksum_address
+    from eth_utils.address import to_checksum_address
 
     return {
         "type": 2,
@@ -158,9 +158,10 @@ def _rpc_fields(tx: TxRequest, sender: str) -> dict[str, str]:
 def _require_same(raw: bytes, tx: TxRequest, sender: str) -> None:
     """Raise ExecutionError unless ``raw`` is ``tx`` signed by ``sender``."""
     from eth_account import Account
-    from eth_account.typed_transactions import TypedTransaction
+    from eth_account.typed_transactions.typed_transaction import TypedTransaction
+    from hexbytes import HexBytes
 
-    decoded = TypedTransaction.from_bytes(raw).as_dict()
+    decoded = TypedTransaction.from_bytes(HexBytes(raw)).as_dict()
     got = TxRequest(
         int(decoded["chainId"]),
         "0x" + bytes(decoded["to"]).hex(),
