@@ -56,7 +56,13 @@ class Run:
 
 
 def simulate(
-    case: Case, schedule: Schedule, week: Ints, *, log: bool = True, path: bool = False, span: tuple[int, int] | None = None
+    case: Case,
+    schedule: Schedule,
+    week: Ints,
+    *,
+    log: bool = True,
+    path: bool = False,
+    span: tuple[int, int] | None = None,
 ) -> Run:
     """Run ``schedule`` on ``case`` over its own steps, or over ``span`` (first, last) for tuning on the past."""
     p = case.portfolio

@@ -36,7 +36,7 @@ def solve_one(g: float, k: float, m: float, B: float) -> tuple[float, float]:
         return half, half
     # largest possible rho: S = rho, i.e. B rho^4 + m rho^2 = g
     high = math.sqrt(2.0 * g / (m + math.sqrt(m * m + 4.0 * B * g)))
-    if k + 2.0 * m * high <= 0.0:
+    if k + 2.0 * m * high <= 0.0:  # neither fee nor impact: to the target
         return high, 0.0
     low = 0.0
     rho = high / (1.0 + (k / (B * high**3)) ** (1.0 / 3.0)) if k > 0.0 else 0.5 * high
@@ -68,9 +68,7 @@ def _solve(g: Vector, k: Vector, m: Vector, B: Vector, outer: Vector, inner: Vec
         outer[i], inner[i] = solve_one(g[i], k[i], m[i], B[i])
 
 
-def solve(
-    g: float | Vector, k: float | Vector, B: float | Vector, m: float | Vector = 0.0
-) -> tuple[Vector, Vector]:
+def solve(g: float | Vector, k: float | Vector, B: float | Vector, m: float | Vector = 0.0) -> tuple[Vector, Vector]:
     """Return arrays (outer, inner) for broadcastable costs; see the module for the letters and equations."""
     full = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, dtype=np.float64)) for v in (g, k, m, B)))
     flat = [np.ascontiguousarray(a).ravel() for a in full]
@@ -156,3 +154,30 @@ def simplex_basis(n: int) -> Matrix:
     """Return (n, n-1) orthonormal columns spanning the deviations that sum to zero."""
     full, _ = np.linalg.qr(np.column_stack([np.ones(n), np.eye(n)[:, : n - 1]]))
     return np.asarray(full[:, 1:], dtype=np.float64)
+
+
+_DIRECTIONS = 256
+
+
+def box_moves(covariance: Matrix, target: Vector, tolerance: Vector, fee: Vector) -> tuple[Vector, Vector, Vector]:
+    """Return (D,) exit hours, (D,) fee and (D, n) mean squared move per unit of the box distance max |x_i| / tol_i.
+
+    ``exit`` is the mean time from the target to the edge; from distance r it is about ``exit * (1 - r^2)``. One
+    dimension: 1 / v; d equal independent ones: d^-0.75 / v (within 3 % up to d = 3 of the square's 0.589 and the cube's
+    0.450), with v the mean scaled variance and d the participation ratio of the scaled covariance's spectrum. The
+    moves are averages over Gaussian directions of that covariance.
+    """
+    n = target.size
+    drift = np.diag(target) - np.outer(target, target)
+    C = drift @ covariance @ drift.T
+    S = C / np.outer(tolerance, tolerance)
+    trace = np.trace(S, axis1=1, axis2=2)
+    d = trace**2 / np.sum(S * S, axis=(1, 2))
+    exit_hours = n / (trace * d**0.75)
+    values, vectors = np.linalg.eigh(C)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
+    z = np.random.default_rng(0).standard_normal((n, _DIRECTIONS))
+    x = np.abs(root @ z)
+    x = x / np.max(x / tolerance[:, None], axis=1)[:, None, :]
+    moves = x.mean(axis=2)
+    return exit_hours, 0.5 * moves @ fee, np.mean(x * x, axis=2)

@@ -119,7 +119,9 @@ def load(
     returns = np.zeros_like(close)
     returns[:-1] = close[1:] / close[:-1] - 1.0
     covariance, day = _covariance(returns, ts)
-    view = pl.DataFrame({"t": grid["t"], "gas": gas, "coin": coin[:, 0], **{a: close[:, i] for i, a in enumerate(wanted)}})
+    view = pl.DataFrame(
+        {"t": grid["t"], "gas": gas, "coin": coin[:, 0], **{a: close[:, i] for i, a in enumerate(wanted)}}
+    )
     digest = frame_digest(view.with_columns(pl.Series("depth", depth.sum(axis=1))))
     return History(
         ts, tuple(wanted), close, returns, gas, coin[:, 0], depth, covariance, day, tradable, gas_known, first,
@@ -142,9 +144,7 @@ def _prices(lake: Lake, low: datetime, end: datetime, source: str | None) -> pl.
     )
 
 
-def _closes(
-    grid: pl.DataFrame, prices: pl.DataFrame, assets: Sequence[str], notes: list[str]
-) -> tuple[Matrix, Bools]:
+def _closes(grid: pl.DataFrame, prices: pl.DataFrame, assets: Sequence[str], notes: list[str]) -> tuple[Matrix, Bools]:
     """Return (T, A) last known closes and where they are too old; leading holes take the first known price."""
     close, stale = np.ones((grid.height, len(assets))), np.zeros((grid.height, len(assets)), dtype=np.bool_)
     for i, asset in enumerate(assets):

@@ -6,7 +6,6 @@ steps at once; the compiled step then applies them. ``Rule`` applies the same le
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -56,6 +55,8 @@ class Levels:
     must: bool = False
     scale: Vector | None = None  # None: 1 / tolerance
     why: str = ""
+    A: float = 0.0  # relative cost-to-go A r^2 - B r^4, fraction of NAV; 0, 0 where the rule has none
+    B: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,10 @@ class Case:
 class Planner(Protocol):
     """A rebalancing rule as levels."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Name of the policy."""
+        ...
 
     def plan(self, case: Case) -> Schedule:
         """Return the levels of every step; those of step t depend on nothing after t (bounds excepted)."""
@@ -166,7 +170,11 @@ def apply(state: State, levels: Levels) -> Move:
     x = np.ascontiguousarray(state.weights - state.target)
     n = x.size
     scale = levels.scale if levels.scale is not None else 1.0 / state.tolerance
-    M = np.zeros((n, n)) if levels.box else np.ascontiguousarray(bands.shapes(state.covariance[None], state.target)[0][0])
+    M = (
+        np.zeros((n, n))
+        if levels.box
+        else np.ascontiguousarray(bands.shapes(state.covariance[None], state.target)[0][0])
+    )
     after = x.copy()
     r = float(kernels.distance(x, M, scale, levels.box))
     busy = state.last_trade is not None and state.ts - state.last_trade <= timedelta(hours=1)
@@ -177,6 +185,3 @@ def apply(state: State, levels: Levels) -> Move:
         reason = int(kernels.act(x, r, M, scale, levels.box, levels.inner, levels.cap, breach, after))
     moved = state.target + after if reason != kernels.NOTHING else state.weights
     return Move(reason, state.weights, moved, r)
-
-
-PlannerFactory = Callable[[History], Planner]
