@@ -29,8 +29,8 @@ IMPORTABLE = ("prices", "gas", "pool_state", "oracle", "signals")
 BATCH_ROWS = 500_000  # about 150 MB in flight; smaller batches make more, smaller files
 DAILY_SHARE = 0.8  # a signal is a regular series when at least this share of its gaps equals the modal one
 
-Progress = Callable[[int, int], None]
-"""Called with rows done and rows in all after every batch."""
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, rows done and rows in all, after every batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +319,7 @@ def _load(
         bounds += [t for t in (kept.min(), kept.max()) if isinstance(t, datetime)]
         done += batch.height
         if progress is not None:
-            progress(done, total)
+            progress(f"import {path.name}", done, total)
     return ImportReport(
         table=spec.name,
         path=str(path),
