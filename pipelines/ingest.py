@@ -7,10 +7,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from lake.errors import ConfigError
 from lake.ingest import IngestReport, run
 from lake.sources.files import ImportReport, import_file
-
-from lake.errors import ConfigError
 from lake.units import duration, utc
 from pipelines.progress import Progress, silent
 from pipelines.settings import Settings

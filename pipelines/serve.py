@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-
 from lake.errors import ConfigError
 from pipelines.process import free_port, stop, wait_until_healthy
 from pipelines.settings import Settings

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 
 import polars as pl
-from lake.ingest import status as lake_status
 
+from lake.ingest import status as lake_status
 from lake.units import duration
 from pipelines.settings import Settings
 from pipelines.wiring import lake_of, now

@@ -1,0 +1,84 @@
+"""What a comparison leaves in MLflow, on a real SQLite store."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipelines import tracking, views
+from pipelines.logged import log_comparison
+from pipelines.report import headline, nulls
+from pipelines.settings import load
+from tests.pipelines import fake_comparison as fake
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory):
+    root = tmp_path_factory.mktemp("project")
+    file = root / "foredrift.toml"
+    file.write_text("")
+    settings = load(file)
+    first = log_comparison(settings, fake.data(), "abc123", fake.frames(), fake.timeline())
+    return settings, first
+
+
+def policy_runs(settings, where):
+    mlf = tracking.client(settings)
+    return mlf.search_runs([where.experiment_id], "tags.kind = 'policy'", max_results=500)
+
+
+@pytest.mark.slow
+def test_policies_are_flat_siblings_with_the_same_metrics_steps_and_dataset(logged):
+    settings, where = logged
+    runs = policy_runs(settings, where)
+    assert len(runs) == len(fake.data()["policies"])
+    assert not any("mlflow.parentRunId" in r.data.tags for r in runs)
+    assert {r.data.tags["comparison_id"] for r in runs} == {"abc123"}
+    assert len({frozenset(r.data.metrics) for r in runs}) == 1
+    assert len({r.inputs.dataset_inputs[0].dataset.digest for r in runs}) == 1
+    mlf = tracking.client(settings)
+    steps = {tuple(m.step for m in mlf.get_metric_history(r.info.run_id, "ts/cost_bp")) for r in runs[:4]}
+    assert steps == {tuple(168 * w for w in range(fake.WEEKS))}
+
+
+@pytest.mark.slow
+def test_logging_twice_makes_no_second_set_of_runs(logged):
+    settings, where = logged
+    again = log_comparison(settings, fake.data(), "abc123", fake.frames(), fake.timeline())
+    assert again.summary_run == where.summary_run
+    assert len(policy_runs(settings, where)) == len(fake.data()["policies"])
+
+
+@pytest.mark.slow
+def test_the_summary_run_carries_tables_pictures_and_a_self_contained_page(logged):
+    settings, where = logged
+    mlf = tracking.client(settings)
+    top = {f.path for f in mlf.list_artifacts(where.summary_run)}
+    assert {"portfolios.parquet", "trades.parquet", "weekly.parquet", "comparison.json", "report.html", "plots"} <= top
+    page = where.report.read_text()
+    assert "http-equiv" not in page
+    assert 'src="http' not in page
+    assert "predictive" in page
+    assert json.loads((where.report.parent / "comparison.json").read_text()) == fake.data()
+
+
+@pytest.mark.slow
+def test_the_saved_view_groups_by_policy(logged):
+    settings, where = logged
+    tags = tracking.client(settings).get_experiment(where.experiment_id).tags
+    stored = json.loads(tags[views.TAG + where.view])
+    state = views.decode(stored["state"])
+    assert state["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "policy"}]
+    assert "abc123" in state["searchFilter"]
+
+
+def test_the_headline_says_a_gain_a_loss_and_a_null_as_plainly():
+    said = headline(fake.data())
+    assert "9.0 % less at $100,000 soft" in said
+    assert "not distinguishable from none" in said
+    assert "hard $100,000 against gas_band" in nulls(fake.data())
+    worse = fake.data()
+    for pair in worse["pairs"]:
+        pair.update(ratio=1.2, ci_low=1.1, ci_high=1.3)
+    assert "20.0 % more" in headline(worse)
