@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from lake.units import BPS, HOURS_PER_YEAR
 from policy import kernels
-from policy.base import Matrix, Vector
+from policy.base import Matrix
 from policy.history import Ints
 from policy.schedule import Case, Schedule
 
@@ -31,7 +28,8 @@ class Trades:
 @dataclass(frozen=True, slots=True)
 class Run:
     """One portfolio under one policy. ``weekly`` is (weeks, 6): gas, fee, impact, tracking as fractions of NAV, squared
-    tracking difference, trades, by calendar week of the history."""
+    tracking difference, trades, by calendar week of the history.
+    """
 
     weekly: Matrix
     steps: int
@@ -64,7 +62,7 @@ def simulate(
     path: bool = False,
     span: tuple[int, int] | None = None,
 ) -> Run:
-    """Run ``schedule`` on ``case`` over its own steps, or over ``span`` (first, last) for tuning on the past."""
+    """Run ``plan`` on ``case`` over its own steps, or over ``span`` (first, last) for tuning on the past."""
     p = case.portfolio
     first, last = span or (case.first, case.last)
     n = len(case.columns)
@@ -73,15 +71,19 @@ def simulate(
     before, after = np.empty((room, n)), np.empty((room, n))
     weekly, tallies = np.zeros((int(week[-1]) + 1, 6)), np.zeros(4)
     weights = np.empty((len(week) if path else 0, n))
-    scale = schedule.scale if schedule.scale is not None else 1.0 / p.tolerance
+    scale = plan.scale if plan.scale is not None else 1.0 / p.tolerance
     tolerance = p.tolerance if p.scenario == "hard" else np.full(n, np.inf)
     count = kernels.run(
-        case.returns, case.history.day, case.M, p.target, scale, schedule.box, schedule.must,
-        schedule.outer, schedule.inner, schedule.resume, schedule.cap, case.history.tradable,
+        case.returns, case.history.day, case.M, p.target, scale, plan.box, plan.must,
+        plan.outer, plan.inner, plan.resume, plan.cap, case.history.tradable,
         case.gas_base, case.gas_leg, case.fee, case.impact, tolerance, 0.5 * p.gamma,
         first, last, week, weekly, tallies, steps, reasons, before, after, weights,
     )  # fmt: skip
-    kept = Trades(*(np.array(a[:count]) for a in (steps, reasons, before, after))) if log else None
+    kept = (
+        Trades(steps[:count].copy(), reasons[:count].copy(), before[:count].copy(), after[:count].copy())
+        if log
+        else None
+    )
     return Run(
         weekly, int(tallies[0]), int(tallies[1]), int(tallies[2]), float(tallies[3]), kept, weights if path else None
     )

@@ -2,7 +2,7 @@
 
 In a scalar distance r from the target the relative cost-to-go inside the no-trade region is
 ``V(r) = A r^2 - B r^4``: the solution regular at 0 of ``a/2 (V'' + (n-1)/r V') + q/2 r^2 = J``, with
-``B = q / (4 (n+2) a)``. Trading from the outer radius D to the inner d costs ``c(D-d) = g + k (D-d) + m (D-d)^2`` and is
+``B = q / (4 (n+2) a)``. Trading from outer radius D to inner d costs ``c(D-d) = g + k (D-d) + m (D-d)^2`` and is
 optimal when ``V(D) - V(d) = c(D-d)`` and ``V'(D) = V'(d) = c'(D-d)``. With rho = D - d and S = D + d that is
 
     g - m rho^2 = B rho^3 S        k + 2 m rho = B S (S^2 - rho^2)
@@ -26,10 +26,11 @@ _CLOSE = 1e-13
 
 
 @njit(cache=True, nogil=True)
-def solve_one(g: float, k: float, m: float, B: float) -> tuple[float, float]:
+def solve_one(g: float, k: float, m: float, B: float, guess: float = 0.0) -> tuple[float, float]:
     """Return (outer, inner) radius for fixed cost ``g``, proportional ``k``, quadratic ``m`` and stiffness ``B``.
 
-    Costs are fractions of NAV (``k`` per unit radius, ``m`` per radius squared); ``B > 0``.
+    Costs are fractions of NAV (``k`` per unit radius, ``m`` per radius squared); ``B > 0``. ``guess`` of outer - inner
+    speeds up a series of similar problems; 0 has none.
     """
     if g <= 0.0:
         half = 0.5 * (k / B) ** (1.0 / 3.0)
@@ -40,6 +41,8 @@ def solve_one(g: float, k: float, m: float, B: float) -> tuple[float, float]:
         return high, 0.0
     low = 0.0
     rho = high / (1.0 + (k / (B * high**3)) ** (1.0 / 3.0)) if k > 0.0 else 0.5 * high
+    if 0.0 < guess < high:
+        rho = guess
     for _ in range(_ITERATIONS):
         room = g - m * rho * rho
         S = room / (B * rho**3)
@@ -64,8 +67,10 @@ def solve_one(g: float, k: float, m: float, B: float) -> tuple[float, float]:
 
 @njit(cache=True, nogil=True)
 def _solve(g: Vector, k: Vector, m: Vector, B: Vector, outer: Vector, inner: Vector) -> None:
+    guess = 0.0
     for i in range(g.shape[0]):
-        outer[i], inner[i] = solve_one(g[i], k[i], m[i], B[i])
+        outer[i], inner[i] = solve_one(g[i], k[i], m[i], B[i], guess)
+        guess = outer[i] - inner[i]
 
 
 def solve(g: float | Vector, k: float | Vector, B: float | Vector, m: float | Vector = 0.0) -> tuple[Vector, Vector]:

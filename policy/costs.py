@@ -65,6 +65,11 @@ def gas_lines(
     )
 
 
+def impact_per_square(nav_usd: float, depth_usd: Vector) -> Vector:
+    """Return the impact of a weight change per squared weight, as a fraction of NAV; inf depth gives 0."""
+    return np.asarray(0.5 * ONE_PERCENT_HALF * nav_usd / depth_usd, dtype=np.float64)
+
+
 def legs_of(change: Vector) -> int:
     """Return the swaps needed for a weight change: traded assets less one, at least 1; 0 when nothing moves."""
     traded = int(np.count_nonzero(change))
@@ -84,7 +89,7 @@ def trade_cost(market: Market, nav_usd: float, before: Vector, after: Vector) ->
     base, per_leg = gas_lines(market.fees, market.gas_gwei, market.native_usd)
     moved = np.abs(change) * nav_usd
     fee = float(np.sum(market.fee * moved)) / 2
-    impact = float(np.sum(0.5 * ONE_PERCENT_HALF * moved**2 / market.depth_usd))
+    impact = float(impact_per_square(1.0, market.depth_usd) @ moved**2)
     return CostSplit(float(base) + float(per_leg) * legs, fee, impact, legs)
 
 

@@ -25,6 +25,7 @@ Bools = npt.NDArray[np.bool_]
 STEP = timedelta(hours=1)
 CARRY_H = 6  # holes up to this are carried forward: exchange outages last a few hours, longer ones are no market
 WARMUP_DAYS = 400  # past before the first decision that covariance and tuning may use
+TUNING_DAYS = 180  # past before the first decision that rules may be tuned on
 HALF_LIFE_DAYS = 14.0  # of the covariance: shorter follows noise, longer lags regimes by weeks
 PRIOR_VARIANCE = 1e-4  # per hour (1 % an hour), worth PRIOR_HOURS observations until there is a past
 PRIOR_HOURS = 6.0
@@ -111,7 +112,8 @@ def load(
     first = int(np.searchsorted(ts, int(start.timestamp() * 1e6)))
     if first >= len(ts) - 1 or gas_known > first:
         raise NotEnoughData(
-            f"gas of chain {chain_id} starts {grid['t'][gas_known]}, prices {begin}; the comparison asks {start} .. {end}"
+            f"asked for {start} .. {end}, but gas of chain {chain_id} starts {grid['t'][gas_known]} and prices {begin}; "
+            "shorten the span or import earlier history"
         )
     shut = int(np.count_nonzero(~tradable[first:]))
     if shut:
@@ -119,6 +121,11 @@ def load(
     returns = np.zeros_like(close)
     returns[:-1] = close[1:] / close[:-1] - 1.0
     covariance, day = _covariance(returns, ts)
+    cut = max(gas_known, first - 24 * TUNING_DAYS)  # earlier steps served the covariance only
+    grid, ts, close, returns = grid[cut:], ts[cut:], close[cut:], returns[cut:]
+    gas, coin, depth, tradable = gas[cut:], coin[cut:], depth[cut:], tradable[cut:]
+    covariance, day = covariance[day[cut] :], day[cut:] - day[cut]
+    first, gas_known = first - cut, gas_known - cut if gas_known > cut else 0
     view = pl.DataFrame(
         {"t": grid["t"], "gas": gas, "coin": coin[:, 0], **{a: close[:, i] for i, a in enumerate(wanted)}}
     )

@@ -12,10 +12,10 @@ import math
 import numpy as np
 from numba import njit
 
-from policy.base import Matrix, Vector
+from policy.base import Action, Matrix, Vector
 
 NOTHING, TRADE, FORCED, SPLIT = 0, 1, 2, 3
-REASONS = ("wait", "trade", "forced", "split")
+REASONS: tuple[Action, ...] = ("wait", "trade", "forced", "split")
 EDGE = 1.0 - 1e-9  # a forced trade ends inside the tolerance, not on it
 
 

@@ -5,7 +5,7 @@ Each is a Planner (see ``schedule``). Their free parameters come from the mandat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,9 +13,9 @@ from lake.units import DAY_S, HOUR_S
 from policy import bands
 from policy.backtest import GAS, TRACKING, simulate
 from policy.base import ForecastView, State, Vector
-from policy.costs import ONE_PERCENT_HALF, gas_lines
+from policy.costs import gas_lines, impact_per_square
 from policy.history import History
-from policy.schedule import NEVER, Case, Levels, Planner, Schedule, constant
+from policy.schedule import NEVER, Case, Levels, Planner, Schedule, schedule
 
 FIVE_PERCENT = 0.05  # what most systems ship
 GRID = tuple(float(v) for v in np.geomspace(0.005, 0.25, 14))  # triggers the tuned threshold chooses from
@@ -32,7 +32,7 @@ class Hold:
 
     def plan(self, case: Case) -> Schedule:
         """Return a schedule that never acts."""
-        return Schedule(**constant(len(case.history.ts), inner=0.0))
+        return schedule(len(case.history.ts), NEVER, 0.0)
 
     def levels(self, state: State, forecasts: ForecastView) -> Levels:  # noqa: ARG002
         """Return levels that never act."""
@@ -52,10 +52,8 @@ class Calendar:
 
     def plan(self, case: Case) -> Schedule:
         """Return a schedule open at the calendar's hours."""
-        arrays = constant(len(case.history.ts), inner=0.0)
         due = np.array([self._due(int(t)) for t in case.history.ts // 1_000_000])
-        arrays["outer"] = np.where(due, 0.0, NEVER)
-        return Schedule(**arrays, box=True)
+        return schedule(due.size, np.where(due, 0.0, NEVER), 0.0, box=True)
 
     def levels(self, state: State, forecasts: ForecastView) -> Levels:  # noqa: ARG002
         """Return open levels at the calendar's hours."""
@@ -75,8 +73,8 @@ class Threshold:
 
     def plan(self, case: Case) -> Schedule:
         """Return the constant trigger."""
-        arrays = constant(len(case.history.ts), outer=1.0, inner=0.0)
-        return Schedule(**arrays, box=True, must=self.trigger is None, scale=self._scale(len(case.columns)))
+        scale = self._scale(len(case.columns))
+        return schedule(len(case.history.ts), 1.0, 0.0, box=True, must=self.trigger is None, scale=scale)
 
     def levels(self, state: State, forecasts: ForecastView) -> Levels:  # noqa: ARG002
         """Return the constant trigger."""
@@ -99,9 +97,8 @@ class TunedThreshold:
         """Return the trigger in force at each step."""
         if case.portfolio.scenario == "hard":
             return Threshold(self.name, None).plan(case)
-        arrays = constant(len(case.history.ts), inner=0.0)
-        arrays["outer"] = tuned_triggers(case)
-        return Schedule(**arrays, box=True, scale=np.ones(len(case.columns)))
+        triggers = tuned_triggers(case)
+        return schedule(triggers.size, triggers, 0.0, box=True, scale=np.ones(len(case.columns)))
 
     def levels(self, state: State, forecasts: ForecastView) -> Levels:
         """Return the tuned trigger (soft) or the tolerance (hard)."""
@@ -117,8 +114,9 @@ def tuned_triggers(case: Case) -> Vector:
     block = np.maximum(np.arange(steps) - case.first, -1) // TUNE_EVERY_H + 1  # 0 is the past, then one per period
     spent = np.zeros((len(GRID), int(block[-1]) + 1))
     for i, trigger in enumerate(GRID):
-        schedule = Threshold("trial", trigger).plan(case)
-        run = simulate(case, schedule, block, log=False, span=(history.gas_known, case.last))
+        run = simulate(
+            case, Threshold("trial", trigger).plan(case), block, log=False, span=(history.gas_known, case.last)
+        )
         spent[i] = run.weekly[:, GAS : TRACKING + 1].sum(axis=1)
     past = np.cumsum(spent, axis=1)
     best = np.array(GRID)[np.argmin(past, axis=0)]
@@ -132,51 +130,68 @@ class Bands:
     """The exact band. ``constant`` solves it at the past median gas and depth, otherwise at what they are now.
 
     Hard mandate: trades at the tolerance back to the inner level with the least cost per expected hour until the next
-    breach, at the gas usual in the last week; not ``constant`` also trades early where gas is so far below usual that trading
-    now beats the expected forced trade (one step of policy improvement). ``usual_gwei`` and ``usual_depth_usd`` are
-    the past figures for live use; None takes the present ones.
+    breach, at the gas usual in the last week; not ``constant`` also trades early where gas is so far below usual that
+    trading now beats the expected forced trade (one step of policy improvement). ``usual_gwei`` and
+    ``usual_depth_usd`` (n,) are those past figures for ``levels``; None takes the present ones.
     """
 
     name: str
     constant: bool
     usual_gwei: float | None = None
-    usual_depth_usd: float | None = None
+    usual_depth_usd: Vector | None = None
 
     def plan(self, case: Case) -> Schedule:
         """Return the band of every step."""
-        arrays = constant(len(case.history.ts))
         if case.portfolio.scenario == "hard":
             outer, inner, _ = hard_levels(case, early=not self.constant)
-            return Schedule(outer, inner, arrays["resume"], arrays["cap"], box=True, must=True)
-        day = case.history.day
-        g, m = case.gas_full, case.unit_impact
+            return schedule(outer.size, outer, inner, box=True, must=True)
+        h = case.history
+        g, impact = case.gas_full, case.impact
         if self.constant:
-            g, m = _past_median(g, case.history), _past_median(m, case.history)
-        outer, inner = bands.solve(g, case.unit_fee[day], case.portfolio.gamma, m)
-        return Schedule(outer, inner, arrays["resume"], arrays["cap"])
+            g = case.gas_at(past_median(h.gas_gwei, h))
+            depth = np.column_stack([past_median(h.depth_usd[:, c], h) for c in case.columns])
+            impact = impact_per_square(case.portfolio.nav_usd, depth)
+        m = np.sum(impact * case.unit_square[h.day], axis=1)
+        outer, inner = bands.solve(g, case.unit_fee[h.day], case.portfolio.gamma, m)
+        return schedule(outer.size, outer, inner)
 
     def levels(self, state: State, forecasts: ForecastView) -> Levels:  # noqa: ARG002
         """Return the band for the state's gas and depth (or the usual ones when ``constant``)."""
-        now = _gas_full(state, state.market.gas_gwei)
-        usual = now if self.usual_gwei is None else _gas_full(state, self.usual_gwei)
+        now = gas_full(state, state.market.gas_gwei)
+        usual = now if self.usual_gwei is None else gas_full(state, self.usual_gwei)
         fee = state.market.fee
+        n = state.target.size
         if state.scenario == "hard":
             exit_h, unit_fee, squares = bands.box_moves(state.covariance[None], state.target, state.tolerance, fee)
-            m = float(_impact(state, None) @ squares[0])
+            m = float(impact_per_square(state.nav_usd, state.market.depth_usd) @ squares[0])
             outer, inner, rate = _hard(
-                *(np.atleast_1d(v) for v in (now, usual, unit_fee, m, exit_h)), not self.constant
+                *(np.atleast_1d(v) for v in (now, usual, unit_fee, m, exit_h)), early=not self.constant
             )
-            why = f"forced at the tolerance, early below distance 1 at {float(outer[0]):.3f}"
+            why = f"forced at the tolerance, early below it at {float(outer[0]):.3f}"
             return Levels(float(outer[0]), float(inner[0]), box=True, must=True, why=why, A=float(rate[0] * exit_h[0]))
         M, _ = bands.shapes(state.covariance[None], state.target)
-        n = state.target.size
         unit_fee = 0.5 * bands.mean_moves(M, n) @ fee
-        impact = _impact(state, self.usual_depth_usd if self.constant else None)
-        m = float(bands.mean_square_moves(M, n)[0] @ impact)
+        depth = state.market.depth_usd
+        if self.constant and self.usual_depth_usd is not None:
+            depth = self.usual_depth_usd
+        m = float(bands.mean_square_moves(M, n)[0] @ impact_per_square(state.nav_usd, depth))
         out, back = bands.solve(usual if self.constant else now, unit_fee[0], state.gamma, m)
         D, d = float(out[0]), float(back[0])
         A = 2.0 * state.gamma * (D * D + D * d + d * d)
         return Levels(D, d, why=f"band {D:.4f} back to {d:.4f}", A=A, B=state.gamma)
+
+
+def as_of(planner: Planner, case: Case, step: int) -> Planner:
+    """Return ``planner`` with what it had learnt from the past by ``step``: the one to use live at that moment."""
+    h = case.history
+    if isinstance(planner, TunedThreshold) and case.portfolio.scenario == "soft":
+        return replace(planner, trigger=float(tuned_triggers(case)[step]))
+    if isinstance(planner, Bands):
+        soft = case.portfolio.scenario == "soft"
+        gwei = past_median(h.gas_gwei, h) if soft else trailing_mean(h.gas_gwei, h.gas_known)
+        depth = np.array([past_median(h.depth_usd[:, c], h)[step] for c in case.columns])
+        return replace(planner, usual_gwei=float(gwei[step]), usual_depth_usd=depth)
+    return planner
 
 
 def hard_levels(case: Case, *, early: bool) -> tuple[Vector, Vector, Vector]:
@@ -184,12 +199,12 @@ def hard_levels(case: Case, *, early: bool) -> tuple[Vector, Vector, Vector]:
     p, day = case.portfolio, case.history.day
     exit_h, unit_fee, squares = bands.box_moves(case.covariance, p.target, p.tolerance, case.fee)
     m = np.sum(case.impact * squares[day], axis=1)
-    usual = _trailing_mean(case.gas_full, case.history.gas_known)
-    return _hard(case.gas_full, usual, unit_fee[day], m, exit_h[day], early)
+    usual = case.gas_at(trailing_mean(case.history.gas_gwei, case.history.gas_known))
+    return _hard(case.gas_full, usual, unit_fee[day], m, exit_h[day], early=early)
 
 
 def _hard(
-    now: Vector, usual: Vector, k: Vector, m: Vector, exit_h: Vector, early: bool
+    now: Vector, usual: Vector, k: Vector, m: Vector, exit_h: Vector, *, early: bool
 ) -> tuple[Vector, Vector, Vector]:
     """Renewal reward: inner minimises (g + k(1-d) + m(1-d)^2) / (exit (1-d^2)); early as in ``Bands``."""
     move = 1.0 - INNER_GRID
@@ -209,17 +224,13 @@ def _hard(
     return outer, inner, rate
 
 
-def _impact(state: State, depth: float | None) -> Vector:
-    usd = state.market.depth_usd if depth is None else np.full(state.target.size, depth)
-    return np.asarray(0.5 * ONE_PERCENT_HALF * state.nav_usd / usd, dtype=np.float64)
-
-
-def _gas_full(state: State, gas_gwei: float) -> float:
+def gas_full(state: State, gas_gwei: float) -> float:
+    """Return the gas of a rebalance of all assets at ``gas_gwei``, as a fraction of NAV."""
     base, leg = gas_lines(state.market.fees, gas_gwei, state.market.native_usd)
     return (float(base) + float(leg) * max(1, state.target.size - 1)) / state.nav_usd
 
 
-def _trailing_mean(values: Vector, known: int) -> Vector:
+def trailing_mean(values: Vector, known: int) -> Vector:
     """Return (T,) the mean of the last USUAL_H values known at t; before there are any, the value itself."""
     total = np.cumsum(np.concatenate([[0.0], values]))
     stop = np.arange(1, values.size + 1)
@@ -227,7 +238,7 @@ def _trailing_mean(values: Vector, known: int) -> Vector:
     return np.asarray((total[stop] - total[start]) / (stop - start), dtype=np.float64)
 
 
-def _past_median(values: Vector, history: History) -> Vector:
+def past_median(values: Vector, history: History) -> Vector:
     """Return (T,) the median of all values from the first recorded gas to the start of t's day."""
     out = np.array(values)
     first = history.gas_known

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from policy import bands, kernels
 from policy.base import ChainFees, ForecastView, Market, Matrix, Scenario, State, Vector
-from policy.costs import DEFAULT_FEE, ONE_PERCENT_HALF, gas_lines
+from policy.costs import DEFAULT_FEE, gas_lines, impact_per_square
 from policy.history import History
 
 NEVER = np.inf
@@ -76,8 +76,8 @@ class Schedule:
 class Case:
     """One portfolio on one history: everything exogenous its step needs. Costs are fractions of NAV.
 
-    ``growth`` is the mean growth of r^2 an hour, ``unit_fee`` the fee and ``unit_impact`` the impact of moving one
-    unit of r, averaged over directions (``unit_impact`` times the square of the move).
+    ``growth`` is the mean growth of r^2 an hour; ``unit_fee`` the fee of moving one unit of r and ``unit_square`` the
+    squared weight changes of it (times ``impact``: its quadratic cost), averaged over directions.
     """
 
     portfolio: Portfolio
@@ -94,12 +94,22 @@ class Case:
     fee: Vector  # (n,)
     impact: Matrix  # (T, n)
     unit_fee: Vector  # (D,)
-    unit_impact: Vector  # (T,)
+    unit_square: Vector  # (D, n)
 
     @property
     def gas_full(self) -> Vector:
         """(T,) gas of a rebalance of all assets, fraction of NAV."""
         return self.gas_base + self.gas_leg * max(1, len(self.columns) - 1)
+
+    @property
+    def unit_impact(self) -> Vector:
+        """(T,) quadratic cost of moving one unit of r, averaged over directions."""
+        return np.asarray(np.sum(self.impact * self.unit_square[self.history.day], axis=1))
+
+    def gas_at(self, gas_gwei: Vector) -> Vector:
+        """Return (T,) gas of a rebalance of all assets at other gas prices, fraction of NAV."""
+        base, leg = gas_lines(self.portfolio.fees, gas_gwei, self.history.native_usd)
+        return np.asarray((base + leg * max(1, len(self.columns) - 1)) / self.portfolio.nav_usd)
 
     def state(self, step: int, weights: Vector, last_trade: datetime | None = None) -> State:
         """Return what a live decision would see at ``step`` with ``weights``."""
@@ -139,20 +149,34 @@ def prepare(history: History, portfolio: Portfolio) -> Case:
     base, leg = gas_lines(p.fees, history.gas_gwei, history.native_usd)
     covariance = np.ascontiguousarray(history.covariance[:, columns[:, None], columns])
     M, growth = bands.shapes(covariance, p.target)
-    impact = 0.5 * ONE_PERCENT_HALF * p.nav_usd / history.depth_usd[:, columns]
+    impact = impact_per_square(p.nav_usd, history.depth_usd[:, columns])
     first = max(history.step_of(p.start), history.first)
     last = min(history.step_of(p.end), len(history.ts) - 1)
     return Case(
         p, history, columns, first, last,
         np.ascontiguousarray(history.returns[:, columns]), covariance, np.ascontiguousarray(M), growth,
         np.asarray(base) / p.nav_usd, np.asarray(leg) / p.nav_usd, fee, impact,
-        0.5 * bands.mean_moves(M, n) @ fee, np.sum(impact * bands.mean_square_moves(M, n)[history.day], axis=1),
+        0.5 * bands.mean_moves(M, n) @ fee, bands.mean_square_moves(M, n),
     )  # fmt: skip
 
 
-def constant(steps: int, **levels: float) -> dict[str, Vector]:
-    """Return (T,) arrays of constant levels, never acting where not named."""
-    return {name: np.full(steps, levels.get(name, NEVER)) for name in ("outer", "inner", "resume", "cap")}
+def schedule(
+    steps: int,
+    outer: float | Vector,
+    inner: float | Vector,
+    resume: float | Vector = NEVER,
+    cap: float | Vector = NEVER,
+    *,
+    box: bool = False,
+    must: bool = False,
+    scale: Vector | None = None,
+) -> Schedule:
+    """Return a Schedule of ``steps`` steps from numbers or (T,) arrays."""
+    full = [
+        np.ascontiguousarray(np.broadcast_to(np.asarray(v, dtype=np.float64), steps))
+        for v in (outer, inner, resume, cap)
+    ]
+    return Schedule(full[0], full[1], full[2], full[3], box, must, scale)
 
 
 @dataclass(frozen=True, slots=True)

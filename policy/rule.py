@@ -1,0 +1,63 @@
+"""A Planner as a Policy: one State in, one Decision out, by the compiled step of the simulator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from policy import kernels
+from policy.base import Decision, ForecastView, State, Vector
+from policy.costs import trade_cost
+from policy.schedule import Levels, Move, Planner, apply
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Decides as ``planner`` would in the panel at the same moment; implements Policy."""
+
+    planner: Planner
+
+    @property
+    def name(self) -> str:
+        """Name of the planner."""
+        return self.planner.name
+
+    def decide(self, state: State, forecasts: ForecastView) -> Decision:
+        """Return the decision for ``state``; pure, and dependent on nothing after ``state.ts``."""
+        levels = self.planner.levels(state, forecasts)
+        return decision(state, levels, apply(state, levels))
+
+
+def decision(state: State, levels: Levels, move: Move) -> Decision:
+    """Return ``move`` in words and USD. Benefit is the fall of the relative cost-to-go ``A r^2 - B r^4``.
+
+    When waiting, cost and benefit are those of the trade not made (to the inner level), and the value of waiting is
+    what they differ by.
+    """
+    traded = move.reason != kernels.NOTHING
+    after = move.after if traded else _would_be(state, levels, move)
+    r, s = move.distance, min(levels.inner, move.distance)
+    if traded and levels.cap < float("inf"):  # a split keeps the direction, so the distance shrinks by the same share
+        gone = float(abs(move.after - state.target).sum()) / max(float(abs(state.weights - state.target).sum()), 1e-300)
+        s = r * min(gone, 1.0)
+    benefit = (levels.A * (r**2 - s**2) - levels.B * (r**4 - s**4)) * state.nav_usd
+    cost = trade_cost(state.market, state.nav_usd, state.weights, after).total_usd
+    action = kernels.REASONS[move.reason]
+    waiting = 0.0 if traded else max(cost - benefit, 0.0)
+    why = (
+        f"{action}: distance {r:.4f} against trigger {levels.outer:.4f}, back to {levels.inner:.4f} ({levels.why}); "
+        f"cost {cost:.2f} USD, benefit {benefit:.2f} USD at {state.market.gas_gwei:.1f} gwei"
+    )
+    return Decision(
+        action=action,
+        weights=move.after,
+        benefit_usd=benefit,
+        cost_usd=cost,
+        value_of_waiting_usd=waiting,
+        why=why,
+        details={"distance": r, "outer": levels.outer, "inner": levels.inner},
+    )
+
+
+def _would_be(state: State, levels: Levels, move: Move) -> Vector:
+    share = min(levels.inner / move.distance, 1.0) if move.distance > 0.0 else 1.0
+    return state.target + (state.weights - state.target) * share
