@@ -22,7 +22,7 @@ CONTRACTS = HERE / "contracts"
 COMMITTED = HERE / "abi"
 COMPILER = "0.4.3"
 SIZE_LIMIT = 24_576  # bytes of deployed code, EIP-170
-DEPLOYABLE = ("foredrift_vault", "foredrift_oracle", "mock_feed", "mock_pool", "mock_router", "mock_token")
+DEPLOYABLE = ("foredrift_vault", "foredrift_oracle", "mock_feed", "mock_router", "mock_token")
 _IMPORT = re.compile(r"^import (\w+)$", re.MULTILINE)
 
 

@@ -1,5 +1,6 @@
 # pragma version 0.4.3
 # pragma evm-version cancun
+# pragma optimize gas
 """
 @title Foredrift reference vault
 @notice A portfolio of several tokens with two faces: investors use ERC-4626 (shares in the accounting asset, token 0;
@@ -9,14 +10,14 @@
 
 import roles
 import shares
-import oracle
+import book
 
 initializes: roles
 initializes: shares
-initializes: oracle
+initializes: book
 exports: roles.__interface__
 exports: shares.__interface__
-exports: oracle.__interface__
+exports: book.__interface__
 
 interface IERC20:
     def balanceOf(account: address) -> uint256: view
@@ -59,7 +60,7 @@ event RedeemedInKind:
     receiver: indexed(address)
     owner: indexed(address)
     shares: uint256
-    amounts: DynArray[uint256, oracle.MAX_TOKENS]
+    amounts: DynArray[uint256, book.MAX_TOKENS]
 
 event LegExecuted:
     nonce: indexed(uint256)
@@ -79,8 +80,8 @@ event Rebalanced:
     turnover: uint256  # USD x 1e18
     distance_before: uint256  # sum of abs(weight - target) x 1e9
     distance_after: uint256
-    balances: DynArray[uint256, oracle.MAX_TOKENS]
-    prices: DynArray[uint256, oracle.MAX_TOKENS]
+    balances: DynArray[uint256, book.MAX_TOKENS]
+    prices: DynArray[uint256, book.MAX_TOKENS]
 
 event MandateSet:
     mandate: Mandate
@@ -112,23 +113,24 @@ def __init__(
     _keeper: address,
     _guardian: address,
     _delay: uint256,
-    _sources: DynArray[oracle.Source, oracle.MAX_TOKENS],
-    _sequencer: address,
-    _sequencer_grace: uint256,
+    _tokens: DynArray[address, book.MAX_TOKENS],
+    _decimals: DynArray[uint256, book.MAX_TOKENS],
+    _targets: DynArray[uint256, book.MAX_TOKENS],
+    _oracle: address,
     _limits: Mandate,
     _calls: DynArray[address, 8],
     _selectors: DynArray[bytes4, 8],
     _holders: DynArray[address, 32],
 ):
     """
-    @param _sources Tokens in order; the first is the accounting asset. Their targets sum to 10,000
+    @param _tokens, _decimals, _targets In order; the first is the accounting asset. Targets sum to 10,000
     @param _calls, _selectors Allow-listed pairs (target, selector) at the start
     @param _holders Accounts that may hold shares; empty means anyone
     """
     roles.__init__(_owner, _keeper, _guardian, _delay)
-    shares.__init__(_name, _symbol, convert(_sources[0].decimals + 6, uint8), _holders)
-    oracle.__init__(_sources, _sequencer, _sequencer_grace)
-    ASSET = _sources[0].token
+    shares.__init__(_name, _symbol, convert(_decimals[0] + 6, uint8), _holders)
+    book.__init__(_tokens, _decimals, _targets, _oracle)
+    ASSET = _tokens[0]
     self._set_mandate(_limits)
     assert len(_calls) == len(_selectors), "calls"
     for i: uint256 in range(len(_calls), bound=8):
@@ -140,13 +142,15 @@ def __init__(
 
 @internal
 def _set_mandate(m: Mandate):
-    assert m.leg_loss_bps <= oracle.BPS and m.turnover_bps <= oracle.BPS and m.loss_budget_ppb <= PPB, "mandate"
+    assert m.leg_loss_bps <= book.BPS and m.turnover_bps <= book.BPS and m.loss_budget_ppb <= PPB, "mandate"
     assert m.max_legs > 0 and m.max_legs <= MAX_LEGS and m.cooldown_s <= U32, "mandate"
     assert m.window_s > 0 and m.window_s <= U32, "mandate"
     old_window: uint256 = (self._mandate >> 72) & U32
-    if old_window != m.window_s and old_window != 0:
+    if old_window != m.window_s:
         # carried as a whole into the new window: a change never forgives a loss
-        lost: uint256 = self._lost(old_window)
+        lost: uint256 = 0
+        if old_window != 0:
+            lost = self._lost(old_window)
         self._losses = ((block.timestamp // m.window_s) << 192) | lost
     self._mandate = (
         m.leg_loss_bps
@@ -238,7 +242,7 @@ def _add_loss(window: uint256, loss: uint256):
 @nonreentrant
 def rebalance(
     legs: DynArray[Leg, MAX_LEGS], plan_hash: bytes32, nonce: uint256, deadline: uint256, min_nav: uint256
-) -> DynArray[int256, oracle.MAX_TOKENS]:
+) -> DynArray[int256, book.MAX_TOKENS]:
     """
     @notice Execute one plan, whole or not at all.
     @param plan_hash keccak256 of abi.encode(legs, nonce, deadline, min_nav, vault, chain id)
@@ -256,17 +260,17 @@ def rebalance(
         assert block.timestamp >= ((clock >> 128) & U64) + ((limits >> 40) & U32), "cooldown"
         assert (clock >> 64) & U64 != block.number, "cooldown"
     assert plan_hash == keccak256(abi_encode(legs, nonce, deadline, min_nav, self, chain.id)), "plan hash"
-    prices: DynArray[uint256, oracle.MAX_TOKENS] = []
+    prices: DynArray[uint256, book.MAX_TOKENS] = []
     code: uint256 = 0
-    prices, code = oracle._prices()
-    assert code == oracle.GOOD, "oracle"
+    prices, code = book._prices()
+    assert code == book.GOOD, "oracle"
 
     self._clock = (nonce + 1) | (block.number << 64) | (block.timestamp << 128) | ((clock >> 192) << 192)
-    oracle._remember(prices)
-    before: DynArray[uint256, oracle.MAX_TOKENS] = oracle._balances()
-    usd_before: uint256 = oracle._total(before, prices)
+    book._remember(prices)
+    before: DynArray[uint256, book.MAX_TOKENS] = book._balances()
+    usd_before: uint256 = book._total(before, prices)
     assert usd_before > 0, "empty"
-    held: DynArray[uint256, oracle.MAX_TOKENS] = before
+    held: DynArray[uint256, book.MAX_TOKENS] = before
     turnover: uint256 = 0
     for leg: Leg in legs:
         i: uint256 = 0
@@ -279,16 +283,16 @@ def rebalance(
         assert out_now >= held[j] and out_now - held[j] >= leg.min_out, "min out"
         spent: uint256 = held[i] - in_left
         got: uint256 = out_now - held[j]
-        sold: uint256 = oracle._value(i, spent, prices[i])
-        floor_usd: uint256 = sold * (oracle.BPS - (limits & 65_535))
-        assert oracle._value(j, got, prices[j]) * oracle.BPS >= floor_usd, "leg value"
+        sold: uint256 = book._value(i, spent, prices[i])
+        floor_usd: uint256 = sold * (book.BPS - (limits & 65_535))
+        assert book._value(j, got, prices[j]) * book.BPS >= floor_usd, "leg value"
         turnover += sold
         held[i] = in_left
         held[j] = out_now
         log LegExecuted(
             nonce=nonce, token_in=leg.token_in, token_out=leg.token_out, spent=spent, got=got, target=leg.target
         )
-    assert turnover * oracle.BPS <= ((limits >> 16) & 65_535) * usd_before, "turnover"
+    assert turnover * book.BPS <= ((limits >> 16) & 65_535) * usd_before, "turnover"
     return self._settle(plan_hash, nonce, min_nav, limits, before, prices, usd_before, turnover)
 
 
@@ -296,11 +300,11 @@ def rebalance(
 @view
 def _pair(token_in: address, token_out: address, target: address) -> (uint256, uint256):
     """@dev Positions of the two tokens in the portfolio; a token (or the vault) is never a call target."""
-    n: uint256 = oracle._count
+    n: uint256 = book.COUNT
     i: uint256 = n
     j: uint256 = n
-    for k: uint256 in range(n, bound=oracle.MAX_TOKENS):
-        token: address = convert(oracle._a[k] & oracle.LOW, address)
+    for k: uint256 in range(n, bound=book.MAX_TOKENS):
+        token: address = book._token(k)
         if token == token_in:
             i = k
         if token == token_out:
@@ -332,29 +336,29 @@ def _settle(
     nonce: uint256,
     min_nav: uint256,
     limits: uint256,
-    before: DynArray[uint256, oracle.MAX_TOKENS],
-    prices: DynArray[uint256, oracle.MAX_TOKENS],
+    before: DynArray[uint256, book.MAX_TOKENS],
+    prices: DynArray[uint256, book.MAX_TOKENS],
     usd_before: uint256,
     turnover: uint256,
-) -> DynArray[int256, oracle.MAX_TOKENS]:
+) -> DynArray[int256, book.MAX_TOKENS]:
     """@dev NAV floor, loss budget and progress over the whole plan; records it."""
-    after: DynArray[uint256, oracle.MAX_TOKENS] = oracle._balances()
-    usd_after: uint256 = oracle._total(after, prices)
-    nav_after: uint256 = oracle._in_asset(usd_after, prices[0])
+    after: DynArray[uint256, book.MAX_TOKENS] = book._balances()
+    usd_after: uint256 = book._total(after, prices)
+    nav_after: uint256 = book._in_asset(usd_after, prices[0])
     assert nav_after >= min_nav, "nav floor"
     loss: uint256 = 0
     if usd_after < usd_before:
         loss = ((usd_before - usd_after) * PPB + usd_before - 1) // usd_before
-        assert self._lost((limits >> 72) & U32) + loss <= limits >> 104, "loss budget"
-        self._add_loss((limits >> 72) & U32, loss)
-    distance_before: uint256 = oracle._distance(before, prices, usd_before)
-    distance_after: uint256 = oracle._distance(after, prices, usd_after)
+    assert self._lost((limits >> 72) & U32) + loss <= limits >> 104, "loss budget"
+    self._add_loss((limits >> 72) & U32, loss)
+    distance_before: uint256 = book._distance(before, prices, usd_before)
+    distance_after: uint256 = book._distance(after, prices, usd_after)
     assert distance_after <= distance_before, "progress"
     log Rebalanced(
         nonce=nonce,
         plan_hash=plan_hash,
         keeper=msg.sender,
-        nav_before=oracle._in_asset(usd_before, prices[0]),
+        nav_before=book._in_asset(usd_before, prices[0]),
         nav_after=nav_after,
         loss_ppb=loss,
         turnover=turnover,
@@ -363,8 +367,8 @@ def _settle(
         balances=after,
         prices=prices,
     )
-    deltas: DynArray[int256, oracle.MAX_TOKENS] = []
-    for i: uint256 in range(len(after), bound=oracle.MAX_TOKENS):
+    deltas: DynArray[int256, book.MAX_TOKENS] = []
+    for i: uint256 in range(len(after), bound=book.MAX_TOKENS):
         deltas.append(convert(after[i], int256) - convert(before[i], int256))
     return deltas
 
@@ -374,12 +378,12 @@ def _settle(
 
 @internal
 @view
-def _nav() -> (uint256, uint256, DynArray[uint256, oracle.MAX_TOKENS]):
+def _nav() -> (uint256, uint256, DynArray[uint256, book.MAX_TOKENS]):
     """@dev NAV at good or last good prices, the verdict on the prices, the prices."""
-    prices: DynArray[uint256, oracle.MAX_TOKENS] = []
+    prices: DynArray[uint256, book.MAX_TOKENS] = []
     code: uint256 = 0
-    prices, code = oracle._prices()
-    return oracle._in_asset(oracle._total(oracle._balances(), prices), prices[0]), code, prices
+    prices, code = book._prices()
+    return book._in_asset(book._total(book._balances(), prices), prices[0]), code, prices
 
 
 @internal
@@ -422,10 +426,10 @@ def _enter_block() -> uint256:
     assert (clock >> 64) & U64 != block.number, "flow"
     nav: uint256 = 0
     code: uint256 = 0
-    prices: DynArray[uint256, oracle.MAX_TOKENS] = []
+    prices: DynArray[uint256, book.MAX_TOKENS] = []
     nav, code, prices = self._nav()
-    assert code == oracle.GOOD, "oracle"
-    oracle._remember(prices)
+    assert code == book.GOOD, "oracle"
+    book._remember(prices)
     self._clock = (clock & (2**192 - 1)) | (block.number << 192)
     return nav
 
@@ -489,7 +493,7 @@ def redeem(amount: uint256, receiver: address, owner: address) -> uint256:
 @external
 @nonreentrant
 def redeemInKind(amount: uint256, receiver: address, owner: address, skip: uint256 = 0) -> DynArray[
-    uint256, oracle.MAX_TOKENS
+    uint256, book.MAX_TOKENS
 ]:
     """
     @notice Leave with a pro-rata part of every token, rounded down. Needs no oracle, no keeper, and works when paused.
@@ -499,11 +503,11 @@ def redeemInKind(amount: uint256, receiver: address, owner: address, skip: uint2
     supply: uint256 = shares.totalSupply + VIRTUAL_SHARES
     shares._spend(owner, msg.sender, amount)
     shares._burn(owner, amount)
-    amounts: DynArray[uint256, oracle.MAX_TOKENS] = []
-    for i: uint256 in range(oracle._count, bound=oracle.MAX_TOKENS):
+    amounts: DynArray[uint256, book.MAX_TOKENS] = []
+    for i: uint256 in range(book.COUNT, bound=book.MAX_TOKENS):
         part: uint256 = 0
         if (skip >> i) & 1 == 0:
-            token: IERC20 = IERC20(convert(oracle._a[i] & oracle.LOW, address))
+            token: IERC20 = IERC20(book._token(i))
             part = staticcall token.balanceOf(self) * amount // supply
             if part > 0:
                 assert extcall token.transfer(receiver, part, default_return_value=True), "transfer"
@@ -573,7 +577,7 @@ def previewRedeem(amount: uint256) -> uint256:
 @view
 def _room(receiver: address) -> uint256:
     """@dev 0 where nothing may be deposited now, else no limit short of the arithmetic's own."""
-    if not self._open() or not shares._may_hold(receiver) or self._nav()[1] != oracle.GOOD:
+    if not self._open() or not shares._may_hold(receiver) or self._nav()[1] != book.GOOD:
         return 0
     return 2**128
 
@@ -596,9 +600,9 @@ def _exit(owner: address) -> (uint256, uint256):
     """@dev Most assets and most shares `owner` can take out in cash now; 0 while the oracle is not good."""
     nav: uint256 = 0
     code: uint256 = 0
-    prices: DynArray[uint256, oracle.MAX_TOKENS] = []
+    prices: DynArray[uint256, book.MAX_TOKENS] = []
     nav, code, prices = self._nav()
-    if code != oracle.GOOD or not self._open():
+    if code != book.GOOD or not self._open():
         return 0, 0
     cash: uint256 = staticcall IERC20(ASSET).balanceOf(self)
     held: uint256 = shares.balanceOf[owner]
