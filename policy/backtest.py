@@ -55,7 +55,7 @@ class Run:
 
 def simulate(
     case: Case,
-    schedule: Schedule,
+    plan: Schedule,
     week: Ints,
     *,
     log: bool = True,

@@ -99,8 +99,8 @@ def load(
         raise NotEnoughData(
             f"compare needs hourly prices of {sorted({*missing, native})}; the lake has {have} before {end}"
         )
-    begin = max(low, prices["at"].min() or low)
-    begin = begin.replace(minute=0, second=0, microsecond=0) + (STEP if begin.minute or begin.second else timedelta())
+    earliest = int(prices["at"].to_physical().min())  # type: ignore[arg-type]
+    begin = max(low, datetime.fromtimestamp(-(-earliest // (HOUR_S * 10**6)) * HOUR_S, UTC))
     grid = pl.DataFrame({"t": pl.datetime_range(begin, end, "1h", time_unit="us", time_zone="UTC", eager=True)})
     notes: list[str] = []
     ts = grid["t"].to_physical().to_numpy().astype(np.int64)
@@ -112,7 +112,7 @@ def load(
     first = int(np.searchsorted(ts, int(start.timestamp() * 1e6)))
     if first >= len(ts) - 1 or gas_known > first:
         raise NotEnoughData(
-            f"asked for {start} .. {end}, but gas of chain {chain_id} starts {grid['t'][gas_known]} and prices {begin}; "
+            f"asked for {start} .. {end}, but gas of chain {chain_id} starts {grid['t'][gas_known]}, prices {begin}; "
             "shorten the span or import earlier history"
         )
     shut = int(np.count_nonzero(~tradable[first:]))
