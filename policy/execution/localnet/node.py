@@ -1,0 +1,295 @@
+"""A node as the world sees it: Anvil does the EVM, this decides which transactions a block holds, and in what order.
+
+Anvil alone accepts replacements at +1 wei, deletes underpriced transactions, orders by fee cap, forgets reorged
+transactions and knows no private route; here each block is handed to it transaction by transaction instead.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from eth_account import Account
+from eth_utils.crypto import keccak
+
+from lake.errors import RpcError
+from lake.rpc import Rpc, quantity
+from lake.sources.blocks import next_base_fee
+from lake.universe import CHAINS, Chain
+from policy.execution.localnet.accounts import dev_accounts
+from policy.execution.localnet.mempool import REFUSED, Mempool, PooledTx, decode, validate
+
+BLOCK_TIME_S = 12
+_TIP = 10**9  # what eth_sendTransaction bids for the unlocked development accounts
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Transactions that land together, in this order, at the top of a block, or not at all.
+
+    Those in ``may_revert`` may fail; ``first_block`` .. ``last_block`` and the Unix times bound where it may land.
+    """
+
+    txs: tuple[PooledTx, ...]
+    first_block: int
+    last_block: int
+    may_revert: frozenset[str] = frozenset()
+    min_time: int = 0
+    max_time: int = 2**63
+
+    @property
+    def hash(self) -> str:
+        """Keccak of the transactions' hashes, as relays compute it."""
+        return "0x" + keccak(b"".join(bytes.fromhex(t.hash[2:]) for t in self.txs)).hex()
+
+
+class Searcher(Protocol):
+    """Someone who reads the public pool before every block."""
+
+    def bundles(self, pending: Sequence[PooledTx], base_fee_wei: int, block: int) -> Sequence[Bundle]:
+        """Return bundles for block number ``block``; ``pending`` holds public transactions only."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest block."""
+
+    number: int
+    hash: str
+    time: int
+    base_fee_wei: int
+    gas_used: int
+    gas_limit: int
+
+
+@dataclass
+class Node:
+    """Pool rules and block building over ``admin``, the RPC of an Anvil that does not mine by itself.
+
+    ``automine`` makes a block for every accepted transaction. All methods may be called from any thread.
+    """
+
+    admin: Rpc
+    chain: Chain
+    automine: bool = False
+    block_time_s: int = BLOCK_TIME_S
+    pool: Mempool = field(default_factory=Mempool)
+    bundles: list[Bundle] = field(default_factory=list)
+    searchers: list[Searcher] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)  # (hash, why) of what the node would not take
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    _known: dict[str, PooledTx] = field(default_factory=dict)
+    _saved: dict[str, tuple[Mempool, list[Bundle]]] = field(default_factory=dict)
+
+    def head(self) -> Head:
+        """Return the newest block's header."""
+        block = self.admin.call("eth_getBlockByNumber", ["latest", False])
+        assert isinstance(block, dict)
+        numbers = (quantity(block[k]) for k in ("timestamp", "baseFeePerGas", "gasUsed", "gasLimit"))
+        return Head(quantity(block["number"]), str(block["hash"]), *numbers)
+
+    def next_base_fee(self) -> int:
+        """Return the base fee of the next block in wei."""
+        head = self.head()
+        return next_base_fee(head.base_fee_wei, head.gas_used, head.gas_limit, self.chain)
+
+    def submit(self, raw: str | bytes, *, private: bool = False, max_block: int | None = None) -> str:
+        """Take a signed transaction into the pool; return its hash. RpcError in geth's words when refused."""
+        tx = decode(raw, private=private, max_block=max_block)
+        with self.lock:
+            nonce, balance = self._account(tx.sender)
+            validate(tx, self.chain.chain_id, nonce, balance, self.head().gas_limit)
+            self.pool.add(tx)
+            self._known[tx.hash] = tx
+            if self.automine:
+                self.mine()
+        return tx.hash
+
+    def add_bundle(self, bundle: Bundle) -> str:
+        """Keep a bundle for its blocks; return its hash."""
+        with self.lock:
+            self.bundles.append(bundle)
+            self._known |= {t.hash: t for t in bundle.txs}
+            if self.automine:
+                self.mine()
+        return bundle.hash
+
+    def mine(
+        self,
+        blocks: int = 1,
+        seconds: int | None = None,
+        base_fee_wei: int | None = None,
+        first: Sequence[Mapping[str, str]] = (),
+    ) -> Head:
+        """Build ``blocks`` blocks, each ``seconds`` after the last; return the newest.
+
+        ``base_fee_wei`` sets the first one's base fee (to replay a gas history); EIP-1559 sets the others'. ``first``
+        are calls from development accounts at the top of the first block (the world's own: feeds, arbitrage).
+        """
+        step = self.block_time_s if seconds is None else seconds
+        with self.lock:
+            for index in range(blocks):
+                head = self.head()
+                forced = base_fee_wei if index == 0 else None
+                fee = next_base_fee(head.base_fee_wei, head.gas_used, head.gas_limit, self.chain)
+                fee = fee if forced is None else forced
+                world = first if index == 0 else ()
+                chosen = self._choose(head, fee, head.time + step, world)
+                self._block(chosen, head.time + step, fee, world)
+                self._settle(head.number + 1)
+            return self.head()
+
+    def snapshot(self) -> str:
+        """Save chain and pool; return the id for :meth:`revert`."""
+        with self.lock:
+            saved = str(self.admin.call("evm_snapshot"))
+            self._saved[saved] = (self.pool.copy(), list(self.bundles))
+            return saved
+
+    def revert(self, saved: str) -> bool:
+        """Go back to a snapshot, which is used up by it; False if there is none of this id."""
+        with self.lock:
+            if saved not in self._saved:
+                return False
+            try:
+                if self.admin.call("evm_revert", [saved]) is not True:
+                    return False
+            except RpcError as error:
+                if error.code is None:
+                    raise
+                return False  # a reorg went past it
+            self.admin.call("anvil_dropAllTransactions")
+            self.pool, self.bundles = self._saved.pop(saved)
+            return True
+
+    def reorg(self, depth: int, drop: Sequence[str] = (), seconds: int | None = None) -> list[str]:
+        """Replace the newest ``depth`` blocks by empty ones; return the hashes of the transactions set free.
+
+        They return to the pool they came from, but for those in ``drop``, which are lost.
+        """
+        step = self.block_time_s + 1 if seconds is None else seconds
+        with self.lock:
+            top = self.head().number
+            freed: list[str] = []
+            for number in range(top - depth + 1, top + 1):
+                block = self.admin.call("eth_getBlockByNumber", [hex(number), False])
+                freed += [str(h) for h in block["transactions"]] if isinstance(block, dict) else []
+            raws = {h: self._mined(h) for h in freed if h not in self._known}
+            self.admin.call("anvil_rollback", [depth])
+            self.admin.call("anvil_dropAllTransactions")
+            for tx_hash in freed:
+                tx = self._known.get(tx_hash) or raws.get(tx_hash)
+                if tx is not None and tx_hash not in drop and (tx.private or tx.key not in self.pool.public):
+                    self.pool.add(tx)
+            for _ in range(depth):
+                head = self.head()
+                fee = next_base_fee(head.base_fee_wei, head.gas_used, head.gas_limit, self.chain)
+                self._block([], head.time + step, fee)
+            return freed
+
+    def sign_and_submit(self, tx: Mapping[str, object]) -> str:
+        """Serve eth_sendTransaction for the development accounts: fill in what is missing, sign, submit."""
+        sender = str(tx.get("from", ""))
+        account = next((a for a in dev_accounts().values() if a.address.lower() == sender.lower()), None)
+        if account is None:
+            raise RpcError("unknown account", REFUSED)
+        with self.lock:
+            state, _ = self._account(account.address)
+            nonce = quantity(tx["nonce"]) if "nonce" in tx else self.pool.pending_nonce(account.address, state)
+            call = {k: v for k, v in tx.items() if k in {"from", "to", "data", "input", "value"}}
+            gas = quantity(tx["gas"]) if "gas" in tx else quantity(self.admin.call("eth_estimateGas", [call])) * 5 // 4
+            tip = quantity(tx.get("maxPriorityFeePerGas", hex(_TIP)))
+            cap = quantity(tx.get("maxFeePerGas", hex(2 * self.next_base_fee() + tip)))
+            fields = {
+                "type": 2,
+                "chainId": self.chain.chain_id,
+                "nonce": nonce,
+                "value": quantity(tx.get("value", "0x0")),
+                "data": tx.get("data", tx.get("input", "0x")),
+                "gas": gas,
+                "maxFeePerGas": cap,
+                "maxPriorityFeePerGas": tip,
+            }
+            if tx.get("to"):
+                fields["to"] = tx["to"]
+            return self.submit(bytes(Account.sign_transaction(fields, account.key).raw_transaction))
+
+    def _account(self, address: str) -> tuple[int, int]:
+        calls = [("eth_getTransactionCount", [address, "latest"]), ("eth_getBalance", [address, "latest"])]
+        nonce, balance = self.admin.batch(calls)
+        return quantity(nonce), quantity(balance)
+
+    def _nonces(self, senders: set[str]) -> dict[str, int]:
+        order = sorted(senders)
+        counts = self.admin.batch([("eth_getTransactionCount", [s, "latest"]) for s in order]) if order else []
+        return {s: quantity(c) for s, c in zip(order, counts, strict=True)}
+
+    def _mined(self, tx_hash: str) -> PooledTx:
+        return decode(str(self.admin.call("eth_getRawTransactionByHash", [tx_hash])))
+
+    def _choose(self, head: Head, fee: int, time: int, world: Sequence[Mapping[str, str]]) -> list[PooledTx]:
+        """Return the next block's transactions: bundles that hold, best paid first, then the pool."""
+        number = head.number + 1
+        offers = [b for b in self.bundles if b.first_block <= number <= b.last_block]
+        offers = [b for b in offers if b.min_time <= time <= b.max_time]
+        nonces = self._nonces(self.pool.senders() | {t.sender for b in offers for t in b.txs})
+        public = [t for t in self.pool.choose(fee, nonces, head.gas_limit, number) if not t.private]
+        for searcher in self.searchers:
+            offers += searcher.bundles(public, fee, number)
+        top: list[PooledTx] = []
+        for bundle in sorted(offers, key=lambda b: -max(t.effective_tip(fee) for t in b.txs)):
+            taken = {t.key for t in top}
+            if not any(t.key in taken for t in bundle.txs) and self._holds(top, bundle, time, fee, world):
+                top += bundle.txs
+        nonces |= self._nonces({t.sender for t in top} - nonces.keys())
+        for tx in top:
+            nonces[tx.sender] = max(nonces[tx.sender], tx.nonce + 1)
+        room = head.gas_limit - sum(t.gas for t in top)
+        return top + self.pool.choose(fee, nonces, room, number, {t.hash for t in top})
+
+    def _holds(
+        self, before: Sequence[PooledTx], bundle: Bundle, time: int, fee: int, world: Sequence[Mapping[str, str]]
+    ) -> bool:
+        """Return whether all of ``bundle`` lands after ``before``, tried on a snapshot that is taken back."""
+        saved = self.admin.call("evm_snapshot")
+        try:
+            self._block([*before, *bundle.txs], time, fee, world)
+            receipts = self.admin.batch([("eth_getTransactionReceipt", [t.hash]) for t in bundle.txs])
+        finally:
+            self.admin.call("evm_revert", [saved])
+            self.admin.call("anvil_dropAllTransactions")
+        return all(
+            isinstance(r, dict) and (quantity(r["status"]) == 1 or t.hash in bundle.may_revert)
+            for t, r in zip(bundle.txs, receipts, strict=True)
+        )
+
+    def _block(self, txs: Sequence[PooledTx], time: int, fee: int, world: Sequence[Mapping[str, str]] = ()) -> None:
+        self.admin.call("evm_setNextBlockTimestamp", [hex(time)])
+        self.admin.call("anvil_setNextBlockBaseFeePerGas", [hex(fee)])
+        for call in world:
+            self.admin.call("eth_sendTransaction", [{"maxFeePerGas": hex(fee), "maxPriorityFeePerGas": "0x0", **call}])
+        for tx in txs:
+            try:
+                self.admin.call("eth_sendRawTransaction", ["0x" + tx.raw.hex()])
+            except RpcError as error:
+                if error.code is None:
+                    raise
+                self.refused.append((tx.hash, str(error)))
+        self.admin.call("evm_mine")
+
+    def _settle(self, number: int) -> None:
+        """Forget what was mined or can never be, and what the node refused."""
+        self.admin.call("anvil_dropAllTransactions")
+        self.pool.settle(self._nonces(self.pool.senders()))
+        gone = {h for h, _ in self.refused}
+        self.pool.public = {k: t for k, t in self.pool.public.items() if t.hash not in gone}
+        self.bundles = [b for b in self.bundles if b.last_block > number]
+
+
+def node_for(admin: Rpc, chain_id: int, *, automine: bool = False) -> Node:
+    """Return a Node over an Anvil with ``chain_id``; a chain of no known constants gets Ethereum's."""
+    chain = CHAINS.get(chain_id) or replace(CHAINS[1], chain_id=chain_id, name=f"chain {chain_id}")
+    return Node(admin, chain, automine=automine)

@@ -1,0 +1,55 @@
+"""Fixtures that give a test a real chain. ``tests/conftest.py`` makes them known everywhere.
+
+``localnet``: a local market of its own (pools, feeds, tokens; see policy.execution.localnet.market.Localnet); what
+the test does to it is undone afterwards. Mark such tests ``chain``; without Node.js they skip with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from policy.execution.localnet.market import Localnet
+
+REORG_ROOM = 4  # empty blocks between the snapshot and the test, so that a test may undo up to this many
+
+
+@pytest.fixture(scope="session")
+def localnet_session() -> Iterator[Localnet]:
+    """The process behind ``localnet``, one a test session; use ``localnet`` unless you must not be undone."""
+    from policy.execution.localnet.market import start
+    from policy.execution.localnet.packages import NoNode, modules
+
+    try:
+        modules()
+    except NoNode as reason:
+        pytest.skip(str(reason))
+    with start() as net:
+        yield net
+
+
+@pytest.fixture
+def localnet(localnet_session: Localnet) -> Iterator[Localnet]:
+    """A fresh local market at default prices, 1 gwei base fee, not mining by itself."""
+    net = localnet_session
+    saved = net.snapshot()
+    net.mine(REORG_ROOM)
+    try:
+        yield net
+    finally:
+        net.faults.clear()
+        net.front.calls.clear()
+        net.node.searchers.clear()
+        net.node.refused.clear()
+        net.node.automine = False
+        net.revert(saved)
+
+
+@pytest.fixture
+def automining(localnet: Localnet) -> Localnet:
+    """``localnet`` that makes a block for every transaction it accepts."""
+    localnet.node.automine = True
+    return localnet
