@@ -27,7 +27,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, Self, runtime_checkable
 
 import polars as pl
 
@@ -77,7 +77,10 @@ def label(target: str, horizon_s: int) -> str:
 class Fitted(Protocol):
     """A trained forecaster."""
 
-    version: str
+    @property
+    def version(self) -> str:
+        """What names it in every row it issues."""
+        ...
 
     def predict(self, panel: pl.DataFrame) -> pl.DataFrame:
         """Return forecast rows (FORECAST_COLUMNS) for every (key, ts) row of ``panel``; reads nothing after ``ts``.
@@ -90,7 +93,10 @@ class Fitted(Protocol):
 class Forecaster(Protocol):
     """A recipe for a trained forecaster."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Its name in score tables."""
+        ...
 
     def fit(self, panel: pl.DataFrame) -> Fitted:
         """Train on ``panel`` (key, ts, features, labels); every label in it must be known by the training end."""
@@ -117,8 +123,15 @@ class SavedFitted(Fitted, Protocol):
 class Family(Protocol):
     """Forecasts of one kind (gas, drift, slippage): features, labels, model and the baselines to beat."""
 
-    name: str
-    targets: tuple[TargetSpec, ...]
+    @property
+    def name(self) -> str:
+        """Its name: gas, drift or slippage."""
+        ...
+
+    @property
+    def targets(self) -> tuple[TargetSpec, ...]:
+        """The targets it forecasts."""
+        ...
 
     def keys(self, lake: LakeView, cfg: ModelConfig) -> list[str]:
         """Return the panel keys the lake has data for; empty when the family has nothing to forecast."""
@@ -143,4 +156,16 @@ class Family(Protocol):
 
     def baselines(self, cfg: ModelConfig) -> Mapping[str, Forecaster]:
         """Return the forecasters to beat by name; at least "last", "seasonal" and "ar" or their analogues."""
+        ...
+
+
+@runtime_checkable
+class PathFamily(Protocol):
+    """A family that also draws joint scenario paths."""
+
+    def paths(self, rows: pl.DataFrame, panel: pl.DataFrame, cfg: ModelConfig) -> pl.DataFrame:
+        """Return rows of table ``paths`` for the decision times in calibrated ``rows``.
+
+        ``rows`` covers consecutive decision times; a path at ts uses errors of earlier rows known by ts only.
+        """
         ...

@@ -1,0 +1,199 @@
+"""Online calibration of quantiles: one-sided conformal corrections with adaptive levels, aggregated (AgACI).
+
+For every quantile level tau the score is s = (y - q_tau) / width of the raw forecast. The correction at time t is
+the empirical quantile, at an adaptive level, of the last scores whose outcome is known at t: conformalised
+quantile regression per side (Romano, Patterson, Candes 2019). The level follows adaptive conformal inference,
+level += xi * (tau - 1{y <= issued}) (Gibbs and Candes 2021), for several step sizes xi; the experts are averaged
+with exponential weights on their pinball loss (Zaffran et al. 2022). An expert without any correction takes part,
+so calibration costs little where the raw quantiles are right. Everything used at t was known at t: an outcome is
+absorbed only once ``issued_at + horizon`` has passed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from models.base import QUANTILE_COLUMNS, QUANTILES, TargetSpec
+
+Array = npt.NDArray[np.float64]
+
+STEPS: tuple[float, ...] = (0.0, 0.005, 0.02, 0.05)
+"""ACI step sizes of the experts: 0 is plain split conformal, 0.05 forgets a wrong level within a day or two."""
+
+WINDOW = 720
+"""Scores remembered, in forecasts: a month of hours, a compromise between noise and regime change."""
+
+MIN_SCORES = 48
+"""Known outcomes before any correction is made: two days of hours."""
+
+_RATE = 2.0  # learning rate of the exponential weights, on losses in units of the interval's width
+_FORGET = 0.995  # decay of the experts' past losses per outcome: about 200 outcomes count
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _insert(buffer: Array, n: int, value: float) -> None:
+    """Insert ``value`` into the sorted first ``n`` entries."""
+    i = np.searchsorted(buffer[:n], value)
+    for j in range(n, i, -1):
+        buffer[j] = buffer[j - 1]
+    buffer[i] = value
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _remove(buffer: Array, n: int, value: float) -> None:
+    """Remove one ``value`` from the sorted first ``n`` entries."""
+    i = np.searchsorted(buffer[:n], value)
+    for j in range(i, n - 1):
+        buffer[j] = buffer[j + 1]
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _pick(buffer: Array, n: int, level: float) -> float:
+    """Empirical quantile by linear interpolation; beyond 0..1 it extends by the buffer's inner spread."""
+    position = level * (n + 1) - 1.0
+    if position <= 0.0:
+        return float(buffer[0] + position / n * (buffer[n // 2] - buffer[0]))
+    if position >= n - 1.0:
+        return float(buffer[n - 1] + (position - (n - 1.0)) / n * (buffer[n - 1] - buffer[n // 2]))
+    low = int(position)
+    return float(buffer[low] + (position - low) * (buffer[low + 1] - buffer[low]))
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _track(
+    ts: npt.NDArray[np.int64], due: int, q: Array, width: Array, y: Array, tau: float, steps: Array, window: int
+) -> Array:
+    """Return the corrected quantile of one level for a time-ordered series; NaN in ``y`` is an unknown outcome."""
+    n, m = len(ts), len(steps) + 1  # the last expert makes no correction
+    out = np.empty(n)
+    issued = np.empty((n, m))
+    level = np.full(m, tau)
+    loss = np.zeros(m)
+    scores = np.empty(window + 1)
+    ring = np.empty(window)
+    count, absorbed = 0, 0
+    weight = np.empty(m)
+    for i in range(n):
+        while absorbed < i and ts[absorbed] + due <= ts[i]:
+            j = absorbed
+            absorbed += 1
+            if not np.isfinite(y[j]) or not np.isfinite(q[j]):
+                continue
+            for e in range(m):
+                gap = (y[j] - issued[j, e]) / width[j]
+                loss[e] = _FORGET * loss[e] + (tau * gap if gap > 0 else (tau - 1.0) * gap)
+                if e < m - 1:
+                    level[e] += steps[e] * (tau - (1.0 if y[j] <= issued[j, e] else 0.0))
+                    level[e] = min(max(level[e], -0.2), 1.2)
+            value = (y[j] - q[j]) / width[j]
+            held = min(count, window)
+            if count >= window:
+                _remove(scores, held, ring[count % window])
+                held -= 1
+            _insert(scores, held, value)
+            ring[count % window] = value
+            count += 1
+        held = min(count, window)
+        for e in range(m):
+            issued[i, e] = q[i]
+            if e < m - 1 and held >= MIN_SCORES:
+                issued[i, e] += width[i] * _pick(scores, held, level[e])
+        best = loss.min()
+        for e in range(m):
+            weight[e] = np.exp(-_RATE * (loss[e] - best))
+        out[i] = (weight * issued[i]).sum() / weight.sum()
+    return out
+
+
+def calibrate(
+    ts_s: npt.NDArray[np.int64], horizon_s: int, q: Array, y: Array, levels: tuple[float, ...] = QUANTILES
+) -> Array:
+    """Return calibrated quantiles (n, len(levels)) of one series, sorted within each row.
+
+    ``ts_s`` (n,) issue times in seconds, ascending; ``q`` (n, k) raw quantiles; ``y`` (n,) outcomes in the same
+    space, NaN where unknown. Row i uses only outcomes with ``ts + horizon <= ts[i]``.
+    """
+    q = np.sort(q, axis=1)
+    width = np.maximum(q[:, -1] - q[:, 0], 1e-12)
+    steps = np.asarray(STEPS)
+    columns = [_track(ts_s, horizon_s, q[:, k], width, y, tau, steps, WINDOW) for k, tau in enumerate(levels)]
+    return np.sort(np.column_stack(columns), axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Corrections:
+    """The latest corrections by (target, key, horizon_s): offsets per quantile in units of the raw width."""
+
+    offsets: dict[tuple[str, str, int], tuple[float, ...]]
+
+    def apply(self, rows: pl.DataFrame, specs: tuple[TargetSpec, ...]) -> pl.DataFrame:
+        """Return raw forecast ``rows`` with the corrections added (in log where the target says so)."""
+        spaces = {s.name: s.space for s in specs if s.score == "pinball"}
+        table = pl.DataFrame(
+            [(*k, *v) for k, v in self.offsets.items()],
+            schema={
+                "target": pl.String,
+                "key": pl.String,
+                "horizon_s": pl.Int64,
+                **{f"_{c}": pl.Float64 for c in QUANTILE_COLUMNS},
+            },
+            orient="row",
+        )
+        joined = rows.join(table, on=["target", "key", "horizon_s"], how="left", maintain_order="left")
+        log = pl.col("target").is_in([n for n, space in spaces.items() if space == "log"])
+        known = pl.col("_q50").is_not_null() & pl.col("target").is_in(list(spaces))
+        inner = [pl.when(log).then(pl.col(c).log()).otherwise(pl.col(c)).alias(c) for c in QUANTILE_COLUMNS]
+        width = (pl.col("q95") - pl.col("q05")).clip(1e-12)
+        shifted = pl.concat_list(pl.col(c) + pl.col(f"_{c}") * width for c in QUANTILE_COLUMNS).list.sort()
+        moved = joined.with_columns(inner).select(
+            *(shifted.list.get(i).alias(c) for i, c in enumerate(QUANTILE_COLUMNS)), log=log, known=known
+        )
+        values = [
+            pl.when(moved["known"])
+            .then(pl.when(moved["log"]).then(moved[c].exp()).otherwise(moved[c]))
+            .otherwise(pl.col(c))
+            .alias(c)
+            for c in QUANTILE_COLUMNS
+        ]
+        return joined.with_columns(values).select(rows.columns)
+
+
+def calibrate_rows(
+    rows: pl.DataFrame, outcomes: pl.DataFrame, specs: tuple[TargetSpec, ...]
+) -> tuple[pl.DataFrame, Corrections]:
+    """Calibrate raw forecast ``rows`` series by series; return them and the corrections in force at the end.
+
+    ``outcomes`` is (target, key, issued_at, horizon_s, y). Mean-only targets and abstaining rows pass unchanged.
+    In log space the mean is scaled with the median; in linear space it is the family's business and stays.
+    """
+    spaces = {s.name: s.space for s in specs if s.score == "pinball"}
+    speaks = pl.col("target").is_in(list(spaces)) & ~pl.col("abstain") & pl.col("q50").is_not_null()
+    passed = rows.filter(~speaks)
+    joined = (
+        rows.filter(speaks)
+        .join(outcomes, on=["target", "key", "issued_at", "horizon_s"], how="left")
+        .sort("target", "key", "horizon_s", "issued_at")
+    )
+    parts, offsets = [passed], {}
+    for (target, key, horizon_s), series in joined.group_by(["target", "key", "horizon_s"], maintain_order=True):
+        log = spaces[str(target)] == "log"
+        raw = np.sort(series.select(QUANTILE_COLUMNS).to_numpy(), axis=1)
+        y = series["y"].fill_null(float("nan")).to_numpy()
+        mean = series["mean"].to_numpy()
+        if log:
+            raw, y = np.log(raw), np.log(y)
+        ts_s = series["issued_at"].dt.epoch("s").to_numpy()
+        fixed = calibrate(ts_s, int(str(horizon_s)), raw, y)
+        width = np.maximum(raw[-1, -1] - raw[-1, 0], 1e-12)
+        offsets[str(target), str(key), int(str(horizon_s))] = tuple(((fixed[-1] - raw[-1]) / width).tolist())
+        moved = mean * np.exp(fixed[:, 2] - raw[:, 2]) if log else mean
+        if log:
+            fixed = np.exp(fixed)
+        columns = [pl.Series(c, fixed[:, k]) for k, c in enumerate(QUANTILE_COLUMNS)]
+        parts.append(series.with_columns(*columns, pl.Series("mean", moved)).select(rows.columns))
+    return pl.concat(parts), Corrections(offsets)

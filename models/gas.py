@@ -1,0 +1,252 @@
+"""The gas family: quantiles of the gas price and of its minimum ahead, per chain, in gwei.
+
+Everything is learnt in log gwei relative to the present price. One direct model per target covers all horizons
+(the horizon is a feature). A forecast averages three members' quantiles, because they fail differently:
+a ridge regression on season and level with the quantiles of its own errors (steady, good with little history);
+quantile boosters on the change itself (non-linear, spikes); quantile boosters on what the ridge leaves over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from features import gas as gas_features
+from features.panel import decision_grid, feature_columns, on_grid, to_hours
+from features.returns import stress_panel
+from lake.units import HOUR_S
+from lake.universe import chain
+from models.base import GAS_HORIZONS_H, GAS_MIN_HORIZONS_H, QUANTILES, Forecaster, LakeView, TargetSpec, label
+from models.baseline import forecast_rows
+from models.config import ModelConfig
+from models.gas_baselines import gas_baselines
+from models.gbm import Bundle, fit_quantiles, gains, matrix, predict, schema_hash
+from models.labels import melt
+from models.paths import scenario_paths
+
+Array = npt.NDArray[np.float64]
+
+TARGETS: tuple[TargetSpec, ...] = (
+    TargetSpec("gas", tuple(h * HOUR_S for h in GAS_HORIZONS_H), space="log"),
+    TargetSpec("gas_min", tuple(h * HOUR_S for h in GAS_MIN_HORIZONS_H), space="log"),
+)
+OPTIONAL = ("gas_used_ratio", "priority_fee_gwei")
+NOW = "now_gwei"
+SEASON = "season_now"
+_HIDDEN = (NOW, SEASON)  # columns for baselines and paths; levels in gwei would not carry over between years
+_LINEAR = (
+    *(f"over_ewm{k}" for k in (3, 6, 12, 24)),
+    *(f"over_mean{k}" for k in (24, 72, 168, 336)),
+    "change1", "change2", "change24",
+)  # fmt: skip
+_LINEAR_AHEAD = ("day1", "day2", "day3mean", "week1", "season", "season_fast", "season_week", "low_day1", "low_season")
+_RIDGE = 30.0  # penalty on standardised features: about what 30 extra hours that say "no change" would do
+
+
+@dataclass(frozen=True, slots=True)
+class GasFamily:
+    """Gas price of the configured chain (and of its L1 when it is a roll-up)."""
+
+    name: str = "gas"
+    targets: tuple[TargetSpec, ...] = TARGETS
+
+    def keys(self, lake: LakeView, cfg: ModelConfig) -> list[str]:
+        """Return the chain ids, as text, that the lake has gas history for."""
+        wanted = [cfg.chain_id, chain(cfg.chain_id).l1_chain_id]
+        known = set(lake.scan("gas").select("chain_id").unique().collect()["chain_id"])
+        return [str(c) for c in wanted if c in known]
+
+    def build(self, lake: LakeView, cfg: ModelConfig, start: datetime, end: datetime) -> pl.DataFrame:
+        """Return the panel of decision times start <= ts < end; see ``models.base.Family``.
+
+        Labels are gwei: the price of the interval complete at ts + h, and the minimum over (ts, ts + h], null where
+        an hour of it is missing.
+        """
+        parts = [self._build(lake, cfg, int(key), start, end) for key in self.keys(lake, cfg)]
+        return pl.concat(parts, how="diagonal") if parts else pl.DataFrame({"key": [], "ts": []})
+
+    def outcomes(self, panel: pl.DataFrame, cfg: ModelConfig) -> pl.DataFrame:  # noqa: ARG002
+        """Return the labels in long form; panel keys are forecast keys."""
+        return melt(panel)
+
+    def fit(self, panel: pl.DataFrame, cfg: ModelConfig) -> GasModel:
+        """Train all members on ``panel``; raises ModelError when a feature is missing."""
+        return fit_gas(panel, cfg)
+
+    def baselines(self, cfg: ModelConfig) -> Mapping[str, Forecaster]:  # noqa: ARG002
+        """Return last value, seasonal naive and AR(1) around an hour-of-week season."""
+        return gas_baselines(TARGETS)
+
+    def paths(self, rows: pl.DataFrame, panel: pl.DataFrame, cfg: ModelConfig) -> pl.DataFrame:
+        """Return joint hourly scenario paths whose margins are the quantiles in ``rows``."""
+        return scenario_paths(rows.filter(pl.col("target") == "gas"), panel.select("key", "ts", NOW, SEASON), cfg.paths)
+
+    def _build(self, lake: LakeView, cfg: ModelConfig, chain_id: int, start: datetime, end: datetime) -> pl.DataFrame:
+        low = start - timedelta(hours=gas_features.LOOKBACK_H)
+        high = end + timedelta(hours=max(GAS_HORIZONS_H) + 1)
+        rows = lake.scan("gas").filter((pl.col("chain_id") == chain_id) & pl.col("ts").is_between(low, high))
+        hours = to_hours(rows, ("base_fee_gwei", *OPTIONAL)).collect()
+        if hours.is_empty():
+            return pl.DataFrame({"key": [], "ts": []}, schema={"key": pl.String, "ts": pl.Datetime("us", "UTC")})
+        first: datetime = hours["ts"].min()  # type: ignore[assignment]
+        span = (max(low, first), high)
+        grid = on_grid(decision_grid(*span), hours.lazy().rename({"base_fee_gwei": "raw"}), ("raw", *OPTIONAL), 0)
+        base = grid.with_columns(pl.col("raw").forward_fill(limit=6).log().alias("x"))
+        base = base.with_columns(gas_features.seasons())
+        market = next((a for a in cfg.assets if a != cfg.native), cfg.native)
+        prices = lake.scan("prices").filter(pl.col("ts").is_between(low, high))
+        known_end = (span[0], min(end, span[1]))
+        stress = stress_panel(
+            prices, (("native", cfg.native), ("market", market)), known_end, cfg.step_s, cfg.price_source
+        )
+        ahead = [e for h in GAS_HORIZONS_H for e in gas_features.ahead(h)]
+        panel = base.select(
+            pl.lit(str(chain_id)).alias("key"),
+            "ts",
+            pl.col("x").exp().alias(NOW),
+            pl.col("s_day").alias(SEASON),
+            *gas_features.level(),
+            (pl.col("x") - pl.col("x").shift(24)).alias("change24"),
+            *gas_features.optional(OPTIONAL),
+            *ahead,
+            *_labels(),
+        )
+        panel = panel.filter(pl.col(NOW).is_not_null() & pl.col("ts").is_between(start, end, closed="left"))
+        return panel.join(stress, on="ts", how="left", maintain_order="left").collect()
+
+
+def _labels() -> list[pl.Expr]:
+    raw = pl.col("raw")
+    return [
+        *(raw.shift(-h).alias(label("gas", h * HOUR_S)) for h in GAS_HORIZONS_H),
+        *(raw.rolling_min(h, min_samples=h).shift(-h).alias(label("gas_min", h * HOUR_S)) for h in GAS_MIN_HORIZONS_H),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class GasModel:
+    """The trained members: boosters in a bundle, ridge coefficients in its extras."""
+
+    bundle: Bundle
+
+    @property
+    def version(self) -> str:
+        """Return the version: last training hour and feature schema."""
+        return self.bundle.version
+
+    def predict(self, panel: pl.DataFrame) -> pl.DataFrame:
+        """Return raw forecast rows in gwei for every row of ``panel``."""
+        parts = []
+        for spec in TARGETS:
+            members = [self._members(panel, spec, h) for h in spec.horizons_s]
+            for horizon_s, quantiles in zip(spec.horizons_s, members, strict=True):
+                q = np.sort(quantiles, axis=2).mean(axis=0)
+                now = np.log(panel[NOW].to_numpy())[:, None]
+                mean = np.exp(q[:, 2] + now[:, 0]) * float(self.bundle.extras["mean"][f"{spec.name}|{horizon_s}"])
+                parts.append(forecast_rows(panel, spec.name, horizon_s, np.exp(q + now), mean, self.version))
+        return pl.concat(parts)
+
+    def _members(self, panel: pl.DataFrame, spec: TargetSpec, horizon_s: int) -> Array:
+        """Return (members, n, 5) quantiles of the log change."""
+        linear = self.bundle.extras["linear"][f"{spec.name}|{horizon_s}"]
+        anchor = _apply(linear, panel, horizon_s)
+        x = block(panel, self.bundle.features, horizon_s)
+        direct = predict([self.bundle.boosters[f"{spec.name}-direct-{k}"] for k in range(len(QUANTILES))], x)
+        rest = predict([self.bundle.boosters[f"{spec.name}-rest-{k}"] for k in range(len(QUANTILES))], x)
+        return np.stack([anchor[:, None] + np.asarray(linear["errors"]), direct, anchor[:, None] + rest])
+
+    def save(self, folder: Path) -> None:
+        """Write the bundle."""
+        self.bundle.save(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read a bundle written by ``save``; raises ModelError when it does not fit."""
+        return cls(Bundle.load(folder, "gas"))
+
+    def importances(self) -> pl.DataFrame:
+        """Return (target, horizon_s, feature, gain); horizon_s is 0: one model covers all horizons."""
+        rows = []
+        for spec in TARGETS:
+            names = [n for n in self.bundle.boosters if n.startswith(f"{spec.name}-")]
+            total = np.mean(
+                [list(gains(self.bundle.boosters[n], self.bundle.features).values()) for n in names], axis=0
+            )
+            rows += [(spec.name, 0, f, float(g)) for f, g in zip(self.bundle.features, total, strict=True)]
+        schema = {"target": pl.String, "horizon_s": pl.Int64, "feature": pl.String, "gain": pl.Float64}
+        return pl.DataFrame(rows, schema=schema, orient="row").sort("target", "gain", descending=[False, True])
+
+
+def generic_features(panel: pl.DataFrame) -> tuple[str, ...]:
+    """Return the feature names of one horizon's block: of the present, then ``t_`` ones of the target hour."""
+    prefixes = tuple(f"t{h}_" for h in GAS_HORIZONS_H)
+    common = [c for c in feature_columns(panel) if c not in _HIDDEN and not c.startswith(prefixes)]
+    return (*sorted(common), *(f"t_{f}" for f in gas_features.TARGET_FEATURES))
+
+
+def block(panel: pl.DataFrame, features: tuple[str, ...], horizon_s: int) -> Array:
+    """Return the feature matrix (n, k) for one horizon; raises ModelError naming missing columns."""
+    prefix = f"t{horizon_s // HOUR_S}_"
+    return matrix(panel, [prefix + f[2:] if f.startswith("t_") else f for f in features])
+
+
+def fit_gas(panel: pl.DataFrame, cfg: ModelConfig) -> GasModel:
+    """Return the model trained on ``panel``: rows whose label is null are left out per horizon."""
+    features = generic_features(panel)
+    boosters: dict[str, Any] = {}
+    linear: dict[str, Any] = {}
+    mean: dict[str, float] = {}
+    now = np.log(panel[NOW].to_numpy())
+    blocks = {h: block(panel, features, h) for h in {h for s in TARGETS for h in s.horizons_s}}
+    for spec in TARGETS:
+        changes = {h: _label(panel, spec, h) - now for h in spec.horizons_s}
+        anchors = {}
+        for horizon_s, change in changes.items():
+            name = f"{spec.name}|{horizon_s}"
+            linear[name] = _fit_linear(panel, change, horizon_s)
+            anchors[horizon_s] = _apply(linear[name], panel, horizon_s)
+            rest = (change - anchors[horizon_s])[np.isfinite(change)]
+            linear[name]["errors"] = np.quantile(rest, QUANTILES).tolist()
+            mean[name] = float(np.exp(np.clip(rest - np.median(rest), *np.quantile(rest, [0.005, 0.995]))).mean())
+        x = np.concatenate([blocks[h] for h in spec.horizons_s])
+        direct = np.concatenate(list(changes.values()))
+        rest = direct - np.concatenate(list(anchors.values()))
+        for member, y in (("direct", direct), ("rest", rest)):
+            fitted = fit_quantiles(x, y, QUANTILES, cfg.rounds, cfg.seed)
+            boosters |= {f"{spec.name}-{member}-{k}": b for k, b in enumerate(fitted)}
+    last: datetime = panel["ts"].max()  # type: ignore[assignment]
+    version = f"gas-{last:%Y%m%dT%H}-{schema_hash(features)}"
+    return GasModel(Bundle("gas", version, features, boosters, {"linear": linear, "mean": mean}))
+
+
+def _label(panel: pl.DataFrame, spec: TargetSpec, horizon_s: int) -> Array:
+    column = panel[label(spec.name, horizon_s)].fill_null(float("nan")).to_numpy()
+    return np.asarray(np.log(column), dtype=np.float64)
+
+
+def _linear_matrix(panel: pl.DataFrame, horizon_s: int) -> Array:
+    ahead = [f"t{horizon_s // HOUR_S}_{f}" for f in _LINEAR_AHEAD]
+    return np.nan_to_num(matrix(panel, [*_LINEAR, *ahead]))
+
+
+def _fit_linear(panel: pl.DataFrame, change: Array, horizon_s: int) -> dict[str, Any]:
+    """Ridge regression of ``change`` on level and season features; unknown features count as zero (no deviation)."""
+    known = np.isfinite(change)
+    x, y = _linear_matrix(panel, horizon_s)[known], change[known]
+    scale = x.std(axis=0) + 1e-9
+    centre, offset = x.mean(axis=0), y.mean()
+    z = (x - centre) / scale
+    coefficients = np.linalg.solve(z.T @ z + _RIDGE * np.eye(z.shape[1]), z.T @ (y - offset)) / scale
+    return {"coefficients": coefficients.tolist(), "intercept": float(offset - centre @ coefficients)}
+
+
+def _apply(linear: Mapping[str, Any], panel: pl.DataFrame, horizon_s: int) -> Array:
+    fitted = _linear_matrix(panel, horizon_s) @ np.asarray(linear["coefficients"]) + linear["intercept"]
+    return np.asarray(fitted, dtype=np.float64)

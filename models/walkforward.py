@@ -1,0 +1,284 @@
+"""The walk-forward driver: fold by fold train, predict, calibrate online, write what would have been issued, score."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lake.errors import NotEnoughData
+from lake.store import Lake
+from models.base import Family, LakeView, PathFamily
+from models.calibrate import Corrections, calibrate_rows
+from models.config import ModelConfig
+from models.live import LiveModel
+from models.scores import as_json, reliability, score_table
+from models.splits import Fold, folds, prediction_rows, training_rows
+
+Progress = Callable[[str, int, int], None]
+"""Called with (family, folds done, folds in all)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What a walk-forward run found. ``summary`` is JSON-able; frames are documented where they are made."""
+
+    scores: pl.DataFrame  # models.scores.score_table over all families
+    summary: dict[str, Any]
+    timing: dict[str, float]  # seconds by stage; train_s and predict_s are summed over threads
+    folds: pl.DataFrame  # family, start, end, known_at, rows, model_version, train_s, skipped
+    importances: pl.DataFrame  # family, fold, target, horizon_s, feature, gain
+    reliability: pl.DataFrame  # target, horizon_s, level, observed, n
+    live: Mapping[str, LiveModel] = field(default_factory=dict)  # by family: fitted on everything known at the end
+
+
+@dataclass(slots=True)
+class _FoldRun:
+    fold: Fold
+    version: str
+    rows: pl.DataFrame
+    baselines: dict[str, pl.DataFrame]
+    importances: pl.DataFrame | None
+    train_rows: int
+    seconds: dict[str, float]
+
+
+def train(
+    lake: Lake,
+    cfg: ModelConfig,
+    families: Sequence[Family],
+    start: datetime,
+    end: datetime,
+    progress: Progress | None = None,
+    workdir: Path | None = None,
+    live: bool = True,
+) -> TrainResult:
+    """Walk every family forward over start <= ts < end, log its forecasts to the lake and score them.
+
+    Each fold trains on labels known before it and predicts its own hours; calibration runs online over the sequence;
+    rows of ``forecasts`` and ``paths`` already in the lake are left as issued. ``workdir`` keeps raw predictions of
+    finished folds, so a run that was killed resumes there. ``live`` also fits each family on all that is known at
+    ``end``. Raises NotEnoughData when no family can forecast any hour.
+    """
+    done: list[tuple[pl.DataFrame, dict[str, Any], pl.DataFrame, pl.DataFrame, pl.DataFrame]] = []
+    timing: dict[str, float] = dict.fromkeys(("features_s", "train_s", "predict_s", "calibrate_s", "write_s"), 0.0)
+    skipped: dict[str, str] = {}
+    models: dict[str, LiveModel] = {}
+    first = history_start(lake)
+    for family in families:
+        if not family.keys(lake, cfg):
+            skipped[family.name] = "the lake holds no data for it"
+            continue
+        began = time.perf_counter()
+        panel = family.build(lake, cfg, first, end)
+        timing["features_s"] += time.perf_counter() - began
+        plan = [] if panel.is_empty() else folds(cfg, start, end, panel["ts"].min())  # type: ignore[arg-type]
+        if not plan or plan[-1].end <= start:
+            skipped[family.name] = f"less than {cfg.min_train_days} days of history before {end}"
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = (workdir or Path(scratch)) / family.name
+            done.append(_walk(lake, cfg, family, panel, plan, (start, end), folder, timing, progress, models, live))
+    if not done:
+        raise NotEnoughData(f"nothing could be forecast over {start} .. {end}: {skipped}")
+    scores = pl.concat([d[0] for d in done], how="diagonal")
+    summary = {
+        "start": start.isoformat(),
+        "end": end.isoformat(),
+        "assets": list(cfg.assets),
+        "forecasts": as_json(scores),
+        "families": {name: d[1] for d in done for name in [d[1]["family"]]},
+        "skipped": skipped,
+        "timing": timing,
+    }
+    return TrainResult(
+        scores,
+        summary,
+        timing,
+        pl.concat([d[2] for d in done]),
+        pl.concat([d[3] for d in done], how="diagonal"),
+        pl.concat([d[4] for d in done]),
+        models,
+    )
+
+
+def history_start(lake: LakeView) -> datetime:
+    """Return the earliest bar, gas interval or pool state in the lake; raises NotEnoughData on an empty lake."""
+    times = [lake.scan(name).select(pl.col("ts").min()).collect().item() for name in ("prices", "gas", "pool_state")]
+    known: list[datetime] = [t for t in times if t is not None]
+    if not known:
+        raise NotEnoughData("the lake holds no prices, gas or pool states; run ingest or import first")
+    return min(known)
+
+
+def _walk(
+    lake: Lake,
+    cfg: ModelConfig,
+    family: Family,
+    panel: pl.DataFrame,
+    plan: list[Fold],
+    span: tuple[datetime, datetime],
+    folder: Path,
+    timing: dict[str, float],
+    progress: Progress | None,
+    models: dict[str, LiveModel],
+    live: bool,
+) -> tuple[pl.DataFrame, dict[str, Any], pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    folder.mkdir(parents=True, exist_ok=True)
+    complete = [_issued(lake, family, panel, fold, span[0]) for fold in plan]
+    needed = live or not all(complete)  # calibration has to run through the whole sequence again
+    runs: list[_FoldRun] = []
+    with ThreadPoolExecutor(cfg.threads) as pool:
+        jobs = [pool.submit(_run_fold, cfg, family, panel, fold, folder, needed) for fold in plan]
+        for count, job in enumerate(jobs, 1):
+            runs.append(job.result())
+            if progress is not None:
+                progress(family.name, count, len(plan))
+    for name in ("train_s", "predict_s"):
+        timing[name] += sum(r.seconds[name] for r in runs)
+    outcomes = family.outcomes(panel.filter(pl.col("ts") >= plan[0].start), cfg)
+    corrections = Corrections({})
+    if needed:
+        corrections = _issue_folds(lake, cfg, family, panel, runs, complete, outcomes, span, timing)
+    rows = _logged(lake, family, span)
+    inside = outcomes.filter(pl.col("issued_at").is_between(*span, closed="left"))
+    names = runs[0].baselines
+    baselines = {n: pl.concat([r.baselines[n] for r in runs]).filter(pl.col("issued_at") >= span[0]) for n in names}
+    scores = score_table(rows, inside, family.targets, baselines)
+    if live:
+        models[family.name] = _fit_live(cfg, family, panel, span[1], corrections)
+    table = _fold_table(family.name, runs, complete)
+    gains = [
+        r.importances.with_columns(pl.lit(family.name).alias("family"), pl.lit(r.fold.name).alias("fold"))
+        for r in runs
+        if r.importances is not None
+    ]
+    summary = {
+        "family": family.name,
+        "folds": len(runs),
+        "resumed": sum(complete),
+        "versions": [r.version for r in runs],
+    }
+    return (
+        scores,
+        summary,
+        table,
+        pl.concat(gains) if gains else pl.DataFrame(),
+        reliability(rows, inside, family.targets),
+    )
+
+
+def _run_fold(
+    cfg: ModelConfig, family: Family, panel: pl.DataFrame, fold: Fold, folder: Path, needed: bool
+) -> _FoldRun:
+    """Train and predict one fold, or read its raw predictions from ``folder`` where an earlier run left them."""
+    known = training_rows(panel, fold)
+    ahead = prediction_rows(panel, fold)
+    version = f"{family.name}-{fold.start:%Y%m%d}-{_digest(cfg, known)}"
+    raw = folder / f"{fold.name}-{version}.parquet"
+    importances = None
+    began = time.perf_counter()
+    baselines = {name: b.fit(known).predict(ahead) for name, b in family.baselines(cfg).items()}
+    between = time.perf_counter()
+    seconds = {"train_s": 0.0, "predict_s": between - began}
+    rows = pl.DataFrame()
+    if raw.exists():
+        rows = pl.read_parquet(raw)
+    elif needed:
+        fitted = family.fit(known, cfg)
+        trained = time.perf_counter()
+        rows = fitted.predict(ahead).with_columns(pl.lit(version).alias("model_version"))
+        importances = fitted.importances()
+        partial = raw.with_suffix(".partial")
+        rows.write_parquet(partial)
+        partial.replace(raw)
+        seconds = {"train_s": trained - between, "predict_s": time.perf_counter() - trained + between - began}
+    return _FoldRun(fold, version, rows, baselines, importances, known.height, seconds)
+
+
+def _issue_folds(
+    lake: Lake,
+    cfg: ModelConfig,
+    family: Family,
+    panel: pl.DataFrame,
+    runs: list[_FoldRun],
+    complete: list[bool],
+    outcomes: pl.DataFrame,
+    span: tuple[datetime, datetime],
+    timing: dict[str, float],
+) -> Corrections:
+    """Calibrate the raw rows of all folds in time order and write those of unfinished folds, one commit a fold."""
+    began = time.perf_counter()
+    rows, corrections = calibrate_rows(pl.concat([r.rows for r in runs]), outcomes, family.targets)
+    paths = family.paths(rows, panel, cfg) if isinstance(family, PathFamily) else None
+    timing["calibrate_s"] += time.perf_counter() - began
+    began = time.perf_counter()
+    for run, finished in zip(runs, complete, strict=True):
+        low, high = max(run.fold.start, span[0]), run.fold.end
+        if finished or low >= high:
+            continue
+        here = pl.col("issued_at").is_between(low, high, closed="left")
+        if paths is not None:
+            lake.write("paths", paths.filter(here).with_columns(pl.col("issued_at").alias("available_at")))
+        lake.write("forecasts", rows.filter(here).with_columns(pl.col("issued_at").alias("available_at")))
+    timing["write_s"] += time.perf_counter() - began
+    return corrections
+
+
+def _issued(lake: LakeView, family: Family, panel: pl.DataFrame, fold: Fold, start: datetime) -> bool:
+    """Return whether the lake holds the fold's forecasts up to its last hour; a fold is written in one commit."""
+    last = prediction_rows(panel, fold).filter(pl.col("ts") >= start)["ts"].max()
+    if last is None:
+        return True  # warm-up only: nothing of it is ever written
+    names = [s.name for s in family.targets]
+    found = lake.scan("forecasts").filter(pl.col("target").is_in(names) & (pl.col("issued_at") == last))
+    return bool(found.select(pl.len()).collect().item())
+
+
+def _logged(lake: LakeView, family: Family, span: tuple[datetime, datetime]) -> pl.DataFrame:
+    names = [s.name for s in family.targets]
+    inside = pl.col("issued_at").is_between(*span, closed="left")
+    return lake.scan("forecasts").filter(pl.col("target").is_in(names) & inside).collect()
+
+
+def _fit_live(
+    cfg: ModelConfig, family: Family, panel: pl.DataFrame, end: datetime, corrections: Corrections
+) -> LiveModel:
+    window = None if cfg.train_window_days is None else end - timedelta(days=cfg.train_window_days)
+    known = training_rows(panel, Fold(end, end, end, window))
+    return LiveModel(family, family.fit(known, cfg), corrections, end)
+
+
+def _digest(cfg: ModelConfig, known: pl.DataFrame) -> str:
+    sha = hashlib.sha256(cfg.fingerprint().encode())
+    sha.update(",".join(known.columns).encode())
+    sha.update(known.hash_rows(seed=0).to_numpy().tobytes())
+    return sha.hexdigest()[:10]
+
+
+def _fold_table(family: str, runs: list[_FoldRun], complete: list[bool]) -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            (family, r.fold.start, r.fold.end, r.fold.known_at, r.train_rows, r.version, r.seconds["train_s"], c)
+            for r, c in zip(runs, complete, strict=True)
+        ],
+        schema={
+            "family": pl.String,
+            "start": pl.Datetime("us", "UTC"),
+            "end": pl.Datetime("us", "UTC"),
+            "known_at": pl.Datetime("us", "UTC"),
+            "rows": pl.Int64,
+            "model_version": pl.String,
+            "train_s": pl.Float64,
+            "skipped": pl.Boolean,
+        },
+        orient="row",
+    )
