@@ -67,7 +67,7 @@ class History:
 
     def step_of(self, moment: datetime) -> int:
         """Return the first step at or after ``moment``, clipped to the grid."""
-        return int(min(np.searchsorted(self.ts, int(moment.timestamp() * 1e6)), len(self.ts) - 1))
+        return min(int(np.searchsorted(self.ts, int(moment.timestamp() * 1e6))), len(self.ts) - 1)
 
     def week(self) -> Ints:
         """Return (T,) the calendar week (Monday 00:00 UTC) of each step, 0 for the first one."""
@@ -99,7 +99,7 @@ def load(
         raise NotEnoughData(
             f"compare needs hourly prices of {sorted({*missing, native})}; the lake has {have} before {end}"
         )
-    earliest = int(prices["at"].to_physical().min())  # type: ignore[arg-type]
+    earliest = int(prices["at"].to_physical().to_numpy().min())
     begin = max(low, datetime.fromtimestamp(-(-earliest // (HOUR_S * 10**6)) * HOUR_S, UTC))
     grid = pl.DataFrame({"t": pl.datetime_range(begin, end, "1h", time_unit="us", time_zone="UTC", eager=True)})
     notes: list[str] = []

@@ -34,7 +34,7 @@ class Cell:
 
 DEFAULT_CELLS: tuple[Cell, ...] = (
     *(Cell("soft", "soft", nav, 1) for nav in (1e5, 1e6, 1e7)),
-    *(Cell("hard_wide", "hard", nav, 1, tolerances=(0.03, 0.04, 0.05)) for nav in (1e5, 1e6, 1e7)),
+    *(Cell("hard", "hard", nav, 1, tolerances=(0.03, 0.04, 0.05)) for nav in (1e5, 1e6, 1e7)),
     *(Cell("hard_tight", "hard", nav, 1, tolerances=(0.01, 0.02)) for nav in (1e5, 1e6, 1e7)),
     Cell("soft_l2", "soft", 1e5, 8453),
     Cell("hard_l2", "hard", 1e5, 8453, tolerances=(0.02, 0.04)),

@@ -76,7 +76,7 @@ class Schedule:
 class Case:
     """One portfolio on one history: everything exogenous its step needs. Costs are fractions of NAV.
 
-    ``growth`` is the mean growth of r^2 an hour; ``unit_fee`` the fee of moving one unit of r and ``unit_square`` the
+    ``growth`` is the mean growth of r^2 an hour; ``unit_move`` and ``unit_fee`` are the weight changes and the fee of moving one unit of r and ``unit_square`` the
     squared weight changes of it (times ``impact``: its quadratic cost), averaged over directions.
     """
 
@@ -93,6 +93,7 @@ class Case:
     gas_leg: Vector  # (T,)
     fee: Vector  # (n,)
     impact: Matrix  # (T, n)
+    unit_move: Vector  # (D, n)
     unit_fee: Vector  # (D,)
     unit_square: Vector  # (D, n)
 
@@ -140,23 +141,30 @@ class Planner(Protocol):
         ...
 
 
-def prepare(history: History, portfolio: Portfolio) -> Case:
-    """Return the case of ``portfolio`` on ``history``; its assets must be among the history's."""
+def prepare(history: History, portfolio: Portfolio, like: Case | None = None) -> Case:
+    """Return the case of ``portfolio`` on ``history``; its assets must be among the history's.
+
+    ``like`` is the case of the same basket and target under another mandate or NAV: its geometry is reused.
+    """
     p = portfolio
     columns = np.array([history.assets.index(a) for a in p.assets], dtype=np.int64)
     n = len(columns)
     fee = p.fee if p.fee.size else np.full(n, DEFAULT_FEE)
     base, leg = gas_lines(p.fees, history.gas_gwei, history.native_usd)
-    covariance = np.ascontiguousarray(history.covariance[:, columns[:, None], columns])
-    M, growth = bands.shapes(covariance, p.target)
     impact = impact_per_square(p.nav_usd, history.depth_usd[:, columns])
     first = max(history.step_of(p.start), history.first)
     last = min(history.step_of(p.end), len(history.ts) - 1)
+    if like is not None and like.portfolio.assets == p.assets and np.array_equal(like.portfolio.target, p.target):
+        returns, covariance, M, growth, square = like.returns, like.covariance, like.M, like.growth, like.unit_square
+        moves = like.unit_move
+    else:
+        returns = np.ascontiguousarray(history.returns[:, columns])
+        covariance = np.ascontiguousarray(history.covariance[:, columns[:, None], columns])
+        M, growth = bands.shapes(covariance, p.target)
+        M, square, moves = np.ascontiguousarray(M), bands.mean_square_moves(M, n), bands.mean_moves(M, n)
     return Case(
-        p, history, columns, first, last,
-        np.ascontiguousarray(history.returns[:, columns]), covariance, np.ascontiguousarray(M), growth,
-        np.asarray(base) / p.nav_usd, np.asarray(leg) / p.nav_usd, fee, impact,
-        0.5 * bands.mean_moves(M, n) @ fee, bands.mean_square_moves(M, n),
+        p, history, columns, first, last, returns, covariance, M, growth,
+        np.asarray(base) / p.nav_usd, np.asarray(leg) / p.nav_usd, fee, impact, moves, 0.5 * moves @ fee, square,
     )  # fmt: skip
 
 

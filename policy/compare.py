@@ -1,0 +1,138 @@
+"""The comparison: policies on the panel, judged on one ledger.
+
+``run`` is the whole; ``simulate_chunk`` is the part that travels to another thread, process or machine: it takes
+and returns plain records, and its figures do not depend on how the panel was cut.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+
+from lake.store import Lake
+from policy import artifacts, summary
+from policy.backtest import Run, simulate
+from policy.history import History, load
+from policy.panel import portfolios
+from policy.registry import CompareConfig, planners
+from policy.schedule import Case, Planner, Portfolio, prepare
+
+Progress = Callable[[int, int], None]
+"""Called with (portfolios done, portfolios in all)."""
+Engine = Callable[[Callable[..., "list[Outcome]"], Sequence[tuple[object, ...]]], Iterable["list[Outcome]"]]
+"""Maps ``simulate_chunk`` over argument tuples, in order; another machine plugs in here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One portfolio under one policy, with its trades as columns and the seconds it took."""
+
+    portfolio: int  # position in the panel
+    policy: str
+    run: Run
+    trades: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]
+    plan_s: float
+    simulate_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a comparison found: ``json`` is the documented summary, the frames are its artifacts."""
+
+    json: dict[str, object]
+    portfolios: pl.DataFrame
+    trades: pl.DataFrame
+    weekly: pl.DataFrame
+    series: pl.DataFrame  # example portfolios, every policy on one step axis
+    regimes: pl.DataFrame
+    history: History
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+
+def simulate_chunk(history: History, chunk: Sequence[tuple[int, Portfolio]], rules: Sequence[Planner]) -> list[Outcome]:
+    """Return the outcomes of ``rules`` on the (position, portfolio) pairs of ``chunk``; pure and picklable."""
+    week = history.week()
+    out: list[Outcome] = []
+    case: Case | None = None
+    for position, portfolio in chunk:
+        case = prepare(history, portfolio, case)
+        for rule in rules:
+            began = time.perf_counter()
+            schedule = rule.plan(case)
+            planned = time.perf_counter()
+            run = simulate(case, schedule, week)
+            done = time.perf_counter()
+            columns = artifacts.trade_columns(case, run)
+            out.append(Outcome(position, rule.name, run, columns, planned - began, done - planned))
+    return out
+
+
+def run(
+    lake: Lake, config: CompareConfig, progress: Progress | None = None, engine: Engine | None = None
+) -> Comparison:
+    """Compare ``config.policies`` on the panel of ``config`` and return what was found.
+
+    The same lake and settings give the same figures to the last digit, whatever the engine (timing apart). Raises
+    ConfigError for unknown policies, NotEnoughData where prices or gas do not reach.
+    """
+    history = load(
+        lake, config.start, config.end, config.assets, config.native, config.pools, config.chain_id, config.source
+    )
+    rules = planners(history, lake, config)
+    panel = portfolios(
+        history, config.portfolios, config.seed, config.start, config.end, config.cells, config.starts, config.largest
+    )
+    size = len(config.cells)
+    numbered = list(enumerate(panel))
+    chunks = [(history, numbered[i : i + size], rules) for i in range(0, len(panel), size)]
+    began = time.perf_counter()
+    outcomes: list[Outcome] = []
+    for part in (engine or _threads(config.threads))(simulate_chunk, chunks):
+        outcomes += part
+        if progress is not None:
+            progress(len(outcomes) // len(rules), len(panel))
+    wall = time.perf_counter() - began
+    table = summary.Table.of(history, panel, [(o.portfolio, o.policy, o.run) for o in outcomes], config)
+    steps = sum(o.run.steps for o in outcomes)
+    planned, simulated = sum(o.plan_s for o in outcomes), sum(o.simulate_s for o in outcomes)
+    timing = {
+        "portfolio_steps": steps, "simulate_s": simulated, "features_s": 0.0, "train_s": 0.0, "predict_s": 0.0,
+        "decide_s": planned, "wall_s": wall,
+    }  # fmt: skip
+    regimes = table.regimes()
+    json: dict[str, object] = {
+        "schema": 1,
+        "data": {
+            "start": config.start.isoformat(), "end": config.end.isoformat(), "assets": list(history.assets),
+            "hours": history.hours, "sha256": history.sha256, "notes": list(history.notes),
+        },
+        "policies": table.policies(),
+        "pairs": table.pairs(),
+        "headroom": table.headroom(),
+        "regimes": regimes.to_dicts(),
+        "forecasts": [],
+        "timing": timing,
+    }  # fmt: skip
+    return Comparison(
+        json,
+        artifacts.portfolio_frame(panel),
+        artifacts.trade_frame(history, panel, [(o.portfolio, o.policy, o.trades) for o in outcomes]),
+        artifacts.weekly_frame(history, panel, [(o.portfolio, o.policy, o.run) for o in outcomes]),
+        artifacts.series_frame(history, panel, rules),
+        regimes,
+        history,
+        history.notes,
+    )
+
+
+def _threads(threads: int) -> Engine:
+    def engine(work: Callable[..., list[Outcome]], chunks: Sequence[tuple[object, ...]]) -> Iterable[list[Outcome]]:
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            yield from pool.map(lambda chunk: work(*chunk), chunks)
+
+    return engine
