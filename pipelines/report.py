@@ -10,6 +10,7 @@ import jinja2
 import plotly.graph_objects as go
 import plotly.io as pio
 import polars as pl
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
@@ -37,8 +38,8 @@ def render(
     baselines = sorted({b for r in data["forecasts"] for b in r["skill_vs"]})
     return environment.get_template("report.html.j2").render(
         data=data, comparison_id=comparison_id, lineage=lineage, headline=headline(data), nulls=nulls(data),
-        charts={k: jinja2.utils.markupsafe.Markup(v) for k, v in charts.items()}, baselines=baselines,
-        plotlyjs=jinja2.utils.markupsafe.Markup(get_plotlyjs()),
+        charts={k: Markup(v) for k, v in charts.items()}, baselines=baselines,
+        plotlyjs=Markup(get_plotlyjs()),
         cells=[{"title": f"{s}, NAV ${n:,.0f}", "rows": rows_of(data, s, n)} for s, n in cells(data)],
     )  # fmt: skip
 

@@ -35,9 +35,9 @@ class Portfolio(Section):
     numeraire: str = "USD"
     assets: tuple[str, ...] = ("BTC", "ETH", "LINK", "UNI", "AAVE")
     targets: tuple[float, ...] = ()  # empty: equal weights; must sum to 1
-    tolerance: float | tuple[float, ...] = Field(0.05)  # cap on abs(weight - target), as a fraction
-    nav_usd: float = Field(1_000_000.0, gt=0)
-    gamma: float = Field(3.0, gt=0)  # tracking penalty is gamma/2 x'Sigma x per year
+    tolerance: float | tuple[float, ...] = Field(default=0.05)  # cap on abs(weight - target), as a fraction
+    nav_usd: float = Field(default=1_000_000.0, gt=0)
+    gamma: float = Field(default=3.0, gt=0)  # tracking penalty is gamma/2 x'Sigma x per year
     scenario: Literal["soft", "hard"] = "soft"
 
     @model_validator(mode="after")
@@ -118,7 +118,7 @@ class SampleSource(Section):
     """The seeded market simulator: what ``demo`` runs on."""
 
     seed: int = 7
-    hours: int = Field(13_140, ge=24)  # 18 months
+    hours: int = Field(default=13_140, ge=24)  # 18 months
     start: str = "2024-01-01"
 
 
@@ -144,10 +144,10 @@ class ChainSection(Section):
 class CostsSection(Section):
     """What a trade costs. ``fee_bps`` is pool fee plus half spread per traded value; gas units as measured."""
 
-    fee_bps: float = Field(5.0, ge=0, le=1_000)
-    gas_base: int = Field(130_000, ge=0)
-    gas_per_leg: int = Field(145_000, ge=0)
-    depth_1pct_usd: float | None = Field(None, gt=0)  # overrides the recorded pool depth
+    fee_bps: float = Field(default=5.0, ge=0, le=1_000)
+    gas_base: int = Field(default=130_000, ge=0)
+    gas_per_leg: int = Field(default=145_000, ge=0)
+    depth_1pct_usd: float | None = Field(default=None, gt=0)  # overrides the recorded pool depth
 
 
 class VaultSection(Section):
@@ -173,9 +173,9 @@ class ModelsSection(Section):
     expiry: Duration = "45d"  # an older model abstains
     trade_sizes_usd: tuple[int, ...] = (10_000, 100_000, 1_000_000)
     seed: int = 7
-    threads: int = Field(0, ge=0)  # 0: one per core
+    threads: int = Field(default=0, ge=0)  # 0: one per core
     tune: bool = False
-    tune_seconds: int = Field(60, ge=1)
+    tune_seconds: int = Field(default=60, ge=1)
 
 
 class PolicySection(Section):
@@ -188,23 +188,23 @@ class PolicySection(Section):
 class MandateSection(Section):
     """Limits every plan must keep, whatever the policy says."""
 
-    max_turnover_bps: int = Field(2_500, gt=0, le=10_000)
-    max_slippage_bps: int = Field(100, gt=0, le=10_000)
-    loss_budget_bps: int = Field(50, gt=0, le=10_000)
-    min_trade_usd: float = Field(100.0, ge=0)
+    max_turnover_bps: int = Field(default=2_500, gt=0, le=10_000)
+    max_slippage_bps: int = Field(default=100, gt=0, le=10_000)
+    loss_budget_bps: int = Field(default=50, gt=0, le=10_000)
+    min_trade_usd: float = Field(default=100.0, ge=0)
     allow: tuple[str, ...] = ()  # contracts a plan may call; empty: those of the configured pools
 
 
 class CompareSection(Section):
     """The panel that policies are compared on."""
 
-    portfolios: int = Field(64, ge=1)
+    portfolios: int = Field(default=64, ge=1)
     policies: tuple[str, ...] = ()  # empty: all of them
     assets: tuple[str, ...] = ()  # empty: those of the portfolio
     nav_usd: tuple[float, ...] = (100_000.0, 1_000_000.0, 10_000_000.0)
     scenarios: tuple[Literal["soft", "hard"], ...] = ("soft", "hard")
     seed: int = 7
-    bootstrap: int = Field(1_000, ge=100)
+    bootstrap: int = Field(default=1_000, ge=100)
 
 
 class ScheduleSection(Section):
@@ -223,7 +223,7 @@ class ScheduleSection(Section):
 class WatchSection(Section):
     """Logs, metrics and notifications. Apprise URLs come from FOREDRIFT_NOTIFY (space separated)."""
 
-    prometheus_port: int | None = Field(None, ge=1, le=65_535)
+    prometheus_port: int | None = Field(default=None, ge=1, le=65_535)
     stale_after: Duration = "3h"
     log: Literal["text", "json"] = "text"
 

@@ -95,11 +95,16 @@ def window(lake: Lake, start: str | None, end: str | None) -> tuple[datetime, da
 
 
 def _scores(result: TrainResult) -> Table:
-    rows = result.scores
+    rows = result.scores.filter(pl.col("model") == "lightgbm")
     skills = [c for c in rows.columns if c.startswith("skill_")]
     shown = (
         rows.group_by("target", "horizon_s", maintain_order=True)
-        .agg(pl.len().alias("keys"), pl.col("pinball").mean(), *[pl.col(c).mean() for c in skills], pl.col("coverage90").mean())
+        .agg(
+            pl.len().alias("keys"),
+            pl.col("pinball").mean(),
+            *[pl.col(c).mean() for c in skills],
+            pl.col("coverage90").mean(),
+        )
         .sort("target", "horizon_s")
     )
     cells = [

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from lake.store import Lake
+from lake.units import DAY_S, HOUR_S, duration, utc
 from pipelines.settings import Settings, lake_options
+
+if TYPE_CHECKING:
+    from lake.rpc import Rpc
+    from lake.sources.base import Source
+    from models.base import Family
+    from models.config import ModelConfig
+    from policy.compare import Engine
+    from policy.registry import CompareConfig
 
 
 def lake_of(settings: Settings) -> Lake:
@@ -17,3 +29,148 @@ def lake_of(settings: Settings) -> Lake:
 def now() -> datetime:
     """Return the present moment, UTC."""
     return datetime.now(UTC)
+
+
+def rpc_of(settings: Settings) -> Rpc:
+    """Return the configured nodes behind one client; raises ConfigError when none is configured."""
+    from lake.errors import ConfigError
+    from lake.rpc import Rpc
+
+    urls = [u.get_secret_value() for u in settings.chain.rpc_urls]
+    if not urls:
+        raise ConfigError("no node is configured: set [chain] rpc_urls")
+    return Rpc(urls)
+
+
+def sources_of(settings: Settings) -> list[Source]:
+    """Return the configured sources, in the order they are collected."""
+    given = settings.sources
+    found: list[Source] = []
+    if given.sample is not None:
+        from lake.sources import sample
+
+        found += sample.sources(start=utc(given.sample.start), hours=given.sample.hours, seed=given.sample.seed)
+    if given.exchange is not None:
+        found += _exchange(settings)
+    if given.blocks is not None:
+        from lake.sources.blocks import BlockSource
+        from lake.universe import chain
+
+        found.append(BlockSource(rpc_of(settings), chain(settings.chain.id), duration(given.blocks.every)))
+    found += _onchain(settings)
+    found += _signals(settings)
+    return found
+
+
+def _exchange(settings: Settings) -> list[Source]:
+    from lake.errors import ConfigError
+    from lake.sources import exchange
+
+    given = settings.sources.exchange
+    if given is None:
+        return []
+    if not given.symbols:
+        raise ConfigError('[sources.exchange] needs symbols, for example { BTC = "BTC/USDT" }')
+    step = int(duration(given.step).total_seconds())
+    return list(exchange.sources(given.exchange, given.symbols, step, given.url))
+
+
+def _onchain(settings: Settings) -> list[Source]:
+    given = settings.sources
+    if not given.pools and not given.feeds:
+        return []
+    from lake.sources.oracles import OracleSource
+    from lake.sources.pools import PoolSource
+    from lake.universe import chain
+
+    rpc, row = rpc_of(settings), chain(settings.chain.id)
+    pools: list[Source] = [PoolSource(rpc, row, p.address, p.venue) for p in given.pools]
+    return pools + [OracleSource(rpc, row, f.address) for f in given.feeds]
+
+
+def _signals(settings: Settings) -> list[Source]:
+    if not settings.sources.signals:
+        return []
+    from lake.sources import signals
+
+    made: dict[str, list[Source]] = {
+        "fear_greed": [signals.FearGreedSource()],
+        "funding": [signals.FundingSource(a, f"{a}USDT") for a in settings.portfolio.assets],
+        "headlines": [signals.HeadlineSource()],
+    }
+    return [source for name in settings.sources.signals for source in made[name]]
+
+
+def families_of(settings: Settings) -> dict[str, Family]:
+    """Return the forecaster families by name."""
+    from models.drift import DriftFamily
+    from models.slippage import SlippageFamily
+
+    from models.gas import GasFamily
+
+    del settings
+    made: list[Family] = [GasFamily(), DriftFamily(), SlippageFamily()]
+    return {family.name: family for family in made}
+
+
+def model_config(settings: Settings) -> ModelConfig:
+    """Return the forecasters' configuration."""
+    from models.config import ModelConfig
+
+    given, portfolio = settings.models, settings.portfolio
+    window = None if given.train_window is None else int(duration(given.train_window).total_seconds() // DAY_S)
+    return ModelConfig(
+        assets=portfolio.assets,
+        targets=portfolio.weights,
+        tolerance=portfolio.caps,
+        chain_id=settings.chain.id,
+        native=settings.chain.native,
+        trade_sizes_usd=tuple(float(s) for s in given.trade_sizes_usd),
+        train_window_days=window,
+        refit_every_days=max(1, int(duration(given.refit_every).total_seconds() // DAY_S)),
+        embargo_h=int(duration(given.embargo).total_seconds() // HOUR_S),
+        seed=given.seed,
+        threads=given.threads or (os.cpu_count() or 1),
+    )
+
+
+def compare_config(
+    settings: Settings,
+    span: tuple[datetime, datetime],
+    portfolios: int | None,
+    policies: Sequence[str] | None,
+    skill: float | None,
+) -> CompareConfig:
+    """Return the panel's configuration: settings, overridden by what was asked for."""
+    from policy.panel import DEFAULT_CELLS
+    from policy.registry import NAMES, CompareConfig
+
+    given = settings.compare
+    cells = tuple(c for c in DEFAULT_CELLS if c.nav_usd in given.nav_usd and c.scenario in given.scenarios)
+    return CompareConfig(
+        start=span[0],
+        end=span[1],
+        portfolios=portfolios or given.portfolios,
+        policies=tuple(policies or given.policies or NAMES),
+        seed=given.seed,
+        cells=cells,
+        assets=given.assets or settings.portfolio.assets,
+        native=settings.chain.native,
+        chain_id=settings.chain.id,
+        draws=given.bootstrap,
+        threads=settings.models.threads or (os.cpu_count() or 1),
+        skill=skill,
+    )
+
+
+def engine_of(name: str, settings: Settings) -> Engine | None:
+    """Return what maps the panel's chunks: None for threads, or Dask through the scheduler's task runner."""
+    from lake.errors import ConfigError
+
+    if name == "threads":
+        return None
+    if name == "dask" or name.startswith("dask="):
+        from pipelines.growth import dask_engine
+
+        return dask_engine(name.partition("=")[2] or None, settings.models.threads or (os.cpu_count() or 1))
+    raise ConfigError(f"engine {name!r}: choose threads, dask, or dask=tcp://HOST:PORT")
