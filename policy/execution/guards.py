@@ -19,12 +19,16 @@ FROZEN_ROUNDS = 6
 never repeats its answer; a stable coin's may, so its rule sets ``frozen_rounds=0`` (off)."""
 
 
+DEVIATION = Bps(200)
+"""Feeds publish at a move of 0.5 to 1 %, so two honest sources differ by up to twice that; tighten for stable coins."""
+
+
 @dataclass(frozen=True, slots=True)
 class FeedRule:
     """What is required of one token's price. ``heartbeat_s`` comes from the feed's own documentation."""
 
     heartbeat_s: int = 3_600
-    deviation_bps: Bps = Bps(200)  # most the feed may differ from any second source
+    deviation_bps: Bps = DEVIATION  # most the feed may differ from any second source
     frozen_rounds: int = FROZEN_ROUNDS
     second_required: bool = False
 
@@ -56,7 +60,12 @@ class Evidence:
 def feed(symbol: str, quote: Quote, rule: FeedRule, now: int) -> Verdict:
     """Return the verdict on one price: positive, and no older than its heartbeat. ``now`` is the block's time."""
     age = now - quote.updated_at
-    figures = {"price_e8": quote.price_e8, "age_s": age, "heartbeat_s": rule.heartbeat_s, "round": str(quote.round_id)}
+    figures: dict[str, str | int] = {
+        "price_e8": quote.price_e8,
+        "age_s": age,
+        "heartbeat_s": rule.heartbeat_s,
+        "round": str(quote.round_id),
+    }
     if quote.price_e8 <= 0:
         return refused("oracle_not_positive", f"{symbol}: the feed answers {quote.price_e8}", **figures)
     if quote.updated_at <= 0 or age < 0:

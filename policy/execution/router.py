@@ -70,6 +70,8 @@ def routes(pools: Sequence[Pool], token_in: str, token_out: str, amount_in: int)
         for second in ends:
             if second is first or middle not in {second.token0, second.token1}:
                 continue
+            if (second.venue, second.router) != (first.venue, first.router):
+                continue  # a leg is one call of one router
             both = compose(segments, curve(second, middle, reach))
             if both:
                 found.append(Route((first, second), (_hop(first, token_in), _hop(second, middle)), tuple(both)))

@@ -1,0 +1,261 @@
+"""The life of one plan after it was journaled: sign, send, watch, bump, cancel, and what became of it.
+
+Nothing is sent before its bytes are on disk; no answer is never "failed" but "look it up"; a fate is final only
+after enough blocks on the canonical chain, and is looked at once more by the next step.
+"""
+
+from __future__ import annotations
+
+from lake.errors import RpcError
+from policy.execution.base import Outcome, Plan, Receipt, Settlement, Verdict
+from policy.execution.context import EngineContext, attempts_json
+from policy.execution.gas import NOOP_GAS, Bid, bump, first_bid, next_base_fee, noop, plan_ceiling, raised, usual_tip
+from policy.execution.guards import gas_money
+from policy.execution.journal import Attempt, Flight
+from policy.execution.node import Head
+from policy.execution.records import settlement_json
+from policy.execution.signer import Signer, TxRequest
+from policy.execution.verdicts import refusals, refused
+
+RECHECK_S = 86_400
+"""A closed plan is looked at again for this long after its deadline; nodes that lie or lag longer are not repaired."""
+
+
+def account_nonce(ctx: EngineContext) -> int:
+    """Return the sender's next nonce; a lagging node cannot make it fall below what was already mined."""
+    used = [
+        a.account_nonce + 1
+        for f in ctx.journal.flights()
+        if f.mined is not None
+        for a in f.attempts
+        if a.tx_hash == f.mined[0] and not f.open
+    ]
+    return max([ctx.node.account_nonce(ctx.sender), *used])
+
+
+def earlier_bids(ctx: EngineContext, nonce: int) -> list[Bid]:
+    """Return the bids ever signed at ``nonce``: what is still pooled there must be outbid."""
+    return [
+        Bid(a.max_fee_wei, a.tip_wei) for f in ctx.journal.flights() for a in f.attempts if a.account_nonce == nonce
+    ]
+
+
+def affordable(ctx: EngineContext, gas_limit: int, head: Head) -> tuple[Bid | None, int, list[Verdict]]:
+    """Return the first bid, the account nonce and the refusals: market above the ceiling, or too little gas money."""
+    nonce = account_nonce(ctx)
+    bid = first_bid(head, ctx.node.fee_history(20), ctx.limits.gas, earlier_bids(ctx, nonce))
+    if bid is None:
+        base = next_base_fee(head, ctx.limits.gas)
+        reason = f"the next base fee is {base} wei, a plan may offer {plan_ceiling(ctx.limits.gas)} at most"
+        return None, nonce, [refused("gas_ceiling", reason, base_fee_wei=str(base))]
+    reserve = NOOP_GAS * raised(bid.max_fee_wei)
+    money = gas_money(ctx.node.balance(ctx.sender), gas_limit, bid.max_fee_wei, reserve)
+    return bid, nonce, list(refusals([money]))
+
+
+def launch(ctx: EngineContext, signer: Signer, flight: Flight, bid: Bid, nonce: int, gas_limit: int) -> Flight:
+    """Sign the plan of a journaled ``flight`` and send it once."""
+    tx = ctx.vault.build(flight.plan)
+    request = TxRequest(tx.chain_id, tx.to, tx.data, tx.value, nonce, gas_limit, bid.max_fee_wei, bid.tip_wei)
+    return _send(ctx, signer, flight, request, "plan", str(flight.context["channel"]))
+
+
+def _send(ctx: EngineContext, signer: Signer, flight: Flight, request: TxRequest, kind: str, channel: str) -> Flight:
+    """Sign, journal, hand over, journal the reply."""
+    signed = signer.sign(request)
+    ctx.checkpoint("sign")
+    head = ctx.node.head()
+    attempt = Attempt(
+        kind,
+        signed.tx_hash,
+        signed.raw,
+        request.nonce,
+        request.gas_limit,
+        request.max_fee_wei,
+        request.tip_wei,
+        channel,
+        head.number,
+    )
+    ctx.journal.signed(attempt)
+    ctx.checkpoint("journal_signed")
+    return _hand_over(ctx, flight.plan, attempt, head)
+
+
+def _hand_over(ctx: EngineContext, plan: Plan, attempt: Attempt, head: Head) -> Flight:
+    """Give the signed bytes to their channel (the first time or again: the same bytes can only land once)."""
+    blocks = max(1, int((plan.deadline - head.time) // ctx.limits.block_time_s))
+    name = attempt.channel if attempt.channel in ctx.channels else "public"
+    reply = ctx.channels[name].send(attempt.raw, attempt.tx_hash, head.number + blocks)
+    ctx.checkpoint("send")
+    flight = ctx.journal.sent(attempt.tx_hash, reply.text)
+    ctx.checkpoint("journal_sent")
+    return flight
+
+
+def follow(ctx: EngineContext, flight: Flight) -> tuple[Flight, Settlement | None]:
+    """Watch ``flight`` until its fate is final or the step's patience ends; bumps, cancels and rebroadcasts on the way.
+
+    A node that fails or contradicts itself ends nothing: the next look decides.
+    """
+    first: int | None = None
+    looks = 0
+    while True:
+        looks += 1
+        try:
+            head = ctx.node.head()
+            first = head.number if first is None else first
+            flight, settlement = look(ctx, flight, head)
+            if not flight.open:
+                return flight, settlement
+            flight = _push(ctx, flight, head)
+            if head.number - first >= ctx.limits.watch_blocks:
+                return flight, None
+        except RpcError:
+            head = Head(0, "", 0, 0, 0, 1)
+        if looks > 4 * ctx.limits.watch_blocks:
+            return flight, None
+        ctx.checkpoint("watch")
+        ctx.wait(head)
+
+
+def look(ctx: EngineContext, flight: Flight, head: Head) -> tuple[Flight, Settlement | None]:
+    """Look the flight up once: journal what is found, settle it when final. RpcError when the node does not answer."""
+    found = _mined(ctx, flight)
+    if found is not None:
+        attempt, receipt = found
+        seen = (receipt.tx_hash, receipt.block_number, receipt.block_hash, receipt.status)
+        if flight.mined != seen or flight.state != "mined":
+            flight = ctx.journal.mined(*seen)
+            ctx.checkpoint("journal_mined")
+        if head.number - receipt.block_number + 1 < ctx.limits.confirmations:
+            return flight, None
+        return _settle(ctx, flight, attempt, receipt)
+    if not flight.attempts:
+        return _void(ctx, flight, "it was planned but never signed"), None
+    late = head.time > flight.plan.deadline + ctx.limits.confirmations * ctx.limits.block_time_s
+    if late and ctx.vault.recover(flight.plan, flight.hashes()) is Outcome.VOID:
+        return _void(ctx, flight, f"block time {head.time} is past its deadline {flight.plan.deadline}"), None
+    return flight, None
+
+
+def _mined(ctx: EngineContext, flight: Flight) -> tuple[Attempt, Receipt] | None:
+    """Return the attempt that is in the canonical chain, checked against the block's own hash."""
+    for attempt in reversed(flight.attempts):
+        receipt = ctx.node.receipt(attempt.tx_hash)
+        if receipt is not None and ctx.node.block_hash(receipt.block_number) == receipt.block_hash:
+            return attempt, receipt
+    return None
+
+
+def _settle(ctx: EngineContext, flight: Flight, attempt: Attempt, receipt: Receipt) -> tuple[Flight, Settlement | None]:
+    """Close a flight whose transaction is final: landed, reverted, or void by its no-op."""
+    if attempt.kind == "cancel":
+        return _void(ctx, flight, "cancelled by a no-op"), None
+    settlement = ctx.vault.verify(receipt, flight.plan)
+    state = "landed" if settlement.landed else "reverted"
+    _record(ctx, flight, state, settlement, receipt.tx_hash)
+    ctx.checkpoint("audit_settled")
+    note = f"{receipt.tx_hash} in block {receipt.block_number}"
+    return ctx.journal.close(state, note), settlement
+
+
+def _void(ctx: EngineContext, flight: Flight, note: str) -> Flight:
+    _record(ctx, flight, "void", None, note)
+    ctx.checkpoint("audit_settled")
+    return ctx.journal.close("void", note)
+
+
+def _record(ctx: EngineContext, flight: Flight, outcome: str, settlement: Settlement | None, note: str) -> None:
+    """Append the settlement to the audit, once per plan, outcome and transaction."""
+    plan_hash = "0x" + flight.plan.plan_hash.hex()
+    if ctx.audit.has("settlement", plan_hash=plan_hash, outcome=outcome, note=note):
+        return
+    ctx.audit.append(
+        "settlement",
+        {
+            "decision_id": flight.plan.decision_id,
+            "ts": ctx.clock().isoformat(),
+            "plan_hash": plan_hash,
+            "outcome": outcome,
+            "note": note,
+            "attempts": attempts_json(flight),
+            "settlement": None if settlement is None else settlement_json(settlement),
+        },
+    )
+
+
+def _push(ctx: EngineContext, flight: Flight, head: Head) -> Flight:
+    """Move a waiting flight on: send unsent or forgotten bytes again, replace what waits too long."""
+    if flight.state == "mined" and _mined(ctx, flight) is not None:
+        return flight
+    last = flight.attempts[-1]
+    if head.time > flight.plan.deadline and last.kind == "plan":
+        return flight  # it can no longer execute; the deadline will close it
+    if not last.sent or flight.state in {"mined", "reopened"}:
+        return _hand_over(ctx, flight.plan, last, head)
+    waited = head.number - last.block
+    if last.kind == "cancel" or waited < ctx.limits.bump_after or ctx.signer is None:
+        forgotten = waited > 0 and last.channel == "public" and not ctx.node.knows(last.tx_hash)
+        return _hand_over(ctx, flight.plan, last, head) if forgotten else flight
+    return _replace(ctx, ctx.signer, flight, last, head)
+
+
+def _replace(ctx: EngineContext, signer: Signer, flight: Flight, last: Attempt, head: Head) -> Flight:
+    """Bump the plan if it still pays at the new price, else replace it by a no-op of 21,000 gas."""
+    history = ctx.node.fee_history(20)
+    old = Bid(last.max_fee_wei, last.tip_wei)
+    bid = bump(old, head, history, ctx.limits.gas)
+    price = next_base_fee(head, ctx.limits.gas) + usual_tip(history, ctx.limits.gas)
+    if bid is not None and _still_pays(flight, price):
+        request = _again(ctx, flight.plan, last, bid)
+        return _send(ctx, signer, flight, request, "plan", last.channel)
+    bid = noop(old, head, history, ctx.limits.gas)
+    request = TxRequest(
+        flight.plan.chain_id, ctx.sender, b"", 0, last.account_nonce, NOOP_GAS, bid.max_fee_wei, bid.tip_wei
+    )
+    ctx.channels[last.channel if last.channel in ctx.channels else "public"].cancel(last.tx_hash)
+    return _send(ctx, signer, flight, request, "cancel", "public")
+
+
+def _again(ctx: EngineContext, plan: Plan, last: Attempt, bid: Bid) -> TxRequest:
+    tx = ctx.vault.build(plan)
+    return TxRequest(
+        tx.chain_id, tx.to, tx.data, tx.value, last.account_nonce, last.gas_limit, bid.max_fee_wei, bid.tip_wei
+    )
+
+
+def _still_pays(flight: Flight, gas_price_wei: int) -> bool:
+    """Return whether the plan's benefit still exceeds its cost at ``gas_price_wei``; a forced trade always does."""
+    c = flight.context
+    if c["forced"]:
+        return True
+    gas_usd = float(c["gas_used"]) * gas_price_wei / 1e18 * float(c["native_usd"])
+    return float(c["benefit_usd"]) > gas_usd + float(c["other_cost_usd"])
+
+
+def recover(ctx: EngineContext) -> tuple[Flight | None, Settlement | None]:
+    """Finish what an earlier run left: return the newest flight, open if its fate is still not final."""
+    flight = ctx.journal.last()
+    if flight is None:
+        return None, None
+    if not flight.open:
+        flight = _recheck(ctx, flight)
+    if not flight.open:
+        return flight, None
+    return follow(ctx, flight)
+
+
+def _recheck(ctx: EngineContext, flight: Flight) -> Flight:
+    """Reopen a closed flight whose fate turned out otherwise: a deep reorganisation, a node that lied or lagged."""
+    head = ctx.node.head()
+    if head.time - flight.plan.deadline > RECHECK_S or not flight.attempts:
+        return flight
+    found = _mined(ctx, flight)
+    if found is None:
+        gone = flight.state == "landed" and head.time <= flight.plan.deadline
+        return ctx.journal.reopen("its transaction is no longer in the chain") if gone else flight
+    attempt, receipt = found
+    landed = attempt.kind == "plan" and receipt.status == 1
+    if landed == (flight.state == "landed"):
+        return flight
+    return ctx.journal.reopen(f"{receipt.tx_hash} is in block {receipt.block_number} with status {receipt.status}")

@@ -1,0 +1,103 @@
+"""Append-only, hash-chained record of every decision: what was known, decided, sent and what came of it.
+
+``path`` holds the records, ``path.head`` the number and hash of the newest one, so that removed records show too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from policy.execution.hashlog import Body, HashLog, Line, canonical, read
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """Outcome of a check. ``broken`` is the number of the first record that does not add up, from 0."""
+
+    ok: bool
+    records: int
+    head: str
+    broken: int | None = None
+    reason: str = ""
+
+
+def inputs_digest(inputs: Mapping[str, Any]) -> str:
+    """Return the sha256 of everything a decision was made from."""
+    return sha256(canonical(inputs).encode()).hexdigest()
+
+
+def _head_path(path: Path) -> Path:
+    return path.with_name(path.name + ".head")
+
+
+class Audit:
+    """Writer of one audit file; safe beside other writers and after a kill in mid-write."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._log = HashLog(path)
+
+    def append(self, event: str, body: Body) -> Line:
+        """Write one record to the disk and return it."""
+        line = self._log.append({"event": event, **body})
+        scratch = _head_path(self.path).with_suffix(f".{line.seq}.new")
+        scratch.write_text(json.dumps({"seq": line.seq, "hash": line.hash}))
+        scratch.replace(_head_path(self.path))
+        return line
+
+    def has(self, event: str, **fields: str) -> bool:
+        """Return whether a record of ``event`` with these fields is there (a settlement is recorded once)."""
+        wanted = {"event": event, **fields}
+        return any(all(line.body.get(k) == v for k, v in wanted.items()) for line in self._log.lines())
+
+    def records(self) -> tuple[Line, ...]:
+        """Return every record; ExecutionError names the first broken one."""
+        return self._log.lines()
+
+
+def verify(path: Path) -> AuditReport:
+    """Check every hash of the chain and that none of its end is missing; names the first broken record.
+
+    A torn last line is what a kill leaves and no fault. Someone who can rewrite the whole file AND its head can
+    forge both: keep a copy of the printed head hash elsewhere and compare.
+    """
+    reading = read(path)
+    n = len(reading.lines)
+    head = reading.lines[-1].hash if n else ""
+    if reading.fault:
+        return AuditReport(False, n, head, n, reading.fault)
+    try:
+        noted = json.loads(_head_path(path).read_text())
+    except FileNotFoundError:
+        return AuditReport(n == 0, n, head, None if n == 0 else 0, "" if n == 0 else "the head file is missing")
+    except ValueError:
+        return AuditReport(False, n, head, n, "the head file cannot be read")
+    if noted["seq"] >= n:
+        return AuditReport(False, n, head, n, f"records {n} to {noted['seq']} are missing at the end")
+    if reading.lines[noted["seq"]].hash != noted["hash"]:
+        return AuditReport(False, n, head, noted["seq"], f"record {noted['seq']} is not the one that was written")
+    return AuditReport(True, n, head)
+
+
+def export(path: Path, parquet: Path) -> int:
+    """Write the records as Parquet (seq, event, decision_id, ts, hash, prev, body as JSON); return their number."""
+    import polars as pl  # late: the signing path itself needs no frames
+
+    lines = HashLog(path).lines()
+    rows = {
+        "seq": [line.seq for line in lines],
+        "event": [str(line.body.get("event")) for line in lines],
+        "decision_id": [line.body.get("decision_id") for line in lines],
+        "ts": [line.body.get("ts") for line in lines],
+        "hash": [line.hash for line in lines],
+        "prev": [line.prev for line in lines],
+        "body": [canonical(line.body) for line in lines],
+    }
+    schema = {"seq": pl.Int64, **dict.fromkeys(("event", "decision_id", "ts", "hash", "prev", "body"), pl.String)}
+    pl.DataFrame(rows, schema=schema).write_parquet(parquet)
+    return len(lines)

@@ -1,0 +1,175 @@
+"""What one step is given and what it reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from time import perf_counter
+from typing import Any
+
+from policy.base import Policy
+from policy.execution.amm import Pool
+from policy.execution.audit import Audit
+from policy.execution.base import Leg, Plan, Settlement, Snapshot, Vault, Verdict
+from policy.execution.gas import FeeRules
+from policy.execution.guards import FeedRule
+from policy.execution.journal import Flight, Journal
+from policy.execution.node import Head, Node
+from policy.execution.planner import PlanRules
+from policy.execution.records import plan_json, settlement_json, verdicts_json
+from policy.execution.relay import DEFAULT_COSTS, Channel, Cost
+from policy.execution.signer import Signer
+from policy.execution.situation import Portfolio, View
+
+
+def _nothing(_: str) -> None:
+    """Pass a checkpoint."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of a step.
+
+    ``confirmations``: blocks (the transaction's own included) before a fate is final; deeper reorganisations are still
+    noticed by the next step. ``bump_after``: blocks an attempt waits before it is replaced. ``watch_blocks``: blocks a
+    step follows a transaction before it leaves it to the next step. ``epoch_s``: one decision per vault, policy and
+    epoch. ``gas_margin_percent``: gas limit over the simulated use. ``tries``: plans per decision.
+    """
+
+    plan: PlanRules = field(default_factory=PlanRules)
+    gas: FeeRules = field(default_factory=FeeRules)
+    feeds: Mapping[str, FeedRule] = field(default_factory=dict)
+    confirmations: int = 2
+    bump_after: int = 3
+    watch_blocks: int = 40
+    epoch_s: int = 3_600
+    max_block_age_s: int = 120
+    max_quote_blocks: int = 3
+    max_data_age: timedelta = timedelta(hours=3)
+    sequencer_grace_s: int = 3_600
+    gas_margin_percent: int = 25
+    tries: int = 3
+    block_time_s: float = 12.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineContext:
+    """Everything a step works with. ``live=False`` or no signer: it stops after the simulation.
+
+    ``sender``: the keeper's address, also simulated from in a dry run. ``view`` and ``pools`` are asked once per
+    step, for the snapshot's block. ``wait(head)`` returns when a block after ``head`` may be there. ``checkpoint`` is
+    called at every stage with its name (tests stop the process there). ``channel``: a channel's name, or "auto".
+    """
+
+    vault: Vault
+    vault_address: str
+    chain_id: int
+    node: Node
+    policy: Policy
+    portfolio: Portfolio
+    view: Callable[[Snapshot], View]
+    pools: Callable[[Snapshot], Sequence[Pool]]
+    sender: str
+    journal: Journal
+    audit: Audit
+    channels: Mapping[str, Channel]
+    wait: Callable[[Head], None]
+    signer: Signer | None = None
+    live: bool = False
+    channel: str = "auto"
+    channel_costs: Mapping[str, Cost] = field(default_factory=lambda: dict(DEFAULT_COSTS))
+    limits: Limits = field(default_factory=Limits)
+    clock: Callable[[], datetime] = _utc_now
+    checkpoint: Callable[[str], None] = _nothing
+    on_plan: Callable[[StepReport], None] | None = None
+
+
+@dataclass(slots=True)
+class StepReport:
+    """What a step found, did and why; ``json()`` is what ``foredrift rebalance --json`` writes.
+
+    outcome: traded | waited | planned (dry run) | refused | pending (still in flight) | done (this epoch's decision
+    was executed already) | reverted | void (cancelled or too late; nothing happened).
+    """
+
+    outcome: str = "refused"
+    decision_id: str = ""
+    policy: str = ""
+    action: str = ""
+    why: str = ""
+    assets: tuple[str, ...] = ()
+    block_number: int = 0
+    weights_before: tuple[float, ...] = ()
+    weights_wanted: tuple[float, ...] = ()
+    weights_after: tuple[float, ...] = ()
+    plan: Plan | None = None
+    legs: tuple[Leg, ...] = ()
+    channel: str = ""
+    expected: dict[str, float] = field(default_factory=dict)
+    gas_limit: int = 0
+    verdicts: list[Verdict] = field(default_factory=list)
+    settlement: Settlement | None = None
+    recovered: str = ""
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    stages_ms: dict[str, float] = field(default_factory=dict)
+
+    def json(self) -> dict[str, Any]:
+        """Return the report as JSON values, amounts as decimal strings."""
+        return {
+            "outcome": self.outcome,
+            "decision_id": self.decision_id,
+            "policy": self.policy,
+            "action": self.action,
+            "why": self.why,
+            "assets": list(self.assets),
+            "block_number": self.block_number,
+            "weights_before": list(self.weights_before),
+            "weights_wanted": list(self.weights_wanted),
+            "weights_after": list(self.weights_after),
+            "plan": None if self.plan is None else plan_json(self.plan),
+            "channel": self.channel,
+            "expected": self.expected,
+            "gas_limit": self.gas_limit,
+            "verdicts": verdicts_json(self.verdicts),
+            "settlement": None if self.settlement is None else settlement_json(self.settlement),
+            "recovered": self.recovered,
+            "attempts": self.attempts,
+            "stages_ms": self.stages_ms,
+        }
+
+
+class Stages:
+    """Stop-watch of a step's stages, milliseconds, which also announces each stage to the checkpoint."""
+
+    def __init__(self, ctx: EngineContext, report: StepReport) -> None:
+        self._ctx = ctx
+        self._report = report
+        self._from = perf_counter()
+
+    def done(self, name: str) -> None:
+        """Book the time since the last stage under ``name`` and pass the checkpoint."""
+        now = perf_counter()
+        self._report.stages_ms[name] = self._report.stages_ms.get(name, 0.0) + (now - self._from) * 1e3
+        self._ctx.checkpoint(name)
+        self._from = perf_counter()
+
+
+def attempts_json(flight: Flight) -> list[dict[str, Any]]:
+    """Return the attempts of a plan for reports and the audit, without the signed bytes."""
+    return [
+        {
+            "kind": a.kind,
+            "tx_hash": a.tx_hash,
+            "account_nonce": a.account_nonce,
+            "max_fee_wei": str(a.max_fee_wei),
+            "tip_wei": str(a.tip_wei),
+            "channel": a.channel,
+            "block": a.block,
+        }
+        for a in flight.attempts
+    ]

@@ -1,0 +1,406 @@
+"""One decision cycle: recover, snapshot, guards, decide, plan, simulate, journal, sign, send, watch, verify, audit.
+
+``step`` is the same for dry run, simulated chain and live chain; only the context differs. Whatever the world may
+refuse is a verdict in the report; an exception is a bug or a broken file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from lake.errors import RpcError
+from policy.base import Decision, ForecastView, State, Vector
+from policy.execution import guards
+from policy.execution.amm import Pool
+from policy.execution.attempts import affordable, follow, launch, recover
+from policy.execution.audit import inputs_digest
+from policy.execution.base import Plan, Settlement, Simulation, Snapshot, UnsignedTx, Verdict
+from policy.execution.context import EngineContext, Stages, StepReport, attempts_json
+from policy.execution.gas import Bid, next_base_fee, usual_tip
+from policy.execution.journal import Flight, VaultBusy
+from policy.execution.node import Head
+from policy.execution.planner import Costs, Draft, Outlook, draft, seal_ready
+from policy.execution.records import plan_json, verdicts_json
+from policy.execution.relay import choose_channel
+from policy.execution.situation import View, state_of
+from policy.execution.verdicts import explain, passed, refusals, refused
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was read for one decision."""
+
+    snapshot: Snapshot
+    view: View
+    pools: tuple[Pool, ...]
+    head: Head
+    gas_price_wei: int
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A plan that passed every check."""
+
+    plan: Plan
+    draft: Draft
+    tx: UnsignedTx
+    simulation: Simulation
+    gas_limit: int
+    channel: str
+    other_cost_usd: float
+
+
+def step(ctx: EngineContext) -> StepReport:
+    """Run one decision cycle and report it; at most one plan of a vault is ever in flight."""
+    report = StepReport(policy=ctx.policy.name, assets=ctx.portfolio.assets)
+    try:
+        with ctx.journal.lease():
+            _cycle(ctx, report, Stages(ctx, report))
+    except VaultBusy as error:
+        _refuse(report, [refused("vault_busy", str(error))])
+    except RpcError as error:
+        _refuse(report, [refused("rpc", f"the node did not answer: {error}")])
+    return report
+
+
+def decision_id(vault: str, policy: str, epoch: int) -> str:
+    """Return the name of the decision of ``policy`` for ``vault`` in ``epoch``."""
+    return sha256(f"{vault.lower()}|{policy}|{epoch}".encode()).hexdigest()[:24]
+
+
+def _cycle(ctx: EngineContext, report: StepReport, stages: Stages) -> None:
+    if not _recovered(ctx, report, stages):
+        return
+    seen = _observe(ctx, report, stages)
+    if seen is None:
+        return
+    decision = ctx.policy.decide(seen.state, seen.view.forecasts)
+    _note(report, seen, decision)
+    stages.done("decide")
+    if decision.action == "wait":
+        report.outcome = "waited"
+        _audit_decision(ctx, report, seen, decision)
+        stages.done("audit")
+        return
+    ready = _prepare(ctx, report, seen, decision, stages)
+    if ready is not None and ctx.on_plan is not None:
+        ctx.on_plan(report)
+    if ready is None or not ctx.live or ctx.signer is None:
+        report.outcome = _outcome_without_sending(report, ready)
+        _audit_decision(ctx, report, seen, decision)
+        stages.done("audit")
+        return
+    _execute(ctx, report, seen, decision, ready, stages)
+
+
+def _outcome_without_sending(report: StepReport, ready: Ready | None) -> str:
+    if ready is not None:
+        return "planned"
+    return "refused" if refusals(report.verdicts) else "waited"
+
+
+def _recovered(ctx: EngineContext, report: StepReport, stages: Stages) -> bool:
+    """Finish earlier plans first; return whether a new decision may be taken."""
+    ctx.checkpoint("start")
+    before = ctx.journal.last()
+    flight, settlement = recover(ctx)
+    stages.done("recover")
+    if flight is None:
+        return True
+    if flight.open:
+        report.recovered = report.outcome = "pending"
+        report.decision_id = flight.plan.decision_id
+        report.attempts = attempts_json(flight)
+        return False
+    if before is not None and (before.open or flight.state != before.state):
+        report.recovered = flight.state
+        report.decision_id = flight.plan.decision_id
+        _settled(report, flight, settlement)
+    return True
+
+
+def _observe(ctx: EngineContext, report: StepReport, stages: Stages) -> Seen | None:
+    """Read everything at one block and judge it; None (with the refusals in the report) where it will not do."""
+    snapshot = ctx.vault.snapshot()
+    report.block_number = snapshot.block_number
+    report.decision_id = decision_id(ctx.vault_address, ctx.policy.name, snapshot.block_time // ctx.limits.epoch_s)
+    stages.done("snapshot")
+    earlier = ctx.journal.of_decision(report.decision_id)
+    if any(f.state == "landed" for f in earlier):
+        report.outcome = "done"
+        report.why = "this epoch's decision was executed already"
+        return None
+    if len(earlier) >= ctx.limits.tries:
+        reason = f"{len(earlier)} plans of this decision failed; the next epoch decides anew"
+        _refuse(report, [refused("tries", reason, tries=len(earlier))])
+        return None
+    view = ctx.view(snapshot)
+    found = _guard(ctx, snapshot, view)
+    report.verdicts += found
+    stages.done("guards")
+    if refusals(found):
+        _refuse(report, [])
+        _audit_refusal(ctx, report, snapshot)
+        stages.done("audit")
+        return None
+    pools = tuple(ctx.pools(snapshot))
+    head = ctx.node.head()
+    price = next_base_fee(head, ctx.limits.gas) + usual_tip(ctx.node.fee_history(20), ctx.limits.gas)
+    state = state_of(snapshot, ctx.portfolio, view, pools, price)
+    stages.done("read_pools")
+    return Seen(snapshot, view, pools, head, price, state)
+
+
+def _guard(ctx: EngineContext, snapshot: Snapshot, view: View) -> list[Verdict]:
+    """Return every verdict on chain, oracles and data."""
+    limits = ctx.limits
+    now = ctx.clock()
+    found = guards.chain(snapshot, ctx.chain_id, now, limits.max_block_age_s)
+    found += guards.oracles(snapshot, limits.feeds, view.evidence, limits.sequencer_grace_s)
+    found.append(guards.data_fresh(view.data_at, now, limits.max_data_age))
+    found += list(snapshot.verdicts)
+    landed = [f for f in ctx.journal.flights() if f.state == "landed"]
+    if landed and snapshot.plan_nonce <= landed[-1].plan.nonce:
+        reason = f"the node shows plan nonce {snapshot.plan_nonce}, plan {landed[-1].plan.nonce} has landed: it lags"
+        found.append(refused("node_lagging", reason, nonce=snapshot.plan_nonce))
+    if snapshot.nav <= 0:
+        found.append(refused("vault_empty", "the vault holds nothing"))
+    return found
+
+
+def _note(report: StepReport, seen: Seen, decision: Decision) -> None:
+    report.action = decision.action
+    report.why = decision.why
+    report.weights_before = tuple(float(w) for w in seen.state.weights)
+    report.weights_wanted = tuple(float(w) for w in decision.weights)
+    report.expected = {
+        "benefit_usd": decision.benefit_usd,
+        "policy_cost_usd": decision.cost_usd,
+        "value_of_waiting_usd": decision.value_of_waiting_usd,
+        "nav_usd": seen.state.nav_usd,
+    }
+
+
+def _prepare(ctx: EngineContext, report: StepReport, seen: Seen, decision: Decision, stages: Stages) -> Ready | None:
+    """Make, check and simulate the plan; None with verdicts where there is none to send."""
+    limits = ctx.limits
+    costs = Costs(seen.gas_price_wei, seen.view.native_usd, limits.block_time_s)
+    outlook = Outlook(seen.view.covariance, seen.view.slippage_spread)
+    made = draft(ctx.vault_address, seen.snapshot, _checked(decision.weights), seen.pools, outlook, costs, limits.plan)
+    report.legs = made.legs
+    report.verdicts += made.verdicts
+    stages.done("route")
+    if not made.legs or refusals(made.verdicts):
+        return None
+    plan = ctx.vault.seal(seal_ready(report.decision_id, ctx.vault_address, seen.snapshot, made.legs, limits.plan))
+    report.plan = plan
+    report.verdicts += list(ctx.vault.check(plan))
+    stages.done("check")
+    if refusals(report.verdicts):
+        return None
+    tx = ctx.vault.build(plan)
+    simulation = ctx.vault.simulate(tx, ctx.sender, seen.snapshot.block_number)
+    stages.done("simulate")
+    report.verdicts += _judge(plan, simulation)
+    report.gas_limit = simulation.gas_used * (100 + limits.gas_margin_percent) // 100
+    report.channel, other = _channel(ctx, report, made, decision)
+    report.verdicts.append(_profit(report, decision, made, costs.gas_usd(simulation.gas_used), other))
+    if refusals(report.verdicts):
+        return None
+    return Ready(plan, made, tx, simulation, report.gas_limit, report.channel, made.slippage_usd + other)
+
+
+def _checked(weights: Vector) -> Vector:
+    """Return weights clipped to 0 .. 1 and summing to 1 (a policy's rounding is not the plan's)."""
+    clipped = np.clip(weights, 0.0, 1.0)
+    return np.asarray(clipped / clipped.sum())
+
+
+def _judge(plan: Plan, simulation: Simulation) -> list[Verdict]:
+    """Return the verdict on the simulation: it runs, and every token bought arrives."""
+    if not simulation.ok:
+        return [refused("simulation", f"the plan reverts: {simulation.revert}", revert=str(simulation.revert))]
+    least: dict[str, int] = {}
+    for leg in plan.legs:
+        least[leg.token_out] = least.get(leg.token_out, 0) + leg.min_out
+        least[leg.token_in] = least.get(leg.token_in, 0) - leg.amount_in
+    short = [t for t, m in least.items() if simulation.deltas.get(t, 0) < m]
+    if short:
+        return [refused("simulation", f"less than the minimum arrives of {', '.join(short)}")]
+    return [passed("simulation", f"{simulation.gas_used} gas", gas=simulation.gas_used)]
+
+
+def _channel(ctx: EngineContext, report: StepReport, made: Draft, decision: Decision) -> tuple[str, float]:
+    """Return the channel and the loss it is expected to add, USD."""
+    if ctx.channel != "auto":
+        cost = ctx.channel_costs.get(ctx.channel)
+        return ctx.channel, made.at_risk_usd * cost.loss_share if cost is not None else made.at_risk_usd
+    blocks_per_epoch = ctx.limits.epoch_s / ctx.limits.block_time_s
+    name, verdict = choose_channel(
+        tuple(ctx.channels), made.at_risk_usd, max(0.0, decision.benefit_usd) / blocks_per_epoch, ctx.channel_costs
+    )
+    report.verdicts.append(verdict)
+    return name, made.at_risk_usd * ctx.channel_costs[name].loss_share
+
+
+def _profit(report: StepReport, decision: Decision, made: Draft, gas_usd: float, mev_usd: float) -> Verdict:
+    """Return whether the trade pays at exact quotes and simulated gas; a forced trade need not."""
+    total = gas_usd + made.slippage_usd + mev_usd
+    report.expected |= {
+        "gas_usd": gas_usd,
+        "slippage_usd": made.slippage_usd,
+        "mev_usd": mev_usd,
+        "cost_usd": total,
+        "value_usd": made.value_usd,
+    }
+    figures = {"benefit_usd": decision.benefit_usd, "cost_usd": total}
+    if decision.action != "forced" and decision.benefit_usd <= total:
+        reason = f"benefit {decision.benefit_usd:.2f} USD does not exceed the cost {total:.2f} USD"
+        return refused("unprofitable", reason, **figures)
+    return passed("profitable", f"benefit {decision.benefit_usd:.2f}, cost {total:.2f} USD", **figures)
+
+
+def _execute(
+    ctx: EngineContext, report: StepReport, seen: Seen, decision: Decision, ready: Ready, stages: Stages
+) -> None:
+    """Journal, sign, send and follow the plan."""
+    head = ctx.node.head()
+    late = guards.quote_age(ready.plan, head.number, head.time, ctx.limits.max_quote_blocks)
+    bid, nonce, short = affordable(ctx, ready.gas_limit, head)
+    found = [late, *short]
+    report.verdicts += found
+    if refusals(found) or bid is None or ctx.signer is None:
+        _refuse(report, [])
+        _audit_decision(ctx, report, seen, decision)
+        stages.done("audit")
+        return
+    _audit_decision(ctx, report, seen, decision)
+    stages.done("audit")
+    flight = ctx.journal.plan(ready.plan, **_context(seen, decision, ready))
+    stages.done("journal")
+    flight = _launch(ctx, flight, bid, nonce, ready.gas_limit, stages)
+    flight, settlement = follow(ctx, flight)
+    stages.done("follow")
+    _settled(report, flight, settlement)
+
+
+def _launch(ctx: EngineContext, flight: Flight, bid: Bid, nonce: int, gas_limit: int, stages: Stages) -> Flight:
+    """Sign and send; a node that fails in between leaves the flight to the lookup that follows."""
+    assert ctx.signer is not None
+    try:
+        flight = launch(ctx, ctx.signer, flight, bid, nonce, gas_limit)
+    except RpcError:
+        flight = ctx.journal.in_flight() or flight
+    stages.done("submit")
+    return flight
+
+
+def _context(seen: Seen, decision: Decision, ready: Ready) -> dict[str, Any]:
+    """Return what a later run needs to judge whether the plan still pays."""
+    return {
+        "channel": ready.channel,
+        "forced": decision.action == "forced",
+        "benefit_usd": decision.benefit_usd,
+        "gas_used": ready.simulation.gas_used,
+        "native_usd": seen.view.native_usd,
+        "other_cost_usd": ready.other_cost_usd,
+    }
+
+
+def _settled(report: StepReport, flight: Flight, settlement: Settlement | None) -> None:
+    """Put the fate of ``flight`` into the report."""
+    outcomes = {"landed": "traded", "reverted": "reverted", "void": "void"}
+    report.outcome = outcomes.get(flight.state, "pending")
+    report.attempts = attempts_json(flight)
+    report.plan = flight.plan
+    if settlement is not None:
+        report.settlement = settlement
+        report.weights_after = tuple(w / 10_000 for w in settlement.weights_after_bps)
+
+
+def _refuse(report: StepReport, found: Sequence[Verdict]) -> None:
+    report.verdicts += found
+    report.outcome = "refused"
+    report.why = explain(report.verdicts)
+
+
+def forecasts_json(forecasts: ForecastView) -> list[dict[str, Any]]:
+    """Return the forecasts a decision had, in a fixed order."""
+    return [
+        {
+            "target": f.target,
+            "key": f.key,
+            "horizon_s": f.horizon_s,
+            "issued_at": f.issued_at.isoformat(),
+            "quantiles": None if f.quantiles is None else [float(q) for q in f.quantiles],
+            "mean": None if f.mean is None else float(f.mean),
+            "model_version": f.model_version,
+            "abstain": f.abstain,
+        }
+        for _, f in sorted(forecasts.items())
+    ]
+
+
+def _snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "chain_id": snapshot.chain_id,
+        "block_number": snapshot.block_number,
+        "block_hash": snapshot.block_hash,
+        "block_time": snapshot.block_time,
+        "base_fee_wei": str(snapshot.base_fee_wei),
+        "holdings": {t.address: str(h) for t, h in zip(snapshot.tokens, snapshot.holdings, strict=True)},
+        "prices_e8": {q.token: [str(q.price_e8), str(q.round_id), q.updated_at] for q in snapshot.quotes},
+        "targets_bps": list(snapshot.targets_bps),
+        "nav": str(snapshot.nav),
+        "plan_nonce": snapshot.plan_nonce,
+    }
+
+
+def _audit_refusal(ctx: EngineContext, report: StepReport, snapshot: Snapshot) -> None:
+    body = _snapshot_json(snapshot)
+    ctx.audit.append("refusal", _head_fields(ctx, report) | {"snapshot": body, "inputs_digest": inputs_digest(body)})
+
+
+def _audit_decision(ctx: EngineContext, report: StepReport, seen: Seen, decision: Decision) -> None:
+    inputs = {"snapshot": _snapshot_json(seen.snapshot), "forecasts": forecasts_json(seen.view.forecasts)}
+    ctx.audit.append(
+        "decision",
+        _head_fields(ctx, report)
+        | inputs
+        | {
+            "inputs_digest": inputs_digest(inputs),
+            "fallback": decision.fallback,
+            "weights_before": list(report.weights_before),
+            "weights_wanted": list(report.weights_wanted),
+            "expected": report.expected,
+            "details": {k: v for k, v in decision.details.items() if isinstance(v, str) or np.isfinite(v)},
+            "plan": None if report.plan is None else plan_json(report.plan),
+            "plan_hash": None if report.plan is None else "0x" + report.plan.plan_hash.hex(),
+            "channel": report.channel,
+        },
+    )
+
+
+def _head_fields(ctx: EngineContext, report: StepReport) -> dict[str, Any]:
+    return {
+        "decision_id": report.decision_id,
+        "ts": ctx.clock().isoformat(),
+        "vault": ctx.vault_address,
+        "policy": ctx.policy.name,
+        "live": ctx.live and ctx.signer is not None,
+        "action": report.action or "refuse",
+        "outcome_so_far": report.outcome,
+        "why": report.why,
+        "verdicts": verdicts_json(report.verdicts),
+    }
+
+
+def dry(ctx: EngineContext) -> EngineContext:
+    """Return the same context as a dry run."""
+    return replace(ctx, live=False, signer=None)

@@ -1,0 +1,272 @@
+"""From wanted weights to a sealed plan: netted legs in integers, routed, with floors and tolerances.
+
+Weights become parts per 1e12 once; from there on everything is integer arithmetic on raw amounts and USD x 1e18.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lake.units import BPS, Bps
+from policy.base import Matrix, Vector
+from policy.execution.amm import Pool, V3Pool
+from policy.execution.base import Leg, Plan, Snapshot, Verdict
+from policy.execution.calldata import price_limit, swap
+from policy.execution.router import Execution, RouteFill, best_execution
+from policy.execution.rules import Book
+from policy.execution.sandwich import ATTACK_GAS, Depth, break_even, depth_of, tolerance_bps
+from policy.execution.verdicts import passed, refused
+
+PARTS = 10**12
+E18 = 10**18
+MOST_SLIPPAGE = Bps(100)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRules:
+    """How a plan is made.
+
+    ``min_trade_usd``: smaller legs are dropped (gas of a leg over the band's benefit; raise it where gas is dear).
+    ``max_slippage_bps``: most a leg may lose to its minimum. ``deadline_s``: a plan can land no later; long enough
+    for several bumps, short against the quotes' life. ``z``: price moves of this many deviations over ``wait_blocks``
+    must not fail a leg.
+    """
+
+    min_trade_usd: float = 50.0
+    max_slippage_bps: Bps = MOST_SLIPPAGE
+    max_legs: int = 8
+    deadline_s: int = 600
+    z: float = 2.33
+    wait_blocks: int = 3
+    leg_gas: int = 145_000
+    hop_gas: int = 90_000
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Prices of acting, for routing and profitability: wei per gas, USD per native coin, seconds per block."""
+
+    gas_wei: int
+    native_usd: float
+    block_time_s: float = 12.0
+
+    def gas_usd(self, gas: int) -> float:
+        """Return USD of ``gas`` units."""
+        return gas * self.gas_wei / 1e18 * self.native_usd
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A plan before it is sealed, with what it is expected to cost (USD)."""
+
+    legs: tuple[Leg, ...] = ()
+    slippage_usd: float = 0.0  # pool fees and impact against the oracle, by exact quotes
+    at_risk_usd: float = 0.0  # what a sandwich can take on the public route
+    tolerances_bps: tuple[int, ...] = ()
+    break_evens_bps: tuple[int, ...] = ()
+    value_usd: float = 0.0  # value sold
+    verdicts: tuple[Verdict, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What planning knows of the near future: covariance per hour of the tokens, forecast slippage spread by pair."""
+
+    covariance: Matrix
+    slippage_spread: Mapping[tuple[int, int], float] = field(default_factory=dict)
+
+
+def book_of(snapshot: Snapshot) -> Book:
+    """Return the snapshot's book, prices in the order of its tokens."""
+    prices = {q.token: q.price_e8 for q in snapshot.quotes}
+    return Book(
+        snapshot.tokens,
+        snapshot.targets_bps,
+        tuple(max(0, prices.get(t.address, 0)) for t in snapshot.tokens),
+        snapshot.holdings,
+    )
+
+
+def pairs(book: Book, weights: Vector, max_turnover_bps: int) -> list[tuple[int, int, int]]:
+    """Return netted trades (from, to, USD x 1e18) that bring ``book`` to ``weights``: at most n - 1 of them.
+
+    The largest surplus meets the largest lack. Where the turnover would exceed the cap, all trades shrink alike.
+    """
+    total = book.total()
+    parts = [round(float(w) * PARTS) for w in weights]
+    parts[int(np.argmax(weights))] += PARTS - sum(parts)
+    gaps = [p * total // PARTS - book.value(i, h) for i, (p, h) in enumerate(zip(parts, book.holdings, strict=True))]
+    sold = sum(-g for g in gaps if g < 0)
+    cap = total * max_turnover_bps // BPS
+    if sold > cap:
+        gaps = [g * cap // sold if g >= 0 else -(-g * cap // sold) for g in gaps]
+    found: list[tuple[int, int, int]] = []
+    while True:
+        low, high = min(range(len(gaps)), key=gaps.__getitem__), max(range(len(gaps)), key=gaps.__getitem__)
+        size = min(-gaps[low], gaps[high])
+        if size <= 0:
+            return found
+        found.append((low, high, size))
+        gaps[low] += size
+        gaps[high] -= size
+
+
+def draft(
+    vault: str,
+    snapshot: Snapshot,
+    weights: Vector,
+    pools: Sequence[Pool],
+    outlook: Outlook,
+    costs: Costs,
+    rules: PlanRules,
+) -> Draft:
+    """Return the legs that bring ``vault`` to ``weights``, each routed at the state the legs before it leave."""
+    book = book_of(snapshot)
+    legs: list[Leg] = []
+    notes: list[Verdict] = []
+    slippage = at_risk = sold = 0.0
+    tolerances: list[int] = []
+    evens: list[int] = []
+    state = {p.address: p for p in pools}
+    for i, j, size in pairs(book, weights, snapshot.max_turnover_bps):
+        usd = size / E18
+        symbols = f"{book.tokens[i].symbol} -> {book.tokens[j].symbol}"
+        if usd < rules.min_trade_usd:
+            notes.append(passed("min_trade", f"{symbols}: {usd:.2f} USD is left alone", usd=usd))
+            continue
+        amount = min(size * 10 ** book.tokens[i].decimals // (book.prices_e8[i] * 10**10), book.holdings[i])
+        way = _route(book, i, j, amount, state, costs, rules, rules.max_legs - len(legs))
+        if way is None:
+            notes.append(refused("no_route", f"{symbols}: no pool can take {usd:.0f} USD", usd=usd))
+            continue
+        for fill in way.fills:
+            leg, even, risk = _leg(vault, snapshot, book, (i, j), fill, state, way, outlook, costs, rules)
+            legs.append(leg)
+            evens.append(min(BPS, int(even * BPS)))
+            tolerances.append(_tolerance(leg))
+            at_risk += risk
+        lost = book.value(i, amount) - book.value(j, way.out)
+        slippage += lost / E18
+        sold += book.value(i, amount) / E18
+        state.update(way.after)
+        notes += _floor(symbols, book.value(i, amount), book.value(j, way.out), rules)
+    return Draft(tuple(legs), slippage, at_risk, tuple(tolerances), tuple(evens), sold, tuple(notes))
+
+
+def _route(
+    book: Book, i: int, j: int, amount: int, state: Mapping[str, Pool], costs: Costs, rules: PlanRules, legs_left: int
+) -> Execution | None:
+    """Return the best execution of ``amount`` of token ``i`` into ``j``, gas counted in token ``j``."""
+    if amount <= 0 or legs_left <= 0:
+        return None
+    per_usd = 10 ** book.tokens[j].decimals * 1e8 / book.prices_e8[j]
+    return best_execution(
+        tuple(state.values()),
+        book.tokens[i].address,
+        book.tokens[j].address,
+        amount,
+        leg_cost_out=costs.gas_usd(rules.leg_gas) * per_usd,
+        hop_cost_out=costs.gas_usd(rules.hop_gas) * per_usd,
+        most_legs=legs_left,
+    )
+
+
+def _leg(
+    vault: str,
+    snapshot: Snapshot,
+    book: Book,
+    pair: tuple[int, int],
+    fill: RouteFill,
+    state: Mapping[str, Pool],
+    way: Execution,
+    outlook: Outlook,
+    costs: Costs,
+    rules: PlanRules,
+) -> tuple[Leg, float, float]:
+    """Return the leg, the attacker's break-even (fraction) and USD at risk on the public route."""
+    i, j = pair
+    even = _break_even(book, i, fill, state, costs)
+    needed = needed_tolerance(outlook, i, j, costs, rules)
+    tolerance, open_to_attack = tolerance_bps(needed, even, rules.max_slippage_bps)
+    min_out = -(-fill.out * (BPS - tolerance) // BPS)
+    deadline = snapshot.block_time + rules.deadline_s
+    last = way.after[fill.hops[-1].pool]
+    single = len(fill.hops) == 1 and isinstance(last, V3Pool)
+    limit = price_limit(last, fill.hops[0].token_in, tolerance) if single else 0
+    target = state[fill.hops[0].pool].router
+    leg = Leg(
+        token_in=book.tokens[i].address,
+        token_out=book.tokens[j].address,
+        amount_in=fill.amount_in,
+        min_out=min_out,
+        quoted_out=fill.out,
+        path=fill.hops,
+        target=target,
+        calldata=swap(fill.hops, fill.amount_in, min_out, vault, deadline, limit) if target.startswith("0x") else b"",
+    )
+    risk = book.value(j, fill.out - min_out) / E18 if open_to_attack else 0.0
+    return leg, even, risk
+
+
+def _break_even(book: Book, i: int, fill: RouteFill, state: Mapping[str, Pool], costs: Costs) -> float:
+    """Return the smallest break-even over the route's pools; raw amounts of each hop's own input."""
+    even = 1.0
+    amount = float(fill.amount_in)
+    usd_per_raw = book.prices_e8[i] / 1e8 / 10 ** book.tokens[i].decimals
+    for hop in fill.hops:
+        depth: Depth | None = depth_of(state[hop.pool], hop.token_in)
+        if depth is None:
+            continue
+        cost = costs.gas_usd(ATTACK_GAS) / usd_per_raw
+        even = min(even, break_even(depth, amount, cost))
+        got = depth.y * depth.keep * amount / (depth.x + depth.keep * amount)
+        usd_per_raw, amount = usd_per_raw * amount / got, got
+    return even
+
+
+def needed_tolerance(outlook: Outlook, i: int, j: int, costs: Costs, rules: PlanRules) -> float:
+    """Return the room (fraction) the market needs: forecast slippage spread plus ``z`` deviations of the pair's price
+    over the blocks until inclusion.
+    """
+    c = outlook.covariance
+    variance = max(0.0, float(c[i, i] + c[j, j] - 2 * c[i, j]))
+    hours = rules.wait_blocks * costs.block_time_s / 3_600
+    return float(outlook.slippage_spread.get((i, j), 0.0)) + rules.z * float(np.sqrt(variance * hours))
+
+
+def _tolerance(leg: Leg) -> int:
+    return (leg.quoted_out - leg.min_out) * BPS // leg.quoted_out
+
+
+def _floor(symbols: str, sold: int, bought: int, rules: PlanRules) -> list[Verdict]:
+    """Return a refusal where the quotes lose more against the oracle than the rules allow."""
+    loss = -(-(sold - bought) * BPS // sold) if sold else 0
+    if loss > rules.max_slippage_bps:
+        reason = f"{symbols}: the best route loses {loss} bp against the oracle, allowed {rules.max_slippage_bps} bp"
+        return [refused("slippage", reason, loss_bps=loss, allowed_bps=int(rules.max_slippage_bps))]
+    return [passed("slippage", f"{symbols}: {loss} bp against the oracle", loss_bps=loss)]
+
+
+def seal_ready(decision_id: str, vault: str, snapshot: Snapshot, legs: Sequence[Leg], rules: PlanRules) -> Plan:
+    """Return the plan without its hash: nonce, deadline and a NAV floor that follows from the legs' minima."""
+    book = book_of(snapshot)
+    given = sum(book.value(book.index(leg.token_in), leg.amount_in) for leg in legs)
+    taken = sum(book.value(book.index(leg.token_out), leg.min_out) for leg in legs)
+    total = book.total()
+    least = total - max(0, given - taken)
+    floor = max(snapshot.nav * least // total - len(legs) - 1, snapshot.nav - snapshot.loss_budget_left)
+    return Plan(
+        decision_id=decision_id,
+        vault=vault,
+        chain_id=snapshot.chain_id,
+        nonce=snapshot.plan_nonce,
+        deadline=snapshot.block_time + rules.deadline_s,
+        min_nav=max(0, floor),
+        legs=tuple(legs),
+        plan_hash=b"",
+        block_number=snapshot.block_number,
+        block_hash=snapshot.block_hash,
+    )
