@@ -133,7 +133,7 @@ def rebuild_report(settings: Settings, run_id: str, out: Path | None) -> Path:
     data = json.loads(Path(mlf.download_artifacts(found.info.run_id, "comparison.json")).read_text(encoding="utf-8"))
     timeline = pl.read_parquet(mlf.download_artifacts(found.info.run_id, "timeline.parquet"))
     tags: dict[str, str] = found.data.tags
-    lineage = {k: tags[k] for k in ("git_sha", "flow_run_id") if k in tags}
+    lineage: dict[str, str] = {k: v for k, v in tags.items() if k in {"git_sha", "flow_run_id"}}
     lineage |= {"data": data["data"]["sha256"], "MLflow run": found.info.run_id}
     path = out or Path(f"report-{identity}.html")
     path.write_text(render(data, identity, lineage, timeline), encoding="utf-8")

@@ -1,11 +1,13 @@
-"""Beyond one machine: the panel's chunks through Prefect's Dask task runner, with the same figures to the last digit."""
+"""Beyond one machine: the panel's chunks through Prefect's Dask task runner, the same figures to the last digit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prefect.task_runners import TaskRunner
+
     from policy.compare import Engine, Outcome
 
 BATCHES_PER_WORKER = 2  # enough to even out, few enough that the history travels seldom
@@ -16,7 +18,6 @@ def dask_engine(address: str | None, workers: int) -> Engine:
 
     def engine(work: Callable[..., list[Outcome]], chunks: Sequence[tuple[object, ...]]) -> Iterable[list[Outcome]]:
         from prefect import flow, task
-        from prefect_dask import DaskTaskRunner
 
         size = max(1, -(-len(chunks) // (workers * BATCHES_PER_WORKER)))
         batches = [chunks[i : i + size] for i in range(0, len(chunks), size)]
@@ -25,7 +26,7 @@ def dask_engine(address: str | None, workers: int) -> Engine:
         def simulate(batch: Sequence[tuple[object, ...]]) -> list[list[Outcome]]:
             return [work(*chunk) for chunk in batch]
 
-        @flow(name="panel", task_runner=_runner(DaskTaskRunner, address, workers))
+        @flow(name="panel", task_runner=_runner(address, workers))
         def panel() -> list[list[Outcome]]:
             futures = [simulate.submit(batch) for batch in batches]
             return [outcomes for future in futures for outcomes in future.result()]
@@ -35,8 +36,10 @@ def dask_engine(address: str | None, workers: int) -> Engine:
     return engine
 
 
-def _runner(runner: Callable[..., object], address: str | None, workers: int) -> object:
+def _runner(address: str | None, workers: int) -> TaskRunner[Any]:
+    from prefect_dask import DaskTaskRunner
+
     if address:
-        return runner(address=address)
+        return DaskTaskRunner(address=address)
     local = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
-    return runner(cluster_kwargs=local)
+    return DaskTaskRunner(cluster_kwargs=local)
