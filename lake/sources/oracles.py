@@ -131,7 +131,7 @@ def _round(values: tuple[object, ...]) -> Round:
 def _last_of_phase(rpc: Rpc, feed: str, phase: int, newest: Round, block: str) -> int | None:
     """Return the newest aggregator round of ``phase``; None where the proxy has no such phase or it never answered."""
     if phase == newest.phase:
-        return newest.id & (2**_PHASE_BITS - 1)
+        return newest.id & ((1 << _PHASE_BITS) - 1)
     found = try_read(rpc, [View(feed, "phaseAggregators(uint16)", "address", (phase,))], block)[0]
     if isinstance(found, RpcError) or int(str(found[0]), 16) == 0:
         return None

@@ -63,7 +63,7 @@ def test_spending_the_depth_of_a_v3_pool_moves_it_by_one_percent(localnet, name,
     info, reading, depth = depth_of(localnet, ref)
     if narrow:
         assert reading.ticks
-        assert 1.2 * before < depth < 3 * before
+        assert 1.05 * before < depth < 3 * before
     quote = localnet.world.tokens[ref.quote]
     raw = int(depth / USD[ref.quote] * 10**quote.decimals)
     up, _ = moved(localnet, info, ref, quote.address, raw)
