@@ -98,7 +98,7 @@ def serve(market: Market) -> Iterator[Market]:
             return
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=lambda: server.serve_forever(0.02), daemon=True)
     thread.start()
     market.url = f"http://127.0.0.1:{server.server_port}"
     try:
