@@ -200,10 +200,14 @@ def mandate() -> Mandate:
 
 @external
 @view
-def clock() -> (uint256, uint256, uint256, uint256, uint256):
-    """@notice Next plan nonce; block and time of the last plan; block of the last deposit or exit; loss counted now."""
+def clock() -> (uint256, uint256, uint256, uint256, uint256, uint256, uint256):
+    """
+    @notice Next plan nonce; block and time of the last plan; block of the last deposit or exit; number of the loss
+            window, the loss in the window before it and in it (billionths of NAV)
+    """
     c: uint256 = self._clock
-    return c & U64, (c >> 64) & U64, (c >> 128) & U64, c >> 192, self._lost((self._mandate >> 72) & U32)
+    word: uint256 = self._losses
+    return c & U64, (c >> 64) & U64, (c >> 128) & U64, c >> 192, word >> 192, (word >> 96) & U96, word & U96
 
 
 @internal

@@ -23,7 +23,7 @@ def __init__(_decimals: uint8, _description: String[32], _answer: int256):
 @internal
 def _post(answer: int256, updated_at: uint256):
     self._round += 1
-    self._rounds[self._round] = (convert(answer, uint256) & _MASK) | (updated_at << 192)
+    self._rounds[self._round] = (convert(convert(answer, bytes32), uint256) & _MASK) | (updated_at << 192)
 
 
 @external

@@ -1,0 +1,244 @@
+"""Adapter of the reference vault (contracts/foredrift_vault.vy): the Vault protocol over JSON-RPC.
+
+A snapshot is one state: every read names the same block hash. ``check`` repeats the chain's arithmetic on raw feed
+answers, so it knows what the next block would say; fills are taken as ``amount_in`` and ``quoted_out`` of each leg.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from eth_abi.abi import encode
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
+
+from lake.evm import View, calldata, read
+from lake.rpc import Rpc, quantity
+from lake.units import bps
+from policy.execution import vault_logs as logs
+from policy.execution.base import (
+    Capabilities,
+    Leg,
+    Outcome,
+    Plan,
+    Quote,
+    Receipt,
+    Settlement,
+    Simulation,
+    Snapshot,
+    UnsignedTx,
+    Verdict,
+)
+from policy.execution.dryrun import dry_run
+from policy.execution.pricing import codes, verdicts
+from policy.execution.rules import after_trading, before_trading, broken, lost, trade
+from policy.execution.vault_state import Layout, VaultState, head_of, read_layout, read_state
+
+LEGS = "(address,address,uint256,uint256,address,bytes)[]"
+REBALANCE = f"rebalance({LEGS},bytes32,uint256,uint256,uint256)"
+MAX_CALLDATA = 512  # bytes of one leg's call
+MIN_CALLDATA = 4
+PPB = 10**9
+
+
+def encode_legs(legs: Sequence[Leg]) -> list[tuple[object, ...]]:
+    """Return the legs in the contract's order."""
+    return [(x.token_in, x.token_out, x.amount_in, x.min_out, x.target, x.calldata) for x in legs]
+
+
+def plan_hash(plan: Plan) -> bytes:
+    """Return keccak256 of abi.encode(legs, nonce, deadline, min_nav, vault, chain id), as the contract computes it."""
+    types = [LEGS, "uint256", "uint256", "uint256", "address", "uint256"]
+    body = [encode_legs(plan.legs), plan.nonce, plan.deadline, plan.min_nav, plan.vault, plan.chain_id]
+    return bytes(keccak(encode(types, body)))
+
+
+class ReferenceVault:
+    """The reference vault at ``address``. ``block_time_s``: of the chain, to say when the next block comes."""
+
+    def __init__(self, rpc: Rpc, address: str, *, block_time_s: int = 12) -> None:
+        self.rpc = rpc
+        self.address = to_checksum_address(address)
+        self.block_time_s = block_time_s
+        self._layout: Layout | None = None
+
+    def describe(self) -> Capabilities:
+        """Return what the contract enforces; ``permissioned`` is whether it has an allow-list now."""
+        permissioned = bool(read(self.rpc, [View(self.address, "permissioned()", "bool")])[0][0])
+        return Capabilities(
+            kind="reference",
+            atomic_legs=True,
+            onchain_price_bound=True,
+            loss_budget=True,
+            progress_rule=True,
+            plan_nonce=True,
+            deadline=True,
+            async_exit=False,
+            in_kind_exit=True,
+            pausable=True,
+            permissioned=permissioned,
+        )
+
+    def state(self, block: int | str = "latest") -> VaultState:
+        """Read the whole vault at one block."""
+        head = head_of(self.rpc, block)
+        found = read_state(self.rpc, self.address, self._known(head.hash), head)
+        if found is None:  # the owner moved the vault to another oracle
+            self._layout = None
+            found = read_state(self.rpc, self.address, self._known(head.hash), head)
+            assert found is not None
+        return found
+
+    def snapshot(self, block: int | str = "latest") -> Snapshot:
+        """Read holdings, prices, mandate and budget at one block hash; every bad price is a failed verdict."""
+        s = self.state(block)
+        nav = s.book.nav()
+        left = max(0, s.mandate.loss_budget_ppb - lost(s.clock, s.mandate.window_s, s.head.time))
+        return Snapshot(
+            chain_id=s.layout.chain_id,
+            block_number=s.head.number,
+            block_hash=s.head.hash,
+            block_time=s.head.time,
+            base_fee_wei=s.head.base_fee_wei,
+            tokens=s.book.tokens,
+            holdings=s.book.holdings,
+            quotes=tuple(
+                Quote(t.address, p, a.round_id if a else 0, a.updated_at if a else 0)
+                for t, p, a in zip(s.book.tokens, s.book.prices_e8, s.evidence.first, strict=True)
+            ),
+            targets_bps=s.book.targets_bps,
+            nav=nav,
+            supply=s.supply,
+            plan_nonce=s.clock.nonce,
+            paused=s.paused,
+            max_turnover_bps=bps(s.mandate.turnover_bps),
+            loss_budget_left=nav * left // PPB,
+            verdicts=tuple(verdicts([t.symbol for t in s.book.tokens], s.book.prices_e8, s.codes)),
+        )
+
+    def seal(self, plan: Plan) -> Plan:
+        """Return ``plan`` with the hash the contract recomputes."""
+        return replace(plan, plan_hash=plan_hash(plan))
+
+    def check(self, plan: Plan, *, now: int | None = None) -> Sequence[Verdict]:
+        """Return the rules ``plan`` would break in the next block, mined at ``now`` (default: one block time on).
+
+        Says the same as the chain when each leg spends ``amount_in`` and gets ``quoted_out``.
+        """
+        s = self.state()
+        at, number = now or s.head.time + self.block_time_s, s.head.number + 1
+        prices, found = codes(s.layout.sources, s.evidence, at, s.layout.grace_s)
+        book = replace(s.book, prices_e8=prices)
+        failed = [broken("paused", "the guardian has paused the vault")] if s.paused else []
+        failed += before_trading(plan, book, s.clock, s.mandate, at, number)
+        if s.flow_block == number:
+            failed.append(broken("flow", f"a deposit or exit is in block {number} already"))
+        if plan.plan_hash != plan_hash(plan) or plan.vault != self.address or plan.chain_id != s.layout.chain_id:
+            failed.append(broken("plan hash", "the hash does not belong to these legs, this vault and this chain"))
+        failed += verdicts([t.symbol for t in book.tokens], prices, found)
+        if failed:
+            return failed
+        allowed = self._allowed(plan, s)
+        fills = {id(leg): (leg.amount_in, leg.quoted_out) for leg in plan.legs}
+        after, turnover, failed = trade(
+            plan, book, s.mandate, lambda leg: fills[id(leg)], lambda leg: allowed[leg.target, leg.calldata[:4]]
+        )
+        return failed or after_trading(plan, book, after, turnover, s.clock, s.mandate, at)[1]
+
+    def build(self, plan: Plan) -> UnsignedTx:
+        """Encode the plan as a call of ``rebalance``."""
+        args = (encode_legs(plan.legs), plan.plan_hash, plan.nonce, plan.deadline, plan.min_nav)
+        return UnsignedTx(plan.chain_id, self.address, calldata(REBALANCE, *args))
+
+    def simulate(self, tx: UnsignedTx, sender: str, block: int | str = "latest") -> Simulation:
+        """Execute without sending, by eth_simulateV1 or, where a node lacks it, eth_call with eth_estimateGas."""
+        head = head_of(self.rpc, block)
+        tokens = self._known(head.hash).tokens
+        return dry_run(self.rpc, tx, sender, self.address, tokens, head, self.block_time_s)
+
+    def verify(self, receipt: Receipt, plan: Plan) -> Settlement:
+        """Judge a mined plan from the balances before and after its block and from the vault's own log."""
+        head = head_of(self.rpc, receipt.block_number)
+        before, after = self.state(head.parent), self.state(head.hash)
+        record = logs.rebalanced(self.address, receipt.logs, plan.nonce)
+        landed = receipt.status == 1 and head.hash == receipt.block_hash
+        landed = landed and record is not None and record.plan_hash == plan.plan_hash
+        holdings = zip(before.book.tokens, before.book.holdings, after.book.holdings, strict=True)
+        deltas = {t.address: b - a for t, a, b in holdings}
+        found: list[Verdict] = []
+        if not landed:
+            found.append(broken("landed", "no canonical block holds this plan", status=receipt.status))
+        elif record is not None:
+            moved = logs.leg_deltas(self.address, receipt.logs, plan.nonce)
+            gaps = {a: d - moved.get(a, 0) for a, d in deltas.items() if d != moved.get(a, 0)}
+            if gaps:
+                figures = {a: str(d) for a, d in gaps.items()}
+                found.append(broken("balances", "balances moved in this block beyond what the legs explain", **figures))
+        return Settlement(
+            landed=landed,
+            deltas=deltas,
+            nav_before=record.nav_before if record else before.book.nav(),
+            nav_after=record.nav_after if record else after.book.nav(),
+            gas_used=receipt.gas_used,
+            gas_cost_wei=receipt.gas_used * receipt.effective_gas_price_wei,
+            weights_after_bps=after.book.weights_bps(),
+            verdicts=tuple(found),
+        )
+
+    def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> Outcome:
+        """Look up what became of ``plan``: by the vault's nonce and log first, then by the known transactions."""
+        head = head_of(self.rpc, "latest")
+        clock = read(self.rpc, [View(self.address, "clock()", "uint256")], head.hash)[0]
+        if int(str(clock[0])) > plan.nonce:
+            topics = logs.rebalanced_topics(plan.nonce, plan.plan_hash)
+            ask = {"address": self.address, "topics": topics, "fromBlock": hex(plan.block_number), "toBlock": "latest"}
+            return Outcome.LANDED if self.rpc.call("eth_getLogs", [ask]) else Outcome.VOID
+        if head.time > plan.deadline:
+            return Outcome.VOID
+        for tx_hash in tx_hashes:
+            receipt = self.rpc.call("eth_getTransactionReceipt", [tx_hash])
+            if isinstance(receipt, Mapping) and quantity(receipt["status"]) == 0:
+                return Outcome.VOID
+        return Outcome.REPLACEABLE
+
+    def pause(self) -> UnsignedTx:
+        """Return the guardian's (or owner's) call that stops trading at once."""
+        return self._call("pause()")
+
+    def revoke(self) -> UnsignedTx:
+        """Return the owner's call that takes the keeper's key away at once."""
+        return self._call("revoke_keeper()")
+
+    def resume(self) -> tuple[UnsignedTx, UnsignedTx]:
+        """Return the owner's two calls that resume: announce it, and make it after the timelock's delay."""
+        return self.change("resume()")
+
+    def change(self, signature: str, *args: object) -> tuple[UnsignedTx, UnsignedTx]:
+        """Return the owner's two calls for any change: schedule now, execute after the delay."""
+        data = calldata(signature, *args)
+        return self._call("schedule(bytes)", data), self._call("execute(bytes)", data)
+
+    def _call(self, signature: str, *args: object) -> UnsignedTx:
+        chain_id = self._layout.chain_id if self._layout else quantity(self.rpc.call("eth_chainId"))
+        return UnsignedTx(chain_id, self.address, calldata(signature, *args))
+
+    def _allowed(self, plan: Plan, s: VaultState) -> dict[tuple[str, bytes], bool]:
+        """Return whether each leg's (target, selector) may be called; tokens and the vault never may."""
+        pairs = list({(leg.target, leg.calldata[:4]) for leg in plan.legs})
+        never = {self.address, *(t.address for t in s.book.tokens)}
+        asks = [
+            View(self.address, "call_allowed(address,bytes4)", "bool", (t, d.ljust(MIN_CALLDATA, b"\0")))
+            for t, d in pairs
+        ]
+        listed = [bool(row[0]) for row in read(self.rpc, asks, s.head.hash)]
+        sizes = {(leg.target, leg.calldata[:4]): len(leg.calldata) for leg in plan.legs}
+        return {
+            pair: on and pair[0] not in never and len(pair[1]) == MIN_CALLDATA and sizes[pair] <= MAX_CALLDATA
+            for pair, on in zip(pairs, listed, strict=True)
+        }
+
+    def _known(self, block_hash: str) -> Layout:
+        if self._layout is None:
+            self._layout = read_layout(self.rpc, self.address, block_hash)
+        return self._layout
