@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from eth_abi.abi import encode
@@ -15,30 +12,11 @@ from eth_utils.address import to_checksum_address
 from lake.errors import ExecutionError, RpcError
 from lake.evm import View, calldata, read
 from lake.rpc import Rpc, quantity
+from policy.execution.compile import contract
 from policy.execution.localnet.accounts import dev_accounts
-from policy.execution.localnet.packages import Artefact, artefact, cache_dir
+from policy.execution.localnet.packages import Artefact, artefact
 
-CONTRACTS = Path(__file__).resolve().parent.parent / "contracts"
 _GAS = hex(16_000_000)
-
-
-@lru_cache(maxsize=32)
-def vyper_artefact(name: str, cache: Path | None = None) -> Artefact:
-    """Return ``contracts/<name>.vy`` compiled (0.5 s the first time, then from the cache)."""
-    source = (CONTRACTS / f"{name}.vy").read_text()
-    digest = hashlib.sha256(source.encode()).hexdigest()[:24]
-    stored = (cache or cache_dir()) / "vyper" / f"{name}-{digest}.json"
-    if stored.exists():
-        raw = json.loads(stored.read_text())
-    else:
-        from vyper.compiler import compile_code  # slow to import
-
-        raw = compile_code(source, output_formats=["abi", "bytecode"])
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        fresh = stored.with_suffix(f".{id(raw)}.tmp")
-        fresh.write_text(json.dumps(raw))
-        fresh.replace(stored)
-    return Artefact(name, raw["abi"], bytes.fromhex(raw["bytecode"][2:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +57,8 @@ class Deployer:
 
     def vyper(self, name: str, types: Sequence[str] = (), args: Sequence[object] = ()) -> str:
         """Deploy ``contracts/<name>.vy``; return its address."""
-        return self.deploy(vyper_artefact(name, self.cache), types, args)
+        made = contract(name)
+        return self.deploy(Artefact(name, made.abi, made.bytecode), types, args)
 
     def view(self, to: str, signature: str, returns: str, *args: object) -> tuple[object, ...]:
         """Return the decoded values of a view call at the newest block."""

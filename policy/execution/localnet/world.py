@@ -21,9 +21,10 @@ from lake.errors import ConfigError
 from lake.units import Q96
 from policy.execution.amm import MAX_TICK, MIN_TICK, sqrt_ratio_at_tick, tick_at_sqrt_ratio
 from policy.execution.base import Token
+from policy.execution.compile import source_digest
 from policy.execution.localnet.accounts import ROLES, dev_accounts
 from policy.execution.localnet.anvil import Anvil
-from policy.execution.localnet.deploy import CONTRACTS, Deployer
+from policy.execution.localnet.deploy import Deployer
 from policy.execution.localnet.packages import cache_dir, lock_digest
 
 FEED_DECIMALS = 8  # of every USD feed
@@ -315,8 +316,9 @@ def _decimal(price: float | str | Decimal) -> str:
 def _digest(spec: WorldSpec, extras: Sequence[Extra]) -> str:
     sha = hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode())
     sha.update(lock_digest().encode())
-    for source in (Path(__file__), CONTRACTS / "mock_token.vy", CONTRACTS / "mock_feed.vy"):
-        sha.update(source.read_bytes())
+    sha.update(Path(__file__).read_bytes())
+    for name in ("mock_token", "mock_feed"):
+        sha.update(source_digest(name).encode())
     for extra in extras:
         sha.update(f"{extra.name}={extra.digest};".encode())
     return sha.hexdigest()[:24]

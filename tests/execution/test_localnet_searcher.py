@@ -1,0 +1,113 @@
+"""The sandwich searcher: exact in theory, and on the chain it takes the victim's whole tolerance, or nothing."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lake.evm import View, calldata, read
+from lake.rpc import quantity
+from policy.execution.amm import V2Pool, quote
+from policy.execution.localnet.searcher import SandwichSearcher, load_pool, optimal_sandwich, sandwich, shortfall
+
+A, B = "0x" + "0a" * 20, "0x" + "0b" * 20
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(10**9, 10**15), st.integers(10**9, 10**15), st.floats(1e-4, 0.3), st.floats(0, 0.2), st.booleans())
+def test_the_optimum_beats_every_size_on_a_grid(x, y, share, tolerance, sell0):
+    pool = V2Pool("0x", A, B, x, y)
+    token, stock = (A, x) if sell0 else (B, y)
+    victim = max(1000, int(stock * share))
+    clean = quote(pool, token, victim)
+    if clean is None or clean.out < 1000:
+        return
+    min_out = int(clean.out * (1 - tolerance))
+    best = optimal_sandwich(pool, token, victim, min_out)
+    for step in range(1, 60):
+        rival = sandwich(pool, token, victim, int(stock * (1.35**step) * 1e-7) + 1)
+        if rival is not None and rival.victim_out >= min_out and rival.profit > 0:
+            assert best is not None
+            assert best.profit >= rival.profit * (1 - 1e-6) - 2
+    if best is not None:
+        assert best.victim_out >= min_out
+
+
+def test_no_tolerance_no_profit():
+    pool = V2Pool("0x", A, B, 10**24, 10**24)
+    clean = quote(pool, A, 10**22)
+    assert optimal_sandwich(pool, A, 10**22, clean.out) is None
+
+
+def victim_swap(net, pool_name, usd, tolerance_bps, *, private):
+    """Sell ``usd`` of USDC for the asset with a minimum; return (clean quote, minimum, amount got, hash)."""
+    ref = net.world.pools[pool_name]
+    token_in, token_out = (net.world.tokens[a] for a in (ref.quote, ref.asset))
+    amount = int(usd * 10**token_in.decimals)
+    clean = quote(load_pool(net.node, ref), token_in.address, amount).out
+    least = clean * (10_000 - tolerance_bps) // 10_000
+    me = net.accounts["trader"].address
+    if ref.venue == "uniswap_v3":
+        swap = "exactInputSingle((address,address,uint24,address,uint256,uint256,uint256,uint160))"
+        data = calldata(swap, (token_in.address, token_out.address, ref.fee_pips, me, 2**40, amount, least, 0))
+    else:
+        swap = "swapExactTokensForTokens(uint256,uint256,address[],address,uint256)"
+        data = calldata(swap, amount, least, [token_in.address, token_out.address], me, 2**40)
+    held = View(token_out.address, "balanceOf(address)", "uint256", (me,))
+    (before,) = read(net.rpc, [held])[0]
+    sent = net.send("trader", ref.router, data, private=int(private), gas=400_000)
+    net.mine()
+    assert quantity(net.receipt(sent)["status"]) == 1
+    (after,) = read(net.rpc, [held])[0]
+    return clean, least, after - before, sent
+
+
+@pytest.mark.chain
+@pytest.mark.parametrize(
+    ("pool", "usd", "tolerance_bps"),
+    [
+        ("v3:ETH/USDC:500", 2_000_000, 500),
+        ("v3:ETH/USDC:500", 2_000_000, 100),
+        ("v3:ETH/USDC:500", 2_000_000, 10),
+        ("v2:ETH/USDC:3000", 1_000_000, 100),
+        ("v3:LINK/USDC:3000", 300_000, 200),
+    ],
+)
+def test_public_route_loses_its_tolerance_private_route_nothing(localnet, pool, usd, tolerance_bps):
+    searcher = SandwichSearcher(localnet.node, localnet.world)
+    localnet.node.searchers.append(searcher)
+    saved = localnet.snapshot()
+    clean, least, got, _ = victim_swap(localnet, pool, usd, tolerance_bps, private=True)
+    assert got == clean
+    assert not searcher.done
+    localnet.revert(saved)
+    clean, least, got, sent = victim_swap(localnet, pool, usd, tolerance_bps, private=False)
+    assert [h for h, _ in searcher.done] == [sent]
+    assert got >= least
+    assert shortfall(clean, got) == pytest.approx(tolerance_bps / 10_000, rel=1e-3)
+    block = localnet.rpc.call("eth_getBlockByNumber", ["latest", False])
+    assert block["transactions"][1] == sent  # between the attacker's two
+
+
+@pytest.mark.chain
+def test_the_attacker_gets_what_it_computed(localnet):
+    me = localnet.accounts["searcher"].address
+    usdc = View(localnet.world.tokens["USDC"].address, "balanceOf(address)", "uint256", (me,))
+    searcher = SandwichSearcher(localnet.node, localnet.world)
+    localnet.node.searchers.append(searcher)
+    (before,) = read(localnet.rpc, [usdc])[0]
+    victim_swap(localnet, "v3:ETH/USDC:500", 3_000_000, 80, private=False)
+    (after,) = read(localnet.rpc, [usdc])[0]
+    assert after - before == searcher.done[0][1].profit > 0
+
+
+@pytest.mark.chain
+def test_below_break_even_there_is_no_attack(localnet):
+    """At 200 gwei the attack on a small swap costs more than it takes."""
+    searcher = SandwichSearcher(localnet.node, localnet.world)
+    localnet.node.searchers.append(searcher)
+    localnet.mine(base_fee_wei=200 * 10**9)
+    clean, _, got, _ = victim_swap(localnet, "v3:ETH/USDC:500", 20_000, 50, private=False)
+    assert not searcher.done
+    assert got == clean
