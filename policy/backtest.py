@@ -74,7 +74,7 @@ def simulate(
     scale = plan.scale if plan.scale is not None else 1.0 / p.tolerance
     tolerance = p.tolerance if p.scenario == "hard" else np.full(n, np.inf)
     count = kernels.run(
-        case.returns, case.history.day, case.M, p.target, scale, plan.box, plan.must,
+        (0,) * n, case.returns, case.history.day, case.M, p.target, scale, plan.box, plan.must,
         plan.outer, plan.inner, plan.resume, plan.cap, case.history.tradable,
         case.gas_base, case.gas_leg, case.fee, case.impact, tolerance, 0.5 * p.gamma,
         first, last, week, weekly, tallies, steps, reasons, before, after, weights,

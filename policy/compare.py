@@ -58,9 +58,10 @@ def simulate_chunk(history: History, chunk: Sequence[tuple[int, Portfolio]], rul
     """Return the outcomes of ``rules`` on the (position, portfolio) pairs of ``chunk``; pure and picklable."""
     week = history.week()
     out: list[Outcome] = []
-    case: Case | None = None
+    last: dict[str, Case] = {}
     for position, portfolio in chunk:
-        case = prepare(history, portfolio, case)
+        like = last.get(portfolio.scenario) or next(iter(last.values()), None)
+        case = last[portfolio.scenario] = prepare(history, portfolio, like)
         for rule in rules:
             began = time.perf_counter()
             schedule = rule.plan(case)

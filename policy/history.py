@@ -26,6 +26,7 @@ STEP = timedelta(hours=1)
 CARRY_H = 6  # holes up to this are carried forward: exchange outages last a few hours, longer ones are no market
 WARMUP_DAYS = 400  # past before the first decision that covariance and tuning may use
 TUNING_DAYS = 180  # past before the first decision that rules may be tuned on
+USUAL_H = 7 * 24  # usual gas is the mean of the last week: one full season, young enough to follow the level
 HALF_LIFE_DAYS = 14.0  # of the covariance: shorter follows noise, longer lags regimes by weeks
 PRIOR_VARIANCE = 1e-4  # per hour (1 % an hour), worth PRIOR_HOURS observations until there is a past
 PRIOR_HOURS = 6.0
@@ -39,6 +40,8 @@ class History:
     ``returns[t]`` is the simple return of the hour AFTER t (0 in the last row): only the simulator and bounds read it.
     ``day[t]`` is the row of ``covariance`` (per hour) in force at t. ``tradable`` is False where gas or a price is
     older than CARRY_H hours. Gas is that of chain 1 (the settlement chain), gwei; depth is inf without pools.
+    ``recent_gwei`` is the mean gas of the last week, ``median_gwei`` and ``median_depth_usd`` are medians of all values
+    known at the start of the day: what a rule without a forecast may call usual.
     """
 
     ts: Ints  # (T,) microseconds since 1970, UTC
@@ -48,6 +51,9 @@ class History:
     gas_gwei: Vector
     native_usd: Vector
     depth_usd: Matrix  # (T, A)
+    recent_gwei: Vector
+    median_gwei: Vector
+    median_depth_usd: Matrix  # (T, A)
     covariance: Matrix  # (D, A, A)
     day: Ints
     tradable: Bools
@@ -130,10 +136,38 @@ def load(
         {"t": grid["t"], "gas": gas, "coin": coin[:, 0], **{a: close[:, i] for i, a in enumerate(wanted)}}
     )
     digest = frame_digest(view.with_columns(pl.Series("depth", depth.sum(axis=1))))
+    starts = np.flatnonzero(np.diff(day, prepend=day[0] - 1))
     return History(
-        ts, tuple(wanted), close, returns, gas, coin[:, 0], depth, covariance, day, tradable, gas_known, first,
-        tuple(notes), digest,
+        ts, tuple(wanted), close, returns, gas, coin[:, 0], depth, trailing_mean(gas, gas_known),
+        expanding_median(gas, gas_known, starts), _column_medians(depth, gas_known, starts), covariance, day, tradable,
+        gas_known, first, tuple(notes), digest,
     )  # fmt: skip
+
+
+def trailing_mean(values: Vector, known: int) -> Vector:
+    """Return (T,) the mean of the last USUAL_H values known at t; before ``known`` the value itself."""
+    total = np.cumsum(np.concatenate([[0.0], values]))
+    stop = np.arange(1, values.size + 1)
+    start = np.minimum(np.maximum(stop - USUAL_H, known), stop - 1)
+    return np.asarray((total[stop] - total[start]) / (stop - start), dtype=np.float64)
+
+
+def expanding_median(values: Vector, known: int, starts: Ints) -> Vector:
+    """Return (T,) the median of all values from ``known`` to the latest of ``starts`` at or before t."""
+    out = np.array(values)
+    for begin, end in zip(starts, [*starts[1:], len(values)], strict=True):
+        seen = values[min(known, begin) : begin + 1]
+        out[begin:end] = np.median(seen)
+    return out
+
+
+def _column_medians(values: Matrix, known: int, starts: Ints) -> Matrix:
+    """Return expanding medians by column, computing equal columns once."""
+    out = np.empty_like(values)
+    for i in range(values.shape[1]):
+        same = next((j for j in range(i) if np.array_equal(values[:, i], values[:, j])), None)
+        out[:, i] = expanding_median(values[:, i], known, starts) if same is None else out[:, same]
+    return out
 
 
 def _prices(lake: Lake, low: datetime, end: datetime, source: str | None) -> pl.DataFrame:

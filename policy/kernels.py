@@ -20,9 +20,8 @@ EDGE = 1.0 - 1e-9  # a forced trade ends inside the tolerance, not on it
 
 
 @njit(cache=True, nogil=True, inline="always")
-def distance(x: Vector, M: Matrix, scale: Vector, box: bool) -> float:
-    """Return the scalar distance of deviation ``x``."""
-    n = x.shape[0]
+def distance(x: Vector, M: Matrix, scale: Vector, box: bool, n: int) -> float:
+    """Return the scalar distance of deviation ``x`` of ``n`` assets."""
     if box:
         r = 0.0
         for i in range(n):
@@ -41,15 +40,12 @@ def distance(x: Vector, M: Matrix, scale: Vector, box: bool) -> float:
 def act(
     x: Vector,
     r: float,
-    M: Matrix,
-    scale: Vector,
-    box: bool,
     inner: float,
     cap: float,
     forced: bool,
     out: Vector,
 ) -> int:
-    """Write the deviation after the trade to ``out`` and return the reason; ``r`` is the distance of ``x``.
+    """Write the deviation after the trade to ``out`` and return the reason; ``r > inner`` is the distance of ``x``.
 
     Keeps the direction of the deviation: every asset moves the same share of its way to the target.
     """
@@ -71,7 +67,7 @@ def act(
                 reason = SPLIT
     for i in range(n):
         out[i] = x[i] * (1.0 - share)
-    return reason if share > 0.0 else NOTHING
+    return reason
 
 
 @njit(cache=True, nogil=True)
@@ -92,6 +88,7 @@ def charge(
 
 @njit(cache=True, nogil=True)
 def run(
+    lanes: tuple[int, ...],  # any n numbers: the length is known when compiling, so loops over assets unroll
     returns: Matrix,  # (T, n) simple return of the hour after each step
     day: Vector,  # (T,) row of M
     M: Matrix,  # (D, n, n)
@@ -122,60 +119,60 @@ def run(
     path: Matrix,  # (T, n) out: weights before the trade of each step; zero rows keep none
 ) -> int:
     """Simulate one portfolio from its target at ``first`` to ``last`` (exclusive); return the number of trades."""
-    n = target.shape[0]
-    x = np.zeros(n)
-    after = np.zeros(n)
-    trades = 0
-    violations = 0
-    turnover = 0.0
+    n = len(lanes)
+    x, after = np.zeros(n), np.zeros(n)
+    trades, violations, turnover = 0, 0, 0.0
     previous = -2
     keep = path.shape[0] > 0
+    capped = np.isfinite(tolerance).any()
+    today = -1
+    shape = M[0]
     for t in range(first, last):
+        if not box and day[t] != today:
+            today = day[t]
+            shape = M[today]
         if keep:
             for i in range(n):
                 path[t, i] = target[i] + x[i]
-        r = distance(x, M[day[t]], scale, box)
-        trigger = outer[t]
-        if previous == t - 1:
-            trigger = min(trigger, resume[t])
+        r = distance(x, shape, scale, box, n)
+        trigger = min(outer[t], resume[t]) if previous == t - 1 else outer[t]
         breach = must and r >= 1.0
-        w = week[t]
-        if tradable[t] and (breach or (r >= trigger and r > inner[t])):
-            reason = act(x, r, M[day[t]], scale, box, inner[t], cap[t], breach, after)
-            if reason != NOTHING:
-                gas, paid, pushed, _ = charge(x, after, gas_base[t], gas_leg[t], fee, impact[t])
-                weekly[w, 0] += gas
-                weekly[w, 1] += paid
-                weekly[w, 2] += pushed
-                weekly[w, 5] += 1.0
-                if trades < log_step.shape[0]:
-                    log_step[trades] = t
-                    log_reason[trades] = reason
-                    for i in range(n):
-                        log_before[trades, i] = target[i] + x[i]
-                        log_after[trades, i] = target[i] + after[i]
+        if (breach or (r >= trigger and r > inner[t])) and tradable[t]:
+            reason = act(x, r, inner[t], cap[t], breach, after)
+            gas, paid, pushed, _ = charge(x, after, gas_base[t], gas_leg[t], fee, impact[t])
+            w = week[t]
+            weekly[w, 0] += gas
+            weekly[w, 1] += paid
+            weekly[w, 2] += pushed
+            weekly[w, 5] += 1.0
+            if trades < log_step.shape[0]:
+                log_step[trades] = t
+                log_reason[trades] = reason
                 for i in range(n):
-                    turnover += 0.5 * abs(after[i] - x[i])
-                    x[i] = after[i]
-                trades += 1
-                previous = t
-        portfolio = 0.0
-        difference = 0.0
-        outside = 0.0
+                    log_before[trades, i] = target[i] + x[i]
+                    log_after[trades, i] = target[i] + after[i]
+            for i in range(n):
+                turnover += 0.5 * abs(after[i] - x[i])
+                x[i] = after[i]
+            trades += 1
+            previous = t
+        if capped:
+            outside = False
+            for i in range(n):
+                outside |= abs(x[i]) > tolerance[i] + 1e-12
+            violations += outside
+        total, difference = 0.0, 0.0
         for i in range(n):
-            outside = max(outside, abs(x[i]) - tolerance[i])
-            portfolio += (target[i] + x[i]) * returns[t, i]
-            difference += x[i] * returns[t, i]
-        if outside > 1e-12:
-            violations += 1
-        square = difference * difference
-        weekly[w, 3] += half_gamma * square
-        weekly[w, 4] += square
-        growth = 1.0 / (1.0 + portfolio)
+            step = returns[t, i]
+            grown = (target[i] + x[i]) * (1.0 + step)
+            total += grown
+            difference += x[i] * step
+            after[i] = grown
+        weekly[week[t], 4] += difference * difference
+        growth = 1.0 / total
         for i in range(n):
-            x[i] = (target[i] + x[i]) * (1.0 + returns[t, i]) * growth - target[i]
-    tallies[0] = last - first
-    tallies[1] = trades
-    tallies[2] = violations
-    tallies[3] = turnover
+            x[i] = after[i] * growth - target[i]
+    for w in range(weekly.shape[0]):
+        weekly[w, 3] = half_gamma * weekly[w, 4]
+    tallies[0], tallies[1], tallies[2], tallies[3] = last - first, trades, violations, turnover
     return trades

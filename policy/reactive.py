@@ -14,13 +14,11 @@ from policy import bands
 from policy.backtest import GAS, TRACKING, simulate
 from policy.base import ForecastView, State, Vector
 from policy.costs import gas_lines, impact_per_square
-from policy.history import History
 from policy.schedule import NEVER, Case, Levels, Planner, Schedule, schedule
 
 FIVE_PERCENT = 0.05  # what most systems ship
 GRID = tuple(float(v) for v in np.geomspace(0.005, 0.25, 14))  # triggers the tuned threshold chooses from
 TUNE_EVERY_H = 30 * 24
-USUAL_H = 7 * 24  # usual gas is the mean of the last week: one full season, young enough to follow the level
 INNER_GRID = np.linspace(0.0, 0.97, 98)
 
 
@@ -148,9 +146,8 @@ class Bands:
         h = case.history
         g, impact = case.gas_full, case.impact
         if self.constant:
-            g = case.gas_at(past_median(h.gas_gwei, h))
-            depth = np.column_stack([past_median(h.depth_usd[:, c], h) for c in case.columns])
-            impact = impact_per_square(case.portfolio.nav_usd, depth)
+            g = case.gas_at(h.median_gwei)
+            impact = impact_per_square(case.portfolio.nav_usd, h.median_depth_usd[:, case.columns])
         m = np.sum(impact * case.unit_square[h.day], axis=1)
         outer, inner = bands.solve(g, case.unit_fee[h.day], case.portfolio.gamma, m)
         return schedule(outer.size, outer, inner)
@@ -188,19 +185,18 @@ def as_of(planner: Planner, case: Case, step: int) -> Planner:
         return replace(planner, trigger=float(tuned_triggers(case)[step]))
     if isinstance(planner, Bands):
         soft = case.portfolio.scenario == "soft"
-        gwei = past_median(h.gas_gwei, h) if soft else trailing_mean(h.gas_gwei, h.gas_known)
-        depth = np.array([past_median(h.depth_usd[:, c], h)[step] for c in case.columns])
+        gwei = h.median_gwei if soft else h.recent_gwei
+        depth = h.median_depth_usd[step, case.columns]
         return replace(planner, usual_gwei=float(gwei[step]), usual_depth_usd=depth)
     return planner
 
 
 def hard_levels(case: Case, *, early: bool) -> tuple[Vector, Vector, Vector]:
     """Return (T,) outer and inner of the box distance and the (T,) cost rate an hour at usual gas."""
-    p, day = case.portfolio, case.history.day
-    exit_h, unit_fee, squares = bands.box_moves(case.covariance, p.target, p.tolerance, case.fee)
-    m = np.sum(case.impact * squares[day], axis=1)
-    usual = case.gas_at(trailing_mean(case.history.gas_gwei, case.history.gas_known))
-    return _hard(case.gas_full, usual, unit_fee[day], m, exit_h[day], early=early)
+    day = case.history.day
+    m = np.sum(case.impact * case.box_square[day], axis=1)
+    usual = case.gas_at(case.history.recent_gwei)
+    return _hard(case.gas_full, usual, case.box_fee[day], m, case.exit_h[day], early=early)
 
 
 def _hard(
@@ -228,25 +224,6 @@ def gas_full(state: State, gas_gwei: float) -> float:
     """Return the gas of a rebalance of all assets at ``gas_gwei``, as a fraction of NAV."""
     base, leg = gas_lines(state.market.fees, gas_gwei, state.market.native_usd)
     return (float(base) + float(leg) * max(1, state.target.size - 1)) / state.nav_usd
-
-
-def trailing_mean(values: Vector, known: int) -> Vector:
-    """Return (T,) the mean of the last USUAL_H values known at t; before there are any, the value itself."""
-    total = np.cumsum(np.concatenate([[0.0], values]))
-    stop = np.arange(1, values.size + 1)
-    start = np.minimum(np.maximum(stop - USUAL_H, known), stop - 1)
-    return np.asarray((total[stop] - total[start]) / (stop - start), dtype=np.float64)
-
-
-def past_median(values: Vector, history: History) -> Vector:
-    """Return (T,) the median of all values from the first recorded gas to the start of t's day."""
-    out = np.array(values)
-    first = history.gas_known
-    edges = np.flatnonzero(np.diff(history.day, prepend=history.day[0] - 1))
-    for begin, end in zip(edges, [*edges[1:], len(values)], strict=True):
-        seen = values[first : begin + 1]
-        out[begin:end] = np.median(seen) if seen.size else values[first]
-    return out
 
 
 REACTIVE: tuple[Planner, ...] = (

@@ -96,6 +96,9 @@ class Case:
     unit_move: Vector  # (D, n)
     unit_fee: Vector  # (D,)
     unit_square: Vector  # (D, n)
+    exit_h: Vector  # (D,) see bands.box_moves; hard mandate only, else empty
+    box_fee: Vector  # (D,)
+    box_square: Vector  # (D, n)
 
     @property
     def gas_full(self) -> Vector:
@@ -162,10 +165,19 @@ def prepare(history: History, portfolio: Portfolio, like: Case | None = None) ->
         covariance = np.ascontiguousarray(history.covariance[:, columns[:, None], columns])
         M, growth = bands.shapes(covariance, p.target)
         M, square, moves = np.ascontiguousarray(M), bands.mean_square_moves(M, n), bands.mean_moves(M, n)
+    box = (np.zeros(0), np.zeros(0), np.zeros((0, n)))
+    if like is not None and covariance is like.covariance and like.exit_h.size and _same_box(like, p, fee):
+        box = like.exit_h, like.box_fee, like.box_square
+    elif p.scenario == "hard":
+        box = bands.box_moves(covariance, p.target, p.tolerance, fee)
     return Case(
         p, history, columns, first, last, returns, covariance, M, growth,
-        np.asarray(base) / p.nav_usd, np.asarray(leg) / p.nav_usd, fee, impact, moves, 0.5 * moves @ fee, square,
+        np.asarray(base) / p.nav_usd, np.asarray(leg) / p.nav_usd, fee, impact, moves, 0.5 * moves @ fee, square, *box,
     )  # fmt: skip
+
+
+def _same_box(like: Case, p: Portfolio, fee: Vector) -> bool:
+    return np.array_equal(like.portfolio.tolerance, p.tolerance) and np.array_equal(like.fee, fee)
 
 
 def schedule(
@@ -208,12 +220,12 @@ def apply(state: State, levels: Levels) -> Move:
         else np.ascontiguousarray(bands.shapes(state.covariance[None], state.target)[0][0])
     )
     after = x.copy()
-    r = float(kernels.distance(x, M, scale, levels.box))
+    r = float(kernels.distance(x, M, scale, levels.box, n))
     busy = state.last_trade is not None and state.ts - state.last_trade <= timedelta(hours=1)
     trigger = min(levels.outer, levels.resume) if busy else levels.outer
     breach = levels.must and r >= 1.0
     reason = kernels.NOTHING
     if breach or (r >= trigger and r > levels.inner):
-        reason = int(kernels.act(x, r, M, scale, levels.box, levels.inner, levels.cap, breach, after))
+        reason = int(kernels.act(x, r, levels.inner, levels.cap, breach, after))
     moved = state.target + after if reason != kernels.NOTHING else state.weights
     return Move(reason, state.weights, moved, r)
