@@ -118,7 +118,7 @@ def _recovered(ctx: EngineContext, report: StepReport, stages: Stages) -> bool:
         report.decision_id = flight.plan.decision_id
         report.attempts = attempts_json(flight)
         return False
-    if before is not None and (before.open or flight.state != before.state):
+    if flight != before:  # an earlier run's plan was finished, or turned out otherwise
         report.recovered = flight.state
         report.decision_id = flight.plan.decision_id
         _settled(report, flight, settlement)

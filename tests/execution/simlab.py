@@ -76,7 +76,9 @@ def pools(prices=PRICES, usd: float = 5e6) -> dict:
 
 def world(weights=(0.5, 0.3, 0.2), nav: float = 1e6, targets=(4_000, 3_000, 3_000), prices=PRICES) -> World:
     return World(
-        balances={t.address: int(nav * w / prices[t.address] * 10**t.decimals) for t, w in zip(TOKENS, weights)},
+        balances={
+            t.address: int(nav * w / prices[t.address] * 10**t.decimals) for t, w in zip(TOKENS, weights, strict=False)
+        },
         pools=pools(prices),
         prices={t.address: (int(prices[t.address] * 1e8), START - 60, 7) for t in TOKENS},
         targets_bps=tuple(targets),

@@ -35,7 +35,8 @@ def test_a_live_step_moves_the_vault_to_the_wanted_weights(tmp_path):
     # the settlement is the balances, to the unit
     moved = {t.address: sim.world.balances[t.address] - before.balances[t.address] for t in simlab.TOKENS}
     assert report.settlement.deltas == moved
-    assert sim.executions == 1 and sim.world.clock.nonce == 1
+    assert sim.executions == 1
+    assert sim.world.clock.nonce == 1
     assert verify(tmp_path / "audit.jsonl").ok
     events = [line.body["event"] for line in ctx.audit.records()]
     assert events == ["decision", "settlement"]
@@ -48,15 +49,18 @@ def test_the_same_epoch_is_never_traded_twice(tmp_path):
     assert step(context(tmp_path, sim)).outcome == "traded"
     sim.set_world(replace(sim.world, balances=world().balances))  # drifted away again within the hour
     again = step(context(tmp_path, sim))
-    assert again.outcome == "done" and sim.executions == 1
+    assert again.outcome == "done"
+    assert sim.executions == 1
 
 
 def test_a_dry_run_sends_and_journals_nothing(tmp_path):
     sim = chain()
     ctx = dry(context(tmp_path, sim))
     report = step(ctx)
-    assert report.outcome == "planned" and report.plan is not None
-    assert not sim.public and ctx.journal.last() is None
+    assert report.outcome == "planned"
+    assert report.plan is not None
+    assert not sim.public
+    assert ctx.journal.last() is None
     assert report.json()["plan"]["legs"]
 
 
@@ -65,7 +69,8 @@ def test_waiting_is_recorded_with_its_inputs(tmp_path):
     ctx = context(tmp_path, sim, policy=ToTarget(trigger=0.5))
     assert step(ctx).outcome == "waited"
     (line,) = ctx.audit.records()
-    assert line.body["action"] == "wait" and len(line.body["inputs_digest"]) == 64
+    assert line.body["action"] == "wait"
+    assert len(line.body["inputs_digest"]) == 64
 
 
 class Down:
@@ -138,7 +143,10 @@ def test_each_refusal_has_its_own_verdict_and_sends_nothing(tmp_path, name):
     report = step(ctx)
     assert report.outcome == "refused"
     assert name in checks(report), report.verdicts
-    assert not sim.public and not sim.private and sim.executions == 0 and ctx.journal.last() is None
+    assert not sim.public
+    assert not sim.private
+    assert sim.executions == 0
+    assert ctx.journal.last() is None
     refusal = next(v for v in report.verdicts if v.check == name)
     assert refusal.reason
 
@@ -175,7 +183,9 @@ def test_quotes_that_grew_old_while_planning_are_refused(tmp_path):
 
     ctx = context(tmp_path, sim, on_plan=slow)
     report = step(ctx)
-    assert report.outcome == "refused" and "quote_expired" in checks(report) and ctx.journal.last() is None
+    assert report.outcome == "refused"
+    assert "quote_expired" in checks(report)
+    assert ctx.journal.last() is None
 
 
 def test_the_turnover_cap_splits_the_trade(tmp_path):
@@ -192,7 +202,8 @@ def test_a_second_run_of_the_same_vault_is_refused(tmp_path):
     other = context(tmp_path, sim)
     with other.journal.lease():
         report = step(ctx)
-    assert report.outcome == "refused" and checks(report) == {"vault_busy"}
+    assert report.outcome == "refused"
+    assert checks(report) == {"vault_busy"}
     assert step(ctx).outcome == "traded"
 
 
@@ -202,11 +213,13 @@ def test_a_transaction_left_behind_is_bumped_by_the_rule_and_lands(tmp_path):
     ctx = context(tmp_path, sim)
     ctx = replace(ctx, wait=lambda head: sim.mine(include=next(waits) > 8))
     report = step(ctx)
-    assert report.outcome == "traded" and sim.executions == 1
+    assert report.outcome == "traded"
+    assert sim.executions == 1
     fees = [(int(a["max_fee_wei"]), int(a["tip_wei"])) for a in report.attempts]
     assert len(fees) >= 3
-    for (f0, t0), (f1, t1) in zip(fees, fees[1:]):
-        assert f1 * 100 >= f0 * 110 and t1 * 100 >= t0 * 110
+    for (f0, t0), (f1, t1) in zip(fees, fees[1:], strict=False):
+        assert f1 * 100 >= f0 * 110
+        assert t1 * 100 >= t0 * 110
     assert len({a["account_nonce"] for a in report.attempts}) == 1
 
 
@@ -219,7 +232,8 @@ def test_a_trade_that_no_longer_pays_is_cancelled_for_21000_gas(tmp_path):
         ctx, wait=lambda head: sim.mine(include=(i := next(waits)) > 20, background=30_000_000 if i < 20 else 0)
     )
     report = step(ctx)
-    assert report.outcome == "void" and sim.executions == 0
+    assert report.outcome == "void"
+    assert sim.executions == 0
     assert report.attempts[-1]["kind"] == "cancel"
     assert sim.world.balances == world().balances
     assert ctx.journal.last().note == "cancelled by a no-op"
@@ -234,7 +248,8 @@ def test_the_gas_ceiling_leaves_room_for_the_no_op(tmp_path):
         ctx, wait=lambda head: sim.mine(include=(i := next(waits)) > 30, background=30_000_000 if i < 9 else 0)
     )
     report = step(ctx)
-    assert report.outcome in {"void", "traded"} and report.attempts[-1]["kind"] == "cancel"
+    assert report.outcome in {"void", "traded"}
+    assert report.attempts[-1]["kind"] == "cancel"
     assert all(int(a["max_fee_wei"]) * 110 <= rules.ceiling_wei * 100 for a in report.attempts if a["kind"] == "plan")
     assert all(int(a["max_fee_wei"]) <= rules.ceiling_wei for a in report.attempts)
 
@@ -248,5 +263,6 @@ def test_a_stuck_plan_becomes_void_by_its_deadline_and_is_planned_anew(tmp_path)
         sim.mine(include=False)
     report = step(context(tmp_path, sim))
     assert report.recovered == "void" or stuck.outcome == "void"
-    assert report.outcome == "traded" and sim.executions == 1
+    assert report.outcome == "traded"
+    assert sim.executions == 1
     assert USDC.address in report.settlement.deltas

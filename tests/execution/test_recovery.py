@@ -1,0 +1,193 @@
+"""Kill at every stage x node faults x reorganisations: nothing runs twice, nothing is lost, the end is the same."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from policy.execution.audit import verify
+from policy.execution.context import Limits
+from policy.execution.engine import step
+from policy.execution.faults import KINDS, FaultyNode
+from policy.execution.hashlog import read
+from policy.execution.journal import FINAL
+from tests.execution.simlab import SimChannel, chain, context
+
+STAGES = (
+    "start",
+    "recover",
+    "snapshot",
+    "guards",
+    "read_pools",
+    "decide",
+    "route",
+    "check",
+    "simulate",
+    "audit",
+    "journal",
+    "sign",
+    "journal_signed",
+    "send",
+    "journal_sent",
+    "submit",
+    "watch",
+    "journal_mined",
+    "audit_settled",
+    "follow",
+)
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Killer:
+    """Ends the process at the n-th pass of a stage."""
+
+    def __init__(self, stage: str | None, nth: int = 1) -> None:
+        self.stage, self.left, self.passed = stage, nth, Counter()
+
+    def __call__(self, name: str) -> None:
+        self.passed[name] += 1
+        if name == self.stage:
+            self.left -= 1
+            if self.left == 0:
+                raise Killed(name)
+
+
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch):
+    """Processes are killed here, not machines: what was written is in the page cache (test_journal checks fsync)."""
+    monkeypatch.setattr("policy.execution.hashlog.os.fsync", lambda fd: None)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    sim = chain()
+    assert step(context(tmp_path_factory.mktemp("calm"), sim)).outcome == "traded"
+    return dict(sim.world.balances)
+
+
+def run(tmp_path, *, stage=None, nth=1, fault=None, calls=0, reorg=0, keep=True, delay=0, dead_blocks=0, private=False):
+    """Steps until the decision is executed, over kills, faults and reorganisations; returns what is left."""
+    sim = chain()
+    node = FaultyNode(sim, fault, calls)
+    killer = Killer(stage, nth)
+    reorgs = iter([reorg] if reorg else [])
+    waits = itertools.count()
+
+    def wait(head):
+        sim.mine()
+        if next(waits) == 1:  # one confirmation in: the worst moment
+            for depth in reorgs:
+                sim.reorg(depth, keep=keep, delay=delay)
+
+    written: list[str] = []
+    outcomes = []
+    for _ in range(60):
+        ctx = context(tmp_path, node, sim, checkpoint=killer, wait=wait, limits=Limits(confirmations=2))
+        channels = {"public": SimChannel(node)} | ({"private": SimChannel(node, private=True)} if private else {})
+        ctx = replace(ctx, channels=channels, channel="private" if private else "public")
+        try:
+            outcomes.append(step(ctx).outcome)
+        except Killed:
+            outcomes.append("killed")
+            for _ in range(dead_blocks):
+                sim.mine()
+        # nothing that was on the disk is ever gone or changed
+        lines = [line.hash for line in read(tmp_path / "journal.jsonl").lines]
+        assert lines[: len(written)] == written
+        written = lines
+        if outcomes[-1] in {"traded", "done"} and node.left <= 0:
+            break
+        if outcomes[-1] == "refused":
+            sim.mine()
+    # look once more with a sound node, as the next scheduled run does
+    node.left = 0
+    for _ in range(3):
+        sim.mine()
+    last = step(context(tmp_path, node, sim))
+    return sim, ctx, outcomes, last
+
+
+def assert_sound(result, undisturbed, tmp_path):
+    sim, ctx, outcomes, last = result
+    flights = ctx.journal.flights()
+    landed = [f for f in flights if f.state == "landed"]
+    assert sim.world.clock.nonce == 1, (outcomes, [f.state for f in flights])
+    assert sim.world.balances == undisturbed, outcomes
+    assert len(landed) == 1
+    assert landed[0].plan.nonce == 0
+    assert all(f.state in FINAL for f in flights)
+    # exactly one successful plan transaction in the canonical chain, and the journal knew its hash beforehand
+    done = [(t, r) for b in sim.blocks for t, r in zip(b.txs, b.receipts, strict=False) if r.status == 1 and t.data]
+    assert len(done) == 1
+    assert done[0][0].tx_hash in landed[0].hashes()
+    assert last.outcome == "done"
+    report = verify(tmp_path / "audit.jsonl")
+    assert report.ok, report
+    settled = [line.body for line in ctx.audit.records() if line.body["event"] == "settlement"]
+    assert any(s["outcome"] == "landed" for s in settled)
+    decided = {line.body["plan_hash"] for line in ctx.audit.records() if line.body["event"] == "decision"}
+    assert "0x" + landed[0].plan.plan_hash.hex() in decided
+
+
+@pytest.mark.parametrize("dead_blocks", [0, 1, 4])
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_at_every_stage(tmp_path, undisturbed, stage, dead_blocks):
+    result = run(tmp_path, stage=stage, dead_blocks=dead_blocks)
+    assert "killed" in result[2], "the stage was never passed"
+    assert_sound(result, undisturbed, tmp_path)
+
+
+@pytest.mark.parametrize("calls", [3, 9, 15, 24, 40])
+@pytest.mark.parametrize("fault", KINDS)
+def test_every_fault_at_different_lengths(tmp_path, undisturbed, fault, calls):
+    assert_sound(run(tmp_path, fault=fault, calls=calls), undisturbed, tmp_path)
+
+
+@pytest.mark.parametrize("delay", [0, 2])
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("stage", [None, "journal_sent", "watch", "journal_mined", "audit_settled"])
+def test_reorganised_and_killed(tmp_path, undisturbed, stage, depth, keep, delay):
+    result = run(tmp_path, stage=stage, reorg=depth, keep=keep, delay=delay, dead_blocks=1)
+    assert_sound(result, undisturbed, tmp_path)
+
+
+@pytest.mark.parametrize("fault", KINDS)
+@pytest.mark.parametrize("stage", ["journal", "journal_signed", "send", "watch", "journal_mined", "audit_settled"])
+def test_killed_with_a_faulty_node(tmp_path, undisturbed, stage, fault):
+    assert_sound(run(tmp_path, stage=stage, fault=fault, calls=30, dead_blocks=2), undisturbed, tmp_path)
+
+
+@pytest.mark.parametrize("fault", KINDS)
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("keep", [True, False])
+def test_reorganised_with_a_faulty_node(tmp_path, undisturbed, fault, depth, keep):
+    assert_sound(run(tmp_path, fault=fault, calls=36, reorg=depth, keep=keep), undisturbed, tmp_path)
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("stage", ["journal_signed", "send", "watch", "journal_mined"])
+@pytest.mark.parametrize("fault", [None, "lost_reply", "no_receipts", "drops"])
+def test_private_transactions(tmp_path, undisturbed, stage, fault, nth):
+    result = run(tmp_path, stage=stage, nth=nth, fault=fault, calls=25, private=True, dead_blocks=1)
+    assert_sound(result, undisturbed, tmp_path)
+
+
+def test_a_reorganisation_deeper_than_the_confirmations_is_noticed_by_the_next_step(tmp_path, undisturbed):
+    sim = chain()
+    assert step(context(tmp_path, sim)).outcome == "traded"
+    sim.reorg(3, keep=False)  # the plan is gone from chain and pool
+    assert sim.world.clock.nonce == 0
+    report = step(context(tmp_path, sim))
+    assert report.recovered == "landed"
+    assert sim.world.balances == undisturbed
+    assert sim.world.clock.nonce == 1
+    events = [line.body["event"] for line in read(tmp_path / "journal.jsonl").lines]
+    assert events.count("planned") == 1
+    assert "reopened" in events
