@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from zoneinfo import available_timezones
 
 import numpy as np
 import polars as pl
@@ -109,14 +110,14 @@ def import_file(
     """
     spec, path = _importable(name), Path(path)
     given = dict(constants or {})
-    zone = given.pop("tz", None)
+    zone = _zone(given.pop("tz", None))
     scan = _open(path)
     columns, notes = _columns(spec, _names(path, scan), dict(mapping or {}), given)
     recipe = Recipe(
         spec=spec,
         columns=columns,
         constants=_typed_constants(spec, given),
-        zone=None if zone is None else str(zone),
+        zone=zone,
         assets=None if known_assets is None else frozenset(known_assets),
         lag_s=None if lag is None else int(lag.total_seconds()),
     )
@@ -129,6 +130,12 @@ def _importable(name: str) -> Table:
     if name not in IMPORTABLE:
         raise ConfigError(f"a file cannot be loaded into {name!r}; the tables for own data are {', '.join(IMPORTABLE)}")
     return table(name)
+
+
+def _zone(given: Value) -> str | None:
+    if given is not None and given not in available_timezones():
+        raise ConfigError(f"tz={given!r} is no time zone; write for example tz=UTC or tz=Europe/Paris")
+    return None if given is None else str(given)
 
 
 def _open(path: Path) -> pl.LazyFrame:
@@ -268,6 +275,11 @@ def _modal(rows: int, counts: pl.DataFrame) -> _Profile:
 def _resolve(recipe: Recipe, profile: _Profile) -> tuple[Recipe, list[str]]:
     """Return the recipe with its spacings, and notes on what was derived; SchemaError where nothing tells."""
     spec = recipe.spec
+    steps = [int(str(recipe.constants["step"]))] if "step" in recipe.constants else list(profile.spacing.values())
+    if spec.name == "prices" and recipe.lag_s is not None and steps and recipe.lag_s < max(steps):
+        raise ConfigError(
+            f"a lag of {recipe.lag_s} s makes bars of {max(steps)} s known before the bar ends; give more"
+        )
     step = spec.name == "prices" and "step" not in {*recipe.columns, *recipe.constants}
     late = spec.name != "prices" and "available_at" not in recipe.columns and recipe.lag_s is None
     if spec.name == "oracle" or not (step or late):

@@ -216,7 +216,7 @@ def _rules(recipe: Recipe, frame: pl.DataFrame, problems: Problems) -> None:
         close, high, low = frame["close"], frame["high"], frame["low"]
         problems.add("high is below low", high < low)
         outside = (close < low * (1 - 1e-9)) | (close > high * (1 + 1e-9))
-        problems.add("close lies outside low..high", outside & (high >= low))
+        problems.add("close lies outside low..high", outside)
         known = frame.select(pl.col("ts") + pl.duration(seconds="step"))["ts"]
     problems.add("available_at is before the row could be known", frame["available_at"] < known)
     if recipe.assets is not None and "asset" in frame:
