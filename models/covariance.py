@@ -1,0 +1,190 @@
+"""Covariances from forecast volatilities and shrunk correlations, and what they say about weights.
+
+Correlations move slowly and are estimated with noise, volatilities move fast and are forecast well: so a covariance
+is the product of two forecast volatilities and a correlation learnt as a mixture of a fast, a slow and the panel's
+mean past correlation (the split of Engle 2002, the mixture in place of his recursion).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy.special import expit, logit
+
+from lake.errors import ConfigError
+from models.base import QUANTILES
+
+Array = npt.NDArray[np.float64]
+
+PAIR_STEP_H = 4
+"""Hours between forecasts of covariances of two assets; variances are issued every hour. Correlations move slowly."""
+
+PRODUCTS: tuple[str, ...] = ("c24", "c168", "c672", "cewm")
+CORRELATIONS: tuple[str, ...] = ("rho72", "rho672", "rho_mean")
+_RIDGE = 50.0  # pseudo-rows that hold the mixture at the slow correlation
+
+
+def pair_key(a: str, b: str) -> str:
+    """Return the key of a covariance row, e.g. ``AAVE|BTC``: sorted, so that the order of the two does not matter."""
+    return "|".join(sorted((a, b)))
+
+
+def pair_features(moves: pl.DataFrame, horizon_h: int = 24) -> pl.DataFrame:
+    """Return (key, ts, c24, c168, c672, cewm, rho72, rho672, rho_mean, y) for every pair of assets, itself included.
+
+    ``c*`` are past means of the product of hourly log returns (rolling hours; ``cewm`` decays 0.9715 an hour), ``rho*``
+    past correlations without mean (half-lives of 72 h, 672 h rolling, and the panel's mean of the latter). ``y`` is
+    the mean product over the next ``horizon_h`` hours, null unless all of them are known. Pairs of two assets are
+    given every PAIR_STEP_H hours. ``moves`` is features.volatility.add_moves (hourly grid per asset).
+    """
+    wide = moves.pivot(on="asset", index="ts", values="ret").sort("ts")
+    assets = sorted(c for c in wide.columns if c != "ts")
+    pairs = [(a, a) for a in assets] + list(combinations(assets, 2))
+    columns: list[pl.Expr] = []
+    for a, b in pairs:
+        product = pl.col(a) * pl.col(b)
+        key = f"{a}|{b}"
+        columns += [
+            *(product.rolling_mean(h, min_samples=h // 2).alias(f"{key}|c{h}") for h in (24, 168, 672)),
+            _held(product.ewm_mean(half_life=24.0, ignore_nulls=True, min_samples=12)).alias(f"{key}|cewm"),
+            _held(product.ewm_mean(half_life=72.0, ignore_nulls=True, min_samples=48)).alias(f"{key}|cslow"),
+            product.rolling_mean(horizon_h).shift(-horizon_h).alias(f"{key}|y"),
+        ]
+    table = wide.lazy().select("ts", *columns).collect()
+    parts = [_one_pair(table, a, b) for a, b in pairs]
+    rows = pl.concat(parts) if parts else pl.DataFrame()
+    mean = rows.filter(pl.col("cross")).group_by("ts").agg(pl.col("rho672").mean().alias("rho_mean"))
+    return (
+        rows.join(mean, on="ts", how="left", maintain_order="left")
+        .filter(~pl.col("cross") | (pl.col("ts").dt.hour() % PAIR_STEP_H == 0))
+        .drop("cross")
+    )
+
+
+def _held(x: pl.Expr) -> pl.Expr:
+    return x.forward_fill(limit=6)
+
+
+def _one_pair(table: pl.DataFrame, a: str, b: str) -> pl.DataFrame:
+    def correlation(name: str) -> pl.Expr:
+        scale = (pl.col(f"{a}|{a}|{name}") * pl.col(f"{b}|{b}|{name}")).sqrt()
+        return (pl.col(f"{a}|{b}|{name}") / pl.when(scale > 0).then(scale)).clip(-1.0, 1.0)
+
+    return table.select(
+        pl.lit(f"{a}|{b}").alias("key"),
+        "ts",
+        *(pl.col(f"{a}|{b}|{n}").alias(n) for n in PRODUCTS),
+        correlation("cslow").alias("rho72"),
+        correlation("c672").alias("rho672"),
+        pl.lit(a != b).alias("cross"),
+        pl.col(f"{a}|{b}|y").alias("y"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CorrelationModel:
+    """Weights of the three past correlations in a forecast one; they need not sum to one."""
+
+    weights: Array
+
+    def forecast(self, rho: Array) -> Array:
+        """Return forecast correlations (n,) of past ones ``rho`` (n, 3), NaN where none is known, within -1..1."""
+        known = np.isfinite(rho)
+        stand_in = np.nanmean(np.where(known.any(axis=1)[:, None], rho, 0.0), axis=1)
+        filled = np.where(known, rho, stand_in[:, None])
+        return np.asarray(np.where(known.any(axis=1), np.clip(filled @ self.weights, -0.999, 0.999), np.nan))
+
+    def plain(self) -> dict[str, Any]:
+        """Return the model JSON-able."""
+        return {"weights": self.weights.tolist()}
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> CorrelationModel:
+        """Rebuild from what ``plain`` returned."""
+        return cls(np.asarray(plain["weights"], dtype=np.float64))
+
+
+def fit_correlation(rho: Array, ratio: Array) -> CorrelationModel:
+    """Fit realised products in units of forecast volatilities ``ratio`` (n,) on past correlations ``rho`` (n, 3).
+
+    Least squares with a ridge towards (0, 1, 0), the slow correlation, which is also the answer without data.
+    Outliers are clipped at +-5 volatilities squared.
+    """
+    prior = np.array([0.0, 1.0, 0.0])
+    known = np.isfinite(rho).all(axis=1) & np.isfinite(ratio)
+    x, y = rho[known], np.clip(ratio[known], -5.0, 5.0)
+    gram = x.T @ x + _RIDGE * np.eye(3)
+    return CorrelationModel(np.linalg.solve(gram, x.T @ y + _RIDGE * prior))
+
+
+def nearest_covariance(matrix: Array) -> Array:
+    """Return the symmetric ``matrix`` (n, n) with negative eigenvalues raised to zero: a covariance, diagonal kept."""
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2.0)
+    if values[0] >= 0.0:
+        return np.asarray((matrix + matrix.T) / 2.0, dtype=np.float64)
+    fixed = (vectors * np.maximum(values, 0.0)) @ vectors.T
+    scale = np.sqrt(np.diag(matrix) / np.maximum(np.diag(fixed), 1e-300))
+    return np.asarray(fixed * np.outer(scale, scale), dtype=np.float64)
+
+
+def deviation_variance(weights: Array, covariance: Array) -> Array:
+    """Return, for each asset, the hourly variance (n,) of its log return against the rest of the portfolio.
+
+    With the other weights renormalised to v = w_j / (1 - w_i), it is (e_i - v)' Sigma (e_i - v): the variance of the
+    log-odds of weight i, exactly for two assets and to first order beyond. ``covariance`` (n, n) is per hour.
+    """
+    others = _others(weights)
+    spread = np.eye(len(weights)) - others
+    return np.asarray(np.einsum("ij,jk,ik->i", spread, covariance, spread), dtype=np.float64)
+
+
+def weight_deviation_quantiles(
+    weights: Array, target: Array, covariance: Array, tail_shape: Array | None, horizon_h: float
+) -> Array:
+    """Return quantiles (n, 5) of weight - target after ``horizon_h`` hours without a trade, from any weights.
+
+    ``weights`` and ``target`` (n,) sum to 1, ``covariance`` (n, n) per hour of hourly log returns, ``tail_shape`` (5,)
+    quantiles at QUANTILES of a standardised move (unit variance; None: normal). The log-odds of a weight move by its
+    return against the rest of the portfolio, so weights stay within 0..1; the rest, a mean of exponentials, gains
+    half its dispersion. Log returns are taken to have mean zero. A weight of 0 or 1 stays. Raises ConfigError on
+    shapes that do not fit.
+    """
+    n = len(weights)
+    if target.shape != (n,) or covariance.shape != (n, n):
+        raise ConfigError(f"{n} weights, targets {target.shape} and covariance {covariance.shape} do not fit together")
+    shape = NORMAL_SHAPE if tail_shape is None else tail_shape
+    if shape.shape != NORMAL_SHAPE.shape:
+        raise ConfigError(f"tail_shape has shape {shape.shape}, {NORMAL_SHAPE.shape} is required")
+    others = _others(weights)
+    scale = np.sqrt(np.maximum(deviation_variance(weights, covariance), 0.0) * horizon_h)
+    dispersion = others @ np.diag(covariance) - np.einsum("ij,jk,ik->i", others, covariance, others)
+    inner = np.clip(weights, 1e-300, 1.0 - 1e-16)
+    odds = logit(inner)[:, None] - 0.5 * horizon_h * dispersion[:, None] + scale[:, None] * shape[None, :]
+    moved = np.where(((weights > 0) & (weights < 1))[:, None], expit(odds), weights[:, None])
+    return np.asarray(moved - target[:, None], dtype=np.float64)
+
+
+def _others(weights: Array) -> Array:
+    """Return (n, n): row i holds the other assets' weights within the rest of the portfolio, 0 at i."""
+    rest = np.maximum(1.0 - weights, 1e-12)
+    return np.asarray(weights[None, :] / rest[:, None] * (1.0 - np.eye(len(weights))), dtype=np.float64)
+
+
+NORMAL_SHAPE: Array = np.array([-1.6448536269514722, -0.6744897501960817, 0.0, 0.6744897501960817, 1.6448536269514722])
+"""Quantiles of the standard normal distribution at QUANTILES."""
+
+assert len(NORMAL_SHAPE) == len(QUANTILES)
+
+
+def matrix_of(rows: Mapping[str, float], assets: Sequence[str]) -> Array | None:
+    """Return the covariance matrix (n, n) of ``assets`` from forecast means by key, None when a pair is missing."""
+    keys = [[pair_key(a, b) for b in assets] for a in assets]
+    if any(k not in rows for line in keys for k in line):
+        return None
+    return nearest_covariance(np.array([[rows[k] for k in line] for line in keys], dtype=np.float64))

@@ -1,0 +1,179 @@
+"""The drift family: moves of prices and weights, covariances, and the chance of leaving a band."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from features.volatility import SEASON_H, feature_names
+from lake.errors import NotEnoughData
+from lake.units import HOUR_S
+from models.base import DRIFT_HORIZONS_H, Forecaster, LakeView, TargetSpec, label
+from models.config import ModelConfig
+from models.covariance import CORRELATIONS, CorrelationModel, fit_correlation
+from models.drift_baselines import drift_baselines
+from models.drift_fitted import (
+    SERIES_OF,
+    TREND,
+    DriftFitted,
+    ExitModel,
+    MoveModel,
+    column,
+    with_pair_variances,
+)
+from models.drift_panel import COVARIANCE_S, build_panel, panel_keys
+from models.exit import fit_excursions
+from models.gbm import matrix
+from models.labels import melt
+from models.location import fit_location
+from models.volatility import MIN_ROWS, fit_scale, fit_shape
+
+Array = npt.NDArray[np.float64]
+
+HORIZONS_S: tuple[int, ...] = tuple(h * HOUR_S for h in DRIFT_HORIZONS_H)
+
+TARGETS: tuple[TargetSpec, ...] = (
+    TargetSpec("return", HORIZONS_S),
+    TargetSpec("drift", HORIZONS_S),
+    TargetSpec("band_exit", HORIZONS_S, score="brier"),
+    TargetSpec("covariance", (COVARIANCE_S,), score="mse"),
+)
+
+STRIDE_H: dict[int, int] = {1: 1, 4: 2, 12: 3, 24: 6}
+"""Hours between training rows by horizon: overlapping outcomes teach little and cost in proportion."""
+
+SHAPE_DAYS = 365
+"""Past that gives the shape of moves: a year; tails of quieter or wilder years before mislead."""
+
+
+@dataclass(frozen=True, slots=True)
+class DriftFamily:
+    """Forecasts of return, drift, band exit and covariance. ``sentiment`` adds the signals as features of the scale.
+
+    They are left out by default: on recorded history they did not help out of sample (``models.ablation``).
+    """
+
+    sentiment: bool = False
+    name: str = "drift"
+    targets: tuple[TargetSpec, ...] = TARGETS
+
+    def keys(self, lake: LakeView, cfg: ModelConfig) -> list[str]:
+        """Return the assets with prices; empty when there are none."""
+        return panel_keys(lake, cfg)
+
+    def build(self, lake: LakeView, cfg: ModelConfig, start: datetime, end: datetime) -> pl.DataFrame:
+        """Return the panel; see models.drift_panel.build_panel."""
+        return build_panel(lake, cfg, start, end, sentiment=self.sentiment)
+
+    def outcomes(self, panel: pl.DataFrame, cfg: ModelConfig) -> pl.DataFrame:
+        """Return (target, key, issued_at, horizon_s, y); the variance of an asset goes by the key ``A|A``."""
+        wanted = [label(s.name, h) for s in self.targets for h in s.horizons_s]
+        rows = melt(panel.select("key", "ts", *wanted))
+        own = (pl.col("target") == "covariance") & ~pl.col("key").str.contains("|", literal=True)
+        return rows.with_columns(
+            pl.when(own).then(pl.col("key") + "|" + pl.col("key")).otherwise(pl.col("key")).alias("key")
+        )
+
+    def baselines(self, cfg: ModelConfig) -> Mapping[str, Forecaster]:
+        """Return climatology ("last"), its seasonal form, and the exponentially weighted volatilities."""
+        return drift_baselines(cfg)
+
+    def fit(self, panel: pl.DataFrame, cfg: ModelConfig) -> DriftFitted:
+        """Train scale, shape and location for both series and all horizons, then exits and covariances.
+
+        Raises NotEnoughData when no series has enough known moves.
+        """
+        assets = panel.filter(~pl.col("key").str.contains("|", literal=True))
+        signals = [c for c in panel.columns if c.startswith("sig_")]
+        moves: dict[tuple[str, int], MoveModel] = {}
+        exits: dict[int, ExitModel] = {}
+        for target, series in SERIES_OF.items():
+            for h in DRIFT_HORIZONS_H:
+                rows = _every(assets, STRIDE_H[h])
+                if rows[label(target, h * HOUR_S)].count() < 2 * MIN_ROWS:
+                    continue
+                model, size = _fit_move(rows, series, target, h, cfg, signals)
+                moves[series, h] = model
+                if series == "dev":
+                    exits[h] = _fit_exit(rows, size, h)
+        if not moves:
+            raise NotEnoughData("no asset has enough known hours of prices to learn a volatility from")
+        ratio, correlation = _fit_covariance(panel, assets, moves.get(("ret", COVARIANCE_S // HOUR_S)))
+        return DriftFitted(_version(panel, cfg), moves, exits, ratio, correlation, cfg.targets, cfg.tolerance)
+
+
+def scale_features(series: str, horizon_h: int) -> list[str]:
+    """Return the features of the scale of ``series`` over ``horizon_h`` hours."""
+    other = [f"{series}_{kind}{h}" for kind in ("s", "w") for h in SEASON_H if h != horizon_h]
+    trends = [f"{series}_{n}" for n in TREND if n != "now"]
+    names = [f for f in feature_names((series,)) if f not in other and f not in trends]
+    return names if series == "dev" else [f for f in names if f != "gap"]
+
+
+def _every(panel: pl.DataFrame, hours: int) -> pl.DataFrame:
+    return panel.filter((pl.col("ts").dt.epoch("s") // HOUR_S) % hours == 0)
+
+
+def _fit_move(
+    rows: pl.DataFrame, series: str, target: str, horizon_h: int, cfg: ModelConfig, signals: list[str]
+) -> tuple[MoveModel, Array]:
+    """Return the model of one series and horizon, and its sizes (n,) on ``rows``."""
+    names = [*scale_features(series, horizon_h), *signals]
+    x, base = matrix(rows, names), column(rows, f"{series}_base")
+    actual = column(rows, label(f"size_{series}", horizon_h * HOUR_S))
+    if series == "ret":  # a price that stood still all along is a gap in the data, not calm
+        actual = np.where(actual > 0, actual, np.nan)
+    scale = fit_scale(names, x, actual, base, cfg.rounds, cfg.seed)
+    size = np.asarray(np.exp(scale.log_scale(x, base)), dtype=np.float64)
+    z = column(rows, label(target, horizon_h * HOUR_S)) / size
+    hour = (rows["ts"].dt.epoch("s") // HOUR_S).to_numpy()
+    location = fit_location(matrix(rows, [f"{series}_{n}" for n in TREND]), z, hour, horizon_h)
+    recent = hour >= hour.max() - SHAPE_DAYS * 24
+    centred = z - location.mean(matrix(rows, [f"{series}_{n}" for n in TREND]))
+    independent = max(1, horizon_h // STRIDE_H[horizon_h])
+    shape = fit_shape(centred[recent], rows["key"].to_numpy()[recent], independent)
+    return MoveModel(scale, shape, location), size
+
+
+def _fit_exit(rows: pl.DataFrame, size: Array, horizon_h: int) -> ExitModel:
+    up = column(rows, label("up", horizon_h * HOUR_S)) / size
+    down = column(rows, label("down", horizon_h * HOUR_S)) / size
+    return ExitModel(fit_excursions(up), fit_excursions(down), fit_excursions(np.maximum(up, down)))
+
+
+def _fit_covariance(
+    panel: pl.DataFrame, assets: pl.DataFrame, model: MoveModel | None
+) -> tuple[float, CorrelationModel]:
+    """Return the ratio of realised variance to squared size, and the mixture of past correlations."""
+    none = CorrelationModel(np.array([0.0, 1.0, 0.0]))
+    if model is None:
+        return 1.0, none
+    last = panel["ts"].max()
+    assert isinstance(last, datetime)
+    since = last - timedelta(days=SHAPE_DAYS)
+    recent = _every(assets, 4).filter(pl.col("ts") >= since)
+    variance = model.size(recent, "ret") ** 2 * HOUR_S / COVARIANCE_S
+    relative = column(recent, label("covariance", COVARIANCE_S)) / variance
+    known = np.isfinite(relative)
+    if known.sum() < MIN_ROWS:
+        return 1.0, none
+    ratio = float(relative[known].mean())
+    own = recent.select("key", "ts").with_columns(_v=pl.Series(ratio * variance))
+    pairs = with_pair_variances(panel.filter(pl.col("ts") >= since), own)
+    if pairs.is_empty():
+        return ratio, none
+    scale = np.sqrt(column(pairs, "_va") * column(pairs, "_vb"))
+    product = column(pairs, label("covariance", COVARIANCE_S)) / scale
+    return ratio, fit_correlation(matrix(pairs, CORRELATIONS), product)
+
+
+def _version(panel: pl.DataFrame, cfg: ModelConfig) -> str:
+    last = panel["ts"].max()
+    digest = hashlib.sha256(f"{cfg.fingerprint()}{last}{panel.height}{','.join(panel.columns)}".encode()).hexdigest()
+    return f"drift-{last:%Y%m%d}-{digest[:10]}"

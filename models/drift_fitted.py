@@ -1,0 +1,213 @@
+"""A trained drift model: what it knows, how it forecasts, how it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from lake.units import HOUR_S
+from models.base import DRIFT_HORIZONS_H, FORECAST_COLUMNS
+from models.baseline import forecast_rows
+from models.covariance import CORRELATIONS, CorrelationModel
+from models.drift_panel import COVARIANCE_S
+from models.exit import Excursions, band_edges, exit_probability
+from models.gbm import Bundle, gains, matrix
+from models.location import Location
+from models.volatility import ScaleModel, Shape
+
+Array = npt.NDArray[np.float64]
+
+SERIES_OF: dict[str, str] = {"return": "ret", "drift": "dev"}
+"""Hourly series behind each quantile target."""
+
+TREND: tuple[str, ...] = ("now", "t6", "t48")
+"""Predictors of the mean: the last move and the mean moves of the last hours and days."""
+
+
+@dataclass(frozen=True, slots=True)
+class MoveModel:
+    """Distribution of one series' move over one horizon: scale times (location + shape)."""
+
+    scale: ScaleModel
+    shape: Shape
+    location: Location
+
+    def size(self, panel: pl.DataFrame, series: str) -> Array:
+        """Return forecast sizes (n,) of the move, NaN where the series is unknown."""
+        base = column(panel, f"{series}_base")
+        return np.asarray(np.exp(self.scale.log_scale(matrix(panel, self.scale.features), base)), dtype=np.float64)
+
+    def mean(self, panel: pl.DataFrame, series: str) -> Array:
+        """Return means (n,) in units of the size."""
+        return self.location.mean(matrix(panel, [f"{series}_{n}" for n in TREND]))
+
+
+@dataclass(frozen=True, slots=True)
+class ExitModel:
+    """Excursions of the weight to either side over one horizon, in units of the drift's size."""
+
+    above: Excursions
+    below: Excursions
+    either: Excursions
+
+
+@dataclass(frozen=True, slots=True)
+class DriftFitted:
+    """Move models by (series, horizon_h), exits by horizon_h, and the parts of the covariance forecast.
+
+    ``variance_ratio`` turns the squared size of a day's return into its realised variance. ``targets`` and
+    ``tolerance`` are those of the configured basket, by asset.
+    """
+
+    version: str
+    moves: Mapping[tuple[str, int], MoveModel]
+    exits: Mapping[int, ExitModel]
+    variance_ratio: float
+    correlation: CorrelationModel
+    targets: Mapping[str, float]
+    tolerance: Mapping[str, float]
+
+    def predict(self, panel: pl.DataFrame) -> pl.DataFrame:
+        """Return forecast rows of return, drift, band_exit and covariance for the rows of ``panel``."""
+        assets = panel.filter(~pl.col("key").str.contains("|", literal=True))
+        parts: list[pl.DataFrame] = []
+        daily = np.full(assets.height, np.nan)
+        for target, series in SERIES_OF.items():
+            for h in DRIFT_HORIZONS_H:
+                model = self.moves.get((series, h))
+                if model is None or assets.is_empty():
+                    continue
+                size = model.size(assets, series)
+                mean = model.mean(assets, series)
+                quantiles = size[:, None] * (model.shape.rows(assets["key"].to_numpy()) + mean[:, None])
+                parts.append(forecast_rows(assets, target, h * HOUR_S, quantiles, size * mean, self.version))
+                if series == "dev" and h in self.exits:
+                    parts.append(self._exits(assets, h, size))
+                if series == "ret" and h * HOUR_S == COVARIANCE_S:
+                    daily = size
+        parts += self._covariances(panel, assets, daily)
+        return pl.concat(parts) if parts else _no_rows()
+
+    def _exits(self, assets: pl.DataFrame, horizon_h: int, size: Array) -> pl.DataFrame:
+        keys = assets["key"].to_list()
+        target = np.array([self.targets.get(k, np.nan) for k in keys], dtype=np.float64)
+        tolerance = np.array([self.tolerance.get(k, np.nan) for k in keys], dtype=np.float64)
+        up, down = band_edges(target, tolerance)
+        model = self.exits[horizon_h]
+        chance = exit_probability(up, down, size, model.above, model.below, model.either)
+        chance = np.where(np.isfinite(target), chance, np.nan)
+        return mean_rows(assets, "band_exit", horizon_h * HOUR_S, chance, self.version)
+
+    def variances(self, size_day: Array) -> Array:
+        """Return hourly variances (n,) from forecast sizes of a day's return."""
+        return np.asarray(self.variance_ratio * size_day**2 * HOUR_S / COVARIANCE_S, dtype=np.float64)
+
+    def _covariances(self, panel: pl.DataFrame, assets: pl.DataFrame, daily: Array) -> list[pl.DataFrame]:
+        own = assets.select("key", "ts").with_columns(_v=pl.Series(self.variances(daily)))
+        diagonal = own.with_columns(key=pl.col("key") + "|" + pl.col("key"))
+        parts = [mean_rows(diagonal, "covariance", COVARIANCE_S, diagonal["_v"].to_numpy(), self.version)]
+        pairs = with_pair_variances(panel, own)
+        if not pairs.is_empty():
+            rho = self.correlation.forecast(matrix(pairs, CORRELATIONS))
+            covariance = rho * np.sqrt(column(pairs, "_va") * column(pairs, "_vb"))
+            parts.append(mean_rows(pairs, "covariance", COVARIANCE_S, covariance, self.version))
+        return parts
+
+    def importances(self) -> pl.DataFrame:
+        """Return (target, horizon_s, feature, gain) of the boosters, largest gain first."""
+        of = {series: target for target, series in SERIES_OF.items()}
+        rows = [
+            (of[series], h * HOUR_S, feature, gain)
+            for (series, h), model in self.moves.items()
+            for feature, gain in gains(model.scale.booster, model.scale.features).items()
+        ]
+        types = {"target": pl.String, "horizon_s": pl.Int64, "feature": pl.String, "gain": pl.Float64}
+        return pl.DataFrame(rows, schema=types, orient="row").sort("gain", descending=True)
+
+    def save(self, folder: Path) -> None:
+        """Write the boosters as text and everything else as JSON."""
+        extras: dict[str, Any] = {
+            "moves": {_name(s, h): _plain(m) for (s, h), m in self.moves.items()},
+            "exits": {
+                str(h): {side: getattr(m, side).plain() for side in ("above", "below", "either")}
+                for h, m in self.exits.items()
+            },
+            "variance_ratio": self.variance_ratio,
+            "correlation": self.correlation.plain(),
+            "targets": dict(self.targets),
+            "tolerance": dict(self.tolerance),
+        }
+        features = sorted({f for m in self.moves.values() for f in m.scale.features})
+        boosters = {_name(s, h): m.scale.booster for (s, h), m in self.moves.items()}
+        Bundle("drift", self.version, tuple(features), boosters, extras).save(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what ``save`` wrote; raises ModelError when it does not fit."""
+        bundle = Bundle.load(folder, "drift")
+        extras = bundle.extras
+        moves: dict[tuple[str, int], MoveModel] = {}
+        for name, plain in extras["moves"].items():
+            series, h = name.split("_")
+            moves[series, int(h)] = MoveModel(
+                ScaleModel.of(plain["scale"], bundle.boosters[name]),
+                Shape.of(plain["shape"]),
+                Location.of(plain["location"]),
+            )
+        exits = {
+            int(h): ExitModel(*(Excursions.of(plain[side]) for side in ("above", "below", "either")))
+            for h, plain in extras["exits"].items()
+        }
+        correlation = CorrelationModel.of(extras["correlation"])
+        return cls(
+            bundle.version, moves, exits, extras["variance_ratio"], correlation, extras["targets"], extras["tolerance"]
+        )
+
+    def with_tolerance(self, tolerance: Mapping[str, float]) -> DriftFitted:
+        """Return the same model for other bands of the same basket."""
+        return replace(self, tolerance=dict(tolerance))
+
+
+def _name(series: str, horizon_h: int) -> str:
+    return f"{series}_{horizon_h}"
+
+
+def _plain(model: MoveModel) -> dict[str, Any]:
+    return {"scale": model.scale.plain(), "shape": model.shape.plain(), "location": model.location.plain()}
+
+
+def column(panel: pl.DataFrame, name: str) -> Array:
+    """Return one column (n,) as float64, null as NaN."""
+    return np.asarray(panel[name].cast(pl.Float64).fill_null(float("nan")).to_numpy(), dtype=np.float64)
+
+
+def with_pair_variances(panel: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
+    """Return the pair rows of ``panel`` with the variances ``_va`` and ``_vb`` of ``own`` (key, ts, _v) beside them."""
+    both = pl.col("key").str.split("|")
+    pairs = panel.filter(pl.col("key").str.contains("|", literal=True)).with_columns(
+        both.list.first().alias("_a"), both.list.last().alias("_b")
+    )
+    for side in ("a", "b"):
+        known = own.select(pl.col("key").alias(f"_{side}"), "ts", pl.col("_v").alias(f"_v{side}"))
+        pairs = pairs.join(known, on=[f"_{side}", "ts"], how="left", maintain_order="left")
+    return pairs
+
+
+def mean_rows(panel: pl.DataFrame, target: str, horizon_s: int, mean: Array, version: str) -> pl.DataFrame:
+    """Return forecast rows that carry only a mean; rows where it is unknown are left out."""
+    blank = np.zeros((panel.height, 5))
+    rows = forecast_rows(panel, target, horizon_s, blank, mean, version)
+    return rows.with_columns(pl.lit(None, pl.Float64).alias(c) for c in ("q05", "q25", "q50", "q75", "q95"))
+
+
+def _no_rows() -> pl.DataFrame:
+    text = ("target", "key", "model_version", "reason")
+    types = {c: pl.String() if c in text else pl.Float64() for c in FORECAST_COLUMNS}
+    types |= {"issued_at": pl.Datetime("us", "UTC"), "horizon_s": pl.Int64(), "abstain": pl.Boolean()}
+    return pl.DataFrame(schema=types)
