@@ -13,10 +13,10 @@ import numpy as np
 from numba import njit
 
 from policy.base import Action, Matrix, Vector
+from policy.project import EDGE, cheapest, radius
 
 NOTHING, TRADE, FORCED, SPLIT = 0, 1, 2, 3
 REASONS: tuple[Action, ...] = ("wait", "trade", "forced", "split")
-EDGE = 1.0 - 1e-9  # a forced trade ends inside the tolerance, not on it
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -40,34 +40,52 @@ def distance(x: Vector, M: Matrix, scale: Vector, box: bool, n: int) -> float:
 def act(
     x: Vector,
     r: float,
+    M: Matrix,
+    scale: Vector,
+    box: bool,
+    direct: bool,
     inner: float,
     cap: float,
     forced: bool,
+    A: float,
+    B: float,
+    gas_leg: float,
+    fee: Vector,
+    impact: Vector,
     out: Vector,
 ) -> int:
     """Write the deviation after the trade to ``out`` and return the reason; ``r > inner`` is the distance of ``x``.
 
-    Keeps the direction of the deviation: every asset moves the same share of its way to the target.
+    ``direct`` moves every asset the same share of its way to the target, otherwise the cheapest sufficient set moves.
     """
     n = x.shape[0]
-    level = min(inner, EDGE) if forced else inner
-    share = 1.0 - min(level / r, 1.0)
+    if direct:
+        level = min(inner, EDGE) if forced else inner
+        for i in range(n):
+            out[i] = x[i] * min(level / r, 1.0)
+    else:
+        cheapest(x, M, scale, box, inner, forced, A, B, gas_leg, fee, impact, out)
     turnover = 0.0
     for i in range(n):
-        turnover += abs(x[i])
-    turnover *= 0.5 * share
+        turnover += 0.5 * abs(out[i] - x[i])
     reason = FORCED if forced else TRADE
-    if turnover > cap:
-        part = share * cap / turnover
-        if forced:
-            part = max(part, 1.0 - EDGE / r)
-        if part < share:
-            share = part
-            if not forced:
-                reason = SPLIT
+    if turnover <= cap:
+        return reason
+    part = cap / turnover
+    if forced:  # no smaller than what ends inside the tolerance
+        high, trial = 1.0, np.empty(n)
+        for _ in range(40):
+            middle = 0.5 * (part + high)
+            for i in range(n):
+                trial[i] = x[i] + middle * (out[i] - x[i])
+            if radius(trial, M, scale, box) > EDGE:
+                part = middle
+            else:
+                high = middle
+        part = high
     for i in range(n):
-        out[i] = x[i] * (1.0 - share)
-    return reason
+        out[i] = x[i] + part * (out[i] - x[i])
+    return reason if forced else SPLIT
 
 
 @njit(cache=True, nogil=True)
@@ -95,6 +113,9 @@ def run(
     target: Vector,
     scale: Vector,  # (n,) 1 / tolerance of the box distance
     box: bool,
+    direct: bool,  # every asset moves the same share of its way
+    worth: Vector,  # (T,) A of the cost-to-go A r^2 - B r^4 that weighs the number of swaps
+    stiff: float,  # its B
     must: bool,  # a distance of 1 must be traded at once
     outer: Vector,
     inner: Vector,
@@ -138,7 +159,23 @@ def run(
         trigger = min(outer[t], resume[t]) if previous == t - 1 else outer[t]
         breach = must and r >= 1.0
         if (breach or (r >= trigger and r > inner[t])) and tradable[t]:
-            reason = act(x, r, inner[t], cap[t], breach, after)
+            reason = act(
+                x,
+                r,
+                shape,
+                scale,
+                box,
+                direct,
+                inner[t],
+                cap[t],
+                breach,
+                worth[t],
+                stiff,
+                gas_leg[t],
+                fee,
+                impact[t],
+                after,
+            )
             gas, paid, pushed, _ = charge(x, after, gas_base[t], gas_leg[t], fee, impact[t])
             w = week[t]
             weekly[w, 0] += gas

@@ -51,12 +51,14 @@ class Calendar:
     def plan(self, case: Case) -> Schedule:
         """Return a schedule open at the calendar's hours."""
         due = np.array([self._due(int(t)) for t in case.history.ts // 1_000_000])
-        return schedule(due.size, np.where(due, 0.0, NEVER), 0.0, box=True)
+        return schedule(due.size, np.where(due, 0.0, NEVER), 0.0, box=True, direct=True)
 
     def levels(self, state: State, forecasts: ForecastView) -> Levels:  # noqa: ARG002
         """Return open levels at the calendar's hours."""
         due = self._due(int(state.ts.timestamp()))
-        return Levels(0.0 if due else NEVER, 0.0, box=True, why="calendar hour" if due else "no calendar hour")
+        return Levels(
+            0.0 if due else NEVER, 0.0, box=True, direct=True, why="calendar hour" if due else "no calendar hour"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +74,14 @@ class Threshold:
     def plan(self, case: Case) -> Schedule:
         """Return the constant trigger."""
         scale = self._scale(len(case.columns))
-        return schedule(len(case.history.ts), 1.0, 0.0, box=True, must=self.trigger is None, scale=scale)
+        return schedule(len(case.history.ts), 1.0, 0.0, box=True, must=self.trigger is None, scale=scale, direct=True)
 
     def levels(self, state: State, forecasts: ForecastView) -> Levels:  # noqa: ARG002
         """Return the constant trigger."""
         why = "trigger is the tolerance" if self.trigger is None else f"trigger {self.trigger:.2%}"
-        return Levels(1.0, 0.0, box=True, must=self.trigger is None, scale=self._scale(state.target.size), why=why)
+        return Levels(
+            1.0, 0.0, box=True, must=self.trigger is None, scale=self._scale(state.target.size), direct=True, why=why
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +100,20 @@ class TunedThreshold:
         if case.portfolio.scenario == "hard":
             return Threshold(self.name, None).plan(case)
         triggers = tuned_triggers(case)
-        return schedule(triggers.size, triggers, 0.0, box=True, scale=np.ones(len(case.columns)))
+        return schedule(triggers.size, triggers, 0.0, box=True, scale=np.ones(len(case.columns)), direct=True)
 
     def levels(self, state: State, forecasts: ForecastView) -> Levels:
         """Return the tuned trigger (soft) or the tolerance (hard)."""
         if state.scenario == "hard":
             return Threshold(self.name, None).levels(state, forecasts)
-        return Levels(self.trigger, 0.0, box=True, scale=np.ones(state.target.size), why=f"trigger {self.trigger:.2%}")
+        return Levels(
+            self.trigger,
+            0.0,
+            box=True,
+            scale=np.ones(state.target.size),
+            direct=True,
+            why=f"trigger {self.trigger:.2%}",
+        )
 
 
 def tuned_triggers(case: Case) -> Vector:
@@ -141,8 +152,9 @@ class Bands:
     def plan(self, case: Case) -> Schedule:
         """Return the band of every step."""
         if case.portfolio.scenario == "hard":
-            outer, inner, _ = hard_levels(case, early=not self.constant)
-            return schedule(outer.size, outer, inner, box=True, must=True)
+            outer, inner, rate = hard_levels(case, early=not self.constant)
+            A = rate * case.exit_h[case.history.day]
+            return schedule(outer.size, outer, inner, box=True, must=True, A=A)
         h = case.history
         g, impact = case.gas_full, case.impact
         if self.constant:

@@ -54,8 +54,9 @@ class Levels:
     box: bool = False
     must: bool = False
     scale: Vector | None = None  # None: 1 / tolerance
+    direct: bool = False  # every asset moves the same share of its way; else the cheapest sufficient swaps
     why: str = ""
-    A: float = 0.0  # relative cost-to-go A r^2 - B r^4, fraction of NAV; 0, 0 where the rule has none
+    A: float = 0.0  # relative cost-to-go A r^2 - B r^4, fraction of NAV; 0: implied by outer and inner
     B: float = 0.0
 
 
@@ -70,6 +71,8 @@ class Schedule:
     box: bool = False
     must: bool = False
     scale: Vector | None = None
+    direct: bool = False
+    A: Vector | None = None  # None: implied by outer and inner, see ``worth``
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,13 +193,36 @@ def schedule(
     box: bool = False,
     must: bool = False,
     scale: Vector | None = None,
+    direct: bool = False,
+    A: Vector | None = None,
 ) -> Schedule:
     """Return a Schedule of ``steps`` steps from numbers or (T,) arrays."""
     full = [
         np.ascontiguousarray(np.broadcast_to(np.asarray(v, dtype=np.float64), steps))
         for v in (outer, inner, resume, cap)
     ]
-    return Schedule(full[0], full[1], full[2], full[3], box, must, scale)
+    return Schedule(full[0], full[1], full[2], full[3], box, must, scale, direct, A)
+
+
+def worth(
+    scenario: Scenario,
+    gamma: float,
+    outer: float | Vector,
+    inner: float | Vector,
+    gas: float | Vector,
+    k: float | Vector,
+) -> tuple[Vector, float]:
+    """Return (A, B) of the cost-to-go ``A r^2 - B r^4`` (fractions of NAV) that levels imply; 0 where they never act.
+
+    Soft: B is gamma and A makes the slopes at outer and inner equal (see ``bands``). Hard: the cost of a forced trade to
+    ``inner`` spread over its expected time, ``(gas + k (1-inner)) / (1 - inner^2)``; B is 0.
+    """
+    D, d = np.asarray(outer, dtype=np.float64), np.asarray(inner, dtype=np.float64)
+    if scenario == "hard":
+        d = np.clip(d, 0.0, 0.99)
+        return np.asarray((gas + k * (1.0 - d)) / (1.0 - d * d), dtype=np.float64), 0.0
+    D, d = np.where(np.isfinite(D), D, 0.0), np.where(np.isfinite(d), d, 0.0)
+    return np.asarray(2.0 * gamma * (D * D + D * d + d * d), dtype=np.float64), gamma
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +252,26 @@ def apply(state: State, levels: Levels) -> Move:
     breach = levels.must and r >= 1.0
     reason = kernels.NOTHING
     if breach or (r >= trigger and r > levels.inner):
-        reason = int(kernels.act(x, r, levels.inner, levels.cap, breach, after))
+        A, B, leg = _weighing(state, levels)
+        impact = impact_per_square(state.nav_usd, state.market.depth_usd)
+        reason = int(
+            kernels.act(
+                x, r, M, scale, levels.box, levels.direct, levels.inner, levels.cap, breach, A, B, leg, state.market.fee,
+                impact, after,
+            )
+        )  # fmt: skip
     moved = state.target + after if reason != kernels.NOTHING else state.weights
     return Move(reason, state.weights, moved, r)
+
+
+def _weighing(state: State, levels: Levels) -> tuple[float, float, float]:
+    """Return (A, B, gas of a leg) by which the projection weighs the number of swaps."""
+    base, leg = (
+        float(v) / state.nav_usd for v in gas_lines(state.market.fees, state.market.gas_gwei, state.market.native_usd)
+    )
+    k = 0.0
+    if state.scenario == "hard" and not levels.A:
+        k = float(bands.box_moves(state.covariance[None], state.target, state.tolerance, state.market.fee)[1][0])
+    gas = base + leg * max(1, state.target.size - 1)
+    A, B = worth(state.scenario, state.gamma, levels.outer, levels.inner, gas, k)
+    return levels.A or float(A), B, leg
