@@ -289,8 +289,8 @@ def _with_part(spec: Table, rows: pl.DataFrame) -> pl.DataFrame:
 
 def _difference(spec: Table, stored: pl.LazyFrame, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Split ``rows`` into those whose key is not stored and those stored with another value."""
-    if spec.time in spec.key:  # elsewhere a key may be stored under another time
-        stored = stored.filter(pl.col(spec.time).is_between(rows[spec.time].min(), rows[spec.time].max()))
+    for column in spec.key:  # bounds let the scan skip files; without time in the key a row may move in time
+        stored = stored.filter(pl.col(column).is_between(pl.lit(rows[column].min()), pl.lit(rows[column].max())))
     if spec.partition:
         stored = stored.filter(pl.col(PART).is_in(rows[PART].unique().to_list()))
     known = stored.join(rows.lazy().select(spec.key), on=spec.key, how="semi").collect()

@@ -77,13 +77,17 @@ class _Seen:
 
     def repeats(self, hashes: pl.Series) -> pl.Series:
         """Return which hashes came before, in this batch or an earlier one, and remember the others."""
-        first = hashes.is_first_distinct().to_numpy().copy()
-        values = hashes.to_numpy()
+        order = np.argsort(hashes.to_numpy(), kind="stable")  # sorted queries walk a run instead of jumping in it
+        values = hashes.to_numpy()[order]
+        new = np.ones(values.size, dtype=np.bool_)
+        new[1:] = values[1:] != values[:-1]
         for run in self.runs:
             at = np.searchsorted(run, values)
-            first &= run[np.minimum(at, run.size - 1)] != values
-        if first.any():
-            self.runs.append(np.sort(values[first]))
+            new &= run[np.minimum(at, run.size - 1)] != values
+        if new.any():
+            self.runs.append(values[new])
+        first = np.empty_like(new)
+        first[order] = new
         while len(self.runs) > 1 and self.runs[-2].size < 2 * self.runs[-1].size:
             self.runs[-2:] = [np.sort(np.concatenate(self.runs[-2:]), kind="stable")]
         return pl.Series(~first)
