@@ -39,7 +39,6 @@ def dask_engine(address: str | None, workers: int) -> Engine:
 def _runner(address: str | None, workers: int) -> TaskRunner[Any]:
     from prefect_dask import DaskTaskRunner
 
-    if address:
-        return DaskTaskRunner(address=address)
     local = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
-    return DaskTaskRunner(cluster_kwargs=local)
+    runner: TaskRunner[Any] = DaskTaskRunner(address=address) if address else DaskTaskRunner(cluster_kwargs=local)
+    return runner

@@ -98,7 +98,10 @@ class Decision:
 class Policy(Protocol):
     """A rebalancing rule."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Name in results and records."""
+        ...
 
     def decide(self, state: State, forecasts: ForecastView) -> Decision:
         """Return the decision for ``state``; pure, and dependent on nothing after ``state.ts``."""

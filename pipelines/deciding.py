@@ -1,0 +1,100 @@
+"""Who decides now, and on what: the configured policy with the forecasts in force, or its fallback with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+
+from lake.errors import ForedriftError
+from lake.store import Lake
+from pipelines.paper import Market
+from pipelines.settings import Settings
+from pipelines.wiring import compare_config
+from policy.base import Forecast, ForecastView, Matrix, Policy
+from policy.history import load
+from policy.registry import planners
+from policy.rule import Rule
+
+NEEDED = {"predictive": ("gas",)}  # targets without which the policy does not decide
+FORECAST_LIFE = timedelta(hours=2)  # issued hourly: older ones belong to a decision that has passed
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What decides, with everything it needs that is not on the chain. ``note`` says why a fallback decides."""
+
+    policy: Policy
+    forecasts: ForecastView
+    market: Market
+    covariance: Matrix  # (n, n) per hour, in the order of the portfolio's assets
+    data_at: datetime  # time of the newest row behind it
+    note: str = ""
+    abstained: bool = False
+
+
+def decider(settings: Settings, lake: Lake, at: datetime) -> Choice:
+    """Return the policy for a decision at ``at``, reading only what was available then."""
+    assets = settings.portfolio.assets
+    history = load(lake, at - DAY, at, assets, settings.chain.native, chain_id=settings.chain.id)
+    view = forecasts_at(lake, at)
+    reason = _missing(settings, view)
+    name = settings.policy.fallback if reason else settings.policy.kind
+    span = (at - DAY, at)
+    try:
+        chosen = planners(history, lake, compare_config(settings, span, 1, (name,), None))[0]
+    except ForedriftError as error:
+        if name == settings.policy.fallback:
+            raise
+        reason = f"{settings.policy.kind} could not be prepared: {error}"
+        chosen = planners(history, lake, compare_config(settings, span, 1, (settings.policy.fallback,), None))[0]
+    order = [history.assets.index(a) for a in assets]
+    last = -1
+    market = Market(
+        at, assets, history.close[last, order], history.depth_usd[last, order], float(history.gas_gwei[last]),
+        float(history.native_usd[last]),
+    )  # fmt: skip
+    covariance = history.covariance[history.day[last]][np.ix_(order, order)]
+    note = f"{settings.policy.fallback} decides: {reason}" if reason else ""
+    return Choice(Rule(chosen), view, market, covariance, newest(lake, at), note, bool(reason))
+
+
+def forecasts_at(lake: Lake, at: datetime) -> ForecastView:
+    """Return the latest forecasts issued by ``at`` and not older than FORECAST_LIFE."""
+    rows = (
+        lake.scan("forecasts", as_of=at)
+        .filter((pl.col("issued_at") <= at) & (pl.col("issued_at") > at - FORECAST_LIFE))
+        .sort("issued_at")
+        .unique(["target", "key", "horizon_s"], keep="last", maintain_order=True)
+        .collect()
+    )
+    view = {}
+    for r in rows.iter_rows(named=True):
+        levels = tuple(r[c] for c in ("q05", "q25", "q50", "q75", "q95"))
+        quantiles = None if None in levels else levels
+        view[r["target"], r["key"], r["horizon_s"]] = Forecast(
+            r["target"], r["key"], r["issued_at"], r["horizon_s"], quantiles, r["mean"], r["model_version"],
+            r["abstain"], r["reason"],
+        )  # fmt: skip
+    return view
+
+
+def newest(lake: Lake, at: datetime) -> datetime:
+    """Return when the newest price row known at ``at`` became available."""
+    found: datetime = lake.scan("prices", as_of=at).select(pl.col("available_at").max()).collect().item()
+    return found
+
+
+def _missing(settings: Settings, view: ForecastView) -> str:
+    """Return why the configured policy must not decide, empty when nothing speaks against it."""
+    for target in NEEDED.get(settings.policy.kind, ()):
+        rows = [f for (name, _, _), f in view.items() if name == target]
+        if not rows:
+            return f"no {target} forecast of the last {FORECAST_LIFE}"
+        silent = [f for f in rows if f.abstain]
+        if len(silent) == len(rows):
+            return f"{target} forecasts abstain: {silent[0].reason}"
+    return ""

@@ -1,0 +1,86 @@
+"""``foredrift demo``: the whole loop on the built-in sample market, in one folder, repeatable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from lake.units import utc
+from pipelines import show
+from pipelines.compare import compare
+from pipelines.ingest import ingest_all
+from pipelines.rebalance import rebalance
+from pipelines.settings import Settings, load
+
+TEST_DAYS = 120
+SETTINGS = """# Made by `foredrift demo`: a simulated market, a simulated vault, the project's own MLflow store.
+[portfolio]
+assets = ["BTC", "ETH", "LINK", "UNI", "AAVE"]
+nav_usd = 250_000
+
+[mlflow]
+tracking_uri = "sqlite:///{mlruns}/mlflow.db"
+artifacts = "{mlruns}/artifacts"
+
+[sources.sample]
+seed = 7
+
+[models]
+refit_every = "30d"
+
+[compare]
+nav_usd = [100_000, 1_000_000]
+bootstrap = 500
+"""
+
+
+def demo(folder: Path, *, portfolios: int, chain: bool) -> dict[str, Any]:
+    """Run ingest, forecasts, comparison and one rebalance; return the comparison's figures and the last decision."""
+    settings = prepare(folder)
+    show.console.rule("1  ingest the sample market")
+    with show.progress() as bar:
+        reports = ingest_all(settings, [], None, end_of(settings), bar)
+    show.ingest_reports(reports)
+    show.console.rule("2  forecast walk-forward and compare the policies")
+    end = utc(end_of(settings))
+    start = end - timedelta(days=TEST_DAYS)
+    with show.progress() as bar:
+        outcome = compare(settings, start.isoformat(), end.isoformat(), bar, portfolios=portfolios)
+    show.comparison(outcome)
+    show.console.rule("3  rebalance a vault")
+    result = _rebalance(settings, chain=chain)
+    show.console.rule()
+    show.console.print(f"report: {outcome.report}")
+    show.console.print("compare in the browser: [bold]foredrift ui[/]")
+    return {"comparison": outcome.json, "rebalance": result}
+
+
+def prepare(folder: Path) -> Settings:
+    """Return the demo's settings, written to ``folder`` the first time; its tracking store is the working folder's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "foredrift.toml"
+    if not file.exists():
+        up = Path(*[".."] * len(folder.parts)) if not folder.is_absolute() else Path.cwd()
+        file.write_text(SETTINGS.format(mlruns=(up / "mlruns").as_posix()), encoding="utf-8")
+    return load(file)
+
+
+def end_of(settings: Settings) -> str:
+    """Return the end of the sample market."""
+    sample = settings.sources.sample
+    assert sample is not None
+    return (utc(sample.start) + timedelta(hours=sample.hours)).isoformat()
+
+
+def _rebalance(settings: Settings, *, chain: bool) -> Mapping[str, Any]:
+    """Rebalance the vault of the local chain, or the simulated one where there is none (and say so)."""
+    del chain
+    end = utc(end_of(settings))
+    result: dict[str, Any] = {}
+    for days in (60, 30, 0):
+        moment = end - timedelta(days=days)
+        result = rebalance(settings, live=True, as_of=moment.isoformat(), on_plan=show.plan)
+        show.settlement(result)
+    return result

@@ -1,0 +1,85 @@
+"""The execution context for the configured vault: simulated on the lake's market, or on a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from lake.errors import ConfigError
+from lake.store import Lake
+from lake.units import bps
+from pipelines.deciding import Choice
+from pipelines.paper import PaperChannel, close_vault, open_vault
+from pipelines.settings import Settings
+from policy.costs import chain_fees
+from policy.execution.audit import Audit
+from policy.execution.base import Snapshot
+from policy.execution.context import EngineContext, Limits
+from policy.execution.guards import FeedRule
+from policy.execution.journal import Journal
+from policy.execution.node import Head
+from policy.execution.planner import PlanRules
+from policy.execution.simchain import SimSigner
+from policy.execution.situation import Portfolio, View
+
+
+@contextmanager
+def open_context(
+    settings: Settings, lake: Lake, at: datetime, choice: Choice, *, live: bool
+) -> Iterator[EngineContext]:
+    """Yield the engine's context; the simulated vault's state is written back when a live cycle ends."""
+    if settings.vault.kind != "simulated":
+        from pipelines.onchain import open_onchain
+
+        yield open_onchain(settings, lake, choice, live=live)
+        return
+    chain, vault = open_vault(settings, choice.market)
+
+    def wait(head: Head) -> None:
+        del head
+        chain.mine()
+
+    feeds = {t.address: FeedRule(heartbeat_s=vault.spec.heartbeat_s) for t in vault.spec.tokens}
+    journal = Journal(settings.path(settings.vault.journal))
+    yield EngineContext(
+        vault=vault, vault_address=vault.spec.address, chain_id=settings.chain.id, node=chain, policy=choice.policy,
+        portfolio=portfolio_of(settings), view=lambda snapshot: view_of(choice, snapshot),
+        pools=vault.pools, sender=vault.spec.keeper, journal=journal,
+        audit=Audit(settings.path(settings.vault.audit)), channels={"public": PaperChannel(chain)}, wait=wait,
+        signer=SimSigner(vault.spec.keeper), live=live, channel="public", limits=limits_of(settings, feeds),
+        clock=lambda: at,
+    )  # fmt: skip
+    if live:
+        close_vault(settings, chain, vault)
+
+
+def portfolio_of(settings: Settings) -> Portfolio:
+    """Return what is configured about the portfolio, in the order of its assets."""
+    given = settings.portfolio
+    fees = chain_fees(settings.chain.id, settings.costs.gas_base, settings.costs.gas_per_leg)
+    return Portfolio(given.assets, np.array([given.caps[a] for a in given.assets]), given.gamma, given.scenario, fees)
+
+
+def view_of(choice: Choice, snapshot: Snapshot) -> View:
+    """Return what is known off the chain for a snapshot."""
+    del snapshot
+    return View(choice.forecasts, choice.covariance, choice.market.native_usd, choice.data_at)
+
+
+def limits_of(settings: Settings, feeds: dict[str, FeedRule]) -> Limits:
+    """Return the engine's limits from the mandate."""
+    rules = PlanRules(
+        min_trade_usd=settings.mandate.min_trade_usd, max_slippage_bps=bps(settings.mandate.max_slippage_bps)
+    )
+    return Limits(plan=rules, feeds=feeds)
+
+
+def keystore(settings: Settings) -> Path:
+    """Return the keystore's path; raises ConfigError when none is configured."""
+    if settings.vault.keystore is None:
+        raise ConfigError("--live needs [vault] keystore (an encrypted file) or signer_url")
+    return settings.path(settings.vault.keystore)
