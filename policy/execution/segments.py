@@ -19,6 +19,7 @@ from lake.units import Q96
 from policy.execution.amm import PIPS, Pool, V2Pool, V3Pool
 
 Vector = npt.NDArray[np.float64]
+_SHAVE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def curve(pool: Pool, token_in: str, at_most: float) -> list[Segment]:
 
 
 def _curve_v3(pool: V3Pool, zero_for_one: bool, keep: float, at_most: float) -> list[Segment]:
-    sqrt_p, liquidity = pool.sqrt_price_x96 / Q96, float(pool.liquidity)
+    sqrt_p, liquidity = pool.sqrt_price_x96 / Q96, pool.liquidity  # an int: crossings cancel exactly
     if zero_for_one:
         ahead = [(t, -net) for t, net in reversed(pool.ticks) if t <= pool.tick]
         end = pool.known[0]
@@ -76,6 +77,10 @@ def _curve_v3(pool: V3Pool, zero_for_one: bool, keep: float, at_most: float) -> 
         if total >= at_most:
             break
         sqrt_p, liquidity = bound, liquidity + change
+    if found and total < at_most:  # float caps must stay inside what the integers can fill
+        last = found.pop()
+        if last.cap > total * _SHAVE:
+            found.append(Segment(last.R, last.Y, last.cap - total * _SHAVE))
     return found
 
 
@@ -139,7 +144,7 @@ def best_split(
     R, Y, cap = (np.array([getattr(s, f) for r in routes for s in r]) for f in ("R", "Y", "cap"))
     start = np.concatenate([np.concatenate(([0.0], np.cumsum([s.cap for s in r])[:-1])) for r in routes])
     slope = np.sqrt(R * Y)
-    ends = np.where(np.isfinite(cap), (R + cap) / slope, (R + amount) / slope)
+    ends = np.where(np.isfinite(cap), (R + cap) / slope, (R + amount * (1 + _SHAVE)) / slope)
     mu = np.unique(np.concatenate((R / slope, ends)))
     filled = np.clip(slope[:, None] * mu[None, :] - R[:, None], 0.0, cap[:, None])
     members = np.zeros((len(subsets), n))
