@@ -28,7 +28,7 @@ class Anvil:
 
     chain_id: int = 31_337
     base_fee_wei: int = 10**9
-    timestamp: int | None = None  # of the genesis block, Unix seconds; ignored with a saved state
+    timestamp: int | None = None  # where the node's clock starts, Unix seconds; now if not given
     state: Path | None = None
     cache: Path | None = None
     start_timeout_s: float = 30.0
@@ -45,7 +45,7 @@ class Anvil:
         command += ["--balance", "1000000000", "--no-request-size-limit", "--preserve-historical-states"]
         if self.state is not None:
             command += ["--load-state", str(self.state)]
-        elif self.timestamp is not None:
+        if self.timestamp is not None:
             command += ["--timestamp", str(self.timestamp)]
         self._process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True

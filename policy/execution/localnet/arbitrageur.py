@@ -18,7 +18,7 @@ from lake.units import WEI_PER_GWEI
 from policy.execution.amm import V2Pool, quote
 from policy.execution.localnet.accounts import dev_accounts
 from policy.execution.localnet.node import Head, Node
-from policy.execution.localnet.world import FEED_DECIMALS, NUMERAIRE, PoolRef, World, sqrt_price_x96
+from policy.execution.localnet.world import FEED_DECIMALS, NUMERAIRE, SECOND_FEED, PoolRef, World, sqrt_price_x96
 
 CLOSE_ENOUGH = 1e-6
 """Relative price error left alone: a hundredth of a basis point."""
@@ -64,9 +64,9 @@ class Arbitrageur:
         """Return transactions that post ``prices`` (and 1 for the numeraire) to their feeds."""
         txs = []
         for asset, price in {NUMERAIRE: 1.0, **prices}.items():
-            feed = self.world.tokens[asset].feed
-            if feed is not None:
-                txs.append(_tx("deployer", feed, calldata("post(int256)", round(price * 10**FEED_DECIMALS))))
+            data = calldata("post(int256)", round(price * 10**FEED_DECIMALS))
+            feeds = (self.world.tokens[asset].feed, self.world.extras.get(SECOND_FEED + asset))
+            txs += [_tx("deployer", feed, data) for feed in feeds if feed is not None]
         return txs
 
     def trades(self, prices: Mapping[str, float]) -> list[dict[str, str]]:

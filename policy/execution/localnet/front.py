@@ -54,13 +54,13 @@ class _Server(ThreadingHTTPServer):
 
 
 class Front:
-    """Serves ``node`` on a free loopback port until :meth:`close`.
+    """Serves ``node`` on a loopback port (0: any free one) until :meth:`close`.
 
     With ``signed_relay`` the private and bundle methods demand the signature header relays demand; without it the
     header is still checked where it is sent.
     """
 
-    def __init__(self, node: Node, *, signed_relay: bool = False) -> None:
+    def __init__(self, node: Node, *, port: int = 0, signed_relay: bool = False) -> None:
         self.node = node
         self.faults = Faults()
         self.signed_relay = signed_relay
@@ -81,7 +81,7 @@ class Front:
             "evm_revert": lambda p: node.revert(str(p[0])),
             "anvil_reorg": lambda p: node.reorg(int(p[0])) and None,
         }
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self._server = _Server(("127.0.0.1", port), _handler(self))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()

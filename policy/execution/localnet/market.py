@@ -21,7 +21,7 @@ from policy.execution.localnet.deploy import Deployer
 from policy.execution.localnet.faults import Faults
 from policy.execution.localnet.front import Front
 from policy.execution.localnet.node import Head, Node, node_for
-from policy.execution.localnet.world import Extra, World, prepared, spec_for
+from policy.execution.localnet.world import GENESIS, Extra, World, prepared, spec_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,18 +113,20 @@ def start(
     at: datetime | None = None,
     gas_gwei: float = 1.0,
     automine: bool = False,
+    port: int = 0,
     cache: Path | None = None,
 ) -> Iterator[Localnet]:
     """Run a local market for the length of a ``with`` block.
 
     ``prices`` are USD by asset, ``depths`` one-sided USD to a 1 % move by asset (from pool_state); ``extras`` are
-    further contracts; ``at`` sets the clock (now where not given), ``gas_gwei`` the base fee. The first start of a
+    further contracts; ``at`` sets the clock (now where not given), ``gas_gwei`` the base fee, ``port`` where the
+    front listens (0: any free port). The first start of a
     world builds it (2 s), later ones load it. Raises NoNode without Node.js.
     """
     world, state = prepared(spec_for(prices, depths, chain_id), extras, cache)
-    with Anvil(chain_id, state=state, cache=cache) as anvil:
+    with Anvil(chain_id, timestamp=GENESIS, state=state, cache=cache) as anvil:
         node = node_for(anvil.rpc, chain_id)
-        front = Front(node)
+        front = Front(node, port=port)
         try:
             moment = int(time.time() if at is None else at.timestamp())
             head = node.head()

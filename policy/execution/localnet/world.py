@@ -29,6 +29,8 @@ from policy.execution.localnet.packages import cache_dir, lock_digest
 
 FEED_DECIMALS = 8  # of every USD feed
 NUMERAIRE = "USDC"
+SECOND_FEED = "second_feed:"
+"""Prefix of extras that are second feeds of an asset; they follow its price like the first."""
 TICK_SPACING = {100: 1, 500: 10, 3_000: 60, 10_000: 200}
 OBSERVATIONS = 128  # slots of price history a v3 pool keeps; enough for a 30-minute average at 12 s blocks
 GENESIS = 1_600_000_000  # 2020-09-13, before any history replayed here
