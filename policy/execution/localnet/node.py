@@ -138,8 +138,8 @@ class Node:
                 fee = fee if forced is None else forced
                 world = first if index == 0 else ()
                 chosen = self._choose(head, fee, head.time + step, world)
-                self._block(chosen, head.time + step, fee, world)
-                self._settle(head.number + 1)
+                refused = self._block(chosen, head.time + step, fee, world)
+                self._settle(head.number + 1, refused)
             return self.head()
 
     def snapshot(self) -> str:
@@ -266,25 +266,31 @@ class Node:
             for t, r in zip(bundle.txs, receipts, strict=True)
         )
 
-    def _block(self, txs: Sequence[PooledTx], time: int, fee: int, world: Sequence[Mapping[str, str]] = ()) -> None:
+    def _block(
+        self, txs: Sequence[PooledTx], time: int, fee: int, world: Sequence[Mapping[str, str]] = ()
+    ) -> list[tuple[str, str]]:
+        """Mine one block of exactly these; return (hash, why) of those the node would not take."""
         self.admin.call("evm_setNextBlockTimestamp", [hex(time)])
         self.admin.call("anvil_setNextBlockBaseFeePerGas", [hex(fee)])
         for call in world:
             self.admin.call("eth_sendTransaction", [{"maxFeePerGas": hex(fee), "maxPriorityFeePerGas": "0x0", **call}])
+        refused = []
         for tx in txs:
             try:
                 self.admin.call("eth_sendRawTransaction", ["0x" + tx.raw.hex()])
             except RpcError as error:
                 if error.code is None:
                     raise
-                self.refused.append((tx.hash, str(error)))
+                refused.append((tx.hash, str(error)))
         self.admin.call("evm_mine")
+        return refused
 
-    def _settle(self, number: int) -> None:
+    def _settle(self, number: int, refused: Sequence[tuple[str, str]]) -> None:
         """Forget what was mined or can never be, and what the node refused."""
         self.admin.call("anvil_dropAllTransactions")
         self.pool.settle(self._nonces(self.pool.senders()))
-        gone = {h for h, _ in self.refused}
+        self.refused += refused
+        gone = {h for h, _ in refused}
         self.pool.public = {k: t for k, t in self.pool.public.items() if t.hash not in gone}
         self.bundles = [b for b in self.bundles if b.last_block > number]
 
