@@ -1,0 +1,75 @@
+"""Portfolios for the local market: the reference vault and a Safe, as extras of its world."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from eth_utils.address import to_checksum_address
+
+from lake.errors import ConfigError
+from policy.execution.compile import source_digest
+from policy.execution.deployment import SECOND_FEED, SWAP_CALLS, V2_CALLS, TokenSource, VaultSetup, deploy
+from policy.execution.localnet.accounts import dev_accounts
+from policy.execution.localnet.deploy import Deployer
+from policy.execution.localnet.world import FEED_DECIMALS, NUMERAIRE, Extra, World
+from policy.execution.rules import Mandate
+
+HEARTBEAT_S = 90_000  # replayed history posts at least daily
+DEVIATION_BPS = 100
+DELAY_S = 3_600
+TARGETS = {NUMERAIRE: 2_000, "ETH": 5_000, "BTC": 3_000}
+"""A plain portfolio of three: weights in basis points, the accounting asset first."""
+
+
+def reference_vault(
+    targets_bps: Mapping[str, int] | None = None, *, deposit_usd: int = 1_000_000, mandate: Mandate | None = None
+) -> Extra:
+    """Return the extra that deploys a reference vault and lets the investor put ``deposit_usd`` of USDC into it.
+
+    ``targets_bps``: asset -> basis points, the numeraire first. Adds to the world's extras ``vault`` and
+    ``second_feed:<asset>`` (a second source each, which the arbitrageur keeps at the reference price like the first).
+    """
+    targets = dict(targets_bps or TARGETS)
+    if next(iter(targets)) != NUMERAIRE:
+        raise ConfigError(f"the first asset is the accounting one and must be {NUMERAIRE}, got {', '.join(targets)}")
+    limits = mandate or Mandate()
+
+    def build(on: Deployer, world: World) -> Mapping[str, str]:
+        seconds = {}
+        for asset in targets:
+            ((_, answer),) = [on.view(str(world.token(asset).feed), "latestRoundData()", "uint80,int256")]
+            given = [FEED_DECIMALS, f"{asset} second", answer]
+            seconds[asset] = on.vyper("mock_feed", ["uint8", "string", "int256"], given)
+        sources = [_source(world, asset, share, seconds[asset]) for asset, share in targets.items()]
+        who = {role: account.address for role, account in dev_accounts().items()}
+        calls = [(world.contracts["v3_router"], c) for c in SWAP_CALLS]
+        calls += [(world.contracts["v2_router"], c) for c in V2_CALLS]
+        setup = VaultSetup(sources, who["owner"], who["keeper"], who["guardian"], calls, limits, delay_s=DELAY_S)
+        vault = deploy(on.rpc, setup, who["deployer"])
+        cash = world.token(NUMERAIRE)
+        on.call("investor", cash.address, "approve(address,uint256)", vault, 2**256 - 1)
+        amount = deposit_usd * 10**cash.decimals
+        on.call("investor", vault, "deposit(uint256,address)", amount, who["investor"])
+        return {"vault": vault, **{f"second_feed:{a}": f for a, f in seconds.items()}}
+
+    parts = [source_digest(c) for c in ("foredrift_vault", "foredrift_oracle", "mock_feed")]
+    digest = hashlib.sha256(repr((parts, targets, deposit_usd, limits)).encode()).hexdigest()
+    return Extra("reference_vault", digest, build)
+
+
+def _source(world: World, asset: str, target_bps: int, second: str) -> TokenSource:
+    token = world.token(asset)
+    return TokenSource(
+        to_checksum_address(token.address),
+        token.decimals,
+        target_bps,
+        str(token.feed),
+        HEARTBEAT_S,
+        FEED_DECIMALS,
+        second,
+        HEARTBEAT_S,
+        FEED_DECIMALS,
+        DEVIATION_BPS,
+        SECOND_FEED,
+    )
