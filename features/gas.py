@@ -58,14 +58,40 @@ def seasons() -> list[pl.Expr]:
     ]
 
 
-def decayed(value: pl.Expr, period: int, count: int, half_life: float) -> pl.Expr:
-    """Return sum(w_k * value[t - k*period]) / (1 + sum(w_k)), k < count, w_k = 2^(-k/half_life), over known values."""
+def classical(horizons_h: Sequence[int]) -> list[pl.Expr]:
+    """Return what the AR(1) baseline needs, from columns x, c_day, c_week: ``b|level``, ``b|season|<h>`` (0 is now).
+
+    The level is the trailing week's mean of x without its season; the season is that of the hour of week.
+    """
+    season = pl.col("c_day") + pl.col("c_week")
+    later = [
+        (pl.col("c_day").shift(-(-h // 24) * 24 - h) + pl.col("c_week").shift(168 - h)).alias(f"b|season|{h}")
+        for h in horizons_h
+    ]
+    level_now = (pl.col("x") - season).rolling_mean(168, min_samples=24).alias("b|level")
+    return [level_now, season.alias("b|season|0"), *later]
+
+
+def classical_seasons() -> list[list[pl.Expr]]:
+    """Return two steps of columns: ``c_day``, the hour of day's season, then ``c_week``, what the hour of week adds."""
+    gap = pl.col("x") - pl.col("x").rolling_mean(168, min_samples=24)
+    return [
+        [decayed(gap, 24, _DAYS, 10.0).alias("c_day")],
+        [decayed(gap - pl.col("c_day"), 168, _WEEKS, 4.0, prior=2.0).alias("c_week")],
+    ]
+
+
+def decayed(value: pl.Expr, period: int, count: int, half_life: float, prior: float = 1.0) -> pl.Expr:
+    """Return sum(w_k value[t - k period]) / (prior + sum(w_k)), k < count, w_k = 2^(-k/half_life), over known values.
+
+    ``prior`` is how many observations of zero stand against the sample.
+    """
     weights = [0.5 ** (k / half_life) for k in range(count)]
     known = value.is_not_null().cast(pl.Float64)
     filled = value.fill_null(0.0)
     total = pl.sum_horizontal(filled.shift(k * period, fill_value=0.0) * w for k, w in enumerate(weights))
     weight = pl.sum_horizontal(known.shift(k * period, fill_value=0.0) * w for k, w in enumerate(weights))
-    return total / (1.0 + weight)
+    return total / (prior + weight)
 
 
 def ahead(horizon_h: int) -> list[pl.Expr]:

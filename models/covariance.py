@@ -96,9 +96,10 @@ class CorrelationModel:
     def forecast(self, rho: Array) -> Array:
         """Return forecast correlations (n,) of past ones ``rho`` (n, 3), NaN where none is known, within -1..1."""
         known = np.isfinite(rho)
-        stand_in = np.nanmean(np.where(known.any(axis=1)[:, None], rho, 0.0), axis=1)
+        some = np.asarray(known.sum(axis=1) > 0)
+        stand_in = np.where(known, rho, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
         filled = np.where(known, rho, stand_in[:, None])
-        return np.asarray(np.where(known.any(axis=1), np.clip(filled @ self.weights, -0.999, 0.999), np.nan))
+        return np.asarray(np.where(some, np.clip(filled @ self.weights, -0.999, 0.999), np.nan), dtype=np.float64)
 
     def plain(self) -> dict[str, Any]:
         """Return the model JSON-able."""
@@ -120,7 +121,7 @@ def fit_correlation(rho: Array, ratio: Array) -> CorrelationModel:
     known = np.isfinite(rho).all(axis=1) & np.isfinite(ratio)
     x, y = rho[known], np.clip(ratio[known], -5.0, 5.0)
     gram = x.T @ x + _RIDGE * np.eye(3)
-    return CorrelationModel(np.linalg.solve(gram, x.T @ y + _RIDGE * prior))
+    return CorrelationModel(np.asarray(np.linalg.solve(gram, x.T @ y + _RIDGE * prior), dtype=np.float64))
 
 
 def nearest_covariance(matrix: Array) -> Array:

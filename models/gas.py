@@ -38,9 +38,8 @@ TARGETS: tuple[TargetSpec, ...] = (
     TargetSpec("gas_min", tuple(h * HOUR_S for h in GAS_MIN_HORIZONS_H), space="log"),
 )
 OPTIONAL = ("gas_used_ratio", "priority_fee_gwei")
-NOW = "now_gwei"
-SEASON = "season_now"
-_HIDDEN = (NOW, SEASON)  # columns for baselines and paths; levels in gwei would not carry over between years
+NOW = "b|now_gwei"  # columns with b| serve baselines and paths; levels in gwei would not carry over between years
+SEASON = "b|season_now"
 _LINEAR = (
     *(f"over_ewm{k}" for k in (3, 6, 12, 24)),
     *(f"over_mean{k}" for k in (24, 72, 168, 336)),
@@ -48,6 +47,7 @@ _LINEAR = (
 )  # fmt: skip
 _LINEAR_AHEAD = ("day1", "day2", "day3mean", "week1", "season", "season_fast", "season_week", "low_day1", "low_season")
 _RIDGE = 30.0  # penalty on standardised features: about what 30 extra hours that say "no change" would do
+_WEIGHTS = (1.0, 2.0, 2.0)  # of the members: the ridge's constant spread is the crudest, half a voice is its share
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,8 @@ class GasFamily:
         grid = on_grid(decision_grid(*span), hours.lazy().rename({"base_fee_gwei": "raw"}), ("raw", *OPTIONAL), 0)
         base = grid.with_columns(pl.col("raw").forward_fill(limit=6).log().alias("x"))
         base = base.with_columns(gas_features.seasons())
+        for step in gas_features.classical_seasons():
+            base = base.with_columns(step)
         market = next((a for a in cfg.assets if a != cfg.native), cfg.native)
         prices = lake.scan("prices").filter(pl.col("ts").is_between(low, high))
         known_end = (span[0], min(end, span[1]))
@@ -115,6 +117,7 @@ class GasFamily:
             *gas_features.level(),
             (pl.col("x") - pl.col("x").shift(24)).alias("change24"),
             *gas_features.optional(OPTIONAL),
+            *gas_features.classical(range(1, max(GAS_HORIZONS_H) + 1)),
             *ahead,
             *_labels(),
         )
@@ -147,7 +150,7 @@ class GasModel:
         for spec in TARGETS:
             members = [self._members(panel, spec, h) for h in spec.horizons_s]
             for horizon_s, quantiles in zip(spec.horizons_s, members, strict=True):
-                q = np.sort(quantiles, axis=2).mean(axis=0)
+                q = np.average(np.sort(quantiles, axis=2), axis=0, weights=_WEIGHTS)
                 now = np.log(panel[NOW].to_numpy())[:, None]
                 mean = np.exp(q[:, 2] + now[:, 0]) * float(self.bundle.extras["mean"][f"{spec.name}|{horizon_s}"])
                 parts.append(forecast_rows(panel, spec.name, horizon_s, np.exp(q + now), mean, self.version))
@@ -187,7 +190,7 @@ class GasModel:
 def generic_features(panel: pl.DataFrame) -> tuple[str, ...]:
     """Return the feature names of one horizon's block: of the present, then ``t_`` ones of the target hour."""
     prefixes = tuple(f"t{h}_" for h in GAS_HORIZONS_H)
-    common = [c for c in feature_columns(panel) if c not in _HIDDEN and not c.startswith(prefixes)]
+    common = [c for c in feature_columns(panel) if not c.startswith(prefixes)]
     return (*sorted(common), *(f"t_{f}" for f in gas_features.TARGET_FEATURES))
 
 
@@ -219,7 +222,7 @@ def fit_gas(panel: pl.DataFrame, cfg: ModelConfig) -> GasModel:
         direct = np.concatenate(list(changes.values()))
         rest = direct - np.concatenate(list(anchors.values()))
         for member, y in (("direct", direct), ("rest", rest)):
-            fitted = fit_quantiles(x, y, QUANTILES, cfg.rounds, cfg.seed)
+            fitted = fit_quantiles(x, y, QUANTILES, max(1, cfg.rounds // 2), cfg.seed)
             boosters |= {f"{spec.name}-{member}-{k}": b for k, b in enumerate(fitted)}
     last: datetime = panel["ts"].max()  # type: ignore[assignment]
     version = f"gas-{last:%Y%m%dT%H}-{schema_hash(features)}"

@@ -8,14 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.calendar import hour_of_week
 from lake.units import HOUR_S
 from models.base import Forecaster, TargetSpec, label
 from models.baseline import Point, PointBaseline
 
 Array = npt.NDArray[np.float64]
-
-_SHRINK = 2.0  # an hour of week seen n times keeps n / (n + 2) of its mean deviation
 
 
 def gas_baselines(specs: tuple[TargetSpec, ...]) -> Mapping[str, Forecaster]:
@@ -25,7 +22,7 @@ def gas_baselines(specs: tuple[TargetSpec, ...]) -> Mapping[str, Forecaster]:
 
 
 def _now(panel: pl.DataFrame) -> Array:
-    return np.asarray(np.log(panel["now_gwei"].to_numpy()), dtype=np.float64)
+    return np.asarray(np.log(panel["b|now_gwei"].to_numpy()), dtype=np.float64)
 
 
 def _last(panel: pl.DataFrame, spec: TargetSpec, horizon_s: int) -> Point:  # noqa: ARG001
@@ -39,34 +36,37 @@ def _seasonal(panel: pl.DataFrame, spec: TargetSpec, horizon_s: int) -> Point:  
 
 
 def _ar(panel: pl.DataFrame, spec: TargetSpec, horizon_s: int) -> Point:
-    """AR(1) around a season of the hour of week, with the decay measured directly at each horizon.
+    """AR(1) around a trailing level and the season of the hour of week, its decay measured directly at each horizon.
 
-    For a minimum the point is the lowest of the path's hours, decays interpolated between measured horizons.
+    Level and season are learnt from the past only and renewed every hour; for a minimum the point is the lowest of
+    the path's hours, decays interpolated between the measured horizons.
     """
-    x, slot = _now(panel), panel.select(hour_of_week()).to_series().to_numpy()
-    centre = float(x.mean())
-    count = np.bincount(slot, minlength=168)
-    season = np.bincount(slot, weights=x - centre, minlength=168) / (count + _SHRINK)
-    measured = sorted(int(c.split("|")[2]) // HOUR_S for c in panel.columns if c.startswith(label("gas", 0)[:-1]))
-    decay = [_decay(panel, x - centre - season[slot], centre, season, slot, h) for h in measured]
+    measured = sorted(int(c.split("|")[2]) // HOUR_S for c in panel.columns if c.startswith("y|gas|"))
+    decay = [_decay(panel, h) for h in measured]
     horizon_h = horizon_s // HOUR_S
-    hours = range(1, horizon_h + 1) if spec.name == "gas_min" else (horizon_h,)
-    factors = np.interp(list(hours), measured, decay)
+    hours = list(range(1, horizon_h + 1)) if spec.name == "gas_min" else [horizon_h]
+    factors = np.interp(hours, measured, decay)
 
     def point(rows: pl.DataFrame) -> Array:
-        here = rows.select(hour_of_week()).to_series().to_numpy()
-        gap = _now(rows) - centre - season[here]
-        path = np.stack([centre + season[(here + h) % 168] + f * gap for h, f in zip(hours, factors, strict=True)])
-        return np.asarray(path.min(axis=0), dtype=np.float64)
+        gap = _now(rows) - _column(rows, "b|level") - _column(rows, "b|season|0")
+        path = [
+            _column(rows, "b|level") + _column(rows, f"b|season|{h}") + f * gap
+            for h, f in zip(hours, factors, strict=True)
+        ]
+        return np.asarray(np.min(path, axis=0), dtype=np.float64)
 
     return point
 
 
-def _decay(
-    panel: pl.DataFrame, gap: Array, centre: float, season: Array, slot: npt.NDArray[np.int64], horizon_h: int
-) -> float:
-    y = np.log(panel[label("gas", horizon_h * HOUR_S)].fill_null(float("nan")).to_numpy())
-    later = y - centre - season[(slot + horizon_h) % 168]
+def _column(panel: pl.DataFrame, name: str) -> Array:
+    return np.asarray(panel[name].fill_null(float("nan")).to_numpy(), dtype=np.float64)
+
+
+def _decay(panel: pl.DataFrame, horizon_h: int) -> float:
+    """Least-squares slope of the later gap to season and level on the present one."""
+    gap = _now(panel) - _column(panel, "b|level") - _column(panel, "b|season|0")
+    y = np.log(_column(panel, label("gas", horizon_h * HOUR_S)))
+    later = y - _column(panel, "b|level") - _column(panel, f"b|season|{horizon_h}")
     known = np.isfinite(later) & np.isfinite(gap)
     below = float(gap[known] @ gap[known])
     return float(gap[known] @ later[known]) / below if below > 0 else 0.0

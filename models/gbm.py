@@ -22,7 +22,7 @@ Array = npt.NDArray[np.float64]
 
 PARAMS: dict[str, Any] = {
     # Small trees, strong shrinkage: a few thousand overlapping hours hold only a few hundred independent ones.
-    "learning_rate": 0.05,
+    "learning_rate": 0.1,
     "num_leaves": 8,
     "min_data_in_leaf": 60,
     "feature_fraction": 0.5,

@@ -25,7 +25,7 @@ POOL_DAYS = 42
 def scenario_paths(rows: pl.DataFrame, panel: pl.DataFrame, count: int) -> pl.DataFrame:
     """Return rows of table ``paths`` (without available_at): ``count`` paths of 48 hourly gwei values per issue time.
 
-    ``rows`` are calibrated forecast rows of target "gas"; ``panel`` has (key, ts, now_gwei, season_now). Until two
+    ``rows`` are calibrated forecast rows of target "gas"; ``panel`` has (key, ts, b|now_gwei, b|season_now). Until two
     days of errors are known, templates are those of a random walk (comonotone paths).
     """
     parts = [_of_key(rows.filter(pl.col("key") == key), panel, key, count) for key in rows["key"].unique().sort()]
@@ -43,11 +43,11 @@ def _of_key(rows: pl.DataFrame, panel: pl.DataFrame, key: str, count: int) -> pl
     quantiles = np.stack(
         [wide.select(f"{c}_{h}" for c in QUANTILE_COLUMNS).to_numpy() for h in horizons], axis=1
     )  # (n, horizons, 5) gwei
-    own = panel.filter(pl.col("key") == key).select("ts", "now_gwei", "season_now")
+    own = panel.filter(pl.col("key") == key).select("ts", "b|now_gwei", "b|season_now")
     hours = own.sort("ts").upsample("ts", every="1h")
     at = ((wide["issued_at"] - hours["ts"][0]).dt.total_seconds() // HOUR_S).to_numpy()
-    now = np.log(hours["now_gwei"].fill_null(float("nan")).to_numpy())
-    season = hours["season_now"].fill_null(strategy="forward").fill_null(0.0).to_numpy()
+    now = np.log(hours["b|now_gwei"].fill_null(float("nan")).to_numpy())
+    season = hours["b|season_now"].fill_null(strategy="forward").fill_null(0.0).to_numpy()
     margins = hourly_margins(np.log(quantiles), [h // HOUR_S for h in horizons], now[at], season_ahead(season, at))
     values = join_by_ranks(margins, error_ranks(margins, now, at, count))
     n = len(at)

@@ -39,7 +39,8 @@ def _loss_of(rows: pl.DataFrame, outcomes: pl.DataFrame, spec: TargetSpec) -> pl
     joined = (
         rows.lazy()
         .filter((pl.col("target") == spec.name) & ~pl.col("abstain"))
-        .join(outcomes.lazy().filter(pl.col("y").is_not_null()), on=["target", "key", "issued_at", "horizon_s"])
+        .sort(_ROW)
+        .join(outcomes.lazy().filter(pl.col("y").is_not_null()), on=_ROW, maintain_order="left")
     )
     if spec.score != "pinball":
         return joined.select(
@@ -111,7 +112,7 @@ def score_table(
 
 
 def _summary(loss: pl.DataFrame, model: str) -> pl.DataFrame:
-    return loss.group_by(_SERIES).agg(
+    return loss.group_by(_SERIES, maintain_order=True).agg(
         pl.lit(model).alias("model"),
         pl.len().alias("n"),
         pl.col("loss").mean().alias("pinball"),
