@@ -16,7 +16,7 @@ from lake.errors import NotEnoughData
 from lake.units import HOUR_S
 from models.base import DRIFT_HORIZONS_H, Forecaster, LakeView, TargetSpec, label
 from models.config import ModelConfig
-from models.covariance import CORRELATIONS, CorrelationModel, fit_correlation
+from models.covariance import CORRELATIONS, NORMAL_SHAPE, PAIR_STEP_H, CorrelationModel, fit_correlation
 from models.drift_baselines import drift_baselines
 from models.drift_fitted import (
     SERIES_OF,
@@ -25,14 +25,15 @@ from models.drift_fitted import (
     ExitModel,
     MoveModel,
     column,
+    trends,
     with_pair_variances,
 )
-from models.drift_panel import COVARIANCE_S, build_panel, panel_keys
+from models.drift_panel import COVARIANCE_S, build_panel, every, panel_keys
 from models.exit import fit_excursions
 from models.gbm import matrix
 from models.labels import melt
 from models.location import fit_location
-from models.volatility import MIN_ROWS, fit_scale, fit_shape
+from models.volatility import MIN_ROWS, Shape, fit_scale, fit_shape
 
 Array = npt.NDArray[np.float64]
 
@@ -45,7 +46,7 @@ TARGETS: tuple[TargetSpec, ...] = (
     TargetSpec("covariance", (COVARIANCE_S,), score="mse"),
 )
 
-STRIDE_H: dict[int, int] = {1: 1, 4: 2, 12: 3, 24: 6}
+STRIDE_H: dict[int, int] = {1: 2, 4: 3, 12: 5, 24: 7}
 """Hours between training rows by horizon: overlapping outcomes teach little and cost in proportion."""
 
 SHAPE_DAYS = 365
@@ -95,13 +96,12 @@ class DriftFamily:
         exits: dict[int, ExitModel] = {}
         for target, series in SERIES_OF.items():
             for h in DRIFT_HORIZONS_H:
-                rows = _every(assets, STRIDE_H[h])
+                rows = every(assets, STRIDE_H[h])
                 if rows[label(target, h * HOUR_S)].count() < 2 * MIN_ROWS:
                     continue
-                model, size = _fit_move(rows, series, target, h, cfg, signals)
-                moves[series, h] = model
-                if series == "dev":
-                    exits[h] = _fit_exit(rows, size, h)
+                moves[series, h], leaving = _fit_move(rows, target, h, cfg, signals)
+                if leaving is not None:
+                    exits[h] = leaving
         if not moves:
             raise NotEnoughData("no asset has enough known hours of prices to learn a volatility from")
         ratio, correlation = _fit_covariance(panel, assets, moves.get(("ret", COVARIANCE_S // HOUR_S)))
@@ -111,34 +111,32 @@ class DriftFamily:
 def scale_features(series: str, horizon_h: int) -> list[str]:
     """Return the features of the scale of ``series`` over ``horizon_h`` hours."""
     other = [f"{series}_{kind}{h}" for kind in ("s", "w") for h in SEASON_H if h != horizon_h]
-    trends = [f"{series}_{n}" for n in TREND if n != "now"]
+    trends = [f"{series}_{n}" for n in TREND[1:]]
     names = [f for f in feature_names((series,)) if f not in other and f not in trends]
     return names if series == "dev" else [f for f in names if f != "gap"]
 
 
-def _every(panel: pl.DataFrame, hours: int) -> pl.DataFrame:
-    return panel.filter((pl.col("ts").dt.epoch("s") // HOUR_S) % hours == 0)
-
-
 def _fit_move(
-    rows: pl.DataFrame, series: str, target: str, horizon_h: int, cfg: ModelConfig, signals: list[str]
-) -> tuple[MoveModel, Array]:
-    """Return the model of one series and horizon, and its sizes (n,) on ``rows``."""
+    rows: pl.DataFrame, target: str, horizon_h: int, cfg: ModelConfig, signals: list[str]
+) -> tuple[MoveModel, ExitModel | None]:
+    """Return the model of one target and horizon, and for drift that of its excursions."""
+    series, horizon_s = SERIES_OF[target], horizon_h * HOUR_S
     names = [*scale_features(series, horizon_h), *signals]
-    x, base = matrix(rows, names), column(rows, f"{series}_base")
-    actual = column(rows, label(f"size_{series}", horizon_h * HOUR_S))
+    base = column(rows, f"{series}_base")
+    actual = column(rows, label(f"size_{series}", horizon_s))
     if series == "ret":  # a price that stood still all along is a gap in the data, not calm
         actual = np.where(actual > 0, actual, np.nan)
-    scale = fit_scale(names, x, actual, base, cfg.rounds, cfg.seed)
-    size = np.asarray(np.exp(scale.log_scale(x, base)), dtype=np.float64)
-    z = column(rows, label(target, horizon_h * HOUR_S)) / size
+    scale = fit_scale(names, matrix(rows, names), actual, base, cfg.rounds, cfg.seed)
     hour = (rows["ts"].dt.epoch("s") // HOUR_S).to_numpy()
-    location = fit_location(matrix(rows, [f"{series}_{n}" for n in TREND]), z, hour, horizon_h)
-    recent = hour >= hour.max() - SHAPE_DAYS * 24
-    centred = z - location.mean(matrix(rows, [f"{series}_{n}" for n in TREND]))
-    independent = max(1, horizon_h // STRIDE_H[horizon_h])
-    shape = fit_shape(centred[recent], rows["key"].to_numpy()[recent], independent)
-    return MoveModel(scale, shape, location), size
+    unit = np.exp(base) * np.sqrt(horizon_h)
+    location = fit_location(trends(rows, series), column(rows, label(target, horizon_s)) / unit, hour, horizon_h)
+    year = rows.filter(pl.Series(hour >= hour.max() - SHAPE_DAYS * 24))
+    model = MoveModel(scale, Shape(NORMAL_SHAPE, {}), location)
+    size = model.size(year, series)
+    z = (column(year, label(target, horizon_s)) - model.mean(year, series, horizon_h)) / size
+    shape = fit_shape(z, year["key"].to_numpy(), max(1, horizon_h // STRIDE_H[horizon_h]))
+    leaving = _fit_exit(year, size, horizon_h) if series == "dev" else None
+    return MoveModel(scale, shape, location), leaving
 
 
 def _fit_exit(rows: pl.DataFrame, size: Array, horizon_h: int) -> ExitModel:
@@ -157,7 +155,7 @@ def _fit_covariance(
     last = panel["ts"].max()
     assert isinstance(last, datetime)
     since = last - timedelta(days=SHAPE_DAYS)
-    recent = _every(assets, 4).filter(pl.col("ts") >= since)
+    recent = assets.filter((pl.col("ts") >= since) & (pl.col("ts").dt.hour() % PAIR_STEP_H == 0))
     variance = model.size(recent, "ret") ** 2 * HOUR_S / COVARIANCE_S
     relative = column(recent, label("covariance", COVARIANCE_S)) / variance
     known = np.isfinite(relative)
@@ -175,5 +173,6 @@ def _fit_covariance(
 
 def _version(panel: pl.DataFrame, cfg: ModelConfig) -> str:
     last = panel["ts"].max()
+    assert isinstance(last, datetime)
     digest = hashlib.sha256(f"{cfg.fingerprint()}{last}{panel.height}{','.join(panel.columns)}".encode()).hexdigest()
     return f"drift-{last:%Y%m%d}-{digest[:10]}"

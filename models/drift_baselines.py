@@ -20,7 +20,7 @@ from models.baseline import forecast_rows
 from models.config import ModelConfig
 from models.covariance import NORMAL_SHAPE
 from models.drift_fitted import SERIES_OF, column, mean_rows
-from models.drift_panel import COVARIANCE_S
+from models.drift_panel import COVARIANCE_S, every
 from models.exit import Excursions, band_edges, exit_probability, fit_excursions, gaussian_exit_probability
 from models.scores import pinball
 from models.volatility import MIN_ROWS
@@ -30,7 +30,7 @@ Array = npt.NDArray[np.float64]
 MEMORIES: tuple[str, ...] = ("v4", "v11", "", "v72")
 """Decays tried: half-lives of 4, 11.2 (0.94 an hour), 24 and 72 hours; "" is the base level itself."""
 
-_THIN_H = 4  # hours between the rows a baseline is tuned on
+_THIN_H = 5  # hours between the rows a baseline learns from
 
 
 def drift_baselines(cfg: ModelConfig) -> Mapping[str, Forecaster]:
@@ -77,7 +77,7 @@ class Climatology:
 
     def fit(self, panel: pl.DataFrame) -> FittedClimatology:
         """Take quantiles of all known moves, and the frequency of band exits, by asset (and hour of day)."""
-        assets = panel.filter(~pl.col("key").str.contains("|", literal=True))
+        assets = every(panel.filter(~pl.col("key").str.contains("|", literal=True)), _THIN_H)
         groups = ("key", "hour") if self.seasonal else ("key",)
         tables = {}
         for target in (*SERIES_OF, "band_exit"):
@@ -134,10 +134,7 @@ class Ewma:
 
     def fit(self, panel: pl.DataFrame) -> FittedEwma:
         """Choose the memory by (series, horizon); take empirical quantiles and excursions where asked."""
-        thin = (~pl.col("key").str.contains("|", literal=True)) & (
-            (pl.col("ts").dt.epoch("s") // HOUR_S) % _THIN_H == 0
-        )
-        rows = panel.filter(thin)
+        rows = every(panel.filter(~pl.col("key").str.contains("|", literal=True)), _THIN_H)
         memory, shape, sides = {}, {}, {}
         for target, series in SERIES_OF.items():
             for h in DRIFT_HORIZONS_H:

@@ -32,7 +32,7 @@ TREND: tuple[str, ...] = ("now", "t6", "t48")
 
 @dataclass(frozen=True, slots=True)
 class MoveModel:
-    """Distribution of one series' move over one horizon: scale times (location + shape)."""
+    """Distribution of one series' move over one horizon: location + scale * shape."""
 
     scale: ScaleModel
     shape: Shape
@@ -43,9 +43,10 @@ class MoveModel:
         base = column(panel, f"{series}_base")
         return np.asarray(np.exp(self.scale.log_scale(matrix(panel, self.scale.features), base)), dtype=np.float64)
 
-    def mean(self, panel: pl.DataFrame, series: str) -> Array:
-        """Return means (n,) in units of the size."""
-        return self.location.mean(matrix(panel, [f"{series}_{n}" for n in TREND]))
+    def mean(self, panel: pl.DataFrame, series: str, horizon_h: int) -> Array:
+        """Return means (n,) of the move."""
+        unit = np.exp(column(panel, f"{series}_base")) * np.sqrt(horizon_h)
+        return np.asarray(unit * self.location.mean(trends(panel, series)), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +85,9 @@ class DriftFitted:
                 if model is None or assets.is_empty():
                     continue
                 size = model.size(assets, series)
-                mean = model.mean(assets, series)
-                quantiles = size[:, None] * (model.shape.rows(assets["key"].to_numpy()) + mean[:, None])
-                parts.append(forecast_rows(assets, target, h * HOUR_S, quantiles, size * mean, self.version))
+                mean = model.mean(assets, series, h)
+                quantiles = mean[:, None] + size[:, None] * model.shape.rows(assets["key"].to_numpy())
+                parts.append(forecast_rows(assets, target, h * HOUR_S, quantiles, mean, self.version))
                 if series == "dev" and h in self.exits:
                     parts.append(self._exits(assets, h, size))
                 if series == "ret" and h * HOUR_S == COVARIANCE_S:
@@ -182,6 +183,11 @@ def _plain(model: MoveModel) -> dict[str, Any]:
     return {"scale": model.scale.plain(), "shape": model.shape.plain(), "location": model.location.plain()}
 
 
+def trends(panel: pl.DataFrame, series: str) -> Array:
+    """Return the predictors of the mean (n, 3), in units of the base volatility."""
+    return matrix(panel, [f"{series}_{n}" for n in TREND])
+
+
 def column(panel: pl.DataFrame, name: str) -> Array:
     """Return one column (n,) as float64, null as NaN."""
     return np.asarray(panel[name].cast(pl.Float64).fill_null(float("nan")).to_numpy(), dtype=np.float64)
@@ -208,6 +214,6 @@ def mean_rows(panel: pl.DataFrame, target: str, horizon_s: int, mean: Array, ver
 
 def _no_rows() -> pl.DataFrame:
     text = ("target", "key", "model_version", "reason")
-    types = {c: pl.String() if c in text else pl.Float64() for c in FORECAST_COLUMNS}
+    types: dict[str, pl.DataType] = {c: pl.String() if c in text else pl.Float64() for c in FORECAST_COLUMNS}
     types |= {"issued_at": pl.Datetime("us", "UTC"), "horizon_s": pl.Int64(), "abstain": pl.Boolean()}
     return pl.DataFrame(schema=types)

@@ -17,8 +17,8 @@ from features.volatility import (
     hourly_bars,
     volatility_features,
 )
-from lake.universe import STABLE
 from lake.units import DAY_S, HOUR_S
+from lake.universe import STABLE
 from models.base import DRIFT_HORIZONS_H, LakeView, label
 from models.config import ModelConfig
 from models.covariance import pair_features
@@ -81,6 +81,12 @@ def build_panel(
     if sentiment:
         panel = panel.join(signal_features(lake, start, end), on="ts", how="left", maintain_order="left")
     return panel.sort("ts", "key")
+
+
+def every(panel: pl.DataFrame, hours: int) -> pl.DataFrame:
+    """Return every ``hours``-th row in time, at other hours of the day each day, so that none is left out for good."""
+    hour = pl.col("ts").dt.epoch("s") // HOUR_S
+    return panel.filter((hour + hour // 24) % hours == 0)
 
 
 def _count(bars: pl.DataFrame, asset: str) -> int:

@@ -27,7 +27,7 @@ _TAIL = 0.995  # beyond this level a power law continues
 _TAIL_FROM = 0.975  # level from which the tail index is measured
 _MIN = 100
 BETA_DISCRETE = 0.5825971579390106
-"""-zeta(1/2)/sqrt(2 pi): how far, in step volatilities, hourly looks shift a barrier (Broadie, Glasserman, Kou 1997)."""
+"""-zeta(1/2)/sqrt(2 pi): steps by which discrete looks shift a barrier (Broadie, Glasserman, Kou 1997)."""
 
 
 @dataclass(frozen=True, slots=True)
