@@ -19,8 +19,8 @@ from lake.units import WORD_BYTES, to_word
 
 Value = str | int | float | bool | None
 
-_AWARE = ("%Y-%m-%dT%H:%M:%S%.f%:z", "%Y-%m-%dT%H:%M%:z")
-_NAIVE = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
+_AWARE = ("%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M%#z", "%Y-%m-%d %H:%M%#z")
+_NAIVE = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 _EPOCH_UNITS = ((10**11, 10**6), (10**14, 10**3), (10**17, 1))  # below this magnitude: seconds, ms, us (else ns)
 
 
@@ -117,11 +117,12 @@ def times(raw: pl.Series, zone: str | None) -> tuple[pl.Series, pl.Series]:
         naive, aware = raw.cast(pl.Datetime("us")), pl.repeat(None, raw.len(), eager=True, dtype=UTC_US)
     else:
         text = raw.cast(pl.String, strict=False).str.strip_chars()
-        text = text.str.replace(r"\s*(Z|z|UTC)$", "+00:00").str.replace(r"([+-]\d\d):?(\d\d)$", "$1:$2")
-        text = text.str.replace(r"^(\d{4}-\d\d-\d\d)\s+", "${1}T")
-        aware = _first([text.str.to_datetime(f, strict=False, time_unit="us") for f in _AWARE]).cast(UTC_US)
-        aware = _first([aware, _epoch(text.str.extract(r"^(\d{9,20})$").cast(pl.Int64, strict=False))])
-        naive = _first([text.str.to_datetime(f, strict=False, time_unit="us", exact=True) for f in _NAIVE])
+        aware = _read(text, _AWARE).cast(UTC_US)
+        text = text.set(aware.is_not_null(), None)  # a file of one notation is done here
+        if text.count():
+            aware = _first([aware, _read(text.str.replace(r"\s*UTC$", "Z"), _AWARE).cast(UTC_US)])
+            aware = _first([aware, _epoch(text.str.extract(r"^(\d{9,20})$").cast(pl.Int64, strict=False))])
+        naive = _read(text.set(aware.is_not_null(), None), _NAIVE)
     if zone is None:
         return aware, naive.is_not_null() & aware.is_null()
     placed = naive.dt.replace_time_zone(zone, ambiguous="null", non_existent="null").dt.convert_time_zone("UTC")
@@ -230,6 +231,16 @@ def _epoch(raw: pl.Series) -> pl.Series:
     for bound, factor in reversed(_EPOCH_UNITS):
         us = pl.when(size < bound).then(pl.col("v") * factor).otherwise(us)
     return value.to_frame().select(us.cast(UTC_US).alias("t"))["t"]
+
+
+def _read(text: pl.Series, formats: tuple[str, ...]) -> pl.Series:
+    """Return the times that the first fitting format reads, trying no further than needed."""
+    found = pl.repeat(None, text.len(), eager=True, dtype=pl.Datetime("us", "UTC" if "z" in formats[0] else None))
+    for pattern in formats:
+        if found.null_count() == text.null_count():
+            break
+        found = _first([found, text.str.to_datetime(pattern, strict=False, time_unit="us").cast(found.dtype)])
+    return found
 
 
 def _first(options: list[pl.Series]) -> pl.Series:

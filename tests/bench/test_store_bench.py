@@ -17,26 +17,28 @@ from lake.store import Lake
 
 @pytest.mark.slow
 def test_import_against_pandas(tmp_path: Path) -> None:
-    """Loading half a million checked rows takes at most eight times pandas without any check; a rerun is no slower."""
+    """Loading half a million checked rows costs at most eight times the CPU of pandas without any check, a rerun no more."""
     frame = simulate(start=datetime(2010, 1, 1, tzinfo=UTC), hours=80_000)["prices"].drop(
         "source", "step", "available_at"
     )
     path = tmp_path / "prices.csv"
     frame.write_csv(path)
     import_file(Lake(str(tmp_path / "warm")), "prices", _head(frame, tmp_path))
-    began = time.perf_counter()
+    began = time.process_time()
     table = pd.read_csv(path, parse_dates=["ts"])
     table = table.drop_duplicates(["asset", "ts"], keep="first").sort_values(["asset", "ts"])
     table.to_parquet(tmp_path / "pandas.parquet")
-    pandas_s = time.perf_counter() - began
+    pandas_s = time.process_time() - began
     lake = Lake(str(tmp_path / "lake"))
-    began = time.perf_counter()
+    began = time.process_time()
     report = import_file(lake, "prices", path)
-    import_s = time.perf_counter() - began
-    began = time.perf_counter()
+    import_s = time.process_time() - began
+    began = time.process_time()
     again = import_file(lake, "prices", path)
-    again_s = time.perf_counter() - began
-    print(f"\n{frame.height} rows: pandas {pandas_s:.2f} s, import {import_s:.2f} s, repeated import {again_s:.2f} s")
+    again_s = time.process_time() - began
+    print(
+        f"\n{frame.height} rows: pandas {pandas_s:.2f}, import {import_s:.2f}, repeated import {again_s:.2f} CPU seconds"
+    )
     assert (report.added, again.unchanged) == (frame.height, frame.height)
     assert import_s < 8 * pandas_s
     assert again_s < 2 * import_s + 1
