@@ -22,7 +22,7 @@ TEXT = pl.Categorical
 
 
 def trade_columns(case: Case, run: Run) -> Columns:
-    """Return the trades of ``run``, one row a trade and asset: steps, weights, and each asset's share of the cost in USD.
+    """Return the trades of ``run``, one row a trade and asset: step, weights, each asset's share of the cost in USD.
 
     Fee and impact are the asset's own; gas is split evenly over the assets that moved. Legs count the trade's swaps.
     """
@@ -64,7 +64,7 @@ def portfolio_frame(panel: Sequence[Portfolio]) -> pl.DataFrame:
 def trade_frame(
     history: History, panel: Sequence[Portfolio], outcomes: Sequence[tuple[int, str, Columns]]
 ) -> pl.DataFrame:
-    """Return trades with ids, names, times and the market's gas price and native coin, sorted by portfolio and policy."""
+    """Return trades with ids, names, times, gas price and native coin, sorted by portfolio and policy."""
     kept = [(p, name, c) for p, name, c in outcomes if c["step"].size]
     names = sorted({name for _, name, _ in outcomes})
     if not kept:

@@ -10,7 +10,7 @@ from lake.units import BPS, HOURS_PER_YEAR
 from policy import kernels
 from policy.base import Matrix
 from policy.history import Ints
-from policy.schedule import Case, Schedule, worth
+from policy.schedule import Case, Schedule
 
 GAS, FEE, IMPACT, TRACKING, SQUARE, TRADES = range(6)
 
@@ -73,9 +73,8 @@ def simulate(
     weights = np.empty((len(week) if path else 0, n))
     scale = plan.scale if plan.scale is not None else 1.0 / p.tolerance
     tolerance = p.tolerance if p.scenario == "hard" else np.full(n, np.inf)
-    k = case.box_fee[case.history.day] if p.scenario == "hard" else 0.0
-    A, B = worth(p.scenario, p.gamma, plan.outer, plan.inner, case.gas_full, k)
-    A = A if plan.A is None else plan.A
+    A = case.A if plan.A is None else plan.A
+    B = p.gamma if p.scenario == "soft" else 0.0
     count = kernels.run(
         (0,) * n, case.returns, case.history.day, case.M, p.target, scale, plan.box, plan.direct, A, B, plan.must,
         plan.outer, plan.inner, plan.resume, plan.cap, case.history.tradable,

@@ -186,3 +186,31 @@ def box_moves(covariance: Matrix, target: Vector, tolerance: Vector, fee: Vector
     x = x / np.max(x / tolerance[:, None], axis=1)[:, None, :]
     moves = x.mean(axis=2)
     return exit_hours, 0.5 * moves @ fee, np.mean(x * x, axis=2)
+
+
+INNER_GRID = np.linspace(0.0, 0.97, 98)
+
+
+def hard_band(
+    now: Vector, usual: Vector, k: Vector, m: Vector, exit_h: Vector, *, early: bool
+) -> tuple[Vector, Vector, Vector]:
+    """Return (T,) outer, inner and cost rate an hour of the box distance for a hard cap at distance 1.
+
+    A forced trade goes to the inner level d with the least ``(g + k (1-d) + m (1-d)^2) / (exit (1 - d^2))``: cost over
+    expected time until the next breach (renewal reward), g being ``usual``. With ``early`` a trade at ``now`` is made
+    before the breach where ``rate * exit * (1 - r^2) < usual - now + k (1 - r)``: what waiting is worth is less than
+    what gas below usual saves (one step of policy improvement over trading at the cap only).
+    """
+    rate, inner = np.full(now.shape, np.inf), np.zeros(now.shape)
+    for d in INNER_GRID:
+        step = 1.0 - d
+        value = (usual + k * step + m * step * step) / (exit_h * (1.0 - d * d))
+        better = value < rate
+        rate, inner = np.where(better, value, rate), np.where(better, d, inner)
+    outer = np.ones(now.shape)
+    if early:  # the smaller root of worth y (2 - y) = saved + k y in y = 1 - r
+        value, saved = rate * exit_h, np.maximum(usual - now, 0.0)
+        b = np.maximum(2.0 * value - k, 0.0)
+        y = (b - np.sqrt(np.maximum(b * b - 4.0 * value * saved, 0.0))) / (2.0 * value)
+        outer = np.where(saved > 0.0, 1.0 - y, 1.0)
+    return outer, inner, rate

@@ -43,6 +43,7 @@ class Market:
     fees: ChainFees
     fee: Vector  # (n,) proportional cost, fraction of the traded value, pool fee plus half spread
     depth_usd: Vector  # (n,) one-sided USD depth to a 1 % move; inf means no impact
+    usual_gwei: float | None = None  # mean gas price of the last week; None: gas_gwei
 
 
 @dataclass(frozen=True, slots=True)

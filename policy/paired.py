@@ -26,7 +26,7 @@ def counts(weeks: int, draws: int, seed: int) -> Matrix:
     """Return (draws, weeks) how often each week is drawn; the same seed gives the same draws."""
     picked = np.random.default_rng(seed).integers(0, weeks, size=(draws, weeks))
     flat = np.bincount((picked + weeks * np.arange(draws)[:, None]).ravel(), minlength=draws * weeks)
-    return flat.reshape(draws, weeks).astype(np.float64)
+    return np.asarray(flat.reshape(draws, weeks), dtype=np.float64)
 
 
 def ratio(a: Vector, b: Vector, drawn: Matrix) -> Interval:

@@ -1,7 +1,7 @@
 """Along which way to trade: the cheapest set of swaps that reaches the inner level, or comes near enough.
 
-A rebalance of all n assets costs n-1 swaps of gas. Often two or three assets hold most of the deviation. For each number
-of swaps the set of assets that lowers the distance most is grown greedily, the best move within it is taken as
+A rebalance of all n assets costs n-1 swaps of gas. Often two or three assets hold most of the deviation. For each
+number of swaps the set of assets that lowers the distance most is grown greedily, the best move within it is taken as
 far as the inner level (or as far as it pays), and the candidate with the least gas + fee + impact + cost-to-go of the
 distance it leaves, ``A r^2 - B r^4``, wins. The full set keeps the direction of the deviation.
 """
@@ -123,7 +123,7 @@ def _direction(k: int, anchor: int, M: Matrix, used: Matrix, moved: Matrix, coun
 
 @njit(cache=True, nogil=True)
 def _anchor(x: Vector, M: Matrix, scale: Vector, box: bool) -> int:
-    """Return the asset every candidate set holds: the largest scaled deviation, or the best first swap's first asset."""
+    """Return the asset every set holds: the largest scaled deviation, or the best first swap's first asset."""
     n = x.shape[0]
     best, best_gain = 0, -1.0
     for i in range(n):
@@ -192,6 +192,7 @@ def cheapest(
             pull[i] += M[i, j] * x[j]
     r = radius(x, M, scale, box)
     best = np.inf
+    peak = math.sqrt(0.5 * A / B) if B > 0.0 else np.inf  # cost-to-go never falls with the distance
     for i in range(n):  # in case nothing qualifies: all assets, keeping the direction
         out[i] = x[i] * min(level / r, 1.0)
     for legs in range(1, n):
@@ -213,7 +214,8 @@ def cheapest(
                 cost += 0.5 * fee[i] * dw + impact[i] * dw * dw
                 trial[i] = x[i] + share * move[i]
             left = radius(trial, M, scale, box)
-            cost += A * left**2 - B * left**4
+            flat = min(left, peak)
+            cost += A * flat**2 - B * flat**4
             if cost < best and left < r and not (forced and left > EDGE):
                 best = cost
                 for i in range(n):

@@ -13,13 +13,12 @@ from lake.units import DAY_S, HOUR_S
 from policy import bands
 from policy.backtest import GAS, TRACKING, simulate
 from policy.base import ForecastView, State, Vector
-from policy.costs import gas_lines, impact_per_square
-from policy.schedule import NEVER, Case, Levels, Planner, Schedule, schedule
+from policy.costs import impact_per_square
+from policy.schedule import NEVER, Case, Levels, Planner, Schedule, gas_of, schedule, usual_gwei
 
 FIVE_PERCENT = 0.05  # what most systems ship
 GRID = tuple(float(v) for v in np.geomspace(0.005, 0.25, 14))  # triggers the tuned threshold chooses from
 TUNE_EVERY_H = 30 * 24
-INNER_GRID = np.linspace(0.0, 0.97, 98)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,56 +137,56 @@ def tuned_triggers(case: Case) -> Vector:
 class Bands:
     """The exact band. ``constant`` solves it at the past median gas and depth, otherwise at what they are now.
 
-    Hard mandate: trades at the tolerance back to the inner level with the least cost per expected hour until the next
+    The trigger is priced at the gas of one swap (the smallest trade that helps); see ``project`` for the rest. Hard
+    mandate: trades at the tolerance back to the inner level with the least cost per expected hour until the next
     breach, at the gas usual in the last week; not ``constant`` also trades early where gas is so far below usual that
-    trading now beats the expected forced trade (one step of policy improvement). ``usual_gwei`` and
-    ``usual_depth_usd`` (n,) are those past figures for ``levels``; None takes the present ones.
+    trading now beats the expected forced trade (one step of policy improvement). ``median_gwei`` and
+    ``median_depth_usd`` (n,) are the past figures of a ``constant`` band for ``levels``; None takes the present ones.
     """
 
     name: str
     constant: bool
-    usual_gwei: float | None = None
-    usual_depth_usd: Vector | None = None
+    median_gwei: float | None = None
+    median_depth_usd: Vector | None = None
 
     def plan(self, case: Case) -> Schedule:
         """Return the band of every step."""
+        h, day = case.history, case.history.day
         if case.portfolio.scenario == "hard":
-            outer, inner, rate = hard_levels(case, early=not self.constant)
-            A = rate * case.exit_h[case.history.day]
-            return schedule(outer.size, outer, inner, box=True, must=True, A=A)
-        h = case.history
-        g, impact = case.gas_full, case.impact
+            m = np.sum(case.impact * case.box_square[day], axis=1)
+            outer, inner, _ = bands.hard_band(
+                case.gas_one, case.gas_at(h.recent_gwei, swaps=1), case.box_fee[day], m, case.exit_h[day],
+                early=not self.constant,
+            )  # fmt: skip
+            return schedule(outer.size, outer, inner, box=True, must=True)
+        g, impact = case.gas_one, case.impact
         if self.constant:
-            g = case.gas_at(h.median_gwei)
+            g = case.gas_at(h.median_gwei, swaps=1)
             impact = impact_per_square(case.portfolio.nav_usd, h.median_depth_usd[:, case.columns])
-        m = np.sum(impact * case.unit_square[h.day], axis=1)
-        outer, inner = bands.solve(g, case.unit_fee[h.day], case.portfolio.gamma, m)
+        m = np.sum(impact * case.unit_square[day], axis=1)
+        outer, inner = bands.solve(g, case.unit_fee[day], case.portfolio.gamma, m)
         return schedule(outer.size, outer, inner)
 
     def levels(self, state: State, forecasts: ForecastView) -> Levels:  # noqa: ARG002
-        """Return the band for the state's gas and depth (or the usual ones when ``constant``)."""
-        now = gas_full(state, state.market.gas_gwei)
-        usual = now if self.usual_gwei is None else gas_full(state, self.usual_gwei)
-        fee = state.market.fee
-        n = state.target.size
+        """Return the band for the state's gas and depth (or the median ones when ``constant``)."""
+        market, n = state.market, state.target.size
+        now = gas_of(state, market.gas_gwei, 1)
         if state.scenario == "hard":
-            exit_h, unit_fee, squares = bands.box_moves(state.covariance[None], state.target, state.tolerance, fee)
-            m = float(impact_per_square(state.nav_usd, state.market.depth_usd) @ squares[0])
-            outer, inner, rate = _hard(
-                *(np.atleast_1d(v) for v in (now, usual, unit_fee, m, exit_h)), early=not self.constant
-            )
-            why = f"forced at the tolerance, early below it at {float(outer[0]):.3f}"
-            return Levels(float(outer[0]), float(inner[0]), box=True, must=True, why=why, A=float(rate[0] * exit_h[0]))
+            usual = gas_of(state, usual_gwei(state), 1)
+            exit_h, k, squares = bands.box_moves(state.covariance[None], state.target, state.tolerance, market.fee)
+            m = impact_per_square(state.nav_usd, market.depth_usd) @ squares[0]
+            found = bands.hard_band(*(np.atleast_1d(v) for v in (now, usual, k, m, exit_h)), early=not self.constant)
+            outer, inner = float(found[0][0]), float(found[1][0])
+            return Levels(outer, inner, box=True, must=True, why=f"forced at the tolerance, early from {outer:.3f}")
         M, _ = bands.shapes(state.covariance[None], state.target)
-        unit_fee = 0.5 * bands.mean_moves(M, n) @ fee
-        depth = state.market.depth_usd
-        if self.constant and self.usual_depth_usd is not None:
-            depth = self.usual_depth_usd
-        m = float(bands.mean_square_moves(M, n)[0] @ impact_per_square(state.nav_usd, depth))
-        out, back = bands.solve(usual if self.constant else now, unit_fee[0], state.gamma, m)
-        D, d = float(out[0]), float(back[0])
-        A = 2.0 * state.gamma * (D * D + D * d + d * d)
-        return Levels(D, d, why=f"band {D:.4f} back to {d:.4f}", A=A, B=state.gamma)
+        k = 0.5 * bands.mean_moves(M, n) @ market.fee
+        depth = market.depth_usd
+        if self.constant:
+            now = now if self.median_gwei is None else gas_of(state, self.median_gwei, 1)
+            depth = depth if self.median_depth_usd is None else self.median_depth_usd
+        m = bands.mean_square_moves(M, n)[0] @ impact_per_square(state.nav_usd, depth)
+        out, back = bands.solve(now, k[0], state.gamma, m)
+        return Levels(float(out[0]), float(back[0]), why="band of gas, fee and impact")
 
 
 def as_of(planner: Planner, case: Case, step: int) -> Planner:
@@ -195,47 +194,10 @@ def as_of(planner: Planner, case: Case, step: int) -> Planner:
     h = case.history
     if isinstance(planner, TunedThreshold) and case.portfolio.scenario == "soft":
         return replace(planner, trigger=float(tuned_triggers(case)[step]))
-    if isinstance(planner, Bands):
-        soft = case.portfolio.scenario == "soft"
-        gwei = h.median_gwei if soft else h.recent_gwei
+    if isinstance(planner, Bands) and planner.constant:
         depth = h.median_depth_usd[step, case.columns]
-        return replace(planner, usual_gwei=float(gwei[step]), usual_depth_usd=depth)
+        return replace(planner, median_gwei=float(h.median_gwei[step]), median_depth_usd=depth)
     return planner
-
-
-def hard_levels(case: Case, *, early: bool) -> tuple[Vector, Vector, Vector]:
-    """Return (T,) outer and inner of the box distance and the (T,) cost rate an hour at usual gas."""
-    day = case.history.day
-    m = np.sum(case.impact * case.box_square[day], axis=1)
-    usual = case.gas_at(case.history.recent_gwei)
-    return _hard(case.gas_full, usual, case.box_fee[day], m, case.exit_h[day], early=early)
-
-
-def _hard(
-    now: Vector, usual: Vector, k: Vector, m: Vector, exit_h: Vector, *, early: bool
-) -> tuple[Vector, Vector, Vector]:
-    """Renewal reward: inner minimises (g + k(1-d) + m(1-d)^2) / (exit (1-d^2)); early as in ``Bands``."""
-    move = 1.0 - INNER_GRID
-    rate = np.full(now.shape, np.inf)
-    inner = np.zeros(now.shape)
-    for step, d in zip(move, INNER_GRID, strict=True):
-        value = (usual + k * step + m * step * step) / (exit_h * (1.0 - d * d))
-        better = value < rate
-        rate, inner = np.where(better, value, rate), np.where(better, d, inner)
-    outer = np.ones(now.shape)
-    if early:
-        # rate*exit*(1-r^2) = usual - now + k (1-r): trade nearer the edge than the smaller root of y = 1-r
-        worth, saved = rate * exit_h, np.maximum(usual - now, 0.0)
-        b = np.maximum(2.0 * worth - k, 0.0)
-        y = (b - np.sqrt(np.maximum(b * b - 4.0 * worth * saved, 0.0))) / (2.0 * worth)
-        outer = np.where(saved > 0.0, 1.0 - y, 1.0)
-    return outer, inner, rate
-
-
-def gas_full(state: State, gas_gwei: float) -> float:
-    """Return the gas of a rebalance of all assets at ``gas_gwei``, as a fraction of NAV."""
-    base, leg = gas_lines(state.market.fees, gas_gwei, state.market.native_usd)
-    return (float(base) + float(leg) * max(1, state.target.size - 1)) / state.nav_usd
 
 
 REACTIVE: tuple[Planner, ...] = (

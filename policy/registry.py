@@ -31,8 +31,8 @@ NAMES: tuple[str, ...] = (*(p.name for p in REACTIVE), *LATE)
 class CompareConfig:
     """Settings of one comparison.
 
-    ``portfolios`` counts baskets; each appears in every cell. ``draws`` bootstrap samples: 2,000 give an interval's ends
-    to about 5 % of its width. ``skill`` None uses the recorded forecasts, 0..1 the skill dial (see policy.skill).
+    ``portfolios`` counts baskets; each appears in every cell. ``draws`` bootstrap samples: 2,000 give an interval's
+    ends to about 5 % of its width. ``skill`` None uses the recorded forecasts, 0..1 the skill dial (see policy.skill).
     """
 
     start: datetime

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from policy import kernels
 from policy.base import Decision, ForecastView, State, Vector
 from policy.costs import trade_cost
-from policy.schedule import Levels, Move, Planner, apply
+from policy.schedule import Levels, Move, Planner, apply, state_worth
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ def decision(state: State, levels: Levels, move: Move) -> Decision:
     if traded and levels.cap < float("inf"):  # a split keeps the direction, so the distance shrinks by the same share
         gone = float(abs(move.after - state.target).sum()) / max(float(abs(state.weights - state.target).sum()), 1e-300)
         s = r * min(gone, 1.0)
-    benefit = (levels.A * (r**2 - s**2) - levels.B * (r**4 - s**4)) * state.nav_usd
+    A, B = state_worth(state) if levels.A is None else levels.A, state.gamma if state.scenario == "soft" else 0.0
+    benefit = (A * (r**2 - s**2) - B * (r**4 - s**4)) * state.nav_usd
     cost = trade_cost(state.market, state.nav_usd, state.weights, after).total_usd
     action = kernels.REASONS[move.reason]
     waiting = 0.0 if traded else max(cost - benefit, 0.0)

@@ -56,8 +56,7 @@ class Levels:
     scale: Vector | None = None  # None: 1 / tolerance
     direct: bool = False  # every asset moves the same share of its way; else the cheapest sufficient swaps
     why: str = ""
-    A: float = 0.0  # relative cost-to-go A r^2 - B r^4, fraction of NAV; 0: implied by outer and inner
-    B: float = 0.0
+    A: float | None = None  # relative cost-to-go A r^2 - B r^4 as fraction of NAV; None: at usual gas, see ``worth``
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +71,16 @@ class Schedule:
     must: bool = False
     scale: Vector | None = None
     direct: bool = False
-    A: Vector | None = None  # None: implied by outer and inner, see ``worth``
+    A: Vector | None = None  # of the cost-to-go; None: that of the case, at usual gas
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """One portfolio on one history: everything exogenous its step needs. Costs are fractions of NAV.
 
-    ``growth`` is the mean growth of r^2 an hour; ``unit_move`` and ``unit_fee`` are the weight changes and the fee of moving one unit of r and ``unit_square`` the
-    squared weight changes of it (times ``impact``: its quadratic cost), averaged over directions.
+    ``growth`` is the mean growth of r^2 an hour; ``unit_move``, ``unit_fee`` and ``unit_square`` are the weight changes,
+    the fee and the squared weight changes (times ``impact``: the quadratic cost) of moving one unit of r, averaged over
+    directions.
     """
 
     portfolio: Portfolio
@@ -102,6 +102,7 @@ class Case:
     exit_h: Vector  # (D,) see bands.box_moves; hard mandate only, else empty
     box_fee: Vector  # (D,)
     box_square: Vector  # (D, n)
+    A: Vector  # (T,) of the cost-to-go A r^2 - B r^4 at usual gas; weighs the number of swaps, see ``worth``
 
     @property
     def gas_full(self) -> Vector:
@@ -113,16 +114,27 @@ class Case:
         """(T,) quadratic cost of moving one unit of r, averaged over directions."""
         return np.asarray(np.sum(self.impact * self.unit_square[self.history.day], axis=1))
 
-    def gas_at(self, gas_gwei: Vector) -> Vector:
-        """Return (T,) gas of a rebalance of all assets at other gas prices, fraction of NAV."""
+    @property
+    def gas_one(self) -> Vector:
+        """(T,) gas of the smallest rebalance, one swap, fraction of NAV: what rules price their trigger at."""
+        return self.gas_base + self.gas_leg
+
+    def gas_at(self, gas_gwei: Vector, swaps: int | None = None) -> Vector:
+        """Return (T,) gas of a rebalance of ``swaps`` (None: all assets) at other gas prices, fraction of NAV."""
+        legs = max(1, len(self.columns) - 1) if swaps is None else swaps
         base, leg = gas_lines(self.portfolio.fees, gas_gwei, self.history.native_usd)
-        return np.asarray((base + leg * max(1, len(self.columns) - 1)) / self.portfolio.nav_usd)
+        return np.asarray((base + leg * legs) / self.portfolio.nav_usd)
 
     def state(self, step: int, weights: Vector, last_trade: datetime | None = None) -> State:
         """Return what a live decision would see at ``step`` with ``weights``."""
         p, h = self.portfolio, self.history
         market = Market(
-            float(h.gas_gwei[step]), float(h.native_usd[step]), p.fees, self.fee, h.depth_usd[step, self.columns]
+            float(h.gas_gwei[step]),
+            float(h.native_usd[step]),
+            p.fees,
+            self.fee,
+            h.depth_usd[step, self.columns],
+            float(h.recent_gwei[step]),
         )
         return State(
             h.when(step), p.assets, weights, p.target, p.tolerance, p.nav_usd, p.gamma, p.scenario,
@@ -173,9 +185,16 @@ def prepare(history: History, portfolio: Portfolio, like: Case | None = None) ->
         box = like.exit_h, like.box_fee, like.box_square
     elif p.scenario == "hard":
         box = bands.box_moves(covariance, p.target, p.tolerance, fee)
+    gas_base, gas_leg = np.asarray(base) / p.nav_usd, np.asarray(leg) / p.nav_usd
+    usual_base, usual_leg = gas_lines(p.fees, history.recent_gwei, history.native_usd)
+    usual = np.asarray(usual_base + usual_leg * max(1, n - 1)) / p.nav_usd
+    unit_fee, day = 0.5 * moves @ fee, history.day
+    hard = p.scenario == "hard"
+    m = np.sum(impact * (box[2] if hard else square)[day], axis=1)
+    A = worth(p.scenario, p.gamma, usual, (box[1] if hard else unit_fee)[day], m, box[0][day] if hard else None)
     return Case(
         p, history, columns, first, last, returns, covariance, M, growth,
-        np.asarray(base) / p.nav_usd, np.asarray(leg) / p.nav_usd, fee, impact, moves, 0.5 * moves @ fee, square, *box,
+        gas_base, gas_leg, fee, impact, moves, unit_fee, square, *box, A,
     )  # fmt: skip
 
 
@@ -204,25 +223,40 @@ def schedule(
     return Schedule(full[0], full[1], full[2], full[3], box, must, scale, direct, A)
 
 
-def worth(
-    scenario: Scenario,
-    gamma: float,
-    outer: float | Vector,
-    inner: float | Vector,
-    gas: float | Vector,
-    k: float | Vector,
-) -> tuple[Vector, float]:
-    """Return (A, B) of the cost-to-go ``A r^2 - B r^4`` (fractions of NAV) that levels imply; 0 where they never act.
+def worth(scenario: Scenario, gamma: float, gas: Vector, k: Vector, m: Vector, exit_h: Vector | None) -> Vector:
+    """Return A of the cost-to-go ``A r^2 - B r^4`` (B is gamma, hard: 0) of full rebalances at usual gas ``gas``.
 
-    Soft: B is gamma and A makes the slopes at outer and inner equal (see ``bands``). Hard: the cost of a forced trade to
-    ``inner`` spread over its expected time, ``(gas + k (1-inner)) / (1 - inner^2)``; B is 0.
+    Soft: A makes the slopes at the band's two levels equal (see ``bands``). Hard: cost rate times exit time.
     """
-    D, d = np.asarray(outer, dtype=np.float64), np.asarray(inner, dtype=np.float64)
-    if scenario == "hard":
-        d = np.clip(d, 0.0, 0.99)
-        return np.asarray((gas + k * (1.0 - d)) / (1.0 - d * d), dtype=np.float64), 0.0
-    D, d = np.where(np.isfinite(D), D, 0.0), np.where(np.isfinite(d), d, 0.0)
-    return np.asarray(2.0 * gamma * (D * D + D * d + d * d), dtype=np.float64), gamma
+    if exit_h is not None and scenario == "hard":
+        return bands.hard_band(gas, gas, k, m, exit_h, early=False)[2] * exit_h
+    D, d = bands.solve(gas, k, gamma, m)
+    return np.asarray(2.0 * gamma * (D * D + D * d + d * d), dtype=np.float64)
+
+
+def usual_gwei(state: State) -> float:
+    """Return the gas price usual in the last week, or the present one where it is not given."""
+    usual = state.market.usual_gwei
+    return state.market.gas_gwei if usual is None else usual
+
+
+def gas_of(state: State, gas_gwei: float, swaps: int) -> float:
+    """Return the gas of a rebalance of ``swaps`` at ``gas_gwei``, as a fraction of NAV."""
+    base, leg = gas_lines(state.market.fees, gas_gwei, state.market.native_usd)
+    return (float(base) + float(leg) * swaps) / state.nav_usd
+
+
+def state_worth(state: State) -> float:
+    """Return ``worth`` for one state: equal to the case's A at that step."""
+    n, cov = state.target.size, state.covariance[None]
+    gas = np.array([gas_of(state, usual_gwei(state), max(1, n - 1))])
+    impact = impact_per_square(state.nav_usd, state.market.depth_usd)
+    if state.scenario == "hard":
+        exit_h, k, squares = bands.box_moves(cov, state.target, state.tolerance, state.market.fee)
+        return float(worth("hard", state.gamma, gas, k, squares @ impact, exit_h)[0])
+    M, _ = bands.shapes(cov, state.target)
+    k = 0.5 * bands.mean_moves(M, n) @ state.market.fee
+    return float(worth("soft", state.gamma, gas, k, bands.mean_square_moves(M, n) @ impact, None)[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,26 +286,15 @@ def apply(state: State, levels: Levels) -> Move:
     breach = levels.must and r >= 1.0
     reason = kernels.NOTHING
     if breach or (r >= trigger and r > levels.inner):
-        A, B, leg = _weighing(state, levels)
+        A = 0.0 if levels.direct else state_worth(state) if levels.A is None else levels.A
+        B = state.gamma if state.scenario == "soft" else 0.0
+        leg = gas_of(state, state.market.gas_gwei, 2) - gas_of(state, state.market.gas_gwei, 1)
         impact = impact_per_square(state.nav_usd, state.market.depth_usd)
         reason = int(
             kernels.act(
-                x, r, M, scale, levels.box, levels.direct, levels.inner, levels.cap, breach, A, B, leg, state.market.fee,
-                impact, after,
+                x, r, M, scale, levels.box, levels.direct, levels.inner, levels.cap, breach, A, B, leg,
+                state.market.fee, impact, after,
             )
         )  # fmt: skip
     moved = state.target + after if reason != kernels.NOTHING else state.weights
     return Move(reason, state.weights, moved, r)
-
-
-def _weighing(state: State, levels: Levels) -> tuple[float, float, float]:
-    """Return (A, B, gas of a leg) by which the projection weighs the number of swaps."""
-    base, leg = (
-        float(v) / state.nav_usd for v in gas_lines(state.market.fees, state.market.gas_gwei, state.market.native_usd)
-    )
-    k = 0.0
-    if state.scenario == "hard" and not levels.A:
-        k = float(bands.box_moves(state.covariance[None], state.target, state.tolerance, state.market.fee)[1][0])
-    gas = base + leg * max(1, state.target.size - 1)
-    A, B = worth(state.scenario, state.gamma, levels.outer, levels.inner, gas, k)
-    return levels.A or float(A), B, leg

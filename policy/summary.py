@@ -24,8 +24,11 @@ REGIMES = ("calm", "volatile", "cheap_gas", "dear_gas")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Costs by cell and policy. ``weekly[cell]`` is (policies, weeks): the mean over portfolios of bp of NAV a year, each
-    week its share, so that portfolios count equally whatever their start."""
+    """Costs by cell and policy.
+
+    ``weekly[cell]`` is (policies, weeks): the mean over portfolios of bp of NAV a year, each week its share, so that
+    portfolios count equally whatever their start.
+    """
 
     names: tuple[str, ...]
     runs: dict[Cell, list[list[Run]]]  # [policy][portfolio]
@@ -99,7 +102,7 @@ class Table:
         return rows
 
     def best(self, cell: Cell, choices: Sequence[str]) -> str | None:
-        """Return the cheapest policy of ``choices`` in ``cell``, of those that keep the hard mandate; None without any."""
+        """Return the cheapest of ``choices`` in ``cell`` that keeps the hard mandate; None without any."""
         broken = {n: sum(r.violations for r in runs) for n, runs in zip(self.names, self.runs[cell], strict=True)}
         cost = {n: float(c.sum()) for n, c in zip(self.names, self.weekly[cell], strict=True)}
         allowed = broken.get("threshold", min(broken.values()))
