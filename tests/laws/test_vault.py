@@ -1,0 +1,219 @@
+"""Laws of the Vault protocol. A vault joins by adding a lab to ``LABS``: one entry, no further test.
+
+A lab is a context manager that yields a :class:`Lab`: the vault with some value in it, off its targets, and the
+few things a test does around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from policy.execution.base import Outcome, Plan, Receipt, UnsignedTx, Vault
+from policy.execution.planner import Costs, Outlook, PlanRules, draft, seal_ready
+from policy.execution.signer import TxRequest
+from policy.execution.simulated import SimulatedVault
+from policy.execution.situation import weights
+from tests.execution import simlab
+
+
+@dataclass
+class Lab:
+    """``plan()``: a fresh sealed plan towards the targets; ``land``: mine a transaction from the keeper (a
+    failed one gives status 0); ``wait``: let seconds pass and a block be made, prices staying fresh.
+    """
+
+    vault: Vault
+    keeper: str
+    stranger: str
+    plan: Callable[[], Plan]
+    land: Callable[[UnsignedTx], Receipt]
+    wait: Callable[[int], None]
+
+
+@contextmanager
+def simulated() -> Iterator[Lab]:
+    chain = simlab.chain()
+    vault = SimulatedVault(simlab.spec(), chain)
+
+    def plan() -> Plan:
+        snapshot = vault.snapshot()
+        rules = PlanRules(deadline_s=300)
+        now = np.array([float(h) for h in snapshot.targets_bps]) / 10_000
+        half = (weights(snapshot) + now) / 2
+        costs, outlook = Costs(10**9, 2_000.0), Outlook(simlab.COVARIANCE)
+        made = draft(simlab.VAULT, snapshot, half, vault.pools(snapshot), outlook, costs, rules)
+        return vault.seal(seal_ready("law", simlab.VAULT, snapshot, made.legs, rules))
+
+    def land(tx: UnsignedTx) -> Receipt:
+        nonce = chain.account_nonce(simlab.KEEPER)
+        request = TxRequest(tx.chain_id, tx.to, tx.data, tx.value, nonce, 2_000_000, 10**10, 10**8)
+        signed = simlab.SimSigner(simlab.KEEPER).sign(request)
+        chain.send_raw(signed.raw)
+        chain.mine()
+        found = chain.receipt(signed.tx_hash)
+        assert found is not None
+        return found
+
+    def wait(seconds: int) -> None:
+        chain.mine(skip_s=max(0, seconds - 12))
+        head = chain.head()
+        fresh = {k: (p, head.time, r + 1) for k, (p, _, r) in chain.world.prices.items()}
+        chain.set_world(replace(chain.world, prices=fresh))
+
+    yield Lab(vault, simlab.KEEPER, "0x00000000000000000000000000000000000000cc", plan, land, wait)
+
+
+LABS: dict[str, tuple[Callable[[], AbstractContextManager[Lab]], tuple[pytest.MarkDecorator, ...]]] = {
+    "simulated": (simulated, ()),
+}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=marks) for name, (_, marks) in LABS.items()])
+def lab(request) -> Iterator[Lab]:
+    with LABS[request.param][0]() as made:
+        yield made
+
+
+def test_a_snapshot_is_one_block_and_stays_what_it_was(lab):
+    first = lab.vault.snapshot()
+    lab.land(lab.vault.build(lab.plan()))
+    later = lab.vault.snapshot()
+    assert later.block_number > first.block_number
+    again = lab.vault.snapshot(first.block_number)
+    assert (again.block_hash, again.holdings, again.nav, again.plan_nonce) == (
+        first.block_hash,
+        first.holdings,
+        first.nav,
+        first.plan_nonce,
+    )
+
+
+def test_a_snapshot_fits_together(lab):
+    s = lab.vault.snapshot()
+    n = len(s.tokens)
+    assert len(s.holdings) == len(s.quotes) == len(s.targets_bps) == n
+    assert sum(s.targets_bps) == 10_000
+    assert [q.token for q in s.quotes] == [t.address for t in s.tokens]
+    assert all(isinstance(h, int) and h >= 0 for h in s.holdings)
+    usd = sum(h * q.price_e8 * 10**10 // 10**t.decimals for h, q, t in zip(s.holdings, s.quotes, s.tokens, strict=True))
+    assert s.nav == usd * 10 ** s.tokens[0].decimals // (s.quotes[0].price_e8 * 10**10)
+    assert 0 < s.loss_budget_left <= s.nav
+
+
+def test_a_good_plan_checks_simulates_lands_and_verifies_to_the_unit(lab):
+    plan = lab.plan()
+    before = lab.vault.snapshot()
+    assert list(lab.vault.check(plan)) == []
+    tx = lab.vault.build(plan)
+    simulation = lab.vault.simulate(tx, lab.keeper)
+    assert simulation.ok, simulation.revert
+    receipt = lab.land(tx)
+    assert receipt.status == 1
+    settlement = lab.vault.verify(receipt, plan)
+    after = lab.vault.snapshot()
+    assert settlement.landed
+    moved = {t.address: a - b for t, a, b in zip(after.tokens, after.holdings, before.holdings, strict=True)}
+    assert dict(settlement.deltas) == moved
+    assert {t: d for t, d in simulation.deltas.items() if d} == {t: d for t, d in moved.items() if d}
+    assert settlement.nav_after == after.nav
+    assert settlement.nav_after >= plan.min_nav
+    assert settlement.gas_used == receipt.gas_used <= simulation.gas_used * 1.25
+    for leg in plan.legs:
+        assert moved[leg.token_in] < 0 < moved[leg.token_out]
+
+
+def test_a_plan_lands_at_most_once(lab):
+    plan = lab.plan()
+    tx = lab.vault.build(plan)
+    assert lab.land(tx).status == 1
+    held = lab.vault.snapshot().holdings
+    lab.wait(120)
+    if lab.vault.describe().plan_nonce:
+        assert "nonce" in {v.check for v in lab.vault.check(plan)}
+        assert not lab.vault.simulate(tx, lab.keeper).ok
+    again = lab.land(tx)
+    assert again.status == 0
+    assert not lab.vault.verify(again, plan).landed
+    assert lab.vault.snapshot().holdings == held
+
+
+def test_a_plan_never_lands_late(lab):
+    plan = lab.plan()
+    lab.wait(plan.deadline - lab.vault.snapshot().block_time + 60)
+    assert "deadline" in {v.check for v in lab.vault.check(plan)}
+    if lab.vault.describe().deadline:
+        tx = lab.vault.build(plan)
+        assert not lab.vault.simulate(tx, lab.keeper).ok
+        assert lab.land(tx).status == 0
+    assert lab.vault.recover(plan, []) is Outcome.VOID
+
+
+def test_recovery_says_what_became_of_a_plan(lab):
+    plan = lab.plan()
+    assert lab.vault.recover(plan, []) is Outcome.REPLACEABLE
+    receipt = lab.land(lab.vault.build(plan))
+    assert lab.vault.recover(plan, [receipt.tx_hash]) is Outcome.LANDED
+    other = lab.vault.seal(replace(plan, deadline=plan.deadline + 1))
+    assert lab.vault.recover(other, []) is Outcome.VOID
+
+
+def test_the_seal_binds_every_field_of_the_plan(lab):
+    plan = lab.plan()
+    assert lab.vault.seal(plan) == plan
+    leg = plan.legs[0]
+    changes = [
+        {"nonce": plan.nonce + 1},
+        {"deadline": plan.deadline + 1},
+        {"min_nav": plan.min_nav + 1},
+        {"legs": (replace(leg, amount_in=leg.amount_in + 1), *plan.legs[1:])},
+        {"legs": (replace(leg, min_out=leg.min_out + 1), *plan.legs[1:])},
+        {"legs": (*plan.legs, leg)},
+    ]
+    hashes = {lab.vault.seal(replace(plan, **change)).plan_hash for change in changes}
+    assert len(hashes | {plan.plan_hash}) == len(changes) + 1
+    assert len(plan.plan_hash) == 32
+
+
+SPOILED = {
+    "nonce": lambda p: replace(p, nonce=p.nonce + 1),
+    "deadline": lambda p: replace(p, deadline=1),
+    "legs": lambda p: replace(p, legs=()),
+    "nav floor": lambda p: replace(p, min_nav=p.min_nav * 2),
+    "min out": lambda p: replace(p, legs=(replace(p.legs[0], min_out=p.legs[0].quoted_out * 2), *p.legs[1:])),
+    "pair": lambda p: replace(p, legs=(replace(p.legs[0], token_out=p.legs[0].token_in), *p.legs[1:])),
+}
+
+
+@pytest.mark.parametrize("rule", SPOILED)
+def test_a_broken_rule_is_found_by_the_check_and_by_the_chain(lab, rule):
+    plan = lab.vault.seal(SPOILED[rule](lab.plan()))
+    failed = lab.vault.check(plan)
+    assert failed
+    assert all(not v.ok and v.reason for v in failed)
+    held = lab.vault.snapshot().holdings
+    if rule in {"nonce", "deadline", "nav floor"} and not lab.vault.describe().plan_nonce:
+        return  # this vault leaves the rule to the check
+    assert not lab.vault.simulate(lab.vault.build(plan), lab.keeper).ok
+    assert lab.vault.snapshot().holdings == held
+
+
+def test_a_stranger_cannot_trade(lab):
+    assert not lab.vault.simulate(lab.vault.build(lab.plan()), lab.stranger).ok
+
+
+def test_simulating_changes_nothing(lab):
+    before = lab.vault.snapshot()
+    lab.vault.simulate(lab.vault.build(lab.plan()), lab.keeper)
+    assert lab.vault.snapshot() == before
+
+
+def test_describe_states_every_capability(lab):
+    told = lab.vault.describe()
+    assert told.kind
+    flags = [getattr(told, f) for f in type(told).__slots__ if f != "kind"]
+    assert all(isinstance(f, bool) for f in flags)
