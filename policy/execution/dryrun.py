@@ -103,7 +103,7 @@ def _by_call(
             raise
         return Simulation(ok=False, gas_used=0, deltas={}, revert=reason_of(error.data, str(error)))
     moved: Any = ()
-    if isinstance(out, str) and len(out) > 2:
+    if isinstance(out, str) and len(out) > 66:  # a list; an account that answers a bare bool says nothing of amounts
         moved = decode(["int256[]"], bytes.fromhex(out[2:]))[0]
     return Simulation(ok=True, gas_used=gas, deltas={t.address: d for t, d in zip(tokens, moved, strict=False)})
 

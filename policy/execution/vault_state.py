@@ -115,7 +115,7 @@ def read_state(rpc: Rpc, vault: str, layout: Layout, head: Head) -> VaultState |
         View(vault, "totalSupply()", "uint256"),
         *(View(t.address, "balanceOf(address)", "uint256", (vault,)) for t in layout.tokens),
     ]
-    asks = _feed_views(layout)
+    asks = feed_views(layout)
     answers = try_read(rpc, [*views, *asks.values()], head.hash)
     rows: list[Row] = []
     for row in answers[: len(views)]:
@@ -124,7 +124,7 @@ def read_state(rpc: Rpc, vault: str, layout: Layout, head: Head) -> VaultState |
         rows.append(row)
     if to_checksum_address(rows[0][0]) != layout.oracle:
         return None
-    evidence = _evidence(layout, dict(zip(asks, answers[len(views) :], strict=True)))
+    evidence = evidence_of(layout, dict(zip(asks, answers[len(views) :], strict=True)))
     prices, found = codes(layout.sources, evidence, head.time, layout.grace_s)
     clock = rows[2]
     return VaultState(
@@ -148,7 +148,7 @@ def _source(row: Row) -> Source:
     return Source(to_checksum_address(token), decimals, *feeds, *rest)
 
 
-def _feed_views(layout: Layout) -> dict[tuple[str, int], View]:
+def feed_views(layout: Layout) -> dict[tuple[str, int], View]:
     """Return the reads of every first and second source and the sequencer, by (which, position)."""
     asks = {}
     for i, s in enumerate(layout.sources):
@@ -162,7 +162,7 @@ def _feed_views(layout: Layout) -> dict[tuple[str, int], View]:
     return asks
 
 
-def _evidence(layout: Layout, answers: Mapping[tuple[str, int], Any]) -> Evidence:
+def evidence_of(layout: Layout, answers: Mapping[tuple[str, int], Any]) -> Evidence:
     """Return what the oracle would read; a source that failed is None."""
 
     def feed(key: tuple[str, int]) -> Answer | None:

@@ -136,7 +136,9 @@ def test_a_plan_from_snapshot_to_settlement(net: Localnet, vault: ReferenceVault
     for leg in plan.legs:
         assert settlement.deltas[leg.token_out] == leg.quoted_out
     after = vault.snapshot()
-    assert {t.address: b - a for t, a, b in zip(after.tokens, before.holdings, after.holdings)} == settlement.deltas
+    assert {
+        t.address: b - a for t, a, b in zip(after.tokens, before.holdings, after.holdings, strict=True)
+    } == settlement.deltas
     assert after.nav == settlement.nav_after
     assert settlement.nav_before == before.nav
     assert sum(settlement.weights_after_bps) in range(9_998, 10_003)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 
+from eth_account import Account
 from eth_utils.address import to_checksum_address
 
 from lake.errors import ConfigError
+from lake.evm import calldata
 from policy.execution.compile import source_digest
 from policy.execution.deployment import SECOND_FEED, SWAP_CALLS, V2_CALLS, TokenSource, VaultSetup, deploy
 from policy.execution.localnet.accounts import dev_accounts
 from policy.execution.localnet.deploy import Deployer
+from policy.execution.localnet.packages import lock_digest
 from policy.execution.localnet.world import FEED_DECIMALS, NUMERAIRE, Extra, World
+from policy.execution.pricing import ALONE, Source
 from policy.execution.rules import Mandate
+from policy.execution.safe import SafeSpec
 
 HEARTBEAT_S = 90_000  # replayed history posts at least daily
 DEVIATION_BPS = 100
@@ -56,6 +62,63 @@ def reference_vault(
     parts = [source_digest(c) for c in ("foredrift_vault", "foredrift_oracle", "mock_feed")]
     digest = hashlib.sha256(repr((parts, targets, deposit_usd, limits)).encode()).hexdigest()
     return Extra("reference_vault", digest, build)
+
+
+def safe_account(*, deposit_usd: int = 1_000_000) -> Extra:
+    """Return the extra that deploys a Safe 1.5 owned by the keeper (1 of 1) and gives it ``deposit_usd`` of USDC.
+
+    Adds ``safe`` and ``multisend`` to the world's extras. Targets are not on chain; see :func:`safe_spec`.
+    """
+
+    def build(on: Deployer, world: World) -> Mapping[str, str]:
+        keeper = dev_accounts()["keeper"].address
+        singleton, factory = on.package("Safe"), on.package("SafeProxyFactory")
+        multisend, handler = on.package("MultiSendCallOnly"), on.package("CompatibilityFallbackHandler")
+        zero = "0x" + "0" * 40
+        setup = calldata(
+            "setup(address[],uint256,address,bytes,address,address,uint256,address)",
+            *([keeper], 1, zero, b"", handler, zero, 0, zero),
+        )
+        create = "createProxyWithNonce(address,bytes,uint256)"
+        receipt = on.call("deployer", factory, create, singleton, setup, 0)
+        logs = [log for log in receipt["logs"] if str(log["address"]).lower() == factory.lower()]  # type: ignore[attr-defined]
+        safe = to_checksum_address("0x" + logs[0]["topics"][1][-40:])
+        cash = world.token(NUMERAIRE)
+        on.call("investor", cash.address, "transfer(address,uint256)", safe, deposit_usd * 10**cash.decimals)
+        return {"safe": safe, "multisend": multisend}
+
+    return Extra("safe", hashlib.sha256(repr((lock_digest(), deposit_usd)).encode()).hexdigest(), build)
+
+
+def safe_spec(
+    world: World, targets_bps: Mapping[str, int] | None = None, *, mandate: Mandate | None = None, signed: bool = True
+) -> SafeSpec:
+    """Return the spec of the world's Safe: ``signed`` by the keeper's development key, else vouched for by sending."""
+    targets = dict(targets_bps or TARGETS)
+    keeper = dev_accounts()["keeper"]
+
+    def sign(digest: bytes) -> bytes:
+        return bytes(Account.unsafe_sign_hash(digest, keeper.key).signature)
+
+    tokens = tuple(replace(world.token(a), address=to_checksum_address(world.token(a).address)) for a in targets)
+    calls = [(world.contracts["v3_router"], c) for c in SWAP_CALLS]
+    calls += [(world.contracts["v2_router"], c) for c in V2_CALLS]
+    sources = []
+    for token in tokens:
+        feed = (token.address, token.decimals, str(token.feed), HEARTBEAT_S, FEED_DECIMALS)
+        sources.append(Source(*feed, "0x" + "0" * 40, 0, 0, 0, ALONE))
+    return SafeSpec(
+        address=world.extras["safe"],
+        multisend=world.extras["multisend"],
+        chain_id=world.chain_id,
+        tokens=tokens,
+        targets_bps=tuple(targets.values()),
+        sources=tuple(sources),
+        calls=tuple(calls),
+        mandate=mandate or Mandate(),
+        owners={keeper.address: sign} if signed else {},
+        sender=keeper.address,
+    )
 
 
 def _source(world: World, asset: str, target_bps: int, second: str) -> TokenSource:

@@ -1,0 +1,273 @@
+"""Adapter of a Safe 1.5 account: the same plan as one MultiSend batch, signed by the Safe's owners.
+
+On chain a Safe enforces that the batch is whole or not at all, that its owners signed it, and (with signatures, see
+``owners``) that it runs once. It knows no oracle, no targets and no budget: those rules are enforced here, before
+signing, by the reference vault's arithmetic; ``describe`` says which are which. Whoever holds the owners' keys can
+take everything. Contracts: npm @safe-global/safe-smart-account 1.5.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from eth_abi.abi import encode
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
+
+from lake.errors import ConfigError
+from lake.evm import View, calldata, read, selector, try_read
+from lake.rpc import Rpc, quantity
+from lake.units import bps
+from policy.execution.base import (
+    Capabilities,
+    Outcome,
+    Plan,
+    Quote,
+    Receipt,
+    Settlement,
+    Simulation,
+    Snapshot,
+    Token,
+    UnsignedTx,
+    Verdict,
+)
+from policy.execution.dryrun import balances, dry_run
+from policy.execution.pricing import Source, codes, verdicts
+from policy.execution.rules import Book, Clock, Mandate, after_trading, before_trading, broken, lost, trade
+from policy.execution.safe_history import EXECUTED, clock_of
+from policy.execution.vault_state import Head, Layout, evidence_of, feed_views, head_of
+
+ZERO = "0x" + "0" * 40
+CALL, DELEGATECALL = 0, 1
+PPB = 10**9
+EXEC = "execTransaction(address,uint256,bytes,uint8,uint256,uint256,uint256,address,address,bytes)"
+APPROVE = "approve(address,uint256)"
+# EIP-712 types of Safe.sol 1.5 (unchanged since 1.3)
+DOMAIN_TYPE = keccak(text="EIP712Domain(uint256 chainId,address verifyingContract)")
+SAFE_TX_TYPE = keccak(
+    text="SafeTx(address to,uint256 value,bytes data,uint8 operation,uint256 safeTxGas,uint256 baseGas,"
+    "uint256 gasPrice,address gasToken,address refundReceiver,uint256 nonce)"
+)
+
+SignHash = Callable[[bytes], bytes]
+"""Signs a 32-byte hash and returns 65 bytes r, s, v."""
+
+
+@dataclass(frozen=True, slots=True)
+class SafeSpec:
+    """What a Safe cannot hold itself and this side enforces instead.
+
+    ``owners``: address -> how it signs. Empty: the sender must be an owner and vouches for the batch by sending it
+    (Safe's pre-validated signature); the Safe's nonce then does not bind the batch, and ``describe`` says so.
+    ``calls``: allow-listed (target, function signature) pairs.
+    """
+
+    address: str
+    multisend: str  # MultiSendCallOnly
+    chain_id: int
+    tokens: tuple[Token, ...]  # the first is the accounting asset
+    targets_bps: tuple[int, ...]
+    sources: tuple[Source, ...]
+    calls: tuple[tuple[str, str], ...]
+    mandate: Mandate = field(default_factory=Mandate)
+    owners: Mapping[str, SignHash] = field(default_factory=dict, repr=False)
+    sender: str = ZERO  # who sends, where ``owners`` is empty
+    sequencer: str | None = None
+    sequencer_grace_s: int = 3_600
+    block_time_s: int = 12
+
+
+@dataclass(frozen=True, slots=True)
+class SafeState:
+    """The account at one block; ``codes`` are the oracle's verdicts on the prices in ``book``."""
+
+    head: Head
+    book: Book
+    codes: tuple[int, ...]
+    quotes: tuple[Quote, ...]
+    clock: Clock
+
+
+def batch(plan: Plan) -> bytes:
+    """Return MultiSend's packed list: for every leg the exact approval, the swap, the approval back to 0."""
+    packed = b""
+    for leg in plan.legs:
+        for to, data in (
+            (leg.token_in, calldata(APPROVE, leg.target, leg.amount_in)),
+            (leg.target, leg.calldata),
+            (leg.token_in, calldata(APPROVE, leg.target, 0)),
+        ):
+            head = bytes([CALL]) + bytes.fromhex(to[2:]) + (0).to_bytes(32, "big")
+            packed += head + len(data).to_bytes(32, "big") + data
+    return packed
+
+
+def safe_tx_hash(safe: str, multisend: str, chain_id: int, nonce: int, data: bytes) -> bytes:
+    """Return the EIP-712 hash the owners sign: of a delegate call to ``multisend`` with ``data``, no refund."""
+    domain = keccak(encode(["bytes32", "uint256", "address"], [DOMAIN_TYPE, chain_id, safe]))
+    types = ["bytes32", "address", "uint256", "bytes32", "uint8", "uint256", "uint256", "uint256"]
+    types += ["address", "address", "uint256"]
+    body = [SAFE_TX_TYPE, multisend, 0, keccak(data), DELEGATECALL, 0, 0, 0, ZERO, ZERO, nonce]
+    return bytes(keccak(b"\x19\x01" + domain + keccak(encode(types, body))))
+
+
+class SafeAccount:
+    """A Safe as a vault. Every rule of the mandate but atomicity is enforced on this side."""
+
+    def __init__(self, rpc: Rpc, spec: SafeSpec) -> None:
+        if not len(spec.tokens) == len(spec.targets_bps) == len(spec.sources):
+            raise ConfigError("a Safe needs one target and one source for each of its tokens")
+        self.rpc = rpc
+        self.spec = spec
+        grace = spec.sequencer_grace_s
+        self._layout = Layout(spec.chain_id, ZERO, spec.tokens, spec.sources, spec.sequencer, grace)
+
+    def describe(self) -> Capabilities:
+        """Return what the account enforces on chain: the whole batch or nothing, and each signed batch once."""
+        return Capabilities(
+            kind="safe",
+            atomic_legs=True,
+            onchain_price_bound=False,  # only each router call's own minimum
+            loss_budget=False,
+            progress_rule=False,
+            plan_nonce=bool(self.spec.owners),
+            deadline=False,  # only each router call's own
+            async_exit=False,
+            in_kind_exit=False,
+            pausable=False,
+            permissioned=True,
+        )
+
+    def state(self, block: int | str = "latest") -> SafeState:
+        """Read the account at one block."""
+        head = head_of(self.rpc, block)
+        asks = feed_views(self._layout)
+        answers: list[Any] = try_read(self.rpc, list(asks.values()), head.hash)
+        evidence = evidence_of(self._layout, dict(zip(asks, answers, strict=True)))
+        prices, found = codes(self.spec.sources, evidence, head.time, self._layout.grace_s)
+        held = balances(self.rpc, self.spec.address, self.spec.tokens, head.hash)
+        quotes = tuple(
+            Quote(t.address, p, a.round_id if a else 0, a.updated_at if a else 0)
+            for t, p, a in zip(self.spec.tokens, prices, evidence.first, strict=True)
+        )
+        nonce = int(str(read(self.rpc, [View(self.spec.address, "nonce()", "uint256")], head.hash)[0][0]))
+        book = Book(self.spec.tokens, self.spec.targets_bps, prices, held)
+        clock = clock_of(self.rpc, self.spec.address, book, self.spec.mandate, head, nonce, self.spec.block_time_s)
+        return SafeState(head, book, found, quotes, clock)
+
+    def snapshot(self, block: int | str = "latest") -> Snapshot:
+        """Read holdings, prices and the used budget at one block hash; every bad price is a failed verdict."""
+        s = self.state(block)
+        nav, m = s.book.nav(), self.spec.mandate
+        return Snapshot(
+            chain_id=self.spec.chain_id,
+            block_number=s.head.number,
+            block_hash=s.head.hash,
+            block_time=s.head.time,
+            base_fee_wei=s.head.base_fee_wei,
+            tokens=s.book.tokens,
+            holdings=s.book.holdings,
+            quotes=s.quotes,
+            targets_bps=s.book.targets_bps,
+            nav=nav,
+            supply=0,  # a Safe has no shares
+            plan_nonce=s.clock.nonce,
+            paused=False,
+            max_turnover_bps=bps(m.turnover_bps),
+            loss_budget_left=nav * max(0, m.loss_budget_ppb - lost(s.clock, m.window_s, s.head.time)) // PPB,
+            verdicts=tuple(verdicts([t.symbol for t in s.book.tokens], s.book.prices_e8, s.codes)),
+        )
+
+    def seal(self, plan: Plan) -> Plan:
+        """Return ``plan`` with the Safe's transaction hash, which the chain recomputes and its owners sign."""
+        return replace(plan, plan_hash=self._hash(plan))
+
+    def check(self, plan: Plan, *, now: int | None = None) -> Sequence[Verdict]:
+        """Return the mandate's rules ``plan`` breaks if it lands in the next block; none of them is on chain."""
+        s = self.state()
+        at, number = now or s.head.time + self.spec.block_time_s, s.head.number + 1
+        failed = before_trading(plan, s.book, s.clock, self.spec.mandate, at, number)
+        if plan.plan_hash != self._hash(plan) or plan.vault != self.spec.address or plan.chain_id != self.spec.chain_id:
+            failed.append(broken("plan hash", "the hash does not belong to this batch, this Safe and this chain"))
+        failed += verdicts([t.symbol for t in s.book.tokens], s.book.prices_e8, s.codes)
+        if failed:
+            return failed
+        allowed = {(target, selector(signature)) for target, signature in self.spec.calls}
+        never = {self.spec.address, *(t.address for t in self.spec.tokens)}
+        fills = {id(leg): (leg.amount_in, leg.quoted_out) for leg in plan.legs}
+        after, turnover, failed = trade(
+            plan,
+            s.book,
+            self.spec.mandate,
+            lambda leg: fills[id(leg)],
+            lambda leg: leg.target not in never and (leg.target, leg.calldata[:4]) in allowed,
+        )
+        return failed or after_trading(plan, s.book, after, turnover, s.clock, self.spec.mandate, at)[1]
+
+    def build(self, plan: Plan) -> UnsignedTx:
+        """Encode the batch with the owners' signatures; ConfigError when there is neither an owner nor a sender."""
+        data = self._multisend(plan)
+        args = (self.spec.multisend, 0, data, DELEGATECALL, 0, 0, 0, ZERO, ZERO, self._signatures(plan))
+        return UnsignedTx(plan.chain_id, self.spec.address, calldata(EXEC, *args))
+
+    def simulate(self, tx: UnsignedTx, sender: str, block: int | str = "latest") -> Simulation:
+        """Execute without sending."""
+        head = head_of(self.rpc, block)
+        return dry_run(self.rpc, tx, sender, self.spec.address, self.spec.tokens, head, self.spec.block_time_s)
+
+    def verify(self, receipt: Receipt, plan: Plan) -> Settlement:
+        """Judge a mined batch from the balances around its block and the Safe's log of this very hash."""
+        head = head_of(self.rpc, receipt.block_number)
+        before, after = self.state(head.parent), self.state(head.hash)
+        landed = receipt.status == 1 and head.hash == receipt.block_hash
+        landed = landed and any(_executed(log, self.spec.address, plan.plan_hash) for log in receipt.logs)
+        held = zip(self.spec.tokens, before.book.holdings, after.book.holdings, strict=True)
+        return Settlement(
+            landed=landed,
+            deltas={t.address: b - a for t, a, b in held},
+            nav_before=replace(before.book, prices_e8=after.book.prices_e8).nav(),
+            nav_after=after.book.nav(),
+            gas_used=receipt.gas_used,
+            gas_cost_wei=receipt.gas_used * receipt.effective_gas_price_wei,
+            weights_after_bps=after.book.weights_bps(),
+            verdicts=() if landed else (broken("landed", "no canonical block holds this batch"),),
+        )
+
+    def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> Outcome:
+        """Look up what became of ``plan``: by the Safe's nonce and log first, then by the known transactions."""
+        head = head_of(self.rpc, "latest")
+        nonce = int(str(read(self.rpc, [View(self.spec.address, "nonce()", "uint256")], head.hash)[0][0]))
+        if nonce > plan.nonce:
+            topics = [EXECUTED, "0x" + plan.plan_hash.hex()]
+            ask = {"address": self.spec.address, "topics": topics, "fromBlock": hex(plan.block_number)}
+            return Outcome.LANDED if self.rpc.call("eth_getLogs", [ask]) else Outcome.VOID
+        for tx_hash in tx_hashes:
+            receipt = self.rpc.call("eth_getTransactionReceipt", [tx_hash])
+            if isinstance(receipt, Mapping) and quantity(receipt["status"]) == 0:
+                return Outcome.VOID
+        return Outcome.VOID if head.time > plan.deadline else Outcome.REPLACEABLE
+
+    def _multisend(self, plan: Plan) -> bytes:
+        return calldata("multiSend(bytes)", batch(plan))
+
+    def _hash(self, plan: Plan) -> bytes:
+        data = self._multisend(plan)
+        return safe_tx_hash(self.spec.address, self.spec.multisend, self.spec.chain_id, plan.nonce, data)
+
+    def _signatures(self, plan: Plan) -> bytes:
+        """Return the owners' signatures in rising order of address, or the sender's pre-validated one."""
+        if self.spec.owners:
+            digest = self._hash(plan)
+            ordered = sorted(self.spec.owners.items(), key=lambda item: int(item[0], 16))
+            return b"".join(sign(digest) for _, sign in ordered)
+        if self.spec.sender == ZERO:
+            raise ConfigError("a Safe's batch needs its owners' signatures, or an owner as the sender")
+        return bytes(12) + bytes.fromhex(to_checksum_address(self.spec.sender)[2:]) + bytes(32) + b"\x01"
+
+
+def _executed(log: Mapping[str, Any], safe: str, plan_hash: bytes) -> bool:
+    """Whether ``log`` is the Safe's ExecutionSuccess of this hash (indexed since 1.4.1)."""
+    topics = [t if isinstance(t, str) else "0x" + bytes(t).hex() for t in log["topics"]]
+    return str(log["address"]).lower() == safe.lower() and topics == [EXECUTED, "0x" + plan_hash.hex()]
