@@ -139,7 +139,7 @@ def _collect(
 ) -> Iterator[datetime]:
     """Write the chunks of one range as they come and yield how far it got; begins again after a passing failure."""
     at, tries = start, 0
-    while True:
+    while at < end:
         try:
             chunks = source.collect(at, end)
             for chunk in _joined(chunks) if whole else chunks:

@@ -59,9 +59,8 @@ class ExchangeSource:
         SourceError when the exchange does not know the market or the step.
         """
         frame_name, step = self._timeframe(), timedelta(seconds=self.step_s)
-        end = min(end, self.clock())
         at = start
-        while at + step <= end or (at < end and at + step <= self.clock()):
+        while at < end and at + step <= self.clock():
             bars = self._page(frame_name, at)
             fresh = bars.filter(pl.col("ts").is_between(at, end, closed="left"), pl.col("available_at") <= self.clock())
             if fresh.height:

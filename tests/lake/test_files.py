@@ -355,12 +355,9 @@ def test_recorded_history_loads_as_it_is(lake: Lake, real_data: Path) -> None:
     raw = pl.read_parquet(real_data / "headlines.parquet")
     assert news.added == raw.unique(["ts", "subject"]).height
     assert news.reasons == {"duplicate key in the file": raw.height - news.added}
-    late = {
-        "prices": H, "gas": H, "pool_state": H
-    }  # fmt: skip
-    for name, lag in late.items():
+    for name in ("prices", "gas", "pool_state"):
         got = lake.scan(name).select((pl.col("available_at") - pl.col("ts")).unique()).collect()
-        assert got.to_series().to_list() == [lag]
+        assert got.to_series().to_list() == [H]
     by_name = lake.scan("signals").group_by("name").agg((pl.col("available_at") - pl.col("ts")).unique()).collect()
     assert dict(by_name.iter_rows()) == {
         "fear_greed": [timedelta(days=1)], "funding": [timedelta(days=1)], "sentiment": [timedelta(0)],
@@ -379,15 +376,10 @@ def test_ten_million_rows_stay_within_two_gigabytes(tmp_path: Path) -> None:
 
     rng, n = np.random.default_rng(1), 500_000
     ts = pl.datetime_range(T0, T0 + timedelta(minutes=n - 1), "1m", time_unit="us", time_zone="UTC", eager=True)
-    parts = []
-    for i in range(20):
-        close = 100 * np.exp(np.cumsum(rng.standard_normal(n)) * 1e-4)
-        part = pl.DataFrame(
-            {"ts": ts, "asset": f"A{i}", "open": close, "high": close, "low": close, "close": close, "volume": 1.0}
-        )
-        part.write_parquet(tmp_path / f"{i}.parquet")
-        parts.append(tmp_path / f"{i}.parquet")
-    pl.scan_parquet(parts).sink_parquet(path := tmp_path / "big.parquet")
+    close = 100 * np.exp(np.cumsum(rng.standard_normal(n)) * 1e-4)
+    bar = pl.LazyFrame({"ts": ts, "open": close, "high": close, "low": close, "close": close, "volume": 1.0})
+    path = tmp_path / "big.parquet"
+    pl.concat([bar.with_columns(asset=pl.lit(f"A{i}")) for i in range(20)]).sink_parquet(path)
     code = (
         "import json, resource, sys; from lake.store import Lake; from lake.sources.files import import_file;"
         "r = import_file(Lake(sys.argv[1]), 'prices', sys.argv[2]);"
