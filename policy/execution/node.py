@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -136,3 +138,23 @@ class JsonNode:
     def _block(self, tag: str) -> dict[str, Any] | None:
         data = self.rpc.call("eth_getBlockByNumber", [tag, False])
         return data if isinstance(data, dict) else None
+
+
+def wait_for_block(node: Node, poll_s: float = 1.0, most_s: float = 60.0) -> Callable[[Head], None]:
+    """Return a function that returns when a block after the given head is there, or ``most_s`` seconds have passed.
+
+    ``poll_s``: between looks; a twelfth of the block time wastes little and loses little. A node that fails is asked
+    again until then: what comes next looks everything up anyway.
+    """
+
+    def wait(head: Head) -> None:
+        end = time.monotonic() + most_s
+        while time.monotonic() < end:
+            time.sleep(poll_s)
+            try:
+                if node.head().hash != head.hash:
+                    return
+            except RpcError:
+                continue
+
+    return wait
