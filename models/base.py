@@ -53,12 +53,15 @@ class TargetSpec:
 
     ``space`` is where quantiles are corrected and pinball is measured: "log" for positive quantities that move
     in ratios, "linear" otherwise. ``score`` "pinball" needs the five quantiles; "brier" and "mse" judge ``mean``.
+    ``prior_outcomes`` is how many independent outcomes the raw quantiles count for when they are calibrated online: 0
+    where regimes change and calibration must follow at once, thousands where the raw shape rests on years of moves.
     """
 
     name: str
     horizons_s: tuple[int, ...]
     space: Literal["log", "linear"] = "linear"
     score: Literal["pinball", "brier", "mse"] = "pinball"
+    prior_outcomes: float = 0.0
 
 
 class LakeView(Protocol):
