@@ -121,11 +121,11 @@ def deviation(frame: pl.DataFrame, column: str, targets: Mapping[str, float]) ->
 def volatility_features(moves: pl.DataFrame) -> pl.DataFrame:
     """Return (key, ts, features) for the rows of :func:`add_moves`; every value at ``ts`` was known then.
 
-    ``<s>_base`` is the log of the exponentially weighted hourly volatility of series ``s``; the other levels
-    (``<s>_v*`` second moments, ``<s>_a*`` mean absolute moves, ``<s>_m*`` panel means, ``pk*`` ranges) are logs relative to it,
-    ``<s>_s<h>`` and ``<s>_w<h>`` log season factors of the next h hours by hour of day and of week. ``ret_now`` and
-    ``dev_now`` are the last move in units of that volatility, ``_t*`` mean moves of the last hours in the same units; ``gap`` is ret_base - dev_base; ``volume_*`` is log
-    activity against its month.
+    ``<s>_base`` is the log of the exponentially weighted hourly volatility of series ``s``. The other levels are logs
+    relative to it: ``<s>_v*`` second moments, ``<s>_a*`` mean absolute moves, ``<s>_m*`` panel means, ``pk*`` ranges.
+    ``<s>_s<h>`` and ``<s>_w<h>`` are log season factors of the next h hours by hour of day and of week. ``<s>_now`` is
+    the last move in units of that volatility, ``<s>_t*`` mean moves of the last hours in the same units; ``gap`` is
+    ret_base - dev_base; ``volume_*`` is log activity against its month.
     """
     frame = moves.sort("asset", "ts").with_columns(
         parkinson=((pl.col("high") / pl.col("low")).log() ** 2 / (4.0 * math.log(2.0))),

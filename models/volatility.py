@@ -84,8 +84,9 @@ def design(x: Array, mean: Array, sd: Array) -> Array:
 def fit_scale(features: Sequence[str], x: Array, size: Array, log_base: Array, rounds: int, seed: int) -> ScaleModel:
     """Fit sizes ``size`` (n,) > 0 of moves given ``x`` (n, k) and the log base volatility (n,); NaN rows are left out.
 
-    ``rounds`` is the number at a learning rate of 0.05; half of it is spent at 0.1. Rows count in proportion to their base volatility (at most five times the typical one), because losses in basis
-    points do. Raises NotEnoughData below MIN_ROWS known rows.
+    ``rounds`` is the number at a learning rate of 0.05; half of it is spent at 0.1. Rows count in proportion to their
+    base volatility (at most five times the typical one), because losses in basis points do. Raises NotEnoughData
+    below MIN_ROWS known rows.
     """
     known = np.isfinite(size) & np.isfinite(log_base)
     if known.sum() < MIN_ROWS:
