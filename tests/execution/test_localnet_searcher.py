@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lake.evm import View, calldata, read
 from lake.rpc import quantity
+from lake.units import bps
 from policy.execution.amm import V2Pool, quote
 from policy.execution.localnet.searcher import SandwichSearcher, load_pool, optimal_sandwich, sandwich, shortfall
+from policy.execution.relay import DEFAULT_COSTS, choose_channel
+from policy.execution.sandwich import ATTACK_GAS, break_even, depth_of, tolerance_bps
 
 A, B = "0x" + "0a" * 20, "0x" + "0b" * 20
 
@@ -46,7 +52,7 @@ def victim_swap(net, pool_name, usd, tolerance_bps, *, private):
     token_in, token_out = (net.world.tokens[a] for a in (ref.quote, ref.asset))
     amount = int(usd * 10**token_in.decimals)
     clean = quote(load_pool(net.node, ref), token_in.address, amount).out
-    least = clean * (10_000 - tolerance_bps) // 10_000
+    least = clean * round((10_000 - tolerance_bps) * 100) // 1_000_000
     me = net.accounts["trader"].address
     if ref.venue == "uniswap_v3":
         swap = "exactInputSingle((address,address,uint24,address,uint256,uint256,uint256,uint160))"
@@ -100,6 +106,85 @@ def test_the_attacker_gets_what_it_computed(localnet):
     victim_swap(localnet, "v3:ETH/USDC:500", 3_000_000, 80, private=False)
     (after,) = read(localnet.rpc, [usdc])[0]
     assert after - before == searcher.done[0][1].profit > 0
+
+
+def draw(net, rng):
+    """A random swap of the trader's: pool, USD, what the market needs as tolerance, cost of a block's delay, gas."""
+    pool = rng.choice([n for n, p in net.world.pools.items() if p.quote == "USDC"])
+    depth = depth_usd(net, net.world.pools[pool])
+    usd = depth * 10 ** rng.uniform(-1.0, 0.6)
+    needed = 10 ** rng.uniform(-3.3, -1.7)
+    delay_usd = usd * 10 ** rng.uniform(-5, -2.5)
+    return pool, usd, needed, delay_usd, 10 ** rng.uniform(0, 1.7)
+
+
+def depth_usd(net, ref):
+    pool = load_pool(net.node, ref)
+    usdc = net.world.tokens["USDC"].address
+    depth = depth_of(pool, usdc)
+    return 0.005 * depth.x / 1e6
+
+
+def granted(net, name, usd, needed, gas_gwei, cap=100):
+    """What the planner would grant: tolerance and whether it is open to attack."""
+    usdc = net.world.tokens["USDC"].address
+    depth = depth_of(load_pool(net.node, net.world.pools[name]), usdc)
+    cost = ATTACK_GAS * gas_gwei * 1e-9 * 1_500 * 1e6  # raw USDC
+    return tolerance_bps(needed, break_even(depth, usd * 1e6, cost), bps(cap))
+
+
+@pytest.mark.chain
+@pytest.mark.slow
+def test_the_chosen_channel_is_right_in_nearly_all_random_cases(localnet):
+    """Right means: no dearer, measured on the chain with the searcher in the pool, than the other channel."""
+    net, rng, cases, right, excess = localnet, random.Random(11), 200, 0, []
+    chosen, attacks = Counter(), 0
+    costs = {n: DEFAULT_COSTS[n] for n in ("public", "private")}
+    for _ in range(cases):
+        saved = net.snapshot()
+        name, usd, needed, delay, gas_gwei = draw(net, rng)
+        net.mine(base_fee_wei=int(gas_gwei * 1e9))
+        fee = net.node.next_base_fee() / 1e9
+        tolerance, risky = granted(net, name, usd, needed, fee)
+        channel, _ = choose_channel(tuple(costs), usd * tolerance / 1e4 if risky else 0.0, delay)
+        searcher = SandwichSearcher(net.node, net.world)
+        net.node.searchers[:] = [searcher]
+        clean, least, got, _ = victim_swap(net, name, usd, tolerance, private=False)
+        assert got >= least  # the public route loses at most its tolerance
+        if not risky:
+            assert not searcher.done  # and nothing where the tolerance is within the attacker's break-even
+        chosen[channel] += 1
+        attacks += bool(searcher.done)
+        taken = shortfall(clean, got) * usd
+        totals = {n: taken * c.loss_share + c.delay_blocks * delay for n, c in costs.items()}
+        excess.append(totals[channel] - min(totals.values()))
+        right += excess[-1] <= 1e-9
+        net.revert(saved)
+    print(f"channel right in {right} of {cases}; chosen {dict(chosen)}, {attacks} attacks on the public route")
+    assert min(chosen["public"], chosen["private"], attacks) >= 20  # both answers occur, and attacks do
+    assert right >= 0.95 * cases, (right, sorted(excess)[-12:])
+
+
+@pytest.mark.chain
+@pytest.mark.parametrize("usd", [2_000_000, 4_000_000, 9_000_000])
+def test_the_tolerance_at_break_even_is_not_worth_an_attack(localnet, usd):
+    net, name = localnet, "v3:ETH/USDC:500"
+    net.mine(base_fee_wei=20 * 10**9)
+    usdc = net.world.tokens["USDC"].address
+    depth = depth_of(load_pool(net.node, net.world.pools[name]), usdc)
+    fee = net.node.next_base_fee()
+    even = break_even(depth, usd * 1e6, ATTACK_GAS * fee / 1e18 * 1_500 * 1e6)
+    assert even < 0.05
+    saved = net.snapshot()
+    for factor, attacked in ((0.98, False), (2.0, True)):
+        searcher = SandwichSearcher(net.node, net.world)
+        net.node.searchers[:] = [searcher]
+        ppm = min(999_999, int(even * factor * 1e6))
+        clean, least, got, _ = victim_swap(net, name, usd, ppm / 100, private=False)
+        assert bool(searcher.done) == attacked, (usd, even, factor)
+        assert got >= least
+        net.revert(saved)
+        saved = net.snapshot()
 
 
 @pytest.mark.chain

@@ -7,7 +7,7 @@ largest front-run the victim survives by simulating again. So a plain router swa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eth_account import Account
@@ -29,7 +29,7 @@ _V3_CALL = "exactInputSingle((address,address,uint24,address,uint256,uint256,uin
 _V2_CALL = "swapExactTokensForTokens(uint256,uint256,address[],address,uint256)"
 _GAS = 400_000  # limit of one leg; unused gas is not paid
 _TICKS_AROUND = 12_000  # how far the pool is read: a factor of 3.3 in price
-_STEPS = 50  # halvings: the last bit of any realistic amount
+_STEPS = 36  # halvings: eleven digits of the size
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def peak(pool: Pool, token_in: str, victim_in: int) -> int:
     ratio = (5**0.5 - 1) / 2
     a, b = high - int(ratio * (high - low)), low + int(ratio * (high - low))
     at_a, at_b = profit(a), profit(b)
-    while high - low > max(2, high >> 26):  # the peak is flat: eight digits of the size are more than enough
+    while high - low > max(2, high >> 20):  # the peak is flat: six digits of the size are enough
         if at_a >= at_b:
             high, b, at_b = b, a, at_a
             a = high - int(ratio * (high - low))
@@ -111,7 +111,7 @@ def peak(pool: Pool, token_in: str, victim_in: int) -> int:
 
 
 def largest(holds: Callable[[int], bool], top: int) -> int:
-    """Return the largest size up to ``top`` for which ``holds`` (true below some size), to 50 halvings; 0 if none."""
+    """Return the largest size up to ``top`` for which ``holds`` (true below some size), to eleven digits; 0 if none."""
     if holds(top):
         return top
     low, high = 0, top
@@ -144,9 +144,11 @@ class SandwichSearcher:
                 continue
             for target in self._targets(victim):
                 attack = self._best(victim, target)
-                gain = self._gain_wei(attack, base_fee_wei)
-                if attack is not None and gain > 0:
-                    found.append((gain, victim, target, attack))
+                if attack is None:
+                    continue
+                played = self._play(victim, target, attack)
+                if played is not None and (gain := self._gain_wei(*played, base_fee_wei)) > 0:
+                    found.append((gain, victim, target, played[0]))
         if not found:
             return []
         _, victim, target, attack = max(found, key=lambda f: f[0])
@@ -183,16 +185,28 @@ class SandwichSearcher:
         best = sandwich(pool, target.token_in, target.amount_in, size) if size else None
         return best if best is not None and best.profit > 0 else None
 
-    def _gain_wei(self, attack: Sandwich | None, base_fee_wei: int) -> int:
-        """Return profit less gas in wei: profit at the feeds' prices, gas of two legs at 150,000 each."""
-        if attack is None:
-            return 0
+    def _play(self, victim: PooledTx, target: Target, attack: Sandwich) -> tuple[Sandwich, int] | None:
+        """Return the attack as the chain would settle it, and the gas of its two legs; None if it fails there."""
+        token_out = target.ref.token1 if target.token_in == target.ref.token0 else target.ref.token0
+        front = self._swap(target.ref, target.token_in, attack.front_in)
+        first = self._simulate([front])
+        if first is None or first[0]["status"] != "0x1":
+            return None
+        got = _last_word(first[0])
+        all_three = self._simulate([front, _as_call(victim), self._swap(target.ref, token_out, got)])
+        if all_three is None or any(r["status"] != "0x1" for r in all_three):
+            return None
+        gas = sum(quantity(all_three[i]["gasUsed"]) for i in (0, 2))
+        return replace(attack, front_out=got, back_out=_last_word(all_three[2])), gas
+
+    def _gain_wei(self, attack: Sandwich, gas: int, base_fee_wei: int) -> int:
+        """Return profit, at the feeds' prices, less gas, in wei."""
         token = next(t for t in self.world.tokens.values() if t.address == attack.token_in)
         feeds = [token.feed, self.world.tokens["ETH"].feed]
         views = [View(str(f), "latestRoundData()", "uint80,int256") for f in feeds]
         answers = [int(str(a[1])) for a in read(self.node.admin, views)]
         usd = attack.profit * answers[0] / 10 ** (token.decimals + FEED_DECIMALS)
-        return int(usd / (answers[1] / 10**FEED_DECIMALS) * 1e18) - 300_000 * (base_fee_wei + self.tip_wei)
+        return int(usd / (answers[1] / 10**FEED_DECIMALS) * 1e18) - gas * (base_fee_wei + self.tip_wei)
 
     def _bundle(self, victim: PooledTx, target: Target, attack: Sandwich, base_fee_wei: int, block: int) -> Bundle:
         me = dev_accounts()["searcher"]
@@ -257,6 +271,11 @@ def load_pool(node: Node, ref: PoolRef) -> Pool:
 def shortfall(clean_out: int, got_out: int) -> float:
     """Return how much less the victim got than without the attack, as a fraction."""
     return 1 - got_out / clean_out
+
+
+def _last_word(result: Mapping[str, Any]) -> int:
+    """Return what a swap paid: the only word of v3's answer, the last of v2's list of amounts."""
+    return int(str(result["returnData"])[-64:], 16)
 
 
 def _as_call(tx: PooledTx) -> dict[str, str]:
