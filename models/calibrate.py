@@ -23,15 +23,20 @@ from models.base import QUANTILE_COLUMNS, QUANTILES, TargetSpec
 Array = npt.NDArray[np.float64]
 
 STEPS: tuple[float, ...] = (0.0, 0.005, 0.02, 0.05)
-"""ACI step sizes of the experts: 0 is plain split conformal, 0.05 forgets a wrong level within a day or two."""
+"""ACI step sizes of the experts at a delay of one forecast: 0 is plain split conformal, 0.05 forgets within days.
 
-WINDOW = 720
-"""Scores remembered, in forecasts: a month of hours, a compromise between noise and regime change."""
+An outcome that arrives d forecasts late moves the level d times before the first answer, so steps shrink with
+1 / sqrt(d); without that, levels at long horizons swing from one end to the other.
+"""
+
+WINDOW = 1440
+"""Scores remembered, in forecasts: two months of hours, a compromise between noise and regime change."""
 
 MIN_SCORES = 48
 """Known outcomes before any correction is made: two days of hours."""
 
 _RATE = 2.0  # learning rate of the exponential weights, on losses in units of the interval's width
+_RATE_OUTER = 0.3  # the same for levels outside 10..90 %: slower, because coverage matters more there than pinball
 _FORGET = 0.995  # decay of the experts' past losses per outcome: about 200 outcomes count
 
 
@@ -66,7 +71,15 @@ def _pick(buffer: Array, n: int, level: float) -> float:
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _track(
-    ts: npt.NDArray[np.int64], due: int, q: Array, width: Array, y: Array, tau: float, steps: Array, window: int
+    ts: npt.NDArray[np.int64],
+    due: int,
+    q: Array,
+    width: Array,
+    y: Array,
+    tau: float,
+    steps: Array,
+    window: int,
+    rate: float,
 ) -> Array:
     """Return the corrected quantile of one level for a time-ordered series; NaN in ``y`` is an unknown outcome."""
     n, m = len(ts), len(steps) + 1  # the last expert makes no correction
@@ -105,7 +118,7 @@ def _track(
                 issued[i, e] += width[i] * _pick(scores, held, level[e])
         best = loss.min()
         for e in range(m):
-            weight[e] = np.exp(-_RATE * (loss[e] - best))
+            weight[e] = np.exp(-rate * (loss[e] - best))
         out[i] = (weight * issued[i]).sum() / weight.sum()
     return out
 
@@ -120,8 +133,12 @@ def calibrate(
     """
     q = np.sort(q, axis=1)
     width = np.maximum(q[:, -1] - q[:, 0], 1e-12)
-    steps = np.asarray(STEPS)
-    columns = [_track(ts_s, horizon_s, q[:, k], width, y, tau, steps, WINDOW) for k, tau in enumerate(levels)]
+    spacing = float(np.median(np.diff(ts_s))) if len(ts_s) > 1 else float(horizon_s)
+    steps = np.asarray(STEPS) / np.sqrt(max(horizon_s / max(spacing, 1.0), 1.0))
+    columns = []
+    for k, tau in enumerate(levels):
+        rate = _RATE if 0.1 < tau < 0.9 else _RATE_OUTER
+        columns.append(_track(ts_s, horizon_s, q[:, k], width, y, tau, steps, WINDOW, rate))
     return np.sort(np.column_stack(columns), axis=1)
 
 
@@ -163,6 +180,17 @@ class Corrections:
         return joined.with_columns(values).select(rows.columns)
 
 
+def _trust(ts_s: npt.NDArray[np.int64], horizon_s: int, y: Array, prior: float) -> Array:
+    """Return the weight (n,) of the corrections: independent outcomes known at each row over those plus ``prior``."""
+    if prior <= 0.0:
+        return np.ones(len(ts_s))
+    spacing = float(np.median(np.diff(ts_s))) if len(ts_s) > 1 else float(horizon_s)
+    known = np.searchsorted(ts_s, ts_s - horizon_s, side="right")
+    count = np.concatenate([[0.0], np.cumsum(np.isfinite(y))])[known]
+    independent = np.minimum(count, WINDOW) / max(horizon_s / max(spacing, 1.0), 1.0)
+    return np.asarray(independent / (independent + prior), dtype=np.float64)
+
+
 def calibrate_rows(
     rows: pl.DataFrame, outcomes: pl.DataFrame, specs: tuple[TargetSpec, ...]
 ) -> tuple[pl.DataFrame, Corrections]:
@@ -172,6 +200,7 @@ def calibrate_rows(
     In log space the mean is scaled with the median; in linear space it is the family's business and stays.
     """
     spaces = {s.name: s.space for s in specs if s.score == "pinball"}
+    priors = {s.name: s.prior_outcomes for s in specs}
     speaks = pl.col("target").is_in(list(spaces)) & ~pl.col("abstain") & pl.col("q50").is_not_null()
     passed = rows.filter(~speaks)
     joined = (
@@ -189,6 +218,7 @@ def calibrate_rows(
             raw, y = np.log(raw), np.log(y)
         ts_s = series["issued_at"].dt.epoch("s").to_numpy()
         fixed = calibrate(ts_s, int(str(horizon_s)), raw, y)
+        fixed = raw + _trust(ts_s, int(str(horizon_s)), y, priors[str(target)])[:, None] * (fixed - raw)
         width = np.maximum(raw[-1, -1] - raw[-1, 0], 1e-12)
         offsets[str(target), str(key), int(str(horizon_s))] = tuple(((fixed[-1] - raw[-1]) / width).tolist())
         moved = mean * np.exp(fixed[:, 2] - raw[:, 2]) if log else mean
