@@ -1,0 +1,87 @@
+"""Do sentiment and funding help? The drift family walked forward with and without them, judged in pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import polars as pl
+
+from lake.errors import NotEnoughData
+from lake.store import Lake
+from models.config import ModelConfig
+from models.drift import DriftFamily
+from models.scores import losses, weekly_bootstrap
+from models.splits import folds, prediction_rows, training_rows
+from models.walkforward import history_start
+
+_PAIR = ["target", "key", "horizon_s", "issued_at"]
+
+
+def ablation(lake: Lake, cfg: ModelConfig, start: datetime, end: datetime) -> pl.DataFrame:
+    """Return what each kind of signal adds to forecasts of return and drift over start <= ts < end.
+
+    One row per (signals, target, horizon_s): ``skill`` = 1 - loss with / loss without, in pinball of the raw quantiles
+    summed over assets, its 5 and 95 % weekly block-bootstrap bounds ``ci_low`` and ``ci_high``, ``rows``, and
+    ``verdict``: "helps" when the interval is above zero, "hurts" when below, else "no evidence". ``signals`` is a
+    signal's name or "all". Folds and labels are those of training. Raises NotEnoughData without signals or history.
+    """
+    family = DriftFamily(sentiment=True)
+    panel = family.build(lake, cfg, history_start(lake), end)
+    kinds = signal_kinds(panel)
+    if not kinds:
+        raise NotEnoughData("table signals is empty: there is nothing to leave out; ingest or import signals first")
+    panel = panel.filter(~pl.col("key").str.contains("|", literal=True))
+    plan = [f for f in folds(cfg, start, end, panel["ts"].min()) if not f.warmup]  # type: ignore[arg-type]
+    if not plan:
+        raise NotEnoughData(f"less than {cfg.min_train_days} days of history before {end}")
+    every = [c for columns in kinds.values() for c in columns]
+    chosen: dict[str, list[str]] = {"none": []} | (kinds if len(kinds) > 1 else {}) | {"all": every}
+    forecasts: dict[str, list[pl.DataFrame]] = {name: [] for name in chosen}
+    for fold in plan:
+        known, ahead = training_rows(panel, fold), prediction_rows(panel, fold)
+        for name, columns in chosen.items():
+            left_out = [c for c in every if c not in columns]
+            model = family.fit(known.drop(left_out), cfg)
+            forecasts[name].append(model.predict(ahead).filter(pl.col("target").is_in(["return", "drift"])))
+    outcomes = family.outcomes(panel.filter(pl.col("ts") >= start), cfg)
+    specs = tuple(s for s in family.targets if s.score == "pinball")
+    scored = {name: losses(pl.concat(rows), outcomes, specs) for name, rows in forecasts.items()}
+    return compare(scored)
+
+
+def signal_kinds(panel: pl.DataFrame) -> dict[str, list[str]]:
+    """Return the panel's signal columns by the signal's name (``sig_<name>_<key>...``; a name may hold underscores)."""
+    columns = [c for c in panel.columns if c.startswith("sig_")]
+    roots = [c for c in columns if f"{c}_size" in columns and f"{c}_week" in columns]
+    kinds: dict[str, list[str]] = {}
+    for root in roots:
+        name = root.removeprefix("sig_").rsplit("_", 1)[0]
+        kinds.setdefault(name, []).extend([root, f"{root}_size", f"{root}_week"])
+    return kinds
+
+
+def compare(scored: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """Return the table of :func:`ablation` from losses (models.scores.losses) by variant; "none" is the reference."""
+    found = []
+    for name, own in scored.items():
+        if name == "none":
+            continue
+        paired = own.join(scored["none"].select(*_PAIR, pl.col("loss").alias("without")), on=_PAIR)
+        paired = paired.with_columns(week=pl.col("issued_at").dt.epoch("d") // 7).sort(_PAIR)
+        for (target, horizon_s), rows in paired.group_by(["target", "horizon_s"], maintain_order=True):
+            a, b = rows["loss"].to_numpy(), rows["without"].to_numpy()
+            low, high = weekly_bootstrap(a, b, rows["week"].to_numpy())
+            verdict = "helps" if low > 0 else "hurts" if high < 0 else "no evidence"
+            found.append((name, target, horizon_s, 1.0 - a.sum() / b.sum(), low, high, rows.height, verdict))
+    types = {
+        "signals": pl.String,
+        "target": pl.String,
+        "horizon_s": pl.Int64,
+        "skill": pl.Float64,
+        "ci_low": pl.Float64,
+        "ci_high": pl.Float64,
+        "rows": pl.Int64,
+        "verdict": pl.String,
+    }
+    return pl.DataFrame(found, schema=types, orient="row").sort("signals", "target", "horizon_s")
