@@ -7,7 +7,7 @@ optimal when ``V(D) - V(d) = c(D-d)`` and ``V'(D) = V'(d) = c'(D-d)``. With rho 
 
     g - m rho^2 = B rho^3 S        k + 2 m rho = B S (S^2 - rho^2)
 
-The first gives S for a rho, the second then falls in rho: one root, found by bisected Newton. With m = 0 these are
+The first gives S for a rho, the second then falls in rho: one root, found by Newton inside a bracket. With m = 0 these are
 FORMULAS 3.1 (``s = 2 B``); n enters only through B. Without gas rho = 0 (trade to the edge), without fee d = 0.
 Quadratic cost bounds a single trade: ``rho <= sqrt(g / m)``; what is larger is better split.
 """
@@ -43,20 +43,19 @@ def solve_one(g: float, k: float, m: float, B: float, guess: float = 0.0) -> tup
     rho = high / (1.0 + (k / (B * high**3)) ** (1.0 / 3.0)) if k > 0.0 else 0.5 * high
     if 0.0 < guess < high:
         rho = guess
-    for _ in range(_ITERATIONS):
-        room = g - m * rho * rho
-        S = room / (B * rho**3)
-        f = B * S * (S * S - rho * rho) - k - 2.0 * m * rho
-        if f > 0.0:
+    for turn in range(_ITERATIONS):
+        S = (g - m * rho * rho) / (B * rho**3)
+        left, right = B * S * (S * S - rho * rho), k + 2.0 * m * rho
+        if left > right:
             low = rho
         else:
             high = rho
-        dS = -2.0 * m * rho / (B * rho**3) - 3.0 * S / rho
-        df = B * dS * (3.0 * S * S - rho * rho) - 2.0 * B * S * rho - 2.0 * m
-        # Newton on log f + const is steadier far left, where f ~ rho^-9
-        new = rho - f / df if f < 0.0 else rho * (1.0 - f / (df * rho))
-        if not low < new < high:
-            new = 0.5 * (low + high)
+        new = 0.5 * (low + high)
+        if left > 0.0 and turn % 8 < 6:  # Newton on the logarithms: left falls like rho^-9 far from the root
+            dS = -2.0 * m / (B * rho * rho) - 3.0 * S / rho
+            slope = dS * (3.0 * S * S - rho * rho) / (S * (S * S - rho * rho)) - 2.0 * rho / (S * S - rho * rho)
+            step = math.log(left / right) / (slope - 2.0 * m / right)
+            new = rho - step if low < rho - step < high else new
         if abs(new - rho) <= _CLOSE * rho:
             rho = new
             break

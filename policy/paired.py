@@ -43,7 +43,9 @@ def captured(base: Vector, mine: Vector, best: Vector, drawn: Matrix) -> Interva
 
 def _divide(a: Vector | float, b: Vector | float) -> Vector:
     top, bottom = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    return np.divide(top, bottom, out=np.full(np.broadcast(top, bottom).shape, np.nan), where=np.abs(bottom) > 1e-15)
+    return np.asarray(
+        np.divide(top, bottom, out=np.full(np.broadcast(top, bottom).shape, np.nan), where=np.abs(bottom) > 1e-15)
+    )
 
 
 def _interval(value: Vector, samples: Vector) -> Interval:

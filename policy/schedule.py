@@ -78,8 +78,8 @@ class Schedule:
 class Case:
     """One portfolio on one history: everything exogenous its step needs. Costs are fractions of NAV.
 
-    ``growth`` is the mean growth of r^2 an hour; ``unit_move``, ``unit_fee`` and ``unit_square`` are the weight changes,
-    the fee and the squared weight changes (times ``impact``: the quadratic cost) of moving one unit of r, averaged over
+    ``growth`` is the mean growth of r^2 an hour; ``unit_move``, ``unit_fee`` and ``unit_square`` are the weight
+    changes, the fee and the squared weight changes (times ``impact``: the quadratic cost) of moving one unit of r, averaged over
     directions.
     """
 
