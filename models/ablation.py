@@ -32,14 +32,15 @@ def ablation(lake: Lake, cfg: ModelConfig, start: datetime, end: datetime) -> pl
     if not kinds:
         raise NotEnoughData("table signals is empty: there is nothing to leave out; ingest or import signals first")
     panel = panel.filter(~pl.col("key").str.contains("|", literal=True))
-    plan = [f for f in folds(cfg, start, end, panel["ts"].min()) if not f.warmup]  # type: ignore[arg-type]
+    first: datetime = panel["ts"].min()  # type: ignore[assignment]
+    plan = [f for f in folds(cfg, start, end, first) if f.end > start]
     if not plan:
         raise NotEnoughData(f"less than {cfg.min_train_days} days of history before {end}")
     every = [c for columns in kinds.values() for c in columns]
     chosen: dict[str, list[str]] = {"none": []} | (kinds if len(kinds) > 1 else {}) | {"all": every}
     forecasts: dict[str, list[pl.DataFrame]] = {name: [] for name in chosen}
     for fold in plan:
-        known, ahead = training_rows(panel, fold), prediction_rows(panel, fold)
+        known, ahead = training_rows(panel, fold), prediction_rows(panel, fold).filter(pl.col("ts") >= start)
         for name, columns in chosen.items():
             left_out = [c for c in every if c not in columns]
             model = family.fit(known.drop(left_out), cfg)
