@@ -1,0 +1,44 @@
+"""Fixtures of the execution path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from policy.execution.localnet.market import Localnet
+
+ROOM = 6  # empty blocks ahead of a test, so that it may undo some
+
+
+@pytest.fixture(scope="session")
+def vaultnet_session() -> Iterator[Localnet]:
+    """A local market with a reference vault of three tokens in it."""
+    from policy.execution.localnet.market import start
+    from policy.execution.localnet.packages import NoNode, modules
+    from policy.execution.localnet.portfolio import reference_vault
+    from tests.execution.chainlab import MANDATE, TARGETS
+
+    try:
+        modules()
+    except NoNode as reason:
+        pytest.skip(str(reason))
+    with start(extras=[reference_vault(TARGETS, mandate=MANDATE)]) as net:
+        yield net
+
+
+@pytest.fixture
+def vaultnet(vaultnet_session: Localnet) -> Iterator[Localnet]:
+    """The same, fresh for every test."""
+    net = vaultnet_session
+    saved = net.snapshot()
+    net.mine(ROOM)
+    try:
+        yield net
+    finally:
+        net.faults.clear()
+        net.node.searchers.clear()
+        net.node.automine = False
+        net.revert(saved)

@@ -1,0 +1,218 @@
+"""The engine against real contracts: the reference vault and Uniswap on a local chain."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lake.evm import View, calldata, read
+from policy.execution.amm import other, quote
+from policy.execution.audit import verify
+from policy.execution.engine import dry, step
+from policy.execution.localnet.faults import Fault, Kind
+from policy.execution.poolstate import read_pools
+from tests.execution.chainlab import chain_context, known_pools
+
+pytestmark = pytest.mark.chain
+
+
+def balances(net, tokens, holder):
+    views = [View(t.address, "balanceOf(address)", "uint256", (holder,)) for t in tokens]
+    return [int(row[0]) for row in read(net.rpc, views)]
+
+
+def test_a_live_step_moves_the_real_vault_and_the_settlement_is_its_balances(vaultnet, tmp_path):
+    ctx = chain_context(tmp_path, vaultnet)
+    tokens = ctx.vault.snapshot().tokens
+    before = balances(vaultnet, tokens, ctx.vault_address)
+    report = step(ctx)
+    assert report.outcome == "traded", [v for v in report.verdicts if not v.ok]
+    after = balances(vaultnet, tokens, ctx.vault_address)
+    assert [report.settlement.deltas[t.address] for t in tokens] == [a - b for a, b in zip(after, before, strict=True)]
+    # fills are the router's integers, to the unit
+    got = {t.address: 0 for t in tokens}
+    for leg in report.plan.legs:
+        got[leg.token_in] -= leg.amount_in
+        got[leg.token_out] += leg.quoted_out
+    assert got == dict(report.settlement.deltas)
+    assert np.abs(np.array(report.weights_after) - report.weights_wanted).max() < 0.003
+    assert verify(tmp_path / "audit.jsonl").ok
+    assert step(ctx).outcome == "done"
+
+
+def test_a_dry_run_prints_the_plan_and_sends_nothing(vaultnet, tmp_path):
+    ctx = dry(chain_context(tmp_path, vaultnet))
+    nonce = ctx.node.account_nonce(ctx.sender)
+    report = step(ctx)
+    assert report.outcome == "planned"
+    vaultnet.mine(3)
+    assert ctx.node.account_nonce(ctx.sender) == nonce
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def killer(stage: str):
+    """Ends the process at the first pass of ``stage``."""
+    armed = [True]
+
+    def checkpoint(name: str) -> None:
+        if name == stage and armed:
+            armed.clear()
+            raise Killed(name)
+
+    return checkpoint
+
+
+FAULTS = {
+    "none": None,
+    "lost_reply": Fault(Kind.LOST_REPLY, ("eth_sendRawTransaction",), times=1),
+    "timeout": Fault(Kind.TIMEOUT, times=3, skip=60, hold_s=0.02),
+    "429": Fault(Kind.HTTP_429, times=4, skip=50),
+    "lagging": Fault(Kind.LAGGING, times=25, skip=55, blocks=3),
+    "no_receipt": Fault(Kind.LYING, ("eth_getTransactionReceipt",), times=4, change=lambda m, p, r: None),
+}
+CASES = [
+    *((stage, "none", 0) for stage in ("audit", "journal", "sign", "journal_signed", "send", "journal_sent")),
+    *((stage, "none", depth) for stage in ("watch", "journal_mined") for depth in (1, 3)),
+    *(("", "none", depth) for depth in (1, 2, 3)),
+    *(("", fault, 0) for fault in FAULTS if fault != "none"),
+    *(("send", fault, 2) for fault in ("lost_reply", "lagging", "no_receipt")),
+]
+
+
+@pytest.mark.parametrize(("stage", "fault", "depth"), CASES)
+def test_killed_reorganised_and_lied_to_on_a_real_chain(vaultnet, tmp_path, stage, fault, depth):
+    net = vaultnet
+    checkpoint = killer(stage)
+    waits = itertools.count()
+
+    def wait(head):
+        if next(waits) == 1 and depth:
+            net.reorg(depth)
+        net.mine()
+
+    if FAULTS[fault] is not None:
+        net.faults.add(replace(FAULTS[fault], struck=0))
+    outcomes = []
+    for _ in range(20):
+        try:
+            outcomes.append(step(chain_context(tmp_path, net, wait=wait, checkpoint=checkpoint)).outcome)
+        except Killed:
+            outcomes.append("killed")
+        if outcomes[-1] in {"traded", "done"}:
+            break
+        net.mine()
+    net.faults.clear()
+    net.mine(2)
+    ctx = chain_context(tmp_path, net)
+    last = step(ctx)
+    assert last.outcome in {"done", "waited"}, outcomes
+    assert ctx.vault.snapshot().plan_nonce == 1, outcomes
+    flights = ctx.journal.flights()
+    assert [f.state for f in flights].count("landed") == 1
+    landed = next(f for f in flights if f.state == "landed")
+    receipt = ctx.node.receipt(landed.mined[0])
+    assert receipt.status == 1
+    assert ctx.node.block_hash(receipt.block_number) == receipt.block_hash
+    assert verify(tmp_path / "audit.jsonl").ok
+    if stage:
+        assert "killed" in outcomes
+    # the holdings are those of an undisturbed run: the router's quotes at the plan's own block, to the unit
+    settled = ctx.vault.verify(receipt, landed.plan)
+    assert settled.deltas[landed.plan.legs[0].token_in] < 0
+    for leg in landed.plan.legs:
+        assert settled.deltas[leg.token_out] >= leg.min_out
+
+
+def test_private_transactions_land_and_are_never_in_the_public_pool(vaultnet, tmp_path):
+    report = step(chain_context(tmp_path, vaultnet, channel="private"))
+    assert report.outcome == "traded"
+    assert report.attempts[0]["channel"] == "private"
+
+
+def feed_of(net, asset):
+    return str(net.world.tokens[asset].feed)
+
+
+def post(net, asset, answer, *, second=True):
+    data = calldata("post(int256)", answer)
+    net.send("deployer", feed_of(net, asset), data)
+    if second:
+        net.send("deployer", net.world.extras[f"second_feed:{asset}"], data)
+    net.mine()
+
+
+def age(net):
+    net.mine(1, seconds=100_000)
+
+
+REFUSED = {
+    "stale oracle": (age, {}, {"oracle_stale"}),
+    "negative oracle": (lambda net: post(net, "ETH", -1), {}, {"oracle_not_positive"}),
+    "manipulated oracle": (lambda net: post(net, "ETH", 1_700 * 10**8, second=False), {}, {"oracle"}),
+    "wrong chain": (None, {"chain_id": 1}, {"chain_id"}),
+    "no gas money": ("poor", {}, {"gas_money"}),
+    "paused vault": ("pause", {}, {"vault_paused"}),
+    "dead node": ("dead", {}, {"rpc"}),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_each_refusal_on_the_real_vault_sends_nothing(vaultnet, tmp_path, name):
+    net = vaultnet
+    act, fields, expected = REFUSED[name]
+    ctx = chain_context(tmp_path, net, **fields)
+    nonce = ctx.node.account_nonce(ctx.sender)
+    if act == "poor":
+        net.node.admin.call("anvil_setBalance", [ctx.sender, hex(10**12)])
+    elif act == "pause":
+        net.send("guardian", ctx.vault_address, ctx.vault.pause().data)
+        net.mine()
+    elif act == "dead":
+        net.faults.add(Fault(Kind.HTTP_502, times=None))
+    elif act is not None:
+        act(net)
+    report = step(ctx)
+    net.faults.clear()
+    net.mine(2)
+    refusals = {v.check for v in report.verdicts if not v.ok}
+    assert report.outcome == "refused"
+    assert expected & refusals, refusals
+    assert ctx.journal.last() is None
+    assert ctx.node.account_nonce(ctx.sender) == nonce
+
+
+def test_quotes_equal_the_quoter_contract_on_every_pool_and_path(vaultnet):
+    """Exact integers of the router against QuoterV2 and Router02 at the same block."""
+    net = vaultnet
+    infos = known_pools(net)
+    head = net.rpc.call("eth_getBlockByNumber", ["latest", False])["hash"]
+    pools = read_pools(net.rpc, infos, head)
+    assert len(pools) == len(infos)
+    asks, mine = [], []
+    for pool in pools:
+        for token in (pool.token0, pool.token1):
+            decimals = next(t.decimals for t in net.world.tokens.values() if t.address.lower() == token.lower())
+            for size in (1, 10, 333, 5_000):
+                amount = size * 10**decimals // 7 + 1
+                fill = quote(pool, token, amount)
+                if fill is None or fill.spent != amount:
+                    continue
+                mine.append(fill.out)
+                to = other(pool, token)
+                if pool.venue == "uniswap_v3":
+                    kind = "quoteExactInputSingle((address,address,uint256,uint24,uint160))"
+                    asks.append(
+                        View(net.world.contracts["quoter"], kind, "uint256", ((token, to, amount, pool.fee_pips, 0),))
+                    )
+                else:
+                    kind = "getAmountsOut(uint256,address[])"
+                    asks.append(View(net.world.contracts["v2_router"], kind, "uint256[]", (amount, [token, to])))
+    told = [row[0] if isinstance(row[0], int) else row[0][-1] for row in read(net.rpc, asks, head)]
+    assert len(mine) > 20
+    assert told == mine
