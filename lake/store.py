@@ -13,6 +13,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -27,6 +28,8 @@ from lake.errors import DataError, LakeConflict, SchemaError
 from lake.tables import TABLES, Table, table
 
 PART = "part"  # month of the table's time column, on disk only
+COMPACT_EVERY = 200  # commits; hourly writes of one series merge their small files every eight days
+RETENTION_HOURS = 168  # files that only older versions need are deleted; 168 is the least Delta allows by default
 _TRIES = 20  # with the waits below about 25 s, which outlasts dozens of writers of one table
 _WRITER = "foredrift"  # one application id for all writers: concurrent commits to a table always conflict
 _T = TypeVar("_T")
@@ -89,7 +92,11 @@ class Lake:
         if rows.is_empty():
             return WriteReport(name, 0, 0, 0, self.version(name))
         rows = _with_part(spec, rows)
-        return _persist(name, lambda: self._upsert(spec, rows))
+        report = _persist(name, lambda: self._upsert(spec, rows))
+        if report.added + report.updated and report.version % COMPACT_EVERY == 0:
+            with suppress(CommitFailedError):  # another writer is busy; the next multiple will do
+                _tidy(DeltaTable(self.uri(name), storage_options=dict(self.options)), RETENTION_HOURS)
+        return report
 
     def replace(self, name: str, frame: pl.DataFrame, start: datetime, end: datetime) -> int:
         """Make the rows with ``start <= time < end`` exactly ``frame``, in one commit; return the new version.
@@ -128,7 +135,7 @@ class Lake:
         data = self.scan(name).collect() if rows is None else rows
         return frame_digest(data.sort(spec.key))
 
-    def compact(self, retention_hours: int = 168) -> dict[str, int]:
+    def compact(self, retention_hours: int = RETENTION_HOURS) -> dict[str, int]:
         """Merge small files and delete files that no version younger than ``retention_hours`` needs."""
         removed = {}
         for name in TABLES:

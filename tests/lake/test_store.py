@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lake import store
 from lake.errors import DataError, SchemaError
 from lake.store import Lake, check, frame_digest
 from lake.tables import TABLES, table
@@ -159,6 +161,15 @@ def test_compact_keeps_every_row(lake: Lake) -> None:
     before = lake.digest("gas")
     lake.compact()
     assert lake.digest("gas") == before
+
+
+def test_many_small_writes_are_merged_on_the_way(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "COMPACT_EVERY", 10)
+    for hour in range(25):
+        lake.write("gas", gas([hour]))
+    files = DeltaTable(lake.uri("gas")).file_uris()
+    assert len(files) <= 12
+    assert lake.digest("gas") == lake.digest("gas", gas(list(range(25))).pipe(lambda f: check(table("gas"), f)))
 
 
 def test_check_fills_optional_columns_in_order() -> None:
