@@ -137,7 +137,10 @@ def depth_1pct(pool: PoolInfo, reading: PoolReading) -> float:
 
 @dataclass(frozen=True, slots=True)
 class PoolSource:
-    """A pool's state at every ``every`` of the clock: that of the last block at or before it. Volume is not read."""
+    """A pool's state at the END of every interval of the clock, that of its last block; volume is not read.
+
+    An interval in which the chain made no block has no row. Past blocks need an archive node.
+    """
 
     rpc: Rpc
     chain: Chain
@@ -173,22 +176,25 @@ class PoolSource:
         if newest < 0:
             return
         horizon = quantity(block_at(self.rpc, newest)["timestamp"])
-        step, at = self.step_s, math.ceil(start.timestamp() / self.step_s) * self.step_s
+        step = self.step_s
         info: PoolInfo | None = None
         block = 0
         rows: list[dict[str, object]] = []
-        while at < end.timestamp() and at <= horizon:
-            block = self._block_before(at, block, newest)
-            header = block_at(self.rpc, max(block, 0))
+        for ts in range(math.ceil(start.timestamp() / step) * step, math.ceil(end.timestamp()), step):
+            if ts + step > horizon:
+                break
+            block = max(0, self._block_before(ts + step, block, newest))
+            header = block_at(self.rpc, block)
             where = str(header["hash"])
-            if info is None and block >= 0 and self._exists(where):
+            if quantity(header["timestamp"]) <= ts:
+                continue
+            if info is None and self._exists(where):
                 info = describe_pool(self.rpc, self.pool, self.venue, self.quote, where)
             if info is not None:
-                rows += self._row(info, where, at)
+                rows += self._row(info, where, ts)
             if len(rows) >= self.page:
                 yield pl.DataFrame(rows, schema=TABLES["pool_state"].columns)
                 rows = []
-            block, at = max(block, 0), at + step
         if rows:
             yield pl.DataFrame(rows, schema=TABLES["pool_state"].columns)
 
@@ -203,15 +209,16 @@ class PoolSource:
         code = self.rpc.call("eth_getCode", [self.pool, {"blockHash": where, "requireCanonical": True}])
         return isinstance(code, str) and len(code) > 2
 
-    def _row(self, info: PoolInfo, where: str, at: int) -> list[dict[str, object]]:
+    def _row(self, info: PoolInfo, where: str, ts: int) -> list[dict[str, object]]:
         reading = read_pool(self.rpc, info, where, self.quote_feed)
         if not reading.sqrt_price_x96:
             return []  # deployed, but without a price yet
-        return [pool_row(info, reading, self.chain.chain_id, datetime.fromtimestamp(at, UTC))]
+        start = datetime.fromtimestamp(ts, UTC)
+        return [pool_row(info, reading, self.chain.chain_id, start, start + self.every)]
 
 
-def pool_row(info: PoolInfo, reading: PoolReading, chain_id: int, ts: datetime) -> dict[str, object]:
-    """Return a pool_state row for a reading that was known at ``ts``."""
+def pool_row(info: PoolInfo, reading: PoolReading, chain_id: int, ts: datetime, known: datetime) -> dict[str, object]:
+    """Return the pool_state row of the interval that starts at ``ts``, for a reading ``known`` at its end."""
     return {
         "chain_id": chain_id,
         "pool": info.address,
@@ -222,7 +229,7 @@ def pool_row(info: PoolInfo, reading: PoolReading, chain_id: int, ts: datetime) 
         "fee_pips": info.fee_pips,
         "depth_1pct_usd": depth_1pct(info, reading),
         "volume_usd": None,
-        "available_at": ts,
+        "available_at": known,
     }
 
 

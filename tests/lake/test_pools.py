@@ -102,18 +102,19 @@ def test_source_rows_follow_the_clock_and_fit_the_table(localnet, tmp_path):
         localnet.advance_prices({"ETH": price}, at=datetime.fromtimestamp(first + 3600 * hour - 60, UTC))
     localnet.mine(6, seconds=600)
     source = PoolSource(localnet.rpc, CHAINS[31337], ref.address, page=3)
-    start = datetime.fromtimestamp(first, UTC)
-    frames = list(source.collect(start, start + timedelta(hours=4)))
+    start, hour = datetime.fromtimestamp(first - 3600, UTC), timedelta(hours=1)
+    frames = list(source.collect(start, start + 4 * hour))
     rows = [r for f in frames for r in f.iter_rows(named=True)]
     assert [f.height for f in frames] == [3, 1]
-    assert [r["ts"] for r in rows] == [start + timedelta(hours=h) for h in range(4)]
+    assert [r["ts"] for r in rows] == [start + h * hour for h in range(4)]
+    assert [r["available_at"] for r in rows] == [start + h * hour for h in range(1, 5)]
     assert [r["price"] for r in rows] == pytest.approx(prices, rel=1e-6)
     assert (
         from_word(rows[0]["liquidity_raw"]) == read(localnet.rpc, [View(ref.address, "liquidity()", "uint128")])[0][0]
     )
     lake = Lake(str(tmp_path))
     assert sum(lake.write("pool_state", f).added for f in frames) == 4
-    again = list(source.collect(start + timedelta(hours=2), start + timedelta(hours=3)))
+    again = list(source.collect(start + 2 * hour, start + 3 * hour))
     assert [f.height for f in again] == [1]
 
 

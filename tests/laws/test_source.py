@@ -20,6 +20,8 @@ from lake.store import Lake, check
 from lake.tables import table
 from tests.lake.exchange_server import Market, serve
 from tests.lake.test_signals import fear_greed, feed, funding, http
+from tests.laws import chain_cases
+from tests.laws.chain_cases import chain_history  # noqa: F401
 
 T0 = datetime(2022, 1, 1, tzinfo=UTC)
 H = timedelta(hours=1)
@@ -80,8 +82,12 @@ CASES: dict[str, Callable[[], object]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=[*CASES, *(pytest.param(name, marks=pytest.mark.chain) for name in chain_cases.NAMES)])
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
+    if request.param in chain_cases.NAMES:
+        source = request.getfixturevalue("chain_history")[request.param]
+        yield Case(source, chain_cases.START, chain_cases.START + chain_cases.HOURS * H)
+        return
     with CASES[request.param]() as made:
         yield made
 
