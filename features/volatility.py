@@ -101,21 +101,15 @@ def add_moves(bars: pl.DataFrame, targets: Mapping[str, float]) -> pl.DataFrame:
 
 def deviation(frame: pl.DataFrame, column: str, targets: Mapping[str, float]) -> pl.Series:
     """Return, row by row of (asset, ts, column), the log move of each basket member less that of the basket."""
-    weights = pl.DataFrame(
-        {"asset": list(targets), "_w": list(targets.values())}, {"asset": pl.String, "_w": pl.Float64}
-    )
-    members = frame.lazy().select("asset", "ts", pl.col(column).alias("_x")).join(weights.lazy(), on="asset")
-    basket = members.group_by("ts").agg(
-        pl.when(pl.col("_x").is_not_null().sum() == len(targets)).then((pl.col("_w") * pl.col("_x").exp()).sum().log())
-        .first().alias("_basket")
-    )  # fmt: skip
-    out = (
-        frame.lazy()
-        .select("asset", "ts", pl.col(column).alias("_x"))
-        .join(basket, on="ts", how="left", maintain_order="left")
-        .select(pl.when(pl.col("asset").is_in(list(targets))).then(pl.col("_x") - pl.col("_basket")).alias("dev"))
-    )
-    return out.collect()["dev"]
+    absent = set(targets) - set(frame["asset"].unique())
+    wide = frame.filter(pl.col("asset").is_in(list(targets))).pivot(on="asset", index="ts", values=column)
+    grown = [pl.lit(w) * pl.col(a).exp() for a, w in targets.items() if a not in absent]
+    whole = pl.sum_horizontal(grown, ignore_nulls=False).log() if grown and not absent else pl.lit(None, pl.Float64)
+    basket = wide.select("ts", whole.alias("_basket"))
+    member = pl.col("asset").is_in(list(targets))
+    return frame.join(basket, on="ts", how="left", maintain_order="left").select(
+        pl.when(member).then(pl.col(column) - pl.col("_basket")).alias("dev")
+    )["dev"]
 
 
 def volatility_features(moves: pl.DataFrame) -> pl.DataFrame:
