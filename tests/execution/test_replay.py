@@ -1,0 +1,86 @@
+"""Backtest and chain agree: rebalances of the real vault, replayed by the simulated one from the recorded state.
+
+FOREDRIFT_REPLAYS sets how many (200 take some minutes).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from policy.execution.engine import step
+from policy.execution.gas import next_base_fee, usual_tip
+from policy.execution.node import Head
+from policy.execution.poolstate import read_pools
+from policy.execution.simulated import replica
+from policy.execution.situation import state_of
+from tests.execution.chainlab import chain_context, known_pools
+
+pytestmark = pytest.mark.chain
+COUNT = int(os.environ.get("FOREDRIFT_REPLAYS", "10"))
+
+
+def test_replayed_rebalances_decide_exactly_the_same_and_fill_the_same(vaultnet, tmp_path):
+    net = vaultnet
+    rng = random.Random(7)
+    infos = known_pools(net)
+    prices = {"BTC": 20_000.0, "ETH": 1_500.0}
+    base = chain_context(tmp_path, net)
+    traded, worst, start = 0, 0.0, datetime.fromtimestamp(net.node.head().time, UTC)
+    hours = 0
+    while traded < COUNT:
+        hours += 2
+        prices = {a: p * (1 + rng.gauss(0, 0.02)) for a, p in prices.items()}
+        head = net.advance_prices(prices, gas_gwei=rng.uniform(5, 40), at=start + timedelta(hours=hours))
+        recorded = {}
+
+        def policy_seen(state, forecasts, recorded=recorded):
+            recorded["state"] = state
+            recorded["decision"] = base.policy.decide(state, forecasts)
+            return recorded["decision"]
+
+        ctx = replace(base, policy=Recorder(policy_seen))
+        before = ctx.vault.state(head.hash)
+        snapshot = ctx.vault.snapshot(head.hash)
+        pools = read_pools(net.rpc, infos, head.hash)
+        report = step(ctx)
+        if report.outcome == "waited":
+            continue
+        assert report.outcome == "traded", report.verdicts
+        traded += 1
+        chain, vault = replica(
+            snapshot, pools, before.mandate, before.clock, vault=ctx.vault_address, keeper=ctx.sender
+        )
+        # the same decision, exactly
+        at = Head(head.number, head.hash, head.time, snapshot.base_fee_wei, head.gas_used, head.gas_limit)
+        price = next_base_fee(at, ctx.limits.gas) + usual_tip(ctx.node.fee_history(1), ctx.limits.gas)
+        state = state_of(vault.snapshot(), ctx.portfolio, ctx.view(snapshot), vault.pools(vault.snapshot()), price)
+        decision = base.policy.decide(state, {})
+        assert np.array_equal(state.weights, recorded["state"].weights)
+        assert np.array_equal(decision.weights, recorded["decision"].weights)
+        assert (decision.action, decision.why) == (recorded["decision"].action, recorded["decision"].why)
+        # the same fills
+        plan = vault.seal(report.plan)
+        assert list(vault.check(plan)) == []
+        simulation = vault.simulate(vault.build(plan), ctx.sender)
+        assert simulation.ok
+        for token, delta in report.settlement.deltas.items():
+            if delta:
+                worst = max(worst, abs(simulation.deltas[token] / delta - 1))
+        assert dict(simulation.deltas) == dict(report.settlement.deltas)
+    print(f"{traded} rebalances replayed, worst difference of a fill {worst:.2e}")
+    assert worst < 1e-4
+
+
+class Recorder:
+    """The policy under its own name, with what it saw."""
+
+    name = "to_target"
+
+    def __init__(self, seen) -> None:
+        self.decide = seen
