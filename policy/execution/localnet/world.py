@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
@@ -327,7 +328,7 @@ def _digest(spec: WorldSpec, extras: Sequence[Extra]) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    fresh = path.with_name(f"{path.name}.{hashlib.sha256(content).hexdigest()[:8]}.tmp")
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     fresh.write_bytes(content)
     fresh.replace(path)
 
