@@ -1,6 +1,8 @@
 """A process that has everything imported and forks a child for each job, so that a kill costs no start-up.
 
-Reads one JSON line a job: {"job", "lake", "path", "kill_after_s" or null}; answers "done", "killed" or "failed".
+Reads one JSON line a job: {"job", "lake", "path", "kill_after_s" or null, "commits"}; answers "done", "killed" or
+"failed". The kill comes ``kill_after_s`` after that many further commits, so that it strikes in the middle of the work
+however slow the machine is.
 Nothing of polars or deltalake may run before the fork: their threads do not survive it.
 """
 
@@ -12,6 +14,7 @@ import signal
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 
@@ -49,6 +52,18 @@ def do_write(lake: str, path: str) -> None:
 JOBS = {"import": do_import, "ingest": do_ingest, "write": do_write}
 
 
+def await_commits(child: int, lake: str, commits: int) -> int | None:
+    """Wait for so many further commits to prices; returns the child's exit status if it ended before that."""
+    log = Path(lake) / "prices" / "_delta_log"
+    goal = sum(1 for _ in log.glob("*.json")) + commits
+    while sum(1 for _ in log.glob("*.json")) < goal:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return status
+        time.sleep(0.001)
+    return None
+
+
 def serve() -> None:
     """Fork one child for each line of standard input."""
     for line in sys.stdin:
@@ -57,10 +72,14 @@ def serve() -> None:
         if child == 0:
             JOBS[job["job"]](job["lake"], job["path"])
             os._exit(0)
+        status = None
         if job["kill_after_s"] is not None:
+            status = await_commits(child, job["lake"], job["commits"])
             time.sleep(job["kill_after_s"])
-            os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
+        if status is None:
+            if job["kill_after_s"] is not None:
+                os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         print("killed" if killed else "done" if status == 0 else "failed", flush=True)
 
