@@ -5,7 +5,7 @@ import pytest
 
 from policy import kernels
 from policy.backtest import FEE, GAS, IMPACT, SQUARE, TRACKING, simulate
-from policy.costs import trade_cost, tracking_usd
+from policy.costs import tracking_usd, trade_cost
 from policy.reactive import REACTIVE, Threshold, as_of
 from policy.rule import Rule
 from policy.schedule import NEVER, prepare, schedule
@@ -14,7 +14,7 @@ from tests.policy.conftest import basket
 
 def plain(case, rule, steps):
     """The simulator written out plainly: one State and Decision a step, costs from the ledger's own functions."""
-    p, h = case.portfolio, case.history
+    p = case.portfolio
     w, last = p.target.copy(), None
     sums = dict.fromkeys(("gas", "fee", "impact", "tracking"), 0.0)
     trades = violations = 0

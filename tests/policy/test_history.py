@@ -1,0 +1,97 @@
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from lake.errors import NotEnoughData
+from policy.history import CARRY_H, expanding_median, load, trailing_mean
+from tests.policy.conftest import ASSETS, START, fill, frames
+
+
+def test_rows_hold_what_was_known(market_lake, history):
+    """Each close is that of the bar that just ended, each gas that of the interval just complete."""
+    bars = market_lake.scan("prices").collect()
+    gas = market_lake.scan("gas").collect()
+    for step in (history.first, history.first + 77):
+        t = history.when(step)
+        for i, asset in enumerate(history.assets):
+            bar = bars.filter((pl.col("asset") == asset) & (pl.col("ts") == t - timedelta(hours=1)))
+            assert history.close[step, i] == bar["close"][0]
+        assert history.gas_gwei[step] == gas.filter(pl.col("ts") == t - timedelta(hours=1))["base_fee_gwei"][0]
+    assert history.when(history.first) == START
+    assert np.allclose(history.returns[:-1], history.close[1:] / history.close[:-1] - 1)
+
+
+def test_nothing_before_t_changes_with_the_future(tmp_path, history, end):
+    cut = START + timedelta(days=9, hours=5)
+    tables = {
+        name: rows.with_columns(
+            pl.when(pl.col("available_at") > cut).then(pl.col(c) * 3).otherwise(pl.col(c)).alias(c)
+            for c in rows.columns if c in ("close", "open", "high", "low", "base_fee_gwei", "depth_1pct_usd")
+        )
+        for name, rows in frames().items()
+    }  # fmt: skip
+    other = load(fill(tmp_path, tables), START, end)
+    known = history.step_of(cut) + 1
+    for name in ("close", "gas_gwei", "native_usd", "depth_usd", "recent_gwei", "median_gwei", "median_depth_usd"):
+        assert np.array_equal(getattr(history, name)[:known], getattr(other, name)[:known]), name
+    last = history.day[known - 1] + 1
+    assert np.array_equal(history.covariance[:last], other.covariance[:last])
+    assert not np.array_equal(history.covariance, other.covariance)
+    assert history.sha256 != other.sha256
+
+
+def test_short_holes_are_carried_and_long_ones_shut_the_market(tmp_path, end):
+    tables = frames()
+    hole = [START + timedelta(hours=h) for h in (*range(30, 33), *range(100, 112))]
+    tables["prices"] = tables["prices"].filter(~((pl.col("asset") == "BBB") & pl.col("ts").is_in(hole)))
+    history = load(fill(tmp_path, tables), START, end)
+    shut = np.flatnonzero(~history.tradable[history.first :])
+    assert shut.tolist() == list(range(101 + CARRY_H, 113))
+    assert any("BBB" in n for n in history.notes)
+    assert any("no trade was possible" in n for n in history.notes)
+
+
+def test_a_pool_goes_to_the_asset_whose_price_it_follows(history, tmp_path, end):
+    eth = history.assets.index("ETH")
+    assert np.isfinite(history.depth_usd).all()
+    assert any("median depth" in n and "ETH" not in n for n in history.notes)
+    tables = frames()
+    without = load(fill(tmp_path, {k: tables[k] for k in ("prices", "gas")}), START, end)
+    assert np.isinf(without.depth_usd).all()
+    assert any("impact is taken as zero" in n for n in without.notes)
+    assert history.close[:, eth].std() > 0
+
+
+def test_missing_input_is_named(market_lake, tmp_path, end):
+    with pytest.raises(NotEnoughData, match="ZZZ"):
+        load(market_lake, START, end, assets=("AAA", "ZZZ"))
+    tables = frames()
+    with pytest.raises(NotEnoughData, match="gas of chain 1"):
+        load(fill(tmp_path / "a", {"prices": tables["prices"]}), START, end)
+    with pytest.raises(NotEnoughData, match="the lake has"):
+        load(market_lake, START + timedelta(days=900), end + timedelta(days=901))
+
+
+def test_stable_assets_need_no_history(market_lake, end):
+    history = load(market_lake, START, end, assets=("ETH", "USDC"))
+    assert np.all(history.close[:, 1] == 1.0)
+
+
+def test_covariance_finds_the_volatility(history):
+    true = np.cov(history.returns[: history.first].T)
+    assert np.diag(history.covariance[-1]) == pytest.approx(np.diag(true), rel=0.25)
+    assert history.assets == tuple(sorted(ASSETS))
+
+
+def test_usual_figures_by_hand():
+    values = np.array([9.0, 9.0, 1.0, 2.0, 6.0, 4.0])
+    assert trailing_mean(values, 2).tolist() == [9.0, 9.0, 1.0, 1.5, 3.0, 3.25]
+    assert expanding_median(values, 2, np.array([0, 3, 5])).tolist() == [9.0, 9.0, 9.0, 1.5, 1.5, 3.0]
+
+
+def test_weeks_start_on_monday(history):
+    week = history.week()
+    turns = [history.when(int(s)) for s in np.flatnonzero(np.diff(week)) + 1]
+    assert all(t.weekday() == 0 and t.hour == 0 for t in turns)
