@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from policy.execution.hashlog import Body, HashLog, Line, canonical, read
+from policy.execution.records import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class AuditReport:
 
 def inputs_digest(inputs: Mapping[str, Any]) -> str:
     """Return the sha256 of everything a decision was made from."""
-    return sha256(canonical(inputs).encode()).hexdigest()
+    return sha256(canonical(plain(inputs)).encode()).hexdigest()
 
 
 def _head_path(path: Path) -> Path:
@@ -44,7 +45,7 @@ class Audit:
 
     def append(self, event: str, body: Body) -> Line:
         """Write one record to the disk and return it."""
-        line = self._log.append({"event": event, **body})
+        line = self._log.append(plain({"event": event, **body}))
         scratch = _head_path(self.path).with_suffix(f".{line.seq}.new")
         scratch.write_text(json.dumps({"seq": line.seq, "hash": line.hash}))
         scratch.replace(_head_path(self.path))

@@ -17,7 +17,7 @@ from policy.execution.guards import FeedRule
 from policy.execution.journal import Flight, Journal
 from policy.execution.node import Head, Node
 from policy.execution.planner import PlanRules
-from policy.execution.records import plan_json, settlement_json, verdicts_json
+from policy.execution.records import plain, plan_json, settlement_json, verdicts_json
 from policy.execution.relay import DEFAULT_COSTS, Channel, Cost
 from policy.execution.signer import Signer
 from policy.execution.situation import Portfolio, View
@@ -133,7 +133,7 @@ class StepReport:
             "weights_after": list(self.weights_after),
             "plan": None if self.plan is None else plan_json(self.plan),
             "channel": self.channel,
-            "expected": self.expected,
+            "expected": plain(self.expected),
             "gas_limit": self.gas_limit,
             "verdicts": verdicts_json(self.verdicts),
             "settlement": None if self.settlement is None else settlement_json(self.settlement),

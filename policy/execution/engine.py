@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lake.errors import RpcError
+from lake.units import BPS
 from policy.base import Decision, ForecastView, State, Vector
 from policy.execution import guards
 from policy.execution.amm import Pool
@@ -29,6 +30,11 @@ from policy.execution.records import plan_json, verdicts_json
 from policy.execution.relay import choose_channel
 from policy.execution.situation import View, state_of
 from policy.execution.verdicts import explain, passed, refusals, refused
+
+ROUNDING = 1e-6
+"""Most a policy's weights may miss a portfolio by float rounding; more is a bug and refused."""
+CONFIRM_BPS = 1
+"""Most a simulated fill may fall short of its quote; more means a token or pool that is not what it was taken for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,12 @@ def _cycle(ctx: EngineContext, report: StepReport, stages: Stages) -> None:
     decision = ctx.policy.decide(seen.state, seen.view.forecasts)
     _note(report, seen, decision)
     stages.done("decide")
+    fault = _sane(decision, len(seen.snapshot.tokens))
+    if fault is not None:
+        _refuse(report, [fault])
+        _audit_decision(ctx, report, seen, decision)
+        stages.done("audit")
+        return
     if decision.action == "wait":
         report.outcome = "waited"
         _audit_decision(ctx, report, seen, decision)
@@ -192,7 +204,7 @@ def _prepare(ctx: EngineContext, report: StepReport, seen: Seen, decision: Decis
     limits = ctx.limits
     costs = Costs(seen.gas_price_wei, seen.view.native_usd, limits.block_time_s)
     outlook = Outlook(seen.view.covariance, seen.view.slippage_spread)
-    made = draft(ctx.vault_address, seen.snapshot, _checked(decision.weights), seen.pools, outlook, costs, limits.plan)
+    made = draft(ctx.vault_address, seen.snapshot, _rounded(decision.weights), seen.pools, outlook, costs, limits.plan)
     report.legs = made.legs
     report.verdicts += made.verdicts
     stages.done("route")
@@ -216,7 +228,16 @@ def _prepare(ctx: EngineContext, report: StepReport, seen: Seen, decision: Decis
     return Ready(plan, made, tx, simulation, report.gas_limit, report.channel, made.slippage_usd + other)
 
 
-def _checked(weights: Vector) -> Vector:
+def _sane(decision: Decision, n: int) -> Verdict | None:
+    """Return the refusal of a decision whose weights are no portfolio, None if they are one."""
+    w = decision.weights
+    if w.shape == (n,) and np.isfinite(w).all() and w.min() >= -ROUNDING and abs(w.sum() - 1) <= ROUNDING:
+        return None
+    reason = f"the policy wants weights {w.tolist()}; required are {n} numbers from 0 to 1 that sum to 1"
+    return refused("decision_invalid", reason)
+
+
+def _rounded(weights: Vector) -> Vector:
     """Return weights clipped to 0 .. 1 and summing to 1 (a policy's rounding is not the plan's)."""
     clipped = np.clip(weights, 0.0, 1.0)
     return np.asarray(clipped / clipped.sum())
@@ -233,7 +254,22 @@ def _judge(plan: Plan, simulation: Simulation) -> list[Verdict]:
     short = [t for t, m in least.items() if simulation.deltas.get(t, 0) < m]
     if short:
         return [refused("simulation", f"less than the minimum arrives of {', '.join(short)}")]
-    return [passed("simulation", f"{simulation.gas_used} gas", gas=simulation.gas_used)]
+    return [passed("simulation", f"{simulation.gas_used} gas", gas=simulation.gas_used), *_confirm(plan, simulation)]
+
+
+def _confirm(plan: Plan, simulation: Simulation) -> list[Verdict]:
+    """Return whether the contracts give what the router quoted, token by token, to a basis point."""
+    quoted: dict[str, int] = {}
+    for leg in plan.legs:
+        quoted[leg.token_out] = quoted.get(leg.token_out, 0) + leg.quoted_out
+        quoted[leg.token_in] = quoted.get(leg.token_in, 0) - leg.amount_in
+    found = []
+    for token, expected in quoted.items():
+        gap = expected - simulation.deltas.get(token, 0)
+        if gap * BPS > CONFIRM_BPS * abs(expected):
+            reason = f"{token}: simulated {simulation.deltas.get(token, 0)}, quoted {expected}"
+            found.append(refused("quote_unconfirmed", reason, simulated=str(expected - gap), quoted=str(expected)))
+    return found or [passed("quotes", "the contracts give what was quoted")]
 
 
 def _channel(ctx: EngineContext, report: StepReport, made: Draft, decision: Decision) -> tuple[str, float]:
@@ -379,7 +415,7 @@ def _audit_decision(ctx: EngineContext, report: StepReport, seen: Seen, decision
             "weights_before": list(report.weights_before),
             "weights_wanted": list(report.weights_wanted),
             "expected": report.expected,
-            "details": {k: v for k, v in decision.details.items() if isinstance(v, str) or np.isfinite(v)},
+            "details": dict(decision.details),
             "plan": None if report.plan is None else plan_json(report.plan),
             "plan_hash": None if report.plan is None else "0x" + report.plan.plan_hash.hex(),
             "channel": report.channel,

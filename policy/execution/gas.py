@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from lake.errors import ConfigError
+from lake.universe import Chain
 from policy.execution.node import FeeHistory, Head
 
 BUMP_PERCENT = 110
@@ -42,6 +43,17 @@ class Bid:
 
     max_fee_wei: int
     tip_wei: int
+
+
+def fee_rules(chain: Chain, ceiling_wei: int = 500 * 10**9, blocks: int = 6) -> FeeRules:
+    """Return the rules of ``chain`` with its own fee constants."""
+    return FeeRules(
+        ceiling_wei=ceiling_wei,
+        blocks=blocks,
+        elasticity=chain.elasticity,
+        denominator=chain.denominator,
+        min_base_fee_wei=chain.min_base_fee_wei,
+    )
 
 
 def next_base_fee(head: Head, rules: FeeRules) -> int:
@@ -100,12 +112,16 @@ def raised(wei: int) -> int:
 def bump(old: Bid, head: Head, history: FeeHistory, rules: FeeRules) -> Bid | None:
     """Return the replacement of a plan's ``old`` bid (both caps up 10 % at least), None at the ceiling."""
     tip = max(raised(old.tip_wei), usual_tip(history, rules))
-    fee = max(raised(old.max_fee_wei), survives(next_base_fee(head, rules), 2, rules.denominator) + tip)
+    fee = max(
+        raised(old.max_fee_wei), survives(next_base_fee(head, rules), 2, rules.denominator, rules.elasticity) + tip
+    )
     return Bid(fee, tip) if fee <= plan_ceiling(rules) else None
 
 
 def noop(old: Bid, head: Head, history: FeeHistory, rules: FeeRules) -> Bid:
     """Return the bid of the no-op that replaces ``old``; room for it was kept above every plan."""
     tip = max(raised(old.tip_wei), usual_tip(history, rules))
-    fee = max(raised(old.max_fee_wei), survives(next_base_fee(head, rules), 2, rules.denominator) + tip)
+    fee = max(
+        raised(old.max_fee_wei), survives(next_base_fee(head, rules), 2, rules.denominator, rules.elasticity) + tip
+    )
     return Bid(min(fee, max(rules.ceiling_wei, raised(old.max_fee_wei))), tip)

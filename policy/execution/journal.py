@@ -17,7 +17,7 @@ from typing import Any
 from lake.errors import ExecutionError
 from policy.execution.base import Plan
 from policy.execution.hashlog import HashLog
-from policy.execution.records import bytes_of, hex_of, plan_json, plan_of
+from policy.execution.records import bytes_of, hex_of, plain, plan_json, plan_of
 
 FINAL = frozenset({"landed", "void", "reverted"})
 
@@ -126,7 +126,7 @@ class Journal:
         """Record the intention to execute ``plan``; refused while another is in flight."""
         if self.in_flight() is not None:
             raise ExecutionError("a plan is in flight already; recover it before planning another")
-        return self._write({"event": "planned", "plan": plan_json(plan), "context": context})
+        return self._write({"event": "planned", "plan": plan_json(plan), "context": plain(context)})
 
     def signed(self, attempt: Attempt) -> Flight:
         """Record a signed transaction BEFORE it is sent."""

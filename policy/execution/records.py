@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from policy.execution.base import Hop, Leg, Plan, Settlement, Verdict
 
 Json = dict[str, Any]
+
+
+def plain(value: object) -> Any:
+    """Return ``value`` as what JSON can hold: numpy scalars and arrays unpacked, NaN and infinities as words."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return value
 
 
 def hex_of(data: bytes) -> str:

@@ -13,13 +13,13 @@ from hashlib import sha256
 
 from lake.errors import RpcError
 from policy.execution.base import Receipt
+from policy.execution.gas import BUMP_PERCENT, FeeRules, next_base_fee
 from policy.execution.node import FeeHistory, Head
 from policy.execution.signer import SignedTx, TxRequest
 from policy.execution.simworld import World
 
 GAS_LIMIT = 30_000_000
-NOOP_GAS = 21_000
-_BUMP_PERCENT = 110
+RULES = FeeRules(min_base_fee_wei=7)  # L1's constants; below 7 wei the rule itself never falls
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +92,6 @@ def decode(raw: bytes) -> SimTx:
         )
     except (ValueError, KeyError, TypeError):
         raise RpcError("the simulated chain takes transactions of its own signer only", -32000) from None
-
-
-def next_base_fee(base_fee_wei: int, gas_used: int, gas_limit: int) -> int:
-    """Return the next base fee by EIP-1559 with L1's constants."""
-    target = gas_limit // 2
-    if gas_used > target:
-        return base_fee_wei + max(base_fee_wei * (gas_used - target) // target // 8, 1)
-    return base_fee_wei - base_fee_wei * (target - gas_used) // target // 8
 
 
 class SimChain:
@@ -218,7 +210,7 @@ class SimChain:
         """Append a block; ``include=False`` leaves our transactions waiting, ``skip_s`` lets extra time pass."""
         parent = self.blocks[-1]
         head = parent.head
-        base = max(7, next_base_fee(head.base_fee_wei, head.gas_used, head.gas_limit))
+        base = next_base_fee(head, RULES)
         number, time = head.number + 1, head.time + self.block_time_s + skip_s
         used = self.background_gas if background is None else background
         world, nonces, wei = parent.world, dict(parent.nonces), dict(parent.wei)
@@ -294,7 +286,7 @@ class SimChain:
 
 def _replaces(new: SimTx, old: SimTx) -> bool:
     """Return geth's rule: both caps at least 10 % above the old ones."""
-    return new.max_fee_wei * 100 >= old.max_fee_wei * _BUMP_PERCENT and new.tip_wei * 100 >= old.tip_wei * _BUMP_PERCENT
+    return new.max_fee_wei * 100 >= old.max_fee_wei * BUMP_PERCENT and new.tip_wei * 100 >= old.tip_wei * BUMP_PERCENT
 
 
 def _hash(text: str) -> str:

@@ -30,6 +30,7 @@ from policy.execution.base import (
     UnsignedTx,
     Verdict,
 )
+from policy.execution.gas import NOOP_GAS
 from policy.execution.node import Node
 from policy.execution.records import leg_json, plan_json, plan_of
 from policy.execution.rules import (
@@ -44,7 +45,7 @@ from policy.execution.rules import (
     trade,
     wrong_keeper,
 )
-from policy.execution.simchain import NOOP_GAS, SimBlock, SimChain, SimTx
+from policy.execution.simchain import SimBlock, SimChain, SimTx
 from policy.execution.simworld import World, world_json, world_of
 
 GAS_BASE = 130_000

@@ -174,6 +174,36 @@ class Blind:
         return replace(self.vault.snapshot(block), max_turnover_bps=simlab.bps(10_000))
 
 
+@pytest.mark.parametrize("weights", [[0.5, 0.5], [0.5, 0.6, 0.2], [1.2, -0.2, 0.0], [float("nan"), 0.5, 0.5]])
+def test_weights_that_are_no_portfolio_are_refused(tmp_path, weights):
+    class Broken:
+        name = "broken"
+
+        def decide(self, state, forecasts):
+            return Decision("forced", np.array(weights), float("inf"), 0.0, float("nan"), "broken")
+
+    sim = chain()
+    report = step(context(tmp_path, sim, policy=Broken()))
+    assert report.outcome == "refused"
+    assert checks(report) == {"decision_invalid"}
+    assert verify(tmp_path / "audit.jsonl").ok
+    assert not sim.public
+
+
+def test_a_token_that_keeps_a_fee_is_found_by_the_simulation(tmp_path):
+    class Skimming(Blind):
+        def simulate(self, tx, sender, block="latest"):
+            found = self.vault.simulate(tx, sender, block)
+            deltas = {t: d * 9_990 // 10_000 if d > 0 else d for t, d in found.deltas.items()}
+            return replace(found, deltas=deltas)
+
+    sim = chain()
+    ctx = context(tmp_path, sim)
+    report = step(replace(ctx, vault=Skimming(ctx.vault)))
+    assert report.outcome == "refused"
+    assert checks(report) == {"quote_unconfirmed"}
+
+
 def test_quotes_that_grew_old_while_planning_are_refused(tmp_path):
     sim = chain()
 

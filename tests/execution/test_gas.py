@@ -7,10 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lake.errors import ConfigError
+from lake.sources import blocks
+from lake.universe import CHAINS
 from policy.execution.gas import (
     Bid,
     FeeRules,
     bump,
+    fee_rules,
     first_bid,
     next_base_fee,
     noop,
@@ -107,3 +110,9 @@ def test_more_urgency_bids_more():
     assert caps == sorted(caps)
     with pytest.raises(ConfigError):
         FeeRules(ceiling_wei=1)
+
+
+@given(WEI, st.integers(0, LIMIT), st.sampled_from(sorted(CHAINS)))
+def test_the_sender_and_the_collector_agree_on_every_chain(base, used, chain_id):
+    row = CHAINS[chain_id]
+    assert next_base_fee(head(base, used), fee_rules(row)) == blocks.next_base_fee(base, used, LIMIT, row)
