@@ -6,8 +6,10 @@ Features at a target hour (``t<h>_``) describe what the past says about the hour
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cache
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from features.calendar import hour, weekday
@@ -27,6 +29,7 @@ TARGET_FEATURES: tuple[str, ...] = (
 )  # fmt: skip
 
 
+@cache
 def level() -> list[pl.Expr]:
     """Return features of the present from column ``x`` (log gwei on the hourly grid): all relative to x but spreads."""
     x = pl.col("x")
@@ -42,6 +45,7 @@ def level() -> list[pl.Expr]:
     ]
 
 
+@cache
 def seasons() -> list[pl.Expr]:
     """Return the season columns ``s_day``, ``s_fast`` and ``s_week`` of the row's own hour, from column ``x``.
 
@@ -58,7 +62,8 @@ def seasons() -> list[pl.Expr]:
     ]
 
 
-def classical(horizons_h: Sequence[int]) -> list[pl.Expr]:
+@cache
+def classical(horizons_h: tuple[int, ...]) -> list[pl.Expr]:
     """Return what the AR(1) baseline needs, from columns x, c_day, c_week: ``b|level``, ``b|season|<h>`` (0 is now).
 
     The level is the trailing week's mean of x without its season; the season is that of the hour of week.
@@ -72,6 +77,7 @@ def classical(horizons_h: Sequence[int]) -> list[pl.Expr]:
     return [level_now, season.alias("b|season|0"), *later]
 
 
+@cache
 def classical_seasons() -> list[list[pl.Expr]]:
     """Return two steps of columns: ``c_day``, the hour of day's season, then ``c_week``, what the hour of week adds."""
     gap = pl.col("x") - pl.col("x").rolling_mean(168, min_samples=24)
@@ -86,14 +92,24 @@ def decayed(value: pl.Expr, period: int, count: int, half_life: float, prior: fl
 
     ``prior`` is how many observations of zero stand against the sample.
     """
-    weights = [0.5 ** (k / half_life) for k in range(count)]
-    known = value.is_not_null().cast(pl.Float64)
-    filled = value.fill_null(0.0)
-    total = pl.sum_horizontal(filled.shift(k * period, fill_value=0.0) * w for k, w in enumerate(weights))
-    weight = pl.sum_horizontal(known.shift(k * period, fill_value=0.0) * w for k, w in enumerate(weights))
-    return total / (prior + weight)
+    weights = 0.5 ** (np.arange(count) / half_life)
+    return value.map_batches(lambda v: _decay(v, period, weights, prior), return_dtype=pl.Float64)
 
 
+def _decay(value: pl.Series, period: int, weights: npt.NDArray[np.float64], prior: float) -> pl.Series:
+    known = value.is_not_null().to_numpy().astype(np.float64)
+    filled = value.fill_null(0.0).to_numpy()
+    n = len(filled)
+    total, weight = np.zeros(n), np.full(n, prior)
+    for k, w in enumerate(weights):  # over lags, not rows
+        if k * period >= n:
+            break
+        total[k * period :] += w * filled[: n - k * period]
+        weight[k * period :] += w * known[: n - k * period]
+    return pl.Series(value.name, total / weight)
+
+
+@cache
 def ahead(horizon_h: int) -> list[pl.Expr]:
     """Return the TARGET_FEATURES for the hour ``horizon_h`` ahead, named ``t<h>_<feature>``.
 
@@ -123,7 +139,8 @@ def ahead(horizon_h: int) -> list[pl.Expr]:
     return [named[f].alias(f"t{horizon_h}_{f}") for f in TARGET_FEATURES]
 
 
-def optional(columns: Sequence[str]) -> list[pl.Expr]:
+@cache
+def optional(columns: tuple[str, ...]) -> list[pl.Expr]:
     """Return level and momentum of optional gas columns (gas_used_ratio, priority_fee_gwei); null where absent."""
     return [
         expression

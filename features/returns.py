@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 
 import polars as pl
 
 from features.panel import decision_grid, on_grid
+
+STRESS_LOOKBACK_H = 200
+"""Hours that stress features reach back: a week of volume and a day for holes."""
 
 _VALUES = ("close", "high", "low", "volume")
 
@@ -34,6 +38,7 @@ def log_return(lag: int = 1, column: str = "close") -> pl.Expr:
     return pl.col(column).log().diff(lag)
 
 
+@cache
 def stress(name: str) -> list[pl.Expr]:
     """Return market-stress features from columns close, high, low, volume, each prefixed with ``name``.
 

@@ -23,21 +23,34 @@ MIN_ERRORS = 24
 
 
 def forecast_rows(
-    panel: pl.DataFrame, target: str, horizon_s: int, quantiles: Array, mean: Array, version: str
+    panel: pl.DataFrame,
+    target: str,
+    horizon_s: int | npt.NDArray[np.int64],
+    quantiles: Array,
+    mean: Array,
+    version: str,
 ) -> pl.DataFrame:
-    """Return forecast rows of one target and horizon; ``quantiles`` (n, 5) are sorted here, ``mean`` is (n,)."""
+    """Return forecast rows of one target; ``quantiles`` (n, 5) are sorted here, ``mean`` is (n,).
+
+    ``horizon_s`` is one number, or (n,) with ``panel`` repeated once per horizon. Rows with a value that is not
+    finite are left out.
+    """
     q = np.sort(quantiles, axis=1)
-    return panel.select(
-        pl.lit(target).alias("target"),
-        "key",
-        pl.col("ts").alias("issued_at"),
-        pl.lit(horizon_s, pl.Int64).alias("horizon_s"),
-        *(pl.Series(c, q[:, k]) for k, c in enumerate(QUANTILE_COLUMNS)),
-        pl.Series("mean", mean),
-        pl.lit(version).alias("model_version"),
-        pl.lit(value=False).alias("abstain"),
-        pl.lit(None, pl.String).alias("reason"),
-    ).filter(pl.all_horizontal(pl.col(*QUANTILE_COLUMNS, "mean").is_finite()))
+    finite = np.isfinite(q).all(axis=1) & np.isfinite(mean)
+    n = panel.height
+    return pl.DataFrame(
+        {
+            "target": pl.repeat(target, n, eager=True),
+            "key": panel["key"],
+            "issued_at": panel["ts"],
+            "horizon_s": np.broadcast_to(np.asarray(horizon_s, dtype=np.int64), n),
+            **{c: q[:, k] for k, c in enumerate(QUANTILE_COLUMNS)},
+            "mean": mean,
+            "model_version": pl.repeat(version, n, eager=True),
+            "abstain": pl.repeat(value=False, n=n, eager=True),
+            "reason": pl.repeat(None, n, dtype=pl.String, eager=True),
+        }
+    ).filter(pl.Series(finite))
 
 
 @dataclass(frozen=True, slots=True)

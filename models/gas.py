@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +21,7 @@ import polars as pl
 
 from features import gas as gas_features
 from features.panel import decision_grid, feature_columns, on_grid, to_hours
-from features.returns import stress_panel
+from features.returns import STRESS_LOOKBACK_H, stress_panel
 from lake.units import HOUR_S
 from lake.universe import chain
 from models.base import GAS_HORIZONS_H, GAS_MIN_HORIZONS_H, QUANTILES, Forecaster, LakeView, TargetSpec, label
@@ -94,21 +95,13 @@ class GasFamily:
         rows = lake.scan("gas").filter((pl.col("chain_id") == chain_id) & pl.col("ts").is_between(low, high))
         hours = to_hours(rows, ("base_fee_gwei", *OPTIONAL)).collect()
         if hours.is_empty():
-            return pl.DataFrame({"key": [], "ts": []}, schema={"key": pl.String, "ts": pl.Datetime("us", "UTC")})
+            return pl.DataFrame(schema={"key": pl.String, "ts": pl.Datetime("us", "UTC")})
         first: datetime = hours["ts"].min()  # type: ignore[assignment]
         span = (max(low, first), high)
         grid = on_grid(decision_grid(*span), hours.lazy().rename({"base_fee_gwei": "raw"}), ("raw", *OPTIONAL), 0)
-        base = grid.with_columns(pl.col("raw").forward_fill(limit=6).log().alias("x"))
-        base = base.with_columns(gas_features.seasons())
-        for step in gas_features.classical_seasons():
+        base = grid.with_columns(pl.col("raw").forward_fill(limit=6).log().alias("x")).collect()
+        for step in (gas_features.seasons(), *gas_features.classical_seasons()):
             base = base.with_columns(step)
-        market = next((a for a in cfg.assets if a != cfg.native), cfg.native)
-        prices = lake.scan("prices").filter(pl.col("ts").is_between(low, high))
-        known_end = (span[0], min(end, span[1]))
-        stress = stress_panel(
-            prices, (("native", cfg.native), ("market", market)), known_end, cfg.step_s, cfg.price_source
-        )
-        ahead = [e for h in GAS_HORIZONS_H for e in gas_features.ahead(h)]
         panel = base.select(
             pl.lit(str(chain_id)).alias("key"),
             "ts",
@@ -117,14 +110,20 @@ class GasFamily:
             *gas_features.level(),
             (pl.col("x") - pl.col("x").shift(24)).alias("change24"),
             *gas_features.optional(OPTIONAL),
-            *gas_features.classical(range(1, max(GAS_HORIZONS_H) + 1)),
-            *ahead,
+            *(e for h in GAS_HORIZONS_H for e in gas_features.ahead(h)),
+            *gas_features.classical(tuple(range(1, max(GAS_HORIZONS_H) + 1))),
             *_labels(),
         )
         panel = panel.filter(pl.col(NOW).is_not_null() & pl.col("ts").is_between(start, end, closed="left"))
-        return panel.join(stress, on="ts", how="left", maintain_order="left").collect()
+        market = next((a for a in cfg.assets if a != cfg.native), cfg.native)
+        near = (max(span[0], start - timedelta(hours=STRESS_LOOKBACK_H)), min(end, span[1]))
+        prices = lake.scan("prices").filter(pl.col("ts").is_between(near[0] - timedelta(hours=6), near[1]))
+        pair = (("native", cfg.native), ("market", market))
+        stress = stress_panel(prices, pair, near, cfg.step_s, cfg.price_source).collect()
+        return panel.join(stress, on="ts", how="left", maintain_order="left")
 
 
+@cache
 def _labels() -> list[pl.Expr]:
     raw = pl.col("raw")
     return [
@@ -146,24 +145,29 @@ class GasModel:
 
     def predict(self, panel: pl.DataFrame) -> pl.DataFrame:
         """Return raw forecast rows in gwei for every row of ``panel``."""
+        now = np.log(panel[NOW].to_numpy())
         parts = []
         for spec in TARGETS:
-            members = [self._members(panel, spec, h) for h in spec.horizons_s]
-            for horizon_s, quantiles in zip(spec.horizons_s, members, strict=True):
-                q = np.average(np.sort(quantiles, axis=2), axis=0, weights=_WEIGHTS)
-                now = np.log(panel[NOW].to_numpy())[:, None]
-                mean = np.exp(q[:, 2] + now[:, 0]) * float(self.bundle.extras["mean"][f"{spec.name}|{horizon_s}"])
-                parts.append(forecast_rows(panel, spec.name, horizon_s, np.exp(q + now), mean, self.version))
+            count = len(spec.horizons_s)
+            change = np.average(self.members(panel, spec), axis=0, weights=_WEIGHTS)
+            q = np.exp(change + np.tile(now, count)[:, None])
+            factors = [float(self.bundle.extras["mean"][f"{spec.name}|{h}"]) for h in spec.horizons_s]
+            mean = q[:, 2] * np.repeat(factors, panel.height)
+            repeated = pl.concat([panel.select("key", "ts")] * count)
+            horizons = np.repeat(np.asarray(spec.horizons_s), panel.height)
+            parts.append(forecast_rows(repeated, spec.name, horizons, q, mean, self.version))
         return pl.concat(parts)
 
-    def _members(self, panel: pl.DataFrame, spec: TargetSpec, horizon_s: int) -> Array:
-        """Return (members, n, 5) quantiles of the log change."""
-        linear = self.bundle.extras["linear"][f"{spec.name}|{horizon_s}"]
-        anchor = _apply(linear, panel, horizon_s)
-        x = block(panel, self.bundle.features, horizon_s)
+    def members(self, panel: pl.DataFrame, spec: TargetSpec) -> Array:
+        """Return (members, horizons * n, 5) sorted quantiles of the log change: ridge, direct, ridge plus rest."""
+        x = np.concatenate([block(panel, self.bundle.features, h) for h in spec.horizons_s])
+        linear = [self.bundle.extras["linear"][f"{spec.name}|{h}"] for h in spec.horizons_s]
+        anchors = [_apply(f, panel, h) for f, h in zip(linear, spec.horizons_s, strict=True)]
+        anchor = np.concatenate(anchors)[:, None]
+        errors = np.repeat([f["errors"] for f in linear], panel.height, axis=0)
         direct = predict([self.bundle.boosters[f"{spec.name}-direct-{k}"] for k in range(len(QUANTILES))], x)
         rest = predict([self.bundle.boosters[f"{spec.name}-rest-{k}"] for k in range(len(QUANTILES))], x)
-        return np.stack([anchor[:, None] + np.asarray(linear["errors"]), direct, anchor[:, None] + rest])
+        return np.sort(np.stack([anchor + errors, direct, anchor + rest]), axis=2)
 
     def save(self, folder: Path) -> None:
         """Write the bundle."""

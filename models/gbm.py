@@ -41,10 +41,11 @@ MANIFEST = "model.json"
 
 def matrix(panel: pl.DataFrame, features: Sequence[str]) -> Array:
     """Return the features as (n, k) float64, nulls as NaN; raises ModelError naming every missing column."""
-    missing = [f for f in features if f not in panel.columns]
+    columns = set(panel.columns)
+    missing = [f for f in features if f not in columns]
     if missing:
         raise ModelError(f"the panel lacks features the model was trained on: {missing}")
-    return panel.select(pl.col(f).cast(pl.Float64).fill_null(float("nan")) for f in features).to_numpy()
+    return panel.select(features).cast(pl.Float64).to_numpy()  # nulls of floats become NaN
 
 
 def fit_quantiles(
