@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
+from policy.execution.localnet.history import Tick
 from policy.execution.localnet.market import Localnet, start
+from policy.execution.localnet.portfolio import reference_vault
 from policy.execution.localnet.searcher import SandwichSearcher
-from policy.execution.localnet.world import Extra
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """One moment of a replayed history: USD prices by asset, and the base fee where it is known."""
-
-    prices: Mapping[str, float]
-    gas_gwei: float | None = None
-    at: datetime | None = None
+from policy.execution.localnet.world import PRICES, Extra
 
 
 def run(
@@ -28,7 +19,7 @@ def run(
     port: int = 8545,
     every_s: float = 2.0,
     depths: Mapping[str, float] | None = None,
-    extras: Sequence[Extra] = (),
+    extras: Sequence[Extra] | None = None,
     searcher: bool = True,
     say: Callable[[str], None] = print,
     stop: threading.Event | None = None,
@@ -37,16 +28,20 @@ def run(
 ) -> int:
     """Serve a local market on 127.0.0.1:``port`` until interrupted or ``stop`` is set; return the blocks made.
 
-    A block is made every ``every_s`` seconds; each takes one tick of ``history`` while there are any. The world opens
-    at the first tick's prices and time. Raises NoNode without Node.js, OSError when the port is taken.
+    ``extras`` are what the world holds besides pools: a funded reference vault where not given. A block is made
+    every ``every_s`` seconds; each takes one tick of ``history`` while there are any. The world opens at the first
+    tick's time and prices, with the usual assets at default prices beside them. Raises NoNode without Node.js,
+    OSError when the port is taken.
     """
+    placed = [reference_vault()] if extras is None else extras
     halt = stop or threading.Event()
     ticks = iter(history)
     first = next(ticks, None)
-    prices, at = (None, None) if first is None else (first.prices, first.at)
+    at = None if first is None else first.at
+    prices = {**{a: float(p) for a, p in PRICES.items()}, **({} if first is None else first.prices)}
     gas = 1.0 if first is None or first.gas_gwei is None else first.gas_gwei
     blocks = 0
-    with start(prices, at=at, gas_gwei=gas, depths=depths, extras=extras, port=port, cache=cache) as net:
+    with start(prices, at=at, gas_gwei=gas, depths=depths, extras=placed, port=port, cache=cache) as net:
         if searcher:
             net.node.searchers.append(SandwichSearcher(net.node, net.world))
         for line in describe(net):
