@@ -1,0 +1,240 @@
+"""Bounds that look ahead: what perfect knowledge of gas, or of everything, would have been worth.
+
+``foresight_gas`` is the dynamic programme over the distance alone along the gas path that really came: the ceiling for
+gas forecasting under the model of drift, in expectation. ``clairvoyant`` knows prices too and picks the cheapest sequence of
+rebalances to target there is, exactly: no rule that trades to target, at whatever times, is cheaper on the same path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from lake.store import Lake
+from policy import bands
+from policy.base import ForecastView, Matrix, State, Vector
+from policy.dynamic import factors, levels_of
+from policy.history import History
+from policy.predictive import GAS_BAND, HARD_DIMS, effective_gas, growth_squares, moderated, split
+from policy.registry import CompareConfig
+from policy.scenario import speeds
+from policy.schedule import NEVER, Case, Levels, Schedule
+
+NODES = 64
+REACH = 2.5  # of the band at the dearest tenth of gas
+
+
+@njit(cache=True, nogil=True)
+def foresee(
+    gas: Vector,
+    k: Vector,
+    m: Vector,
+    growth: Vector,
+    penalty: Vector,
+    dims: float,
+    h: float,
+    nodes: int,
+    forced: int,
+    V: Vector,  # (nodes,) cost-to-go at the end
+    outer: Vector,
+    inner: Vector,
+) -> float:
+    """Write the levels of each step, backward along known (T,) gas and growth; return the least expected cost from 0.
+
+    ``penalty`` (T,) is per r^2 and hour; at nodes from ``forced`` on a trade is due.
+    """
+    lo, cp, den, C = np.empty(nodes), np.empty(nodes), np.empty(nodes), np.empty(nodes)
+    last = -1.0
+    for t in range(gas.shape[0] - 1, -1, -1):
+        if growth[t] != last:
+            factors(nodes, h, dims, growth[t], lo, cp, den)
+            last = growth[t]
+        C[0] = V[0] / den[0]
+        for j in range(1, nodes):
+            C[j] = (V[j] - lo[j] * C[j - 1]) / den[j]
+        for j in range(nodes - 2, -1, -1):
+            C[j] -= cp[j] * C[j + 1]
+        for j in range(nodes):
+            C[j] += penalty[t] * (h * j) ** 2
+        outer[t], inner[t] = levels_of(C, gas[t], k[t], m[t], h, forced)
+        y = 0
+        for j in range(nodes):
+            d = h * (j - y)
+            best = C[y] + k[t] * d + m[t] * d * d
+            while y < j:
+                d = h * (j - y - 1)
+                other = C[y + 1] + k[t] * d + m[t] * d * d
+                if other > best:
+                    break
+                y += 1
+                best = other
+            V[j] = gas[t] + best if j >= forced else min(C[j], gas[t] + best)
+    return V[0]
+
+
+@dataclass(frozen=True, slots=True)
+class ForesightGas:
+    """Planner that knows all gas to come (and how fast the market will be estimated to move)."""
+
+    name: str = "foresight_gas"
+
+    def plan(self, case: Case) -> Schedule:
+        """Return the levels along the true gas; at the end the cost-to-go is that of the band at median gas."""
+        base = GAS_BAND.plan(case)
+        first, last = case.first, case.last
+        part = slice(first, last)
+        p, h = case.portfolio, case.history
+        day = h.day[part]
+        speed = speeds(growth_squares(case, last))[part]
+        gas = np.ascontiguousarray(effective_gas(case)[part])
+        outer, inner = base.outer.copy(), base.inner.copy()
+        if p.scenario == "hard":
+            k = case.box_fee[day]
+            m = np.sum(case.impact[part] * case.box_square[day], axis=1)
+            growth = speed / case.exit_h[day]
+            step = 1.0 / (NODES - 1)
+            r = step * np.arange(NODES)
+            foresee(
+                gas, k, m, growth, np.zeros(gas.size), HARD_DIMS, step, NODES, NODES - 1,
+                (float(np.median(gas)) + k[-1]) * r**2, outer[part], inner[part],
+            )  # fmt: skip
+        else:
+            k = case.unit_fee[day]
+            m = case.unit_impact[part]
+            growth = case.growth[day] * speed
+            dims = max(1.0, float(len(case.columns) - 1))
+            penalty = 2.0 * (dims + 2.0) / dims * growth * p.gamma
+            top, _ = bands.solve_one(float(np.quantile(gas, 0.9)), float(np.median(k)), float(np.median(m)), p.gamma)
+            step = REACH * top / (NODES - 1)
+            end, back = bands.solve_one(float(np.median(gas)), float(k[-1]), float(m[-1]), p.gamma)
+            r = np.minimum(step * np.arange(NODES), end)
+            V = 2.0 * p.gamma * (end**2 + end * back + back**2) * r**2 - p.gamma * r**4
+            foresee(gas, k, m, growth, penalty, dims, step, NODES, NODES + 1, V, outer[part], inner[part])
+        outer[part], inner[part] = moderated(
+            p.scenario == "hard", base.outer[part], base.inner[part], outer[part], inner[part], speed, np.ones(gas.size)
+        )
+        plan = replace(base, outer=outer, inner=inner)
+        return split(case, plan, np.ones(len(h.ts)))
+
+    def levels(self, state: State, forecasts: ForecastView) -> Levels:
+        """Return gas_band's levels: a bound needs a future, and a live state has none."""
+        return GAS_BAND.levels(state, forecasts)
+
+
+@njit(cache=True, nogil=True)
+def cheapest_times(
+    returns: Matrix,  # (T, n) of the hour after each step
+    target: Vector,
+    gas: Vector,  # (T,) of a rebalance of all assets
+    fee: Vector,
+    impact: Matrix,
+    half_gamma: float,  # 0: no tracking cost
+    tolerance: Vector,
+    bound: float,  # a cost that is known to be reached
+    times: npt.NDArray[np.bool_],
+) -> float:
+    """Mark the steps of the cheapest sequence of rebalances to target and return its cost; exact, O(T^2 n).
+
+    Starts at target before step 0; a deviation beyond ``tolerance`` must be traded in its step. A segment is given up
+    when its tracking alone exceeds ``bound``.
+    """
+    T, n = returns.shape
+    best = np.full(T + 1, np.inf)  # cost until a trade at step b, before holding from it; T is the end
+    origin = np.full(T + 1, -1)
+    x = np.empty(n)
+    for start in range(-1, T):
+        so_far = 0.0 if start < 0 else best[start]
+        if so_far > bound:
+            continue
+        x[:] = 0.0
+        spent = so_far
+        for t in range(max(start, 0), T):
+            if t > start and t > 0:
+                price = gas[t]
+                moved = False
+                due = False
+                for i in range(n):
+                    dw = abs(x[i])
+                    moved |= dw > 0.0
+                    due |= dw > tolerance[i]
+                    price += 0.5 * fee[i] * dw + impact[t, i] * dw * dw
+                if moved and spent + price < best[t]:
+                    best[t] = spent + price
+                    origin[t] = start
+                if due:
+                    break
+            portfolio, difference = 0.0, 0.0
+            for i in range(n):
+                portfolio += (target[i] + x[i]) * returns[t, i]
+                difference += x[i] * returns[t, i]
+            spent += half_gamma * difference * difference
+            if spent > bound:
+                break
+            for i in range(n):
+                x[i] = (target[i] + x[i]) * (1.0 + returns[t, i]) / (1.0 + portfolio) - target[i]
+            if t == T - 1 and spent < best[T]:
+                best[T] = spent
+                origin[T] = start
+    times[:] = False
+    b = origin[T]
+    while b >= 0:
+        times[b] = True
+        b = origin[b]
+    return best[T]
+
+
+@dataclass(frozen=True, slots=True)
+class Clairvoyant:
+    """Planner that knows prices and gas to come; trades fully to target at the cheapest times."""
+
+    name: str = "clairvoyant"
+
+    def plan(self, case: Case) -> Schedule:
+        """Return a schedule open at the chosen steps only."""
+        p = case.portfolio
+        part = slice(case.first, case.last)
+        soft = p.scenario == "soft"
+        times = np.zeros(case.last - case.first, dtype=np.bool_)
+        tolerance = np.full(len(case.columns), np.inf) if soft else p.tolerance * (1.0 - 1e-9)
+        arguments = (
+            np.ascontiguousarray(case.returns[part]), p.target, np.ascontiguousarray(case.gas_full[part]), case.fee,
+            np.ascontiguousarray(case.impact[part]), 0.5 * p.gamma if soft else 0.0, tolerance,
+        )  # fmt: skip
+        cheapest_times(*arguments, np.inf if not soft else ceiling(case), times)
+        steps = len(case.history.ts)
+        outer = np.full(steps, NEVER)
+        outer[part][times] = 0.0
+        never = np.full(steps, NEVER)
+        return Schedule(outer, np.zeros(steps), never, never, box=True, must=not soft, direct=True)
+
+    def levels(self, state: State, forecasts: ForecastView) -> Levels:
+        """Return gas_band's levels: a bound needs a future, and a live state has none."""
+        return GAS_BAND.levels(state, forecasts)
+
+
+def ceiling(case: Case) -> float:
+    """Return a cost some sequence of rebalances to target reaches: the least over fixed box triggers, simulated."""
+    from policy.backtest import simulate
+
+    steps = len(case.history.ts)
+    week = np.zeros(steps, dtype=np.int64)
+    never = np.full(steps, NEVER)
+    ones = np.ones(len(case.columns))
+    found = np.inf
+    for trigger in (0.03, 0.06, 0.1, 0.2, 10.0):
+        plan = Schedule(np.full(steps, trigger), np.zeros(steps), never, never, box=True, scale=ones, direct=True)
+        found = min(found, float(simulate(case, plan, week, log=False).weekly[:, :4].sum()))
+    return found * (1.0 + 1e-9) + 1e-15
+
+
+def make_foresight_gas(history: History, lake: Lake, config: CompareConfig) -> ForesightGas:  # noqa: ARG001
+    """Return the ceiling for gas forecasting."""
+    return ForesightGas()
+
+
+def make_clairvoyant(history: History, lake: Lake, config: CompareConfig) -> Clairvoyant:  # noqa: ARG001
+    """Return the ceiling for everything."""
+    return Clairvoyant()

@@ -1,0 +1,155 @@
+"""What the gas forecasts say and what they have been worth: the outlook of the predictive policy.
+
+Trust comes from forecasts and outcomes known at the time: the fall of the mean absolute log error against "gas stays as
+it is" over the last TRUST_H hours, averaged over horizons; it starts above NOISE and is full at FULL. Forecasts enter
+the programme as the slow state whose path fits them best. The skill dial replaces recorded forecasts by
+``skill x truth + (1 - skill) x noise`` in log gas, noise being gas of another, random past hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from lake.errors import ConfigError
+from lake.store import Lake
+from policy.base import ForecastView, Matrix, Vector
+from policy.history import History
+from policy.scenario import PHI, Window, hours_of_week
+
+HORIZONS_H = (1, 2, 4, 8, 12, 24, 48)
+JUDGED_H = (4, 8, 12, 24)  # horizons a decision to wait rests on
+TRUST_H = 30 * 24
+LEAST_H = 72  # outcomes needed before forecasts are judged
+NOISE, FULL = 0.02, 0.10  # of skill: what luck reaches in a month, and what a season alone gives
+LIFE_H = 6  # an older forecast is no forecast
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """(T,) slow state and trust over the history's steps, with the gas windows they belong to."""
+
+    windows: tuple[Window, ...]
+    slow: Vector
+    trust: Vector
+
+    def silent(self, forecasts: ForecastView, step: int) -> str | None:
+        """Return why the forecasts have no say at ``step``, None when they have."""
+        gas = [f for (target, _, _), f in forecasts.items() if target == "gas"]
+        if not gas:
+            return "there is no gas forecast"
+        quiet = [f for f in gas if f.abstain]
+        if len(quiet) == len(gas):
+            return f"gas forecasts abstain ({quiet[0].reason})"
+        if not 0 <= step < self.trust.size or not self.trust[step] > 0.0:
+            return "the gas forecasts have shown no skill"
+        return None
+
+
+def outlook_of(
+    history: History,
+    lake: Lake,
+    chain_id: int,
+    skill: float | None,
+    seed: int,
+    windows: tuple[Window, ...],
+) -> Outlook:
+    """Return the outlook from the lake's forecasts, or from dialled ones when ``skill`` (0..1) is given."""
+    if skill is None:
+        values = recorded(history, lake, chain_id)
+    elif 0.0 <= skill <= 1.0:
+        values = dialled(history, skill, seed)
+    else:
+        raise ConfigError(f"the skill dial takes 0 to 1, got {skill}")
+    return Outlook(windows, slow_states(history, values, windows), trusts(history, values))
+
+
+def recorded(history: History, lake: Lake, chain_id: int) -> Matrix:
+    """Return (T, H) log gwei forecast medians in force at each step, NaN where none is fresh or all abstain."""
+    out = np.full((len(history.ts), len(HORIZONS_H)), np.nan)
+    start, end = history.when(0), history.when(len(history.ts) - 1)
+    rows = (
+        lake.scan("forecasts")
+        .filter(
+            (pl.col("target") == "gas")
+            & (pl.col("key") == str(chain_id))
+            & pl.col("available_at").is_between(start, end)
+            & pl.col("horizon_s").is_in([h * 3600 for h in HORIZONS_H])
+        )
+        .select("available_at", "horizon_s", "abstain", value=pl.coalesce("q50", "mean"))
+        .sort("available_at")
+        .collect()
+    )
+    grid = pl.DataFrame({"step": np.arange(len(history.ts))}).with_columns(
+        t=pl.from_epoch(pl.Series(history.ts), time_unit="us").dt.replace_time_zone("UTC")
+    )
+    for i, horizon in enumerate(HORIZONS_H):
+        own = rows.filter(pl.col("horizon_s") == horizon * 3600)
+        if own.is_empty():
+            continue
+        joined = grid.join_asof(own, left_on="t", right_on="available_at", strategy="backward", tolerance=f"{LIFE_H}h")
+        value = joined.select(pl.when(pl.col("abstain")).then(None).otherwise(pl.col("value")).alias("v"))["v"]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            out[:, i] = np.log(value.cast(pl.Float64).fill_null(float("nan")).to_numpy())
+    return out
+
+
+def dialled(history: History, skill: float, seed: int) -> Matrix:
+    """Return (T, H) log gwei ``skill x truth + (1 - skill) x noise``; truth beyond the end is the last value."""
+    log_gas = np.log(np.maximum(history.gas_gwei, 1e-9))
+    steps = np.arange(log_gas.size)
+    rng = np.random.default_rng(seed)
+    known = history.gas_known
+    other = known + (rng.random((log_gas.size, len(HORIZONS_H))) * np.maximum(steps - known, 1)[:, None]).astype(int)
+    truth = np.column_stack([log_gas[np.minimum(steps + h, log_gas.size - 1)] for h in HORIZONS_H])
+    return np.asarray(skill * truth + (1.0 - skill) * log_gas[other])
+
+
+def slow_states(history: History, values: Matrix, windows: Sequence[Window]) -> Vector:
+    """Return (T,) slow states that fit the forecasts in least squares, ``slow phi^h`` above the level and profile."""
+    steps = len(history.ts)
+    out = np.zeros(steps)
+    hour = hours_of_week(history.ts)
+    fade = np.array([PHI[0] ** h for h in HORIZONS_H])
+    shift = np.log(history.native_usd * 1e-9)
+    for w in windows:
+        part = slice(w.first, w.last)
+        profile = np.column_stack([w.fit.log_profile[(hour[part] + h) % 168] for h in HORIZONS_H])
+        rest = values[part] + shift[part, None] - np.log(w.fit.chain.usual) - profile
+        here = np.isfinite(rest)
+        weight = np.where(here, fade, 0.0)
+        total = np.sum(weight * np.where(here, rest, 0.0), axis=1)
+        out[part] = total / np.maximum(np.sum(weight * fade, axis=1), 1e-12)
+    return out
+
+
+def trusts(history: History, values: Matrix) -> Vector:
+    """Return (T,) trust in 0..1; 0 where there is no fresh forecast now or too few outcomes."""
+    log_gas = np.log(np.maximum(history.gas_gwei, 1e-9))
+    steps = log_gas.size
+    scores, counts = np.zeros(steps), np.zeros(steps)
+    for h in JUDGED_H:
+        i = HORIZONS_H.index(h)
+        error, naive = np.zeros(steps), np.zeros(steps)
+        seen = np.isfinite(values[: steps - h, i])
+        error[h:] = np.where(seen, np.abs(np.where(seen, values[: steps - h, i], 0.0) - log_gas[h:]), 0.0)
+        naive[h:] = np.where(seen, np.abs(log_gas[: steps - h] - log_gas[h:]), 0.0)
+        number = np.zeros(steps)
+        number[h:] = seen
+        error, naive, number = (_trailing(v, TRUST_H) for v in (error, naive, number))
+        enough = number >= LEAST_H
+        scores += np.where(enough, 1.0 - error / np.maximum(naive, 1e-12), 0.0)
+        counts += enough
+    skill = scores / np.maximum(counts, 1.0)
+    trust = np.clip((skill - NOISE) / (FULL - NOISE), 0.0, 1.0)
+    fresh = np.isfinite(values[:, [HORIZONS_H.index(h) for h in JUDGED_H]]).all(axis=1)
+    return np.where((counts > 0) & fresh, trust, 0.0)
+
+
+def _trailing(values: Vector, width: int) -> Vector:
+    total = np.cumsum(np.concatenate([[0.0], values]))
+    stop = np.arange(1, values.size + 1)
+    return np.asarray(total[stop] - total[np.maximum(stop - width, 0)])
