@@ -39,7 +39,7 @@ class Choice:
 def decider(settings: Settings, lake: Lake, at: datetime) -> Choice:
     """Return the policy for a decision at ``at``, reading only what was available then."""
     assets = settings.portfolio.assets
-    history = load(lake, at - DAY, at, assets, settings.chain.native, chain_id=settings.chain.id)
+    history = load(lake, at - DAY, at, assets, settings.chain.native, chain_id=settings.chain.history)
     view = forecasts_at(lake, at)
     reason = _missing(settings, view)
     name = settings.policy.fallback if reason else settings.policy.kind

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,15 @@ def ingest_all(
     reports = []
     for i, source in enumerate(chosen):
         progress(f"ingest {source.name}", i, len(chosen))
-        reports.append(run(lake, source, start, end))
+        first = min(start, _sample_start(settings)) if source.name.startswith("sample:") else start
+        reports.append(run(lake, source, first, end))
     progress("ingest", len(chosen), len(chosen))
     return reports
+
+
+def _sample_start(settings: Settings) -> datetime:
+    sample = settings.sources.sample
+    return now() if sample is None else utc(sample.start)
 
 
 def import_table(

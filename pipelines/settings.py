@@ -104,6 +104,7 @@ class PoolRow(Section):
     address: str
     venue: Literal["uniswap_v2", "uniswap_v3"] = "uniswap_v3"
     asset: str
+    router: str | None = None  # the contract a swap is sent to; needed where the vault trades
 
 
 class FeedRow(Section):
@@ -139,6 +140,12 @@ class ChainSection(Section):
     id: int = 1
     rpc_urls: tuple[SecretStr, ...] = ()  # may carry an API key, hence masked
     native: str = "ETH"
+    history_id: int | None = None  # chain whose recorded gas and pools stand for this one (a fork, a local chain)
+
+    @property
+    def history(self) -> int:
+        """Chain id under which gas and pool history is found in the lake."""
+        return self.history_id or self.id
 
 
 class CostsSection(Section):
@@ -155,6 +162,7 @@ class VaultSection(Section):
 
     kind: Literal["simulated", "reference", "safe"] = "simulated"
     address: str | None = None
+    keeper: str | None = None  # the keeper's address
     state: str = ".foredrift/vault.json"
     keystore: str | None = None  # encrypted keystore file; passphrase in FOREDRIFT_PASSPHRASE
     signer_url: SecretStr | None = None  # or an external signer

@@ -35,7 +35,7 @@ def open_context(
     if settings.vault.kind != "simulated":
         from pipelines.onchain import open_onchain
 
-        yield open_onchain(settings, lake, choice, live=live)
+        yield open_onchain(settings, choice, live=live)
         return
     chain, vault = open_vault(settings, choice.market)
 

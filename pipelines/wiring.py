@@ -104,9 +104,8 @@ def _signals(settings: Settings) -> list[Source]:
 def families_of(settings: Settings) -> dict[str, Family]:
     """Return the forecaster families by name."""
     from models.drift import DriftFamily
-    from models.slippage import SlippageFamily
-
     from models.gas import GasFamily
+    from models.slippage import SlippageFamily
 
     del settings
     made: list[Family] = [GasFamily(), DriftFamily(), SlippageFamily()]
@@ -123,7 +122,7 @@ def model_config(settings: Settings) -> ModelConfig:
         assets=portfolio.assets,
         targets=portfolio.weights,
         tolerance=portfolio.caps,
-        chain_id=settings.chain.id,
+        chain_id=settings.chain.history,
         native=settings.chain.native,
         trade_sizes_usd=tuple(float(s) for s in given.trade_sizes_usd),
         train_window_days=window,
@@ -156,7 +155,7 @@ def compare_config(
         cells=cells,
         assets=given.assets or settings.portfolio.assets,
         native=settings.chain.native,
-        chain_id=settings.chain.id,
+        chain_id=settings.chain.history,
         draws=given.bootstrap,
         threads=settings.models.threads or (os.cpu_count() or 1),
         skill=skill,

@@ -1,0 +1,115 @@
+"""The execution context for a vault on a chain: node, adapter, pools, signer and channels from the settings."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from lake.errors import ConfigError
+from lake.rpc import Rpc
+from lake.units import duration
+from pipelines.deciding import Choice
+from pipelines.settings import Settings, passphrase
+from pipelines.vaults import keystore, limits_of, portfolio_of, view_of
+from pipelines.wiring import rpc_of
+from policy.execution.audit import Audit
+from policy.execution.base import Snapshot, Vault
+from policy.execution.context import EngineContext
+from policy.execution.guards import FeedRule
+from policy.execution.journal import Journal
+from policy.execution.node import Head, JsonNode
+from policy.execution.poolstate import describe_pools, read_pools
+from policy.execution.relay import BundleChannel, Channel, PrivateChannel, PublicChannel
+from policy.execution.signer import ExternalSigner, KeystoreSigner, Signer
+from policy.execution.vault import ReferenceVault
+
+LOCAL_CHAIN = 31_337  # its blocks carry replayed time, so the chain's clock is the clock
+POLL_S = 1.0
+
+
+def open_onchain(settings: Settings, choice: Choice, *, live: bool) -> EngineContext:
+    """Return the engine's context for the configured vault. Raises ConfigError naming what is missing."""
+    rpc = rpc_of(settings)
+    rpc.expect_chain(settings.chain.id)
+    vault = vault_of(settings, rpc)
+    node = JsonNode(rpc)
+    signer = signer_of(settings, rpc) if live else None
+    rows = [(p.address, p.venue, p.router or "") for p in settings.sources.pools]
+    if not rows:
+        raise ConfigError("no pool to trade in: add [[sources.pools]] rows with address, venue, router and asset")
+    infos = describe_pools(rpc, rows)
+    snapshot = vault.snapshot()
+    heartbeats = {f.asset: int(duration(f.heartbeat).total_seconds()) for f in settings.sources.feeds}
+    feeds = {t.address: FeedRule(heartbeat_s=heartbeats.get(t.symbol, 90_000)) for t in snapshot.tokens}
+    _same_assets(settings, snapshot)
+    sender = signer.address if signer is not None else keeper_of(settings)
+
+    def wait(head: Head) -> None:
+        deadline = time.monotonic() + 10 * POLL_S
+        while node.head().number <= head.number and time.monotonic() < deadline:
+            if settings.chain.id == LOCAL_CHAIN:
+                rpc.call("evm_mine")
+            else:
+                time.sleep(POLL_S)
+
+    return EngineContext(
+        vault=vault, vault_address=str(settings.vault.address), chain_id=settings.chain.id, node=node,
+        policy=choice.policy, portfolio=portfolio_of(settings), view=lambda s: view_of(choice, s),
+        pools=lambda s: read_pools(rpc, infos, s.block_hash), sender=sender,
+        journal=Journal(settings.path(settings.vault.journal)), audit=Audit(settings.path(settings.vault.audit)),
+        channels=channels_of(settings, rpc), wait=wait, signer=signer, live=live, channel=settings.vault.relay,
+        limits=limits_of(settings, feeds), clock=lambda: now_of(settings, node),
+    )  # fmt: skip
+
+
+def now_of(settings: Settings, node: JsonNode) -> datetime:
+    """Return the present: the wall clock, or the local chain's own replayed time."""
+    return datetime.fromtimestamp(node.head().time, UTC) if settings.chain.id == LOCAL_CHAIN else datetime.now(UTC)
+
+
+def vault_of(settings: Settings, rpc: Rpc) -> Vault:
+    """Return the adapter of the configured vault."""
+    if not settings.vault.address:
+        raise ConfigError("set [vault] address")
+    if settings.vault.kind == "reference":
+        return ReferenceVault(rpc, settings.vault.address)
+    raise ConfigError(
+        f"[vault] kind {settings.vault.kind!r} cannot be driven from the command line yet: a Safe's mandate is not on "
+        "chain, so it is given in code (policy.execution.safe.SafeSpec)"
+    )
+
+
+def signer_of(settings: Settings, rpc: Rpc) -> Signer:
+    """Return the keeper's signer: an encrypted keystore, or an external one."""
+    del rpc
+    if settings.vault.signer_url is not None:
+        return ExternalSigner(Rpc([settings.vault.signer_url.get_secret_value()]), keeper_of(settings))
+    secret = passphrase()
+    if secret is None:
+        raise ConfigError("--live with a keystore needs its passphrase in FOREDRIFT_PASSPHRASE")
+    return KeystoreSigner(keystore(settings), lambda: secret)
+
+
+def keeper_of(settings: Settings) -> str:
+    """Return the keeper's address as configured; a dry run is simulated from it."""
+    if settings.vault.keeper is None:
+        raise ConfigError("set [vault] keeper to the keeper's address (dry runs are simulated from it)")
+    return settings.vault.keeper
+
+
+def channels_of(settings: Settings, rpc: Rpc) -> dict[str, Channel]:
+    """Return the ways to hand a transaction over: the public pool, and the relay where one is configured."""
+    found: dict[str, Channel] = {"public": PublicChannel(rpc)}
+    if settings.vault.relay_url is not None:
+        relay = Rpc([settings.vault.relay_url.get_secret_value()])
+        found |= {"private": PrivateChannel(relay), "bundle": BundleChannel(relay)}
+    return found
+
+
+def _same_assets(settings: Settings, snapshot: Snapshot) -> None:
+    held = tuple(t.symbol for t in snapshot.tokens)
+    if len(held) != len(settings.portfolio.assets):
+        raise ConfigError(
+            f"the vault holds {', '.join(held)}; [portfolio] assets must list one asset per token, in that order, "
+            f"got {', '.join(settings.portfolio.assets)}"
+        )
