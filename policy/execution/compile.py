@@ -28,7 +28,7 @@ _IMPORT = re.compile(r"^import (\w+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """A compiled contract. ``size`` is that of the deployed code, in bytes."""
+    """A compiled contract. ``size`` is that of the deployed code with its immutables, in bytes."""
 
     name: str
     abi: list[dict[str, object]]
@@ -84,7 +84,8 @@ def compile_source(name: str) -> Contract:
     bundle = FilesystemInputBundle([CONTRACTS])
     with bundle.search_path(CONTRACTS):
         data = CompilerData(bundle.load_file(f"{name}.vy"), bundle)
-        code, size = bytes(data.bytecode), len(data.bytecode_runtime)
+        immutables = data.compilation_target._metadata["type"].immutable_section_bytes  # noqa: SLF001 - no public name
+        code, size = bytes(data.bytecode), len(data.bytecode_runtime) + immutables
         abi = build_abi_output(data)
     if size > SIZE_LIMIT:
         raise ExecutionError(f"{name} has {size} bytes of code, EIP-170 allows {SIZE_LIMIT}")

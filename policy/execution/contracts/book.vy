@@ -5,8 +5,7 @@
         prices are kept, so that views never fail.
 """
 
-interface IERC20:
-    def balanceOf(account: address) -> uint256: view
+from ethereum.ercs import IERC20
 
 interface Oracle:
     def prices() -> (DynArray[uint256, MAX_TOKENS], uint256): view

@@ -1,6 +1,6 @@
 # pragma version 0.4.3
 # pragma evm-version cancun
-# pragma optimize gas
+# pragma optimize codesize
 """
 @title Foredrift reference vault
 @notice A portfolio of several tokens with two faces: investors use ERC-4626 (shares in the accounting asset, token 0;
@@ -8,23 +8,18 @@
         inside the mandate. Values are USD x 1e18 from the oracle; NAV is in raw units of the accounting asset.
 """
 
+from ethereum.ercs import IERC20
+
 import roles
 import shares
 import book
+import limits
 
 initializes: roles
 initializes: shares
 initializes: book
-exports: roles.__interface__
-exports: shares.__interface__
-exports: book.__interface__
-
-interface IERC20:
-    def balanceOf(account: address) -> uint256: view
-    def allowance(owner: address, spender: address) -> uint256: view
-    def approve(spender: address, amount: uint256) -> bool: nonpayable
-    def transfer(receiver: address, amount: uint256) -> bool: nonpayable
-    def transferFrom(sender: address, receiver: address, amount: uint256) -> bool: nonpayable
+initializes: limits
+exports: (roles.__interface__, shares.__interface__, book.__interface__, limits.__interface__)
 
 struct Leg:
     token_in: address
@@ -33,14 +28,6 @@ struct Leg:
     min_out: uint256  # the least that must arrive
     target: address
     data: Bytes[512]
-
-struct Mandate:
-    leg_loss_bps: uint256  # most one leg may lose against the oracle
-    turnover_bps: uint256  # most one plan may sell, of NAV
-    max_legs: uint256
-    cooldown_s: uint256  # between plans
-    window_s: uint256  # of the loss budget
-    loss_budget_ppb: uint256  # most that may be lost in ANY window, billionths of NAV
 
 event Deposit:
     sender: indexed(address)
@@ -83,26 +70,10 @@ event Rebalanced:
     balances: DynArray[uint256, book.MAX_TOKENS]
     prices: DynArray[uint256, book.MAX_TOKENS]
 
-event MandateSet:
-    mandate: Mandate
-
-event CallSet:
-    target: indexed(address)
-    selector: indexed(bytes4)
-    allowed: bool
-
-MAX_LEGS: constant(uint256) = 8
 VIRTUAL_SHARES: constant(uint256) = 10**6  # with 1 virtual unit of assets: an inflation attack costs 1e6 x its gain
-PPB: constant(uint256) = 10**9
-U32: constant(uint256) = 2**32 - 1
-U64: constant(uint256) = 2**64 - 1
-U96: constant(uint256) = 2**96 - 1
+SLACK: constant(uint256) = 9  # NAV is rounded down by less than this many raw units; who pays in pays on NAV rounded up
 
 ASSET: immutable(address)
-call_allowed: public(HashMap[address, HashMap[bytes4, bool]])
-_mandate: uint256  # leg loss 16 | turnover 16 | legs 8 | cool-down 32 | window 32 | budget 32 bits
-_clock: uint256  # nonce 64 | block of the last plan 64 | its time 64 | block of the last deposit or exit 64 bits
-_losses: uint256  # window number 64 | loss in the window before 96 | loss in this window 96 bits, billionths of NAV
 
 
 @deploy
@@ -117,7 +88,7 @@ def __init__(
     _decimals: DynArray[uint256, book.MAX_TOKENS],
     _targets: DynArray[uint256, book.MAX_TOKENS],
     _oracle: address,
-    _limits: Mandate,
+    _mandate: limits.Mandate,
     _calls: DynArray[address, 8],
     _selectors: DynArray[bytes4, 8],
     _holders: DynArray[address, 32],
@@ -131,112 +102,10 @@ def __init__(
     shares.__init__(_name, _symbol, convert(_decimals[0] + 6, uint8), _holders)
     book.__init__(_tokens, _decimals, _targets, _oracle)
     ASSET = _tokens[0]
-    self._set_mandate(_limits)
+    limits._set_mandate(_mandate)
     assert len(_calls) == len(_selectors), "calls"
     for i: uint256 in range(len(_calls), bound=8):
-        self._set_call(_calls[i], _selectors[i], True)
-
-
-# ---------------------------------------------------------------- mandate (owner, through the timelock)
-
-
-@internal
-def _set_mandate(m: Mandate):
-    assert m.leg_loss_bps <= book.BPS and m.turnover_bps <= book.BPS and m.loss_budget_ppb <= PPB, "mandate"
-    assert m.max_legs > 0 and m.max_legs <= MAX_LEGS and m.cooldown_s <= U32, "mandate"
-    assert m.window_s > 0 and m.window_s <= U32, "mandate"
-    old_window: uint256 = (self._mandate >> 72) & U32
-    if old_window != m.window_s:
-        # carried as a whole into the new window: a change never forgives a loss
-        lost: uint256 = 0
-        if old_window != 0:
-            lost = self._lost(old_window)
-        self._losses = ((block.timestamp // m.window_s) << 192) | lost
-    self._mandate = (
-        m.leg_loss_bps
-        | (m.turnover_bps << 16)
-        | (m.max_legs << 32)
-        | (m.cooldown_s << 40)
-        | (m.window_s << 72)
-        | (m.loss_budget_ppb << 104)
-    )
-    log MandateSet(mandate=m)
-
-
-@internal
-def _set_call(target: address, selector: bytes4, allowed: bool):
-    self.call_allowed[target][selector] = allowed
-    log CallSet(target=target, selector=selector, allowed=allowed)
-
-
-@external
-def set_mandate(limits: Mandate):
-    """@notice Change the keeper's limits; through the timelock."""
-    roles._only_self()
-    self._set_mandate(limits)
-
-
-@external
-def set_call(target: address, selector: bytes4, allowed: bool):
-    """@notice Allow or forbid a (target, selector) pair; through the timelock."""
-    roles._only_self()
-    self._set_call(target, selector, allowed)
-
-
-@external
-@view
-def mandate() -> Mandate:
-    """@notice The keeper's limits."""
-    m: uint256 = self._mandate
-    return Mandate(
-        leg_loss_bps=m & 65_535,
-        turnover_bps=(m >> 16) & 65_535,
-        max_legs=(m >> 32) & 255,
-        cooldown_s=(m >> 40) & U32,
-        window_s=(m >> 72) & U32,
-        loss_budget_ppb=m >> 104,
-    )
-
-
-@external
-@view
-def clock() -> (uint256, uint256, uint256, uint256, uint256, uint256, uint256):
-    """
-    @notice Next plan nonce; block and time of the last plan; block of the last deposit or exit; number of the loss
-            window, the loss in the window before it and in it (billionths of NAV)
-    """
-    c: uint256 = self._clock
-    word: uint256 = self._losses
-    return c & U64, (c >> 64) & U64, (c >> 128) & U64, c >> 192, word >> 192, (word >> 96) & U96, word & U96
-
-
-@internal
-@view
-def _lost(window: uint256) -> uint256:
-    """
-    @dev Loss counted against the budget, billionths: this calendar window and the whole one before. Any stretch of
-         `window` seconds lies inside two neighbouring calendar windows, so no stretch can hold more than the budget.
-    """
-    word: uint256 = self._losses
-    number: uint256 = block.timestamp // window
-    if word >> 192 == number:
-        return ((word >> 96) & U96) + (word & U96)
-    if (word >> 192) + 1 == number:
-        return word & U96
-    return 0
-
-
-@internal
-def _add_loss(window: uint256, loss: uint256):
-    word: uint256 = self._losses
-    number: uint256 = block.timestamp // window
-    if word >> 192 == number:
-        self._losses = word + loss
-    else:
-        before: uint256 = 0
-        if (word >> 192) + 1 == number:
-            before = word & U96
-        self._losses = (number << 192) | (before << 96) | loss
+        limits._set_call(_calls[i], _selectors[i], True)
 
 
 # ---------------------------------------------------------------- manager face
@@ -245,7 +114,7 @@ def _add_loss(window: uint256, loss: uint256):
 @external
 @nonreentrant
 def rebalance(
-    legs: DynArray[Leg, MAX_LEGS], plan_hash: bytes32, nonce: uint256, deadline: uint256, min_nav: uint256
+    legs: DynArray[Leg, limits.MAX_LEGS], plan_hash: bytes32, nonce: uint256, deadline: uint256, min_nav: uint256
 ) -> DynArray[int256, book.MAX_TOKENS]:
     """
     @notice Execute one plan, whole or not at all.
@@ -255,21 +124,21 @@ def rebalance(
     """
     roles._only_keeper()
     assert block.timestamp <= deadline, "deadline"
-    clock: uint256 = self._clock
-    assert nonce == clock & U64, "nonce"
+    clock: uint256 = limits._clock
+    assert nonce == clock & limits.U64, "nonce"
     assert clock >> 192 != block.number, "flow"
-    limits: uint256 = self._mandate
-    assert len(legs) > 0 and len(legs) <= (limits >> 32) & 255, "legs"
+    mandate: uint256 = limits._mandate
+    assert len(legs) > 0 and len(legs) <= (mandate >> 32) & 255, "legs"
     if nonce > 0:
-        assert block.timestamp >= ((clock >> 128) & U64) + ((limits >> 40) & U32), "cooldown"
-        assert (clock >> 64) & U64 != block.number, "cooldown"
+        assert block.timestamp >= ((clock >> 128) & limits.U64) + ((mandate >> 40) & limits.U32), "cooldown"
+        assert (clock >> 64) & limits.U64 != block.number, "cooldown"
     assert plan_hash == keccak256(abi_encode(legs, nonce, deadline, min_nav, self, chain.id)), "plan hash"
     prices: DynArray[uint256, book.MAX_TOKENS] = []
     code: uint256 = 0
     prices, code = book._prices()
     assert code == book.GOOD, "oracle"
 
-    self._clock = (nonce + 1) | (block.number << 64) | (block.timestamp << 128) | ((clock >> 192) << 192)
+    limits._clock = (nonce + 1) | (block.number << 64) | (block.timestamp << 128) | ((clock >> 192) << 192)
     book._remember(prices)
     before: DynArray[uint256, book.MAX_TOKENS] = book._balances()
     usd_before: uint256 = book._total(before, prices)
@@ -288,7 +157,7 @@ def rebalance(
         spent: uint256 = held[i] - in_left
         got: uint256 = out_now - held[j]
         sold: uint256 = book._value(i, spent, prices[i])
-        floor_usd: uint256 = sold * (book.BPS - (limits & 65_535))
+        floor_usd: uint256 = sold * (book.BPS - (mandate & limits.U16))
         assert book._value(j, got, prices[j]) * book.BPS >= floor_usd, "leg value"
         turnover += sold
         held[i] = in_left
@@ -296,8 +165,8 @@ def rebalance(
         log LegExecuted(
             nonce=nonce, token_in=leg.token_in, token_out=leg.token_out, spent=spent, got=got, target=leg.target
         )
-    assert turnover * book.BPS <= ((limits >> 16) & 65_535) * usd_before, "turnover"
-    return self._settle(plan_hash, nonce, min_nav, limits, before, prices, usd_before, turnover)
+    assert turnover * book.BPS <= ((mandate >> 16) & limits.U16) * usd_before, "turnover"
+    return self._settle(plan_hash, nonce, min_nav, mandate, before, prices, usd_before, turnover)
 
 
 @internal
@@ -323,7 +192,7 @@ def _pair(token_in: address, token_out: address, target: address) -> (uint256, u
 def _swap(leg: Leg) -> (uint256, uint256):
     """@dev Exact approval, allow-listed call, approval back to 0; the two balances afterwards."""
     assert len(leg.data) >= 4, "target"
-    assert self.call_allowed[leg.target][convert(slice(leg.data, 0, 4), bytes4)], "target"
+    assert limits.call_allowed[leg.target][convert(slice(leg.data, 0, 4), bytes4)], "target"
     assert extcall IERC20(leg.token_in).approve(leg.target, leg.amount_in, default_return_value=True), "approve"
     raw_call(leg.target, leg.data)
     if staticcall IERC20(leg.token_in).allowance(self, leg.target) != 0:
@@ -339,7 +208,7 @@ def _settle(
     plan_hash: bytes32,
     nonce: uint256,
     min_nav: uint256,
-    limits: uint256,
+    mandate: uint256,
     before: DynArray[uint256, book.MAX_TOKENS],
     prices: DynArray[uint256, book.MAX_TOKENS],
     usd_before: uint256,
@@ -352,9 +221,9 @@ def _settle(
     assert nav_after >= min_nav, "nav floor"
     loss: uint256 = 0
     if usd_after < usd_before:
-        loss = ((usd_before - usd_after) * PPB + usd_before - 1) // usd_before
-    assert self._lost((limits >> 72) & U32) + loss <= limits >> 104, "loss budget"
-    self._add_loss((limits >> 72) & U32, loss)
+        loss = ((usd_before - usd_after) * limits.PPB + usd_before - 1) // usd_before
+    assert limits._lost((mandate >> 72) & limits.U32) + loss <= mandate >> 104, "loss budget"
+    limits._add_loss((mandate >> 72) & limits.U32, loss)
     distance_before: uint256 = book._distance(before, prices, usd_before)
     distance_after: uint256 = book._distance(after, prices, usd_after)
     assert distance_after <= distance_before, "progress"
@@ -419,22 +288,22 @@ def _scale(x: uint256, numerator: uint256, denominator: uint256, up: bool) -> ui
 @view
 def _open() -> bool:
     """@dev Whether oracle-priced deposits and exits may happen at all in this block."""
-    return not roles._paused() and (self._clock >> 64) & U64 != block.number
+    return not roles._paused() and (limits._clock >> 64) & limits.U64 != block.number
 
 
 @internal
 def _enter_block() -> uint256:
     """@dev Gate of every oracle-priced deposit and exit; returns NAV at good prices."""
     assert not roles._paused(), "paused"
-    clock: uint256 = self._clock
-    assert (clock >> 64) & U64 != block.number, "flow"
+    clock: uint256 = limits._clock
+    assert (clock >> 64) & limits.U64 != block.number, "flow"
     nav: uint256 = 0
     code: uint256 = 0
     prices: DynArray[uint256, book.MAX_TOKENS] = []
     nav, code, prices = self._nav()
     assert code == book.GOOD, "oracle"
     book._remember(prices)
-    self._clock = (clock & (2**192 - 1)) | (block.number << 192)
+    limits._clock = (clock & (2**192 - 1)) | (block.number << 192)
     return nav
 
 
@@ -462,7 +331,7 @@ def _give(assets: uint256, amount: uint256, receiver: address, owner: address):
 @nonreentrant
 def deposit(assets: uint256, receiver: address) -> uint256:
     """@notice Pay `assets`, receive shares rounded down."""
-    amount: uint256 = self._to_shares(assets, self._enter_block(), False)
+    amount: uint256 = self._to_shares(assets, self._enter_block() + SLACK, False)
     self._take(assets, amount, receiver)
     return amount
 
@@ -471,7 +340,7 @@ def deposit(assets: uint256, receiver: address) -> uint256:
 @nonreentrant
 def mint(amount: uint256, receiver: address) -> uint256:
     """@notice Receive `amount` shares, pay assets rounded up."""
-    assets: uint256 = self._to_assets(amount, self._enter_block(), True)
+    assets: uint256 = self._to_assets(amount, self._enter_block() + SLACK, True)
     self._take(assets, amount, receiver)
     return assets
 
@@ -556,13 +425,13 @@ def convertToAssets(amount: uint256) -> uint256:
 @external
 @view
 def previewDeposit(assets: uint256) -> uint256:
-    return self._to_shares(assets, self._nav()[0], False)
+    return self._to_shares(assets, self._nav()[0] + SLACK, False)
 
 
 @external
 @view
 def previewMint(amount: uint256) -> uint256:
-    return self._to_assets(amount, self._nav()[0], True)
+    return self._to_assets(amount, self._nav()[0] + SLACK, True)
 
 
 @external
