@@ -216,5 +216,5 @@ class SlippageFitted:
         bundle = Bundle.load(folder, "slippage")
         share = {int(h): float(s) for h, s in bundle.extras["share"].items()}
         boosters = {h: [bundle.boosters[f"h{h}_{k}"] for k in range(len(QUANTILES))] for h in share}
-        changes = {int(h): np.asarray(q) for h, q in bundle.extras["changes"].items()}
+        changes = {h: np.asarray(bundle.extras["changes"][str(h)]) for h in sorted(map(int, bundle.extras["changes"]))}
         return cls(bundle.version, changes, share, boosters, tuple(bundle.extras["sizes"]))

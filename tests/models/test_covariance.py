@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.volatility import add_moves, hourly_bars
+from lake.errors import ConfigError
+from lake.store import Lake
+from models.covariance import (
+    PAIR_STEP_H,
+    deviation_variance,
+    fit_correlation,
+    matrix_of,
+    nearest_covariance,
+    pair_features,
+    pair_key,
+    weight_deviation_quantiles,
+)
+from tests.models.drift_market import START, bars, noise
+
+SIGMA = np.array([[4.0, 2.0, 1.5], [2.0, 6.0, 2.5], [1.5, 2.5, 9.0]]) * 1e-5
+
+
+@pytest.mark.parametrize(("weights", "hours"), [([0.5, 0.3, 0.2], 24), ([0.1, 0.2, 0.7], 4), ([0.34, 0.33, 0.33], 72)])
+def test_weight_quantiles_are_those_of_simulated_portfolios(weights: list[float], hours: int) -> None:
+    w, target = np.array(weights), np.array([0.4, 0.3, 0.3])
+    r = np.random.default_rng(5).multivariate_normal(np.zeros(3), SIGMA * hours, 200_000)
+    grown = w * np.exp(r)
+    after = grown / grown.sum(axis=1, keepdims=True) - target
+    truth = np.quantile(after, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0).T
+    got = weight_deviation_quantiles(w, target, SIGMA, None, hours)
+    spread = (truth[:, 4] - truth[:, 0])[:, None]
+    assert (np.abs(got - truth) / spread).max() < 0.01
+
+
+def test_two_assets_are_exact_and_mirror_each_other() -> None:
+    w = np.array([0.3, 0.7])
+    got = weight_deviation_quantiles(w, w, SIGMA[:2, :2], None, 48)
+    assert np.allclose(got[0], -got[1][::-1], atol=1e-12)
+    spread = np.sqrt((SIGMA[0, 0] + SIGMA[1, 1] - 2 * SIGMA[0, 1]) * 48)
+    top = 0.3 * np.exp(1.6448536269514722 * spread)
+    assert got[0, 4] == pytest.approx(top / (top + 0.7) - 0.3, abs=1e-12)
+
+
+def test_fat_tails_widen_only_the_outer_quantiles() -> None:
+    w = np.array([0.5, 0.3, 0.2])
+    fat = np.array([-2.2, -0.6, 0.0, 0.6, 2.2])
+    normal, tails = (weight_deviation_quantiles(w, w, SIGMA, s, 12) for s in (None, fat))
+    assert (tails[:, 4] > normal[:, 4]).all()
+    assert (tails[:, 3] < normal[:, 3]).all()
+
+
+def test_an_empty_and_a_full_weight_stay() -> None:
+    got = weight_deviation_quantiles(np.array([1.0, 0.0]), np.array([0.5, 0.5]), SIGMA[:2, :2], None, 24)
+    assert np.allclose(got, [[0.5] * 5, [-0.5] * 5])
+
+
+def test_wrong_shapes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="do not fit"):
+        weight_deviation_quantiles(np.ones(2) / 2, np.ones(3) / 3, SIGMA, None, 1)
+    with pytest.raises(ConfigError, match="tail_shape"):
+        weight_deviation_quantiles(np.ones(3) / 3, np.ones(3) / 3, SIGMA, np.zeros(3), 1)
+
+
+def test_deviation_variance_is_that_of_the_spread() -> None:
+    w = np.array([0.2, 0.3, 0.5])
+    r = np.random.default_rng(6).multivariate_normal(np.zeros(3), SIGMA, 200_000)
+    spread = r[:, 0] - (r[:, 1:] @ w[1:]) / (1 - w[0])
+    assert deviation_variance(w, SIGMA)[0] == pytest.approx(spread.var(), rel=0.02)
+
+
+@given(st.lists(st.floats(-0.99, 0.99), min_size=3, max_size=3), st.lists(st.floats(0.01, 2.0), min_size=3, max_size=3))
+def test_any_correlations_become_a_covariance_with_the_same_variances(rho: list[float], sd: list[float]) -> None:
+    c = np.eye(3)
+    c[0, 1] = c[1, 0] = rho[0]
+    c[0, 2] = c[2, 0] = rho[1]
+    c[1, 2] = c[2, 1] = rho[2]
+    m = c * np.outer(sd, sd)
+    fixed = nearest_covariance(m)
+    assert np.linalg.eigvalsh(fixed).min() > -1e-9
+    assert np.allclose(np.diag(fixed), np.diag(m), rtol=1e-6)
+    if np.linalg.eigvalsh(m).min() > 0:
+        assert np.allclose(fixed, m)
+
+
+def test_pairs_are_past_products_and_future_labels(lake: Lake) -> None:
+    r = noise(50, 9)
+    lake.write("prices", bars(r))
+    weights = {"AAA": 0.5, "BBB": 0.3, "CCC": 0.2}
+    moves = add_moves(hourly_bars(lake, list(r), START, START + timedelta(days=50)), weights)
+    rows = pair_features(moves, 24)
+    assert set(rows["key"]) == {pair_key(a, b) for a in r for b in r}
+    hour = 1100 // PAIR_STEP_H * PAIR_STEP_H  # the return of bar i is known at START + (i + 1) h
+    row = rows.filter((pl.col("key") == "AAA|CCC") & (pl.col("ts") == START + timedelta(hours=hour)))
+    product = r["AAA"] * r["CCC"]
+    assert row["c24"].item() == pytest.approx(product[hour - 24 : hour].mean(), abs=1e-12)
+    assert row["y"].item() == pytest.approx(product[hour : hour + 24].mean(), abs=1e-12)
+    own = rows.filter((pl.col("key") == "AAA|AAA") & (pl.col("ts") == START + timedelta(hours=hour)))
+    assert own["rho672"].item() == pytest.approx(1.0)
+    assert abs(row["rho672"].item()) < 0.15
+    between = rows.filter((pl.col("key") == "AAA|CCC") & (pl.col("ts").dt.hour() % PAIR_STEP_H != 0))
+    assert between.is_empty()
+
+
+def test_the_correlation_mixture_finds_what_predicts_and_rests_on_the_slow_one() -> None:
+    rng = np.random.default_rng(3)
+    rho = np.clip(rng.normal(0.6, 0.2, (4000, 3)), -1, 1)
+    fast = fit_correlation(rho, rho[:, 0] + 0.3 * rng.standard_normal(4000))
+    assert fast.weights[0] > 0.7
+    assert np.abs(fast.weights[1:]).max() < 0.3
+    none = fit_correlation(rho[:0], rho[:0, 0])
+    assert np.allclose(none.forecast(rho), np.clip(rho[:, 1], -0.999, 0.999))
+    assert np.isnan(none.forecast(np.full((1, 3), np.nan))).all()
+
+
+def test_a_matrix_needs_every_pair() -> None:
+    rows = {"A|A": 1e-4, "B|B": 2e-4, "A|B": 1e-4}
+    m = matrix_of(rows, ["B", "A"])
+    assert m is not None
+    assert m[0, 0] == pytest.approx(2e-4)
+    assert m[0, 1] == pytest.approx(1e-4)
+    assert matrix_of(rows, ["A", "C"]) is None
