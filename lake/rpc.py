@@ -221,7 +221,8 @@ class Rpc:
             url = self.urls[attempt % len(self.urls)]
             try:
                 self._check_chain(url)
-                results = self._once(url, calls, one=one)
+                left = deadline - time.monotonic() if again else self.timeout
+                results = self._once(url, calls, one=one, timeout=max(0.05, min(self.timeout, left)))
                 limited = [r for r in results if isinstance(r, RpcError) and r.code in RETRY_CODES]
                 if not limited or attempt == self._tries - 1 or not again:
                     return results
@@ -237,12 +238,12 @@ class Rpc:
         unknown = "" if again else "; it may have taken effect all the same: look it up, do not send it again"
         raise RpcError(f"{names}: no usable answer after {len(failures)} tries ({'; '.join(failures)}){unknown}")
 
-    def _once(self, url: str, calls: Sequence[Call], *, one: bool) -> list[object]:
+    def _once(self, url: str, calls: Sequence[Call], *, one: bool, timeout: float) -> list[object]:
         bodies = []
         for method, params in calls:
             self._id += 1
             bodies.append({"jsonrpc": "2.0", "id": self._id, "method": method, "params": list(params)})
-        answer = self.transport.post(url, bodies[0] if one else bodies, self.timeout)
+        answer = self.transport.post(url, bodies[0] if one else bodies, timeout)
         if isinstance(answer, dict) and not one and isinstance(answer.get("error"), dict):
             return [_result(answer, method) for method, _ in calls]  # the batch was refused as a whole
         parts = [answer] if one else answer
@@ -257,7 +258,7 @@ class Rpc:
     def _check_chain(self, url: str) -> None:
         if self._chain is None or url in self._checked:
             return
-        found = self._once(url, [("eth_chainId", ())], one=True)[0]
+        found = self._once(url, [("eth_chainId", ())], one=True, timeout=self.timeout)[0]
         if isinstance(found, RpcError):
             raise found
         if quantity(found) != self._chain:

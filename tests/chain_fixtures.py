@@ -44,7 +44,7 @@ def localnet(localnet_session: Localnet) -> Iterator[Localnet]:
         net.front.calls.clear()
         net.node.searchers.clear()
         net.node.refused.clear()
-        net.node.automine = False
+        net.node.automine = net.node.leaky_relay = False
         net.revert(saved)
 
 

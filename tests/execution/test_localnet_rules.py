@@ -183,6 +183,18 @@ class TestFront:
         net.mine()
         assert net.receipt(sent)["status"] == "0x1"
 
+    def test_a_leaky_relay_mines_what_it_reported_cancelled_and_expired(self, localnet):
+        net = localnet
+        net.node.leaky_relay = True
+        raw, sent = signed(nonce=nonce_of(net, "trader"), cap=2 * GWEI, tip=1)
+        net.mine(base_fee_wei=3 * GWEI)
+        last = hex(net.node.head().number + 1)
+        net.rpc.call("eth_sendPrivateTransaction", [{"tx": raw, "maxBlockNumber": last}])
+        net.mine()
+        assert net.rpc.call("eth_cancelPrivateTransaction", [{"txHash": sent}]) is True
+        net.mine(10)
+        assert quantity(net.receipt(sent)["blockNumber"]) > int(last, 16)
+
     @pytest.mark.parametrize("good", [True, False])
     def test_a_bundle_lands_whole_or_not_at_all(self, localnet, good):
         net = localnet

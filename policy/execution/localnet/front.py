@@ -69,7 +69,7 @@ class Front:
             "eth_sendRawTransaction": lambda p: node.submit(p[0]),
             "eth_sendTransaction": lambda p: node.sign_and_submit(p[0]),
             "eth_sendPrivateTransaction": self._private,
-            "eth_cancelPrivateTransaction": lambda p: node.pool.cancel_private(str(p[0]["txHash"])),
+            "eth_cancelPrivateTransaction": lambda p: node.cancel_private(str(p[0]["txHash"])),
             "eth_sendBundle": self._bundle,
             "mev_sendBundle": self._shared_bundle,
             "eth_getTransactionCount": self._count,

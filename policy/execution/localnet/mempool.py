@@ -184,18 +184,26 @@ class Mempool:
         return {t.sender for t in [*self.public.values(), *self.private.values()]}
 
     def choose(
-        self, base_fee_wei: int, nonces: Mapping[str, int], gas_limit: int, block: int, skip: Iterable[str] = ()
+        self,
+        base_fee_wei: int,
+        nonces: Mapping[str, int],
+        gas_limit: int,
+        block: int,
+        skip: Iterable[str] = (),
+        *,
+        expire: bool = True,
     ) -> list[PooledTx]:
         """Return the transactions of block number ``block`` in order: by effective tip, nonces in sequence.
 
-        Those that do not pay the base fee, leave a nonce gap, have expired (private ones) or are in ``skip`` wait.
+        Those that do not pay the base fee, leave a nonce gap, have expired (private ones, unless ``expire`` is off) or
+        are in ``skip`` wait.
         """
         left = dict(nonces)
         taken: list[PooledTx] = []
         barred = set(skip)
         waiting: dict[tuple[str, int], PooledTx] = {}
         for tx in [*self.public.values(), *self.private.values()]:
-            expired = tx.max_block is not None and block > tx.max_block
+            expired = expire and tx.max_block is not None and block > tx.max_block
             if expired or tx.hash in barred or tx.effective_tip(base_fee_wei) < 0:
                 continue
             rival = waiting.get(tx.key)

@@ -69,12 +69,14 @@ class Head:
 class Node:
     """Pool rules and block building over ``admin``, the RPC of an Anvil that does not mine by itself.
 
-    ``automine`` makes a block for every accepted transaction. All methods may be called from any thread.
+    ``automine`` makes a block for every accepted transaction. ``leaky_relay`` keeps cancelled and expired private
+    transactions alive, as relays that forwarded them have done. All methods may be called from any thread.
     """
 
     admin: Rpc
     chain: Chain
     automine: bool = False
+    leaky_relay: bool = False
     block_time_s: int = BLOCK_TIME_S
     pool: Mempool = field(default_factory=Mempool)
     bundles: list[Bundle] = field(default_factory=list)
@@ -107,6 +109,11 @@ class Node:
             if self.automine:
                 self.mine()
         return tx.hash
+
+    def cancel_private(self, tx_hash: str) -> bool:
+        """Take a private transaction back; return what the relay answers, which of a leaky one means nothing."""
+        with self.lock:
+            return tx_hash in self.pool.private if self.leaky_relay else self.pool.cancel_private(tx_hash)
 
     def add_bundle(self, bundle: Bundle) -> str:
         """Keep a bundle for its blocks; return its hash."""
@@ -236,7 +243,8 @@ class Node:
         offers = [b for b in self.bundles if b.first_block <= number <= b.last_block]
         offers = [b for b in offers if b.min_time <= time <= b.max_time]
         nonces = self._nonces(self.pool.senders() | {t.sender for b in offers for t in b.txs})
-        public = [t for t in self.pool.choose(fee, nonces, head.gas_limit, number) if not t.private]
+        expire = not self.leaky_relay
+        public = [t for t in self.pool.choose(fee, nonces, head.gas_limit, number, expire=expire) if not t.private]
         for searcher in self.searchers:
             offers += searcher.bundles(public, fee, number)
         top: list[PooledTx] = []
@@ -248,7 +256,7 @@ class Node:
         for tx in top:
             nonces[tx.sender] = max(nonces[tx.sender], tx.nonce + 1)
         room = head.gas_limit - sum(t.gas for t in top)
-        return top + self.pool.choose(fee, nonces, room, number, {t.hash for t in top})
+        return top + self.pool.choose(fee, nonces, room, number, {t.hash for t in top}, expire=expire)
 
     def _holds(
         self, before: Sequence[PooledTx], bundle: Bundle, time: int, fee: int, world: Sequence[Mapping[str, str]]
