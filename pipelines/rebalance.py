@@ -39,7 +39,7 @@ def rebalance(
     at = utc(as_of) if as_of else now()
     lake = lake_of(settings)
     choice = decider(settings, lake, at)
-    with open_context(settings, lake, at, choice, live=live) as ctx:
+    with open_context(settings, at, choice, live=live) as ctx:
         report = step(ctx)
         names = {t.address: t.symbol for t in ctx.vault.snapshot().tokens}
     shown = as_shown(report, choice.note, names)

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from lake.errors import ConfigError
-from lake.store import Lake
 from lake.units import bps
 from pipelines.deciding import Choice
 from pipelines.paper import PaperChannel, close_vault, open_vault
@@ -28,9 +27,7 @@ from policy.execution.situation import Portfolio, View
 
 
 @contextmanager
-def open_context(
-    settings: Settings, lake: Lake, at: datetime, choice: Choice, *, live: bool
-) -> Iterator[EngineContext]:
+def open_context(settings: Settings, at: datetime, choice: Choice, *, live: bool) -> Iterator[EngineContext]:
     """Yield the engine's context; the simulated vault's state is written back when a live cycle ends."""
     if settings.vault.kind != "simulated":
         from pipelines.onchain import open_onchain
