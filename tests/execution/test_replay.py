@@ -5,6 +5,7 @@ FOREDRIFT_REPLAYS sets how many (200 take some minutes).
 
 from __future__ import annotations
 
+import math
 import os
 import random
 from dataclasses import replace
@@ -29,13 +30,14 @@ def test_replayed_rebalances_decide_exactly_the_same_and_fill_the_same(vaultnet,
     net = vaultnet
     rng = random.Random(7)
     infos = known_pools(net)
-    prices = {"BTC": 20_000.0, "ETH": 1_500.0}
+    middle, away = {"BTC": 20_000.0, "ETH": 1_500.0}, {"BTC": 0.0, "ETH": 0.0}
     base = chain_context(tmp_path, net)
     traded, worst, start = 0, 0.0, datetime.fromtimestamp(net.node.head().time, UTC)
     hours = 0
     while traded < COUNT:
         hours += 2
-        prices = {a: p * (1 + rng.gauss(0, 0.02)) for a, p in prices.items()}
+        away = {a: 0.9 * x + rng.gauss(0, 0.025) for a, x in away.items()}  # the pools' liquidity is in the middle
+        prices = {a: middle[a] * math.exp(x) for a, x in away.items()}
         head = net.advance_prices(prices, gas_gwei=rng.uniform(5, 40), at=start + timedelta(hours=hours))
         recorded = {}
 
