@@ -22,6 +22,7 @@ from models.config import ModelConfig
 from models.live import LiveModel
 from models.scores import as_json, reliability, score_table
 from models.splits import Fold, folds, prediction_rows, training_rows
+from models.waiting import waiting_value
 
 Progress = Callable[[str, int, int], None]
 """Called with (family, folds done, folds in all)."""
@@ -246,7 +247,14 @@ def _issued(lake: LakeView, family: Family, panel: pl.DataFrame, fold: Fold, sta
 def _logged(lake: LakeView, family: Family, span: tuple[datetime, datetime]) -> pl.DataFrame:
     names = [s.name for s in family.targets]
     inside = pl.col("issued_at").is_between(*span, closed="left")
-    return lake.scan("forecasts").filter(pl.col("target").is_in(names) & inside).collect()
+    rows = lake.scan("forecasts").filter(pl.col("target").is_in(names) & inside).collect()
+    return rows.sort("target", "key", "horizon_s", "issued_at")  # sums in one order: reruns agree to the bit
+
+
+def _waiting(lake: LakeView, panel: pl.DataFrame, span: tuple[datetime, datetime]) -> dict[str, dict[str, float | int]]:
+    paths = lake.scan("paths").filter(pl.col("issued_at").is_between(*span, closed="left")).collect()
+    keys = paths["key"].unique().sort()
+    return {k: waiting_value(paths.filter(pl.col("key") == k), panel.filter(pl.col("key") == k)) for k in keys}
 
 
 def _fit_live(
