@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 
+import polars as pl
 import pytest
 
 from lake.errors import ConfigError
 from lake.evm import View, read
-from lake.sources.pools import PoolSource, depth_1pct, describe_pool, read_pool
+from lake.sources.pools import PoolInfo, PoolReading, PoolSource, depth_1pct, describe_pool, read_pool
 from lake.store import Lake
 from lake.units import from_word
 from lake.universe import CHAINS
-
-pytestmark = pytest.mark.chain
 
 USD = {"BTC": 20_000.0, "ETH": 1_500.0, "LINK": 7.0, "UNI": 6.0, "AAVE": 80.0, "USDC": 1.0}
 
@@ -53,6 +53,7 @@ def moved(net, info, ref, token_in, amount):
     return info.price(after) / info.price(before) - 1, out
 
 
+@pytest.mark.chain
 @pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize("name", ["v3:ETH/USDC:500", "v3:BTC/USDC:3000", "v3:LINK/ETH:3000"])
 def test_spending_the_depth_of_a_v3_pool_moves_it_by_one_percent(localnet, name, narrow):
@@ -75,6 +76,7 @@ def test_spending_the_depth_of_a_v3_pool_moves_it_by_one_percent(localnet, name,
     assert max(up, -down) == pytest.approx(0.01, rel=0.012)  # the side that binds moves 1 %
 
 
+@pytest.mark.chain
 def test_the_depth_is_what_the_world_was_built_with(localnet):
     from policy.execution.localnet.world import DEFAULT_POOLS, pool_name
 
@@ -83,6 +85,7 @@ def test_the_depth_is_what_the_world_was_built_with(localnet):
         assert depth_of(localnet, ref)[2] == pytest.approx(wanted[name], rel=0.01), name
 
 
+@pytest.mark.chain
 def test_spending_the_depth_of_a_v2_pair_moves_it_by_one_percent(localnet):
     ref = localnet.world.pools["v2:ETH/USDC:3000"]
     info, reading, depth = depth_of(localnet, ref)
@@ -94,6 +97,7 @@ def test_spending_the_depth_of_a_v2_pair_moves_it_by_one_percent(localnet):
     assert reading.liquidity**2 <= x * y < (reading.liquidity + 1) ** 2
 
 
+@pytest.mark.chain
 def test_source_rows_follow_the_clock_and_fit_the_table(localnet, tmp_path):
     ref = localnet.world.pools["v3:ETH/USDC:3000"]
     first = localnet.node.head().time // 3600 * 3600 + 3600
@@ -118,9 +122,22 @@ def test_source_rows_follow_the_clock_and_fit_the_table(localnet, tmp_path):
     assert [f.height for f in again] == [1]
 
 
+@pytest.mark.chain
 def test_a_pool_without_a_stable_token_asks_for_the_quote(localnet):
     ref = localnet.world.pools["v3:LINK/ETH:3000"]
     with pytest.raises(ConfigError, match="LINK"):
         describe_pool(localnet.rpc, ref.address, ref.venue)
     with pytest.raises(ConfigError, match="uniswap_v2 or uniswap_v3"):
         describe_pool(localnet.rpc, ref.address, "curve")
+
+
+@pytest.mark.real
+def test_depth_is_measured_as_in_recorded_history(real_data):
+    """Recorded pools give in-range L, price and depth; the same L and price give the same depth here."""
+    rows = pl.read_parquet(real_data / "pool_1h.parquet").drop_nulls("depth_1pct_usd").sample(300, seed=3)
+    info = PoolInfo("0x", "uniswap_v3", 6, 18, 3_000, 60, 0)
+    for row in rows.iter_rows(named=True):
+        root = int(math.sqrt(1e12 / row["price_usdc_per_weth"]) * 2**96)
+        reading = PoolReading(root, 0, int(row["liquidity_raw"]), (), 1.0)
+        assert depth_1pct(info, reading) == pytest.approx(row["depth_1pct_usd"], rel=1e-9)
+        assert info.price(root) == pytest.approx(row["price_usdc_per_weth"], rel=1e-9)
