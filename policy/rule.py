@@ -40,7 +40,7 @@ def decision(state: State, levels: Levels, move: Move) -> Decision:
         gone = float(abs(move.after - state.target).sum()) / max(float(abs(state.weights - state.target).sum()), 1e-300)
         s = r * min(gone, 1.0)
     A, B = state_worth(state) if levels.A is None else levels.A, state.gamma if state.scenario == "soft" else 0.0
-    benefit = (A * (r**2 - s**2) - B * (r**4 - s**4)) * state.nav_usd
+    benefit = (worth(r, A, B, levels.outer) - worth(s, A, B, levels.outer)) * state.nav_usd
     cost = trade_cost(state.market, state.nav_usd, state.weights, after).total_usd
     action = kernels.REASONS[move.reason]
     waiting = 0.0 if traded else max(cost - benefit, 0.0)
@@ -57,6 +57,19 @@ def decision(state: State, levels: Levels, move: Move) -> Decision:
         why=why,
         details={"distance": r, "outer": levels.outer, "inner": levels.inner},
     )
+
+
+def worth(r: float, A: float, B: float, outer: float) -> float:
+    """Return the relative cost-to-go at distance ``r``, fraction of NAV: ``A r^2 - B r^4`` inside the band.
+
+    Outside it continues in a straight line with the slope at the trigger (smooth pasting: there one trades at once, and
+    the slope is the marginal cost); the quartic itself would fall again beyond ``sqrt(A / 2B)``.
+    """
+    peak = (A / (2.0 * B)) ** 0.5 if B > 0.0 else float("inf")
+    edge = min(outer, peak)
+    if r <= edge:
+        return A * r**2 - B * r**4
+    return A * edge**2 - B * edge**4 + max(2.0 * A * edge - 4.0 * B * edge**3, 0.0) * (r - edge)
 
 
 def _would_be(state: State, levels: Levels, move: Move) -> Vector:
