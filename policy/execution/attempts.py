@@ -6,6 +6,8 @@ after enough blocks on the canonical chain, and is looked at once more by the ne
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lake.errors import RpcError
 from policy.execution.base import Outcome, Plan, Receipt, Settlement, Verdict
 from policy.execution.context import EngineContext, attempts_json
@@ -40,10 +42,16 @@ def earlier_bids(ctx: EngineContext, nonce: int) -> list[Bid]:
     ]
 
 
-def affordable(ctx: EngineContext, gas_limit: int, head: Head) -> tuple[Bid | None, int, list[Verdict]]:
-    """Return the first bid, the account nonce and the refusals: market above the ceiling, or too little gas money."""
+def affordable(
+    ctx: EngineContext, gas_limit: int, head: Head, *, urgent: bool = False
+) -> tuple[Bid | None, int, list[Verdict]]:
+    """Return the first bid, the account nonce and the refusals: market above the ceiling, or too little gas money.
+
+    An ``urgent`` bid survives ``limits.urgent_blocks`` full blocks instead of the usual number.
+    """
     nonce = account_nonce(ctx)
-    bid = first_bid(head, ctx.node.fee_history(20), ctx.limits.gas, earlier_bids(ctx, nonce))
+    rules = replace(ctx.limits.gas, blocks=ctx.limits.urgent_blocks) if urgent else ctx.limits.gas
+    bid = first_bid(head, ctx.node.fee_history(20), rules, earlier_bids(ctx, nonce))
     if bid is None:
         base = next_base_fee(head, ctx.limits.gas)
         reason = f"the next base fee is {base} wei, a plan may offer {plan_ceiling(ctx.limits.gas)} at most"

@@ -101,6 +101,7 @@ class Snapshot:
     max_turnover_bps: Bps
     loss_budget_left: int  # vault accounting units
     verdicts: tuple[Verdict, ...] = ()
+    max_legs: int = 8  # most legs of one plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class Limits:
     noticed by the next step. ``bump_after``: blocks an attempt waits before it is replaced. ``watch_blocks``: blocks a
     step follows a transaction before it leaves it to the next step. ``epoch_s``: one decision per vault, policy and
     epoch. ``gas_margin_percent``: gas limit over the simulated use. ``tries``: plans per decision.
+    ``urgent_blocks``: full blocks a forced trade's first bid survives (12: the base fee may rise fourfold).
     """
 
     plan: PlanRules = field(default_factory=PlanRules)
@@ -54,6 +55,7 @@ class Limits:
     sequencer_grace_s: int = 3_600
     gas_margin_percent: int = 25
     tries: int = 3
+    urgent_blocks: int = 12
     block_time_s: float = 12.0
 
 

@@ -28,7 +28,7 @@ from policy.execution.node import Head
 from policy.execution.planner import Costs, Draft, Outlook, draft, seal_ready
 from policy.execution.records import plan_json, verdicts_json
 from policy.execution.relay import choose_channel
-from policy.execution.situation import View, state_of
+from policy.execution.situation import View, slippage_spread, state_of
 from policy.execution.verdicts import explain, passed, refusals, refused
 
 ROUNDING = 1e-6
@@ -203,7 +203,8 @@ def _prepare(ctx: EngineContext, report: StepReport, seen: Seen, decision: Decis
     """Make, check and simulate the plan; None with verdicts where there is none to send."""
     limits = ctx.limits
     costs = Costs(seen.gas_price_wei, seen.view.native_usd, limits.block_time_s)
-    outlook = Outlook(seen.view.covariance, seen.view.slippage_spread)
+    spread = slippage_spread(seen.view.forecasts, seen.snapshot, seen.pools)
+    outlook = Outlook(seen.view.covariance, {**spread, **seen.view.slippage_spread})
     made = draft(ctx.vault_address, seen.snapshot, _rounded(decision.weights), seen.pools, outlook, costs, limits.plan)
     report.legs = made.legs
     report.verdicts += made.verdicts
@@ -308,7 +309,7 @@ def _execute(
     """Journal, sign, send and follow the plan."""
     head = ctx.node.head()
     late = guards.quote_age(ready.plan, head.number, head.time, ctx.limits.max_quote_blocks)
-    bid, nonce, short = affordable(ctx, ready.gas_limit, head)
+    bid, nonce, short = affordable(ctx, ready.gas_limit, head, urgent=decision.action == "forced")
     found = [late, *short]
     report.verdicts += found
     if refusals(found) or bid is None or ctx.signer is None:

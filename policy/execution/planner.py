@@ -131,14 +131,19 @@ def draft(
     tolerances: list[int] = []
     evens: list[int] = []
     state = {p.address: p for p in pools}
-    for i, j, size in pairs(book, weights, snapshot.max_turnover_bps):
+    most = min(rules.max_legs, snapshot.max_legs)
+    wanted = pairs(book, weights, snapshot.max_turnover_bps)
+    large = [p for p in wanted if p[2] / E18 >= rules.min_trade_usd]
+    notes += [_small(book, p) for p in wanted if p not in large]
+    for rest, (i, j, size) in zip(range(len(large) - 1, -1, -1), large, strict=True):
         usd = size / E18
         symbols = f"{book.tokens[i].symbol} -> {book.tokens[j].symbol}"
-        if usd < rules.min_trade_usd:
-            notes.append(passed("min_trade", f"{symbols}: {usd:.2f} USD is left alone", usd=usd))
+        legs_left = most - len(legs) - rest  # one for each pair still to come
+        if legs_left <= 0:
+            notes.append(passed("max_legs", f"{symbols}: {usd:.0f} USD waits, a plan has {most} legs", usd=usd))
             continue
         amount = min(size * 10 ** book.tokens[i].decimals // (book.prices_e8[i] * 10**10), book.holdings[i])
-        way = _route(book, i, j, amount, state, costs, rules, rules.max_legs - len(legs))
+        way = _route(book, i, j, amount, state, costs, rules, legs_left)
         if way is None:
             notes.append(refused("no_route", f"{symbols}: no pool can take {usd:.0f} USD", usd=usd))
             continue
@@ -154,6 +159,13 @@ def draft(
         state.update(way.after)
         notes += _floor(symbols, book.value(i, amount), book.value(j, way.out), rules)
     return Draft(tuple(legs), slippage, at_risk, tuple(tolerances), tuple(evens), sold, tuple(notes))
+
+
+def _small(book: Book, pair: tuple[int, int, int]) -> Verdict:
+    i, j, size = pair
+    usd = size / E18
+    symbols = f"{book.tokens[i].symbol} -> {book.tokens[j].symbol}"
+    return passed("min_trade", f"{symbols}: {usd:.2f} USD is left alone", usd=usd)
 
 
 def _route(

@@ -209,6 +209,7 @@ class SimulatedVault:
             paused=world.paused,
             max_turnover_bps=bps(self.spec.mandate.turnover_bps),
             loss_budget_left=book.nav() * left // 10**9,
+            max_legs=self.spec.mandate.max_legs,
         )
 
     def pools(self, snapshot: Snapshot) -> tuple[Pool, ...]:

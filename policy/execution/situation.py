@@ -107,3 +107,27 @@ def state_of(snapshot: Snapshot, portfolio: Portfolio, view: View, pools: Sequen
         ),
         last_trade=view.last_trade,
     )
+
+
+def slippage_spread(forecasts: ForecastView, snapshot: Snapshot, pools: Sequence[Pool]) -> dict[tuple[int, int], float]:
+    """Return, by pair of token positions, how far the forecast slippage may exceed its median: q95 - q50, a fraction.
+
+    Forecast keys are ``<pool>|<size_usd>`` (models.base); the shortest horizon counts, and the widest of a pair's
+    pools and sizes. Pairs without a forecast are absent; an abstaining forecast is none.
+    """
+    rows = [f for f in forecasts.values() if f.target == "slippage" and not f.abstain and f.quantiles is not None]
+    shortest = min((f.horizon_s for f in rows), default=0)
+    by_pool: dict[str, float] = {}
+    for row in rows:
+        if row.horizon_s == shortest and row.quantiles is not None:
+            name = row.key.rsplit("|", 1)[0].lower()
+            by_pool[name] = max(by_pool.get(name, 0.0), row.quantiles[4] - row.quantiles[2])
+    place = {t.address: i for i, t in enumerate(snapshot.tokens)}
+    found: dict[tuple[int, int], float] = {}
+    for pool in pools:
+        spread = by_pool.get(pool.address.lower())
+        if spread is not None and pool.token0 in place and pool.token1 in place:
+            i, j = place[pool.token0], place[pool.token1]
+            for pair in ((i, j), (j, i)):
+                found[pair] = max(found.get(pair, 0.0), spread)
+    return found

@@ -115,6 +115,7 @@ class ReferenceVault:
             max_turnover_bps=bps(s.mandate.turnover_bps),
             loss_budget_left=nav * left // PPB,
             verdicts=tuple(verdicts([t.symbol for t in s.book.tokens], s.book.prices_e8, s.codes)),
+            max_legs=s.mandate.max_legs,
         )
 
     def seal(self, plan: Plan) -> Plan:
@@ -142,7 +143,11 @@ class ReferenceVault:
         allowed = self._allowed(plan, s)
         fills = {id(leg): (leg.amount_in, leg.quoted_out) for leg in plan.legs}
         after, turnover, failed = trade(
-            plan, book, s.mandate, lambda leg: fills[id(leg)], lambda leg: allowed[leg.target, leg.calldata[:4]]
+            plan,
+            book,
+            s.mandate,
+            lambda leg: fills[id(leg)],
+            lambda leg: allowed[leg.target, leg.calldata[:4]] and len(leg.calldata) <= MAX_CALLDATA,
         )
         return failed or after_trading(plan, book, after, turnover, s.clock, s.mandate, at)[1]
 
@@ -232,9 +237,8 @@ class ReferenceVault:
             for t, d in pairs
         ]
         listed = [bool(row[0]) for row in read(self.rpc, asks, s.head.hash)]
-        sizes = {(leg.target, leg.calldata[:4]): len(leg.calldata) for leg in plan.legs}
         return {
-            pair: on and pair[0] not in never and len(pair[1]) == MIN_CALLDATA and sizes[pair] <= MAX_CALLDATA
+            pair: on and pair[0] not in never and len(pair[1]) == MIN_CALLDATA
             for pair, on in zip(pairs, listed, strict=True)
         }
 

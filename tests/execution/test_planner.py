@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lake.units import bps
+from policy.base import Forecast
 from policy.execution.amm import V3Pool, quote
 from policy.execution.calldata import price_limit, swap
 from policy.execution.planner import (
@@ -21,7 +24,7 @@ from policy.execution.planner import (
     seal_ready,
 )
 from policy.execution.simulated import SimulatedVault
-from policy.execution.situation import depth_usd, fees, weights
+from policy.execution.situation import depth_usd, fees, slippage_spread, weights
 from tests.execution.simlab import COVARIANCE, TOKENS, VAULT, chain, pools, spec, world
 
 COSTS = Costs(20 * 10**9, 2_000.0)
@@ -80,6 +83,39 @@ def test_small_trades_are_left_alone_and_said_so():
     made = make([0.49999, 0.30001, 0.2], PlanRules(min_trade_usd=50))
     assert made.legs == ()
     assert [v.check for v in made.verdicts] == ["min_trade"]
+
+
+def test_every_pair_keeps_a_leg_and_what_does_not_fit_waits():
+    from dataclasses import replace
+
+    snap = snapshot((0.8, 0.1, 0.1))
+    wanted = [0.4, 0.35, 0.25]
+    for most in (2, 3, 8):
+        made = make(wanted, snap=replace(snap, max_legs=most))
+        assert len(made.legs) <= most
+        assert {leg.token_out for leg in made.legs} == {TOKENS[1].address, TOKENS[2].address}
+    single = make(wanted, snap=replace(snap, max_legs=1))
+    assert len(single.legs) == 1
+    assert next(v for v in single.verdicts if v.check == "max_legs").ok
+
+
+def test_forecast_slippage_widens_the_tolerance_of_its_pair_only():
+    at = datetime(2023, 1, 1, tzinfo=UTC)
+
+    def row(key, q50, q95, horizon=3_600, **more):
+        quantiles = (0.0, 0.0, q50, q95, q95) if not more.get("abstain") else None
+        return Forecast("slippage", key, at, horizon, quantiles, q50, "v1", **more)
+
+    rows = [
+        row("V2-ETH|10000", 0.001, 0.004),
+        row("v2-eth|50000", 0.002, 0.007),
+        row("v2-eth|90000", 0.002, 0.9, horizon=86_400),
+        row("v2-btc|10000", 0.001, 0.5, abstain=True, reason="stale"),
+        row("elsewhere|1", 0.0, 0.9),
+    ]
+    view = {(r.target, r.key, r.horizon_s): r for r in rows}
+    spread = slippage_spread(view, snapshot(), tuple(pools().values()))
+    assert spread == {(0, 1): pytest.approx(0.005), (1, 0): pytest.approx(0.005)}
 
 
 def test_a_second_leg_is_quoted_at_the_state_the_first_one_leaves():
