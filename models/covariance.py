@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from scipy.signal import lfilter
 from scipy.special import expit, logit
 
 from lake.errors import ConfigError
@@ -46,45 +47,60 @@ def pair_features(moves: pl.DataFrame, horizon_h: int = 24) -> pl.DataFrame:
     wide = moves.pivot(on="asset", index="ts", values="ret").sort("ts")
     assets = sorted(c for c in wide.columns if c != "ts")
     pairs = [(a, a) for a in assets] + list(combinations(assets, 2))
-    columns: list[pl.Expr] = []
-    for a, b in pairs:
-        product = pl.col(a) * pl.col(b)
-        key = f"{a}|{b}"
-        columns += [
-            *(product.rolling_mean(h, min_samples=h // 2).alias(f"{key}|c{h}") for h in (24, 168, 672)),
-            _held(product.ewm_mean(half_life=24.0, ignore_nulls=True, min_samples=12)).alias(f"{key}|cewm"),
-            _held(product.ewm_mean(half_life=72.0, ignore_nulls=True, min_samples=48)).alias(f"{key}|cslow"),
-            product.rolling_mean(horizon_h).shift(-horizon_h).alias(f"{key}|y"),
-        ]
-    table = wide.lazy().select("ts", *columns).collect()
-    parts = [_one_pair(table, a, b) for a, b in pairs]
-    rows = pl.concat(parts) if parts else pl.DataFrame()
-    mean = rows.filter(pl.col("cross")).group_by("ts").agg(pl.col("rho672").mean().alias("rho_mean"))
-    return (
-        rows.join(mean, on="ts", how="left", maintain_order="left")
-        .filter(~pl.col("cross") | (pl.col("ts").dt.hour() % PAIR_STEP_H == 0))
-        .drop("cross")
-    )
+    if not pairs:
+        return pl.DataFrame()
+    r = wide.select(pl.col(assets).fill_null(float("nan"))).to_numpy()
+    left, right = ([assets.index(pair[k]) for pair in pairs] for k in (0, 1))
+    product = r[:, left] * r[:, right]
+    columns = {f"c{h}": _rolling_mean(product, h, h // 2) for h in (24, 168, 672)}
+    columns["cewm"] = _decayed_mean(product, 24.0, 12)
+    slow = _decayed_mean(product, 72.0, 48)
+    own = {asset: k for k, asset in enumerate(assets)}  # the diagonal leads
+    ia, ib = ([own[pair[k]] for pair in pairs] for k in (0, 1))
+    columns["rho72"], columns["rho672"] = (_ratio(x, x[:, ia] * x[:, ib]) for x in (slow, columns["c672"]))
+    cross = np.array([a != b for a, b in pairs])
+    columns["rho_mean"] = np.broadcast_to(_row_mean(columns["rho672"][:, cross])[:, None], product.shape)
+    ahead = np.full_like(product, np.nan)
+    if len(product) > horizon_h:
+        ahead[:-horizon_h] = _rolling_mean(product, horizon_h, horizon_h)[horizon_h:]
+    columns["y"] = ahead
+    keep = np.ones(product.shape, dtype=bool)
+    keep[:, cross] = (wide["ts"].dt.hour().to_numpy() % PAIR_STEP_H == 0)[:, None]
+    row, pair = np.nonzero(keep)
+    names = pl.Series("key", [f"{a}|{b}" for a, b in pairs])
+    values = [pl.Series(n, columns[n][row, pair]) for n in (*PRODUCTS, *CORRELATIONS, "y")]
+    table = pl.DataFrame([names.gather(pair).alias("key"), wide["ts"].gather(row), *values])
+    return table.with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
-def _held(x: pl.Expr) -> pl.Expr:
-    return x.forward_fill(limit=6)
+def _rolling_mean(x: Array, hours: int, least: int) -> Array:
+    """Return means (t, k) of the known values of the last ``hours`` rows, NaN with fewer than ``least``."""
+    known = np.isfinite(x)
+    sums, counts = (np.cumsum(v, axis=0) for v in (np.where(known, x, 0.0), known.astype(np.float64)))
+    for v in (sums, counts):
+        if len(v) > hours:
+            v[hours:] -= v[:-hours].copy()
+    return np.asarray(np.where(counts >= least, sums / np.maximum(counts, 1.0), np.nan), dtype=np.float64)
 
 
-def _one_pair(table: pl.DataFrame, a: str, b: str) -> pl.DataFrame:
-    def correlation(name: str) -> pl.Expr:
-        scale = (pl.col(f"{a}|{a}|{name}") * pl.col(f"{b}|{b}|{name}")).sqrt()
-        return (pl.col(f"{a}|{b}|{name}") / pl.when(scale > 0).then(scale)).clip(-1.0, 1.0)
+def _decayed_mean(x: Array, half_life: float, least: int) -> Array:
+    """Return exponentially weighted means (t, k) of the known values, NaN before ``least`` of them."""
+    decay = 0.5 ** (1.0 / half_life)
+    known = np.isfinite(x)
+    sums, weights = (lfilter([1.0], [1.0, -decay], v, axis=0) for v in (np.where(known, x, 0.0), known.astype(float)))
+    enough = np.cumsum(known, axis=0) >= least
+    return np.asarray(np.where(enough, sums / np.maximum(weights, 1e-300), np.nan), dtype=np.float64)
 
-    return table.select(
-        pl.lit(f"{a}|{b}").alias("key"),
-        "ts",
-        *(pl.col(f"{a}|{b}|{n}").alias(n) for n in PRODUCTS),
-        correlation("cslow").alias("rho72"),
-        correlation("c672").alias("rho672"),
-        pl.lit(a != b).alias("cross"),
-        pl.col(f"{a}|{b}|y").alias("y"),
-    )
+
+def _ratio(x: Array, square: Array) -> Array:
+    scale = np.sqrt(np.maximum(square, 0.0))
+    return np.asarray(np.clip(np.where(scale > 0, x / np.where(scale > 0, scale, 1.0), np.nan), -1.0, 1.0))
+
+
+def _row_mean(x: Array) -> Array:
+    known = np.isfinite(x)
+    count = known.sum(axis=1)
+    return np.asarray(np.where(count > 0, np.where(known, x, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,14 @@ import numpy.typing as npt
 import polars as pl
 
 from lake.units import HOUR_S
-from models.base import DRIFT_HORIZONS_H, FORECAST_COLUMNS
+from models.base import DRIFT_HORIZONS_H
 from models.baseline import forecast_rows
 from models.covariance import CORRELATIONS, CorrelationModel
 from models.drift_panel import COVARIANCE_S
 from models.exit import Excursions, band_edges, exit_probability
 from models.gbm import Bundle, gains, matrix
 from models.location import Location
+from models.rows import RowBuffer
 from models.volatility import ScaleModel, Shape
 
 Array = npt.NDArray[np.float64]
@@ -77,8 +78,9 @@ class DriftFitted:
     def predict(self, panel: pl.DataFrame) -> pl.DataFrame:
         """Return forecast rows of return, drift, band_exit and covariance for the rows of ``panel``."""
         assets = panel.filter(~pl.col("key").str.contains("|", literal=True))
-        parts: list[pl.DataFrame] = []
+        rows = RowBuffer(self.version)
         daily = np.full(assets.height, np.nan)
+        keys, times, names = assets["key"], assets["ts"], assets["key"].to_numpy()
         for target, series in SERIES_OF.items():
             for h in DRIFT_HORIZONS_H:
                 model = self.moves.get((series, h))
@@ -86,39 +88,35 @@ class DriftFitted:
                     continue
                 size = model.size(assets, series)
                 mean = model.mean(assets, series, h)
-                quantiles = mean[:, None] + size[:, None] * model.shape.rows(assets["key"].to_numpy())
-                parts.append(forecast_rows(assets, target, h * HOUR_S, quantiles, mean, self.version))
+                quantiles = mean[:, None] + size[:, None] * model.shape.rows(names)
+                rows.add(keys, times, target, h * HOUR_S, mean, quantiles)
                 if series == "dev" and h in self.exits:
-                    parts.append(self._exits(assets, h, size))
+                    rows.add(keys, times, "band_exit", h * HOUR_S, self._exits(keys, h, size))
                 if series == "ret" and h * HOUR_S == COVARIANCE_S:
                     daily = size
-        parts += self._covariances(panel, assets, daily)
-        return pl.concat(parts) if parts else _no_rows()
+        self._covariances(rows, panel, assets, daily)
+        return rows.frame()
 
-    def _exits(self, assets: pl.DataFrame, horizon_h: int, size: Array) -> pl.DataFrame:
-        keys = assets["key"].to_list()
+    def _exits(self, keys: pl.Series, horizon_h: int, size: Array) -> Array:
         target = np.array([self.targets.get(k, np.nan) for k in keys], dtype=np.float64)
         tolerance = np.array([self.tolerance.get(k, np.nan) for k in keys], dtype=np.float64)
         up, down = band_edges(target, tolerance)
         model = self.exits[horizon_h]
         chance = exit_probability(up, down, size, model.above, model.below, model.either)
-        chance = np.where(np.isfinite(target), chance, np.nan)
-        return mean_rows(assets, "band_exit", horizon_h * HOUR_S, chance, self.version)
+        return np.where(np.isfinite(target), chance, np.nan)
 
     def variances(self, size_day: Array) -> Array:
         """Return hourly variances (n,) from forecast sizes of a day's return."""
         return np.asarray(self.variance_ratio * size_day**2 * HOUR_S / COVARIANCE_S, dtype=np.float64)
 
-    def _covariances(self, panel: pl.DataFrame, assets: pl.DataFrame, daily: Array) -> list[pl.DataFrame]:
-        own = assets.select("key", "ts").with_columns(_v=pl.Series(self.variances(daily)))
-        diagonal = own.with_columns(key=pl.col("key") + "|" + pl.col("key"))
-        parts = [mean_rows(diagonal, "covariance", COVARIANCE_S, diagonal["_v"].to_numpy(), self.version)]
-        pairs = with_pair_variances(panel, own)
+    def _covariances(self, rows: RowBuffer, panel: pl.DataFrame, assets: pl.DataFrame, daily: Array) -> None:
+        variance = self.variances(daily)
+        rows.add(assets["key"] + "|" + assets["key"], assets["ts"], "covariance", COVARIANCE_S, variance)
+        pairs = with_pair_variances(panel, assets.select("key", "ts").with_columns(_v=pl.Series(variance)))
         if not pairs.is_empty():
             rho = self.correlation.forecast(matrix(pairs, CORRELATIONS))
             covariance = rho * np.sqrt(column(pairs, "_va") * column(pairs, "_vb"))
-            parts.append(mean_rows(pairs, "covariance", COVARIANCE_S, covariance, self.version))
-        return parts
+            rows.add(pairs["key"], pairs["ts"], "covariance", COVARIANCE_S, covariance)
 
     def importances(self) -> pl.DataFrame:
         """Return (target, horizon_s, feature, gain) of the boosters, largest gain first."""
@@ -210,10 +208,3 @@ def mean_rows(panel: pl.DataFrame, target: str, horizon_s: int, mean: Array, ver
     blank = np.zeros((panel.height, 5))
     rows = forecast_rows(panel, target, horizon_s, blank, mean, version)
     return rows.with_columns(pl.lit(None, pl.Float64).alias(c) for c in ("q05", "q25", "q50", "q75", "q95"))
-
-
-def _no_rows() -> pl.DataFrame:
-    text = ("target", "key", "model_version", "reason")
-    types: dict[str, pl.DataType] = {c: pl.String() if c in text else pl.Float64() for c in FORECAST_COLUMNS}
-    types |= {"issued_at": pl.Datetime("us", "UTC"), "horizon_s": pl.Int64(), "abstain": pl.Boolean()}
-    return pl.DataFrame(schema=types)

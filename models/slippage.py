@@ -25,12 +25,12 @@ from features.liquidity import FEATURES, LOOKBACK_H, liquidity_features, pool_st
 from lake.errors import NotEnoughData
 from lake.units import HOUR_S
 from models.base import QUANTILES, SLIPPAGE_HORIZONS_H, Forecaster, LakeView, TargetSpec, label
-from models.baseline import forecast_rows
 from models.config import ModelConfig
 from models.drift_fitted import column
 from models.executed import impact_ratio
 from models.gbm import Bundle, fit_quantiles, gains, matrix, predict
 from models.labels import melt
+from models.rows import RowBuffer
 from models.scores import pinball
 
 Array = npt.NDArray[np.float64]
@@ -145,23 +145,21 @@ def around_quote(changes: Array) -> Array:
     return np.asarray(np.sort(q), dtype=np.float64)
 
 
-def depth_rows(
-    panel: pl.DataFrame, horizon_h: int, change: Array, sizes: tuple[float, ...], version: str
-) -> pl.DataFrame:
-    """Return rows of ``depth`` and ``slippage`` from quantiles (n, 5) of the log change of depth.
+def add_depth_rows(
+    rows: RowBuffer, panel: pl.DataFrame, horizon_h: int, change: Array, sizes: tuple[float, ...]
+) -> None:
+    """Add rows of ``depth`` and ``slippage`` from quantiles (n, 5) of the log change of depth.
 
     Costs are largest where depth is least, so their quantiles run the other way. The mean is that of the five-point
     distribution that gives each quantile the probability nearest to it.
     """
-    horizon_s = horizon_h * HOUR_S
+    horizon_s, times = horizon_h * HOUR_S, panel["ts"]
     depth = column(panel, NOW)[:, None] * np.exp(np.sort(change, axis=1))
-    parts = [forecast_rows(panel, "depth", horizon_s, depth, depth @ MASS, version)]
+    rows.add(panel["key"], times, "depth", horizon_s, depth @ MASS, depth)
     fee, ratio = column(panel, FEE) / 1e6, column(panel, IMPACT)
     for size in sizes:
         cost = fee[:, None] + ratio[:, None] * IMPACT_SHARE * size / depth[:, ::-1]
-        keyed = panel.with_columns(pl.col("key") + f"|{size:.0f}")
-        parts.append(forecast_rows(keyed, "slippage", horizon_s, cost, cost @ MASS, version))
-    return pl.concat(parts)
+        rows.add(panel["key"] + f"|{size:.0f}", times, "slippage", horizon_s, cost @ MASS, cost)
 
 
 MASS: Array = np.array([0.15, 0.225, 0.25, 0.225, 0.15])
@@ -181,14 +179,14 @@ class SlippageFitted:
     def predict(self, panel: pl.DataFrame) -> pl.DataFrame:
         """Return forecast rows of depth and of slippage for every size."""
         x = matrix(panel, FEATURES)
-        parts = []
+        rows = RowBuffer(self.version)
         for h, quoted in self.changes.items():
             change = np.broadcast_to(quoted, (panel.height, len(QUANTILES)))
             share = self.share.get(h, 0.0)
             if share > 0.0 and panel.height:
                 change = (1.0 - share) * change + share * np.sort(predict(self.boosters[h], x), axis=1)
-            parts.append(depth_rows(panel, h, change, self.sizes, self.version))
-        return pl.concat(parts)
+            add_depth_rows(rows, panel, h, change, self.sizes)
+        return rows.frame()
 
     def importances(self) -> pl.DataFrame:
         """Return (target, horizon_s, feature, gain), the mean over the quantile boosters, largest first."""

@@ -13,7 +13,8 @@ from lake.units import HOUR_S
 from models.base import QUANTILES, SLIPPAGE_HORIZONS_H, Forecaster, label
 from models.config import ModelConfig
 from models.drift_fitted import column
-from models.slippage import NOW, around_quote, depth_rows
+from models.rows import RowBuffer
+from models.slippage import NOW, add_depth_rows, around_quote
 
 Array = npt.NDArray[np.float64]
 _MIN = 24  # known errors before quantiles are given
@@ -53,11 +54,11 @@ class FittedDepth:
     def predict(self, panel: pl.DataFrame) -> pl.DataFrame:
         """Return forecast rows of depth and slippage; an unknown point counts as the current quote."""
         point = np.nan_to_num(self.point(panel), nan=0.0)
-        parts = []
+        rows = RowBuffer(self.version)
         for h, errors in self.errors.items():
             change = self.slopes[h] * point[:, None] + errors[None, :]
-            parts.append(depth_rows(panel, h, change, self.sizes, self.version))
-        return pl.concat(parts)
+            add_depth_rows(rows, panel, h, change, self.sizes)
+        return rows.frame()
 
 
 @dataclass(frozen=True, slots=True)
