@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from dataclasses import replace
@@ -96,6 +97,18 @@ class TestBuilt:
         assert world.prepared(spec, [replace(extra, digest="v2")])[1] != third
         deeper = world.prepared(world.spec_for({"ETH": 1_000}, {"ETH": 1e6}))[1]
         assert deeper not in {state, third}
+
+    def test_the_cache_keeps_the_newest_worlds_only(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(world, "KEPT", 2)
+        for age in range(4):
+            for kind in ("state", "world"):
+                path = tmp_path / f"w{age}.{kind}.json"
+                path.write_text("{}")
+                os.utime(path, (1000 + age, 1000 + age))
+        world._forget(tmp_path)
+        assert sorted(p.name for p in tmp_path.iterdir()) == [
+            f"w{i}.{kind}.json" for i in (2, 3) for kind in ("state", "world")
+        ]
 
     def test_everyone_is_funded_and_every_token_is_itself(self, localnet):
         net = localnet

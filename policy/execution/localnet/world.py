@@ -39,6 +39,9 @@ PRICES = {"BTC": "20000", "ETH": "1500", "LINK": "7", "UNI": "6", "AAVE": "80"}
 """Round figures of autumn 2022, used where no prices are given."""
 
 _TOKENS = {"BTC": ("WBTC", 8), "ETH": ("WETH", 18), "USDC": ("USDC", 6), "USDT": ("USDT", 6), "DAI": ("DAI", 18)}
+KEPT = 40
+"""Saved worlds in the cache; more than the test suite has at a time."""
+
 _WALLET_USD = 1_000_000_000
 
 
@@ -157,6 +160,7 @@ def prepared(spec: WorldSpec, extras: Sequence[Extra] = (), cache: Path | None =
             dump = str(node.rpc.call("anvil_dumpState", []))
         _write(state, gzip.decompress(bytes.fromhex(dump[2:])))
         _write(book, json.dumps(asdict(world)).encode())
+        _forget(folder)
     return _world_of(json.loads(book.read_text())), state
 
 
@@ -331,6 +335,14 @@ def _write(path: Path, content: bytes) -> None:
     fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     fresh.write_bytes(content)
     fresh.replace(path)
+
+
+def _forget(folder: Path) -> None:
+    """Keep the newest KEPT worlds (4 MB each); an older one is built anew when it is asked for again."""
+    states = sorted(folder.glob("*.state.json"), key=lambda p: p.stat().st_mtime)
+    for state in states[:-KEPT]:
+        state.unlink(missing_ok=True)
+        state.with_name(state.name.replace(".state.", ".world.")).unlink(missing_ok=True)
 
 
 def _world_of(raw: dict[str, dict[str, dict[str, str]]]) -> World:
