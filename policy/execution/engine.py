@@ -15,18 +15,17 @@ import numpy as np
 
 from lake.errors import RpcError
 from lake.units import BPS
-from policy.base import Decision, ForecastView, State, Vector
+from policy.base import Decision, State, Vector
 from policy.execution import guards
 from policy.execution.amm import Pool
 from policy.execution.attempts import affordable, follow, launch, recover
-from policy.execution.audit import inputs_digest
 from policy.execution.base import Plan, Settlement, Simulation, Snapshot, UnsignedTx, Verdict
 from policy.execution.context import EngineContext, Stages, StepReport, attempts_json
 from policy.execution.gas import Bid, next_base_fee, usual_tip
 from policy.execution.journal import Flight, VaultBusy
 from policy.execution.node import Head
 from policy.execution.planner import Costs, Draft, Outlook, draft, seal_ready
-from policy.execution.records import plan_json, verdicts_json
+from policy.execution.recording import audit_decision, audit_refusal
 from policy.execution.relay import choose_channel
 from policy.execution.situation import View, slippage_spread, state_of
 from policy.execution.verdicts import explain, passed, refusals, refused
@@ -92,12 +91,12 @@ def _cycle(ctx: EngineContext, report: StepReport, stages: Stages) -> None:
     fault = _sane(decision, len(seen.snapshot.tokens))
     if fault is not None:
         _refuse(report, [fault])
-        _audit_decision(ctx, report, seen, decision)
+        audit_decision(ctx, report, seen.snapshot, seen.view.forecasts, decision)
         stages.done("audit")
         return
     if decision.action == "wait":
         report.outcome = "waited"
-        _audit_decision(ctx, report, seen, decision)
+        audit_decision(ctx, report, seen.snapshot, seen.view.forecasts, decision)
         stages.done("audit")
         return
     ready = _prepare(ctx, report, seen, decision, stages)
@@ -105,7 +104,7 @@ def _cycle(ctx: EngineContext, report: StepReport, stages: Stages) -> None:
         ctx.on_plan(report)
     if ready is None or not ctx.live or ctx.signer is None:
         report.outcome = _outcome_without_sending(report, ready)
-        _audit_decision(ctx, report, seen, decision)
+        audit_decision(ctx, report, seen.snapshot, seen.view.forecasts, decision)
         stages.done("audit")
         return
     _execute(ctx, report, seen, decision, ready, stages)
@@ -158,7 +157,7 @@ def _observe(ctx: EngineContext, report: StepReport, stages: Stages) -> Seen | N
     stages.done("guards")
     if refusals(found):
         _refuse(report, [])
-        _audit_refusal(ctx, report, snapshot)
+        audit_refusal(ctx, report, snapshot)
         stages.done("audit")
         return None
     pools = tuple(ctx.pools(snapshot))
@@ -314,10 +313,10 @@ def _execute(
     report.verdicts += found
     if refusals(found) or bid is None or ctx.signer is None:
         _refuse(report, [])
-        _audit_decision(ctx, report, seen, decision)
+        audit_decision(ctx, report, seen.snapshot, seen.view.forecasts, decision)
         stages.done("audit")
         return
-    _audit_decision(ctx, report, seen, decision)
+    audit_decision(ctx, report, seen.snapshot, seen.view.forecasts, decision)
     stages.done("audit")
     flight = ctx.journal.plan(ready.plan, **_context(seen, decision, ready))
     stages.done("journal")
@@ -365,77 +364,6 @@ def _refuse(report: StepReport, found: Sequence[Verdict]) -> None:
     report.verdicts += found
     report.outcome = "refused"
     report.why = explain(report.verdicts)
-
-
-def forecasts_json(forecasts: ForecastView) -> list[dict[str, Any]]:
-    """Return the forecasts a decision had, in a fixed order."""
-    return [
-        {
-            "target": f.target,
-            "key": f.key,
-            "horizon_s": f.horizon_s,
-            "issued_at": f.issued_at.isoformat(),
-            "quantiles": None if f.quantiles is None else [float(q) for q in f.quantiles],
-            "mean": None if f.mean is None else float(f.mean),
-            "model_version": f.model_version,
-            "abstain": f.abstain,
-        }
-        for _, f in sorted(forecasts.items())
-    ]
-
-
-def _snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
-    return {
-        "chain_id": snapshot.chain_id,
-        "block_number": snapshot.block_number,
-        "block_hash": snapshot.block_hash,
-        "block_time": snapshot.block_time,
-        "base_fee_wei": str(snapshot.base_fee_wei),
-        "holdings": {t.address: str(h) for t, h in zip(snapshot.tokens, snapshot.holdings, strict=True)},
-        "prices_e8": {q.token: [str(q.price_e8), str(q.round_id), q.updated_at] for q in snapshot.quotes},
-        "targets_bps": list(snapshot.targets_bps),
-        "nav": str(snapshot.nav),
-        "plan_nonce": snapshot.plan_nonce,
-    }
-
-
-def _audit_refusal(ctx: EngineContext, report: StepReport, snapshot: Snapshot) -> None:
-    body = _snapshot_json(snapshot)
-    ctx.audit.append("refusal", _head_fields(ctx, report) | {"snapshot": body, "inputs_digest": inputs_digest(body)})
-
-
-def _audit_decision(ctx: EngineContext, report: StepReport, seen: Seen, decision: Decision) -> None:
-    inputs = {"snapshot": _snapshot_json(seen.snapshot), "forecasts": forecasts_json(seen.view.forecasts)}
-    ctx.audit.append(
-        "decision",
-        _head_fields(ctx, report)
-        | inputs
-        | {
-            "inputs_digest": inputs_digest(inputs),
-            "fallback": decision.fallback,
-            "weights_before": list(report.weights_before),
-            "weights_wanted": list(report.weights_wanted),
-            "expected": report.expected,
-            "details": dict(decision.details),
-            "plan": None if report.plan is None else plan_json(report.plan),
-            "plan_hash": None if report.plan is None else "0x" + report.plan.plan_hash.hex(),
-            "channel": report.channel,
-        },
-    )
-
-
-def _head_fields(ctx: EngineContext, report: StepReport) -> dict[str, Any]:
-    return {
-        "decision_id": report.decision_id,
-        "ts": ctx.clock().isoformat(),
-        "vault": ctx.vault_address,
-        "policy": ctx.policy.name,
-        "live": ctx.live and ctx.signer is not None,
-        "action": report.action or "refuse",
-        "outcome_so_far": report.outcome,
-        "why": report.why,
-        "verdicts": verdicts_json(report.verdicts),
-    }
 
 
 def dry(ctx: EngineContext) -> EngineContext:

@@ -269,6 +269,15 @@ def test_a_trade_that_no_longer_pays_is_cancelled_for_21000_gas(tmp_path):
     assert ctx.journal.last().note == "cancelled by a no-op"
 
 
+def test_a_forced_trade_bids_for_more_full_blocks(tmp_path):
+    fees = {}
+    for action in ("trade", "forced"):
+        sim = chain()
+        report = step(context(tmp_path / action, sim, policy=ToTarget(action=action)))
+        fees[action] = int(report.attempts[0]["max_fee_wei"])
+    assert fees["forced"] > 1.9 * fees["trade"]
+
+
 def test_the_gas_ceiling_leaves_room_for_the_no_op(tmp_path):
     rules = FeeRules(ceiling_wei=4 * 10**9, blocks=1)
     sim = chain(base_fee_wei=10**9)

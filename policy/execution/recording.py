@@ -1,0 +1,87 @@
+"""What the audit keeps of a decision: the inputs with their digest, the verdicts, the plan and its hash."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from policy.base import Decision, ForecastView
+from policy.execution.audit import inputs_digest
+from policy.execution.base import Snapshot
+from policy.execution.context import EngineContext, StepReport
+from policy.execution.records import plan_json, verdicts_json
+
+
+def forecasts_json(forecasts: ForecastView) -> list[dict[str, Any]]:
+    """Return the forecasts a decision had, in a fixed order."""
+    return [
+        {
+            "target": f.target,
+            "key": f.key,
+            "horizon_s": f.horizon_s,
+            "issued_at": f.issued_at.isoformat(),
+            "quantiles": None if f.quantiles is None else [float(q) for q in f.quantiles],
+            "mean": None if f.mean is None else float(f.mean),
+            "model_version": f.model_version,
+            "abstain": f.abstain,
+        }
+        for _, f in sorted(forecasts.items())
+    ]
+
+
+def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
+    """Return what was read from the chain."""
+    return {
+        "chain_id": snapshot.chain_id,
+        "block_number": snapshot.block_number,
+        "block_hash": snapshot.block_hash,
+        "block_time": snapshot.block_time,
+        "base_fee_wei": str(snapshot.base_fee_wei),
+        "holdings": {t.address: str(h) for t, h in zip(snapshot.tokens, snapshot.holdings, strict=True)},
+        "prices_e8": {q.token: [str(q.price_e8), str(q.round_id), q.updated_at] for q in snapshot.quotes},
+        "targets_bps": list(snapshot.targets_bps),
+        "nav": str(snapshot.nav),
+        "plan_nonce": snapshot.plan_nonce,
+    }
+
+
+def audit_refusal(ctx: EngineContext, report: StepReport, snapshot: Snapshot) -> None:
+    """Append a cycle that was refused before anything was decided."""
+    body = snapshot_json(snapshot)
+    ctx.audit.append("refusal", _head_fields(ctx, report) | {"snapshot": body, "inputs_digest": inputs_digest(body)})
+
+
+def audit_decision(
+    ctx: EngineContext, report: StepReport, snapshot: Snapshot, forecasts: ForecastView, decision: Decision
+) -> None:
+    """Append what was known, decided and planned."""
+    inputs = {"snapshot": snapshot_json(snapshot), "forecasts": forecasts_json(forecasts)}
+    ctx.audit.append(
+        "decision",
+        _head_fields(ctx, report)
+        | inputs
+        | {
+            "inputs_digest": inputs_digest(inputs),
+            "fallback": decision.fallback,
+            "weights_before": list(report.weights_before),
+            "weights_wanted": list(report.weights_wanted),
+            "expected": report.expected,
+            "details": dict(decision.details),
+            "plan": None if report.plan is None else plan_json(report.plan),
+            "plan_hash": None if report.plan is None else "0x" + report.plan.plan_hash.hex(),
+            "channel": report.channel,
+        },
+    )
+
+
+def _head_fields(ctx: EngineContext, report: StepReport) -> dict[str, Any]:
+    return {
+        "decision_id": report.decision_id,
+        "ts": ctx.clock().isoformat(),
+        "vault": ctx.vault_address,
+        "policy": ctx.policy.name,
+        "live": ctx.live and ctx.signer is not None,
+        "action": report.action or "refuse",
+        "outcome_so_far": report.outcome,
+        "why": report.why,
+        "verdicts": verdicts_json(report.verdicts),
+    }
