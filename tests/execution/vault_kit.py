@@ -131,10 +131,11 @@ class Bench:
         )
         return replace(made, **over)
 
-    def fair(self, i: int, j: int, amount_in: int, loss_bps: int = 0) -> Leg:
-        """A leg at the oracle's price less ``loss_bps``."""
-        value = amount_in * self.answer(i) * 10 ** self.decimals[j]
-        out = value * (10_000 - loss_bps) // (10_000 * self.answer(j) * 10 ** self.decimals[i])
+    def fair(self, i: int, j: int, amount_in: int, loss_bps: int = 0, prices: Sequence[int] | None = None) -> Leg:
+        """A leg at the oracle's price (or ``prices``) less ``loss_bps``."""
+        p, q = (prices[i], prices[j]) if prices else (self.answer(i), self.answer(j))
+        value = amount_in * p * 10 ** self.decimals[j]
+        out = value * (10_000 - loss_bps) // (10_000 * q * 10 ** self.decimals[i])
         return self.leg(i, j, amount_in, out)
 
     def answer(self, i: int) -> int:

@@ -49,7 +49,7 @@ def set_broken(on: bool):
 def _read(round_id: uint256) -> (uint80, int256, uint256, uint256, uint80):
     assert round_id != 0 and round_id <= self._round, "No data present"
     word: uint256 = self._rounds[round_id]
-    answer: int256 = convert(word << 64, int256) >> 64
+    answer: int256 = convert(convert(word << 64, bytes32), int256) >> 64
     id: uint80 = convert(round_id, uint80)
     return id, answer, word >> 192, word >> 192, id
 
