@@ -19,6 +19,7 @@ from scipy.signal import lfilter
 from scipy.special import expit, logit
 
 from lake.errors import ConfigError
+from lake.universe import STABLE
 from models.base import QUANTILES
 
 Array = npt.NDArray[np.float64]
@@ -200,8 +201,17 @@ assert len(NORMAL_SHAPE) == len(QUANTILES)
 
 
 def matrix_of(rows: Mapping[str, float], assets: Sequence[str]) -> Array | None:
-    """Return the covariance matrix (n, n) of ``assets`` from forecast means by key, None when a pair is missing."""
-    keys = [[pair_key(a, b) for b in assets] for a in assets]
-    if any(k not in rows for line in keys for k in line):
-        return None
-    return nearest_covariance(np.array([[rows[k] for k in line] for line in keys], dtype=np.float64))
+    """Return the covariance matrix (n, n) of ``assets`` from forecast means by key, None when a pair is missing.
+
+    Cash (lake.universe.STABLE) without rows of its own counts as constant.
+    """
+    known = {key.split("|")[0] for key in rows}
+    still = {a for a in assets if a in STABLE and a not in known}
+    matrix = np.zeros((len(assets), len(assets)))
+    for i, a in enumerate(assets):
+        for j, b in enumerate(assets):
+            if a not in still and b not in still:
+                if pair_key(a, b) not in rows:
+                    return None
+                matrix[i, j] = rows[pair_key(a, b)]
+    return nearest_covariance(matrix)

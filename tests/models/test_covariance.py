@@ -125,3 +125,6 @@ def test_a_matrix_needs_every_pair() -> None:
     assert m[0, 0] == pytest.approx(2e-4)
     assert m[0, 1] == pytest.approx(1e-4)
     assert matrix_of(rows, ["A", "C"]) is None
+    cash = matrix_of(rows, ["A", "USDC"])
+    assert cash is not None
+    assert np.array_equal(cash, [[1e-4, 0.0], [0.0, 0.0]])
