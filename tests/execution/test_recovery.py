@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections import Counter
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from policy.execution.engine import step
 from policy.execution.faults import KINDS, FaultyNode
 from policy.execution.hashlog import read
 from policy.execution.journal import FINAL
-from tests.execution.simlab import SimChannel, chain, context
+from tests.execution.simlab import SimChannel, ToTarget, chain, context
 
 STAGES = (
     "start",
@@ -191,3 +192,63 @@ def test_a_reorganisation_deeper_than_the_confirmations_is_noticed_by_the_next_s
     events = [line.body["event"] for line in read(tmp_path / "journal.jsonl").lines]
     assert events.count("planned") == 1
     assert "reopened" in events
+
+
+class Chaos:
+    """Kills with a small chance at every checkpoint, a bounded number of times."""
+
+    def __init__(self, rng: random.Random, kills: int) -> None:
+        self.rng, self.left = rng, kills
+
+    def __call__(self, name: str) -> None:
+        if self.left and self.rng.random() < 0.12:
+            self.left -= 1
+            raise Killed(name)
+
+
+def disaster(tmp_path, seed: int):
+    """Several kills, faults, reorganisations and slow blocks in one run, all drawn from ``seed``."""
+    rng = random.Random(seed)
+    sim = chain()
+    node = FaultyNode(sim)
+    chaos = Chaos(rng, rng.randint(0, 6))
+    private = rng.random() < 0.3
+    troubles = rng.randint(0, 5)
+
+    def wait(head):
+        nonlocal troubles
+        if rng.random() < 0.25 and troubles:
+            troubles -= 1
+            sim.reorg(rng.randint(1, 3), keep=rng.random() < 0.7, delay=rng.randint(0, 3))
+        elif rng.random() < 0.2 and troubles:
+            troubles -= 1
+            node.kind, node.left = rng.choice(KINDS), rng.randint(1, 40)
+        sim.mine(include=rng.random() < 0.8 or not troubles, background=rng.choice([0, 15_000_000, 29_000_000]))
+
+    outcomes = []
+    for _ in range(80):
+        ctx = context(tmp_path, node, sim, checkpoint=chaos, wait=wait, policy=ToTarget(benefit_usd=1e5))
+        channels = {"public": SimChannel(node)} | ({"private": SimChannel(node, private=True)} if private else {})
+        ctx = replace(ctx, channels=channels, channel="private" if private else "public")
+        try:
+            outcomes.append(step(ctx).outcome)
+        except Killed:
+            outcomes.append("killed")
+            for _ in range(rng.randint(0, 4)):
+                sim.mine()
+        if outcomes[-1] in {"traded", "done"} and node.left <= 0:
+            break
+        if outcomes[-1] == "refused":
+            sim.mine()
+    node.left = 0
+    for _ in range(4):
+        sim.mine()
+    last = step(context(tmp_path, node, sim))
+    if last.outcome in {"traded", "pending"}:  # a deep reorganisation was noticed just now
+        last = step(context(tmp_path, node, sim))
+    return sim, ctx, outcomes, last
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_several_disasters_at_once(tmp_path, undisturbed, seed):
+    assert_sound(disaster(tmp_path, seed), undisturbed, tmp_path)
