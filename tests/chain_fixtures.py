@@ -17,16 +17,23 @@ if TYPE_CHECKING:
 REORG_ROOM = 4  # empty blocks between the snapshot and the test, so that a test may undo up to this many
 
 
-@pytest.fixture(scope="session")
-def localnet_session() -> Iterator[Localnet]:
-    """The process behind ``localnet``, one a test session; use ``localnet`` unless you must not be undone."""
-    from policy.execution.localnet.market import start
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests marked ``chain`` where there is no Node.js, before any of their fixtures starts something."""
+    if item.get_closest_marker("chain") is None:
+        return
     from policy.execution.localnet.packages import NoNode, modules
 
     try:
         modules()
     except NoNode as reason:
         pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def localnet_session() -> Iterator[Localnet]:
+    """The process behind ``localnet``, one a test session; use ``localnet`` unless you must not be undone."""
+    from policy.execution.localnet.market import start
+
     with start() as net:
         yield net
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lake.store import Lake
-from tests.chain_fixtures import automining, localnet, localnet_session  # noqa: F401
+from tests.chain_fixtures import automining, localnet, localnet_session, pytest_runtest_setup  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
 
