@@ -188,8 +188,10 @@ def sweep(
 
 @njit(cache=True, nogil=True)
 def levels_of(C: Vector, gas: float, k: float, m: float, h: float, forced: int) -> tuple[float, float]:
-    """Return (outer, inner) at gas ``gas`` for the cost of going on ``C`` on the radius grid; outer is off the grid when
-    waiting is best everywhere. Both are interpolated between nodes."""
+    """Return (outer, inner) at gas ``gas`` for the cost of going on ``C`` on the radius grid, interpolated.
+
+    Outer is off the grid when waiting is best everywhere.
+    """
     nodes = C.shape[0]
     y = 0
     before = -gas
@@ -263,13 +265,13 @@ def solve(terms: Terms, chain: GasChain, sweeps: int = SWEEPS, nodes: int = NODE
     forced = nodes - 1 if terms.hard else nodes + 1
     r = h * np.arange(nodes)
     if terms.hard:
-        penalty = np.zeros(nodes)
-        start = (terms.gas + terms.fee) * r**2
+        penalty: Vector = np.zeros(nodes)
+        start: Vector = np.asarray((terms.gas + terms.fee) * r**2)
     else:
-        penalty = 2.0 * (terms.dims + 2.0) / terms.dims * terms.growth * terms.gamma * r**2
+        penalty = np.asarray(2.0 * (terms.dims + 2.0) / terms.dims * terms.growth * terms.gamma * r**2)
         A = 2.0 * terms.gamma * (outer * outer + outer * inner + inner * inner)
         inside = np.minimum(r, outer)
-        start = A * inside**2 - terms.gamma * inside**4 + terms.fee * np.maximum(r - outer, 0.0)
+        start = np.asarray(A * inside**2 - terms.gamma * inside**4 + terms.fee * np.maximum(r - outer, 0.0))
     lo, cp, den = (np.empty((nodes, P)) for _ in range(3))
     for b, speed in enumerate(chain.speed):
         one = [np.empty(nodes) for _ in range(3)]

@@ -1,8 +1,8 @@
 """Bounds that look ahead: what perfect knowledge of gas, or of everything, would have been worth.
 
 ``foresight_gas`` is the dynamic programme over the distance alone along the gas path that really came: the ceiling for
-gas forecasting under the model of drift, in expectation. ``clairvoyant`` knows prices too and picks the cheapest sequence of
-rebalances to target there is, exactly: no rule that trades to target, at whatever times, is cheaper on the same path.
+gas forecasting under the model of drift, in expectation. ``clairvoyant`` knows prices too and picks the cheapest
+sequence of rebalances to target there is, exactly: no rule that trades to target is cheaper on that path.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from policy.scenario import speeds
 from policy.schedule import NEVER, Case, Levels, Schedule
 
 NODES = 64
+REGION = (0.7, 1.4)  # wider than the predictive policy's: what is known needs no caution
 REACH = 2.5  # of the band at the dearest tenth of gas
 
 
@@ -72,7 +73,7 @@ def foresee(
                 y += 1
                 best = other
             V[j] = gas[t] + best if j >= forced else min(C[j], gas[t] + best)
-    return V[0]
+    return float(V[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,14 @@ class ForesightGas:
             V = 2.0 * p.gamma * (end**2 + end * back + back**2) * r**2 - p.gamma * r**4
             foresee(gas, k, m, growth, penalty, dims, step, NODES, NODES + 1, V, outer[part], inner[part])
         outer[part], inner[part] = moderated(
-            p.scenario == "hard", base.outer[part], base.inner[part], outer[part], inner[part], speed, np.ones(gas.size)
+            p.scenario == "hard",
+            base.outer[part],
+            base.inner[part],
+            outer[part],
+            inner[part],
+            speed,
+            np.ones(gas.size),
+            REGION,
         )
         plan = replace(base, outer=outer, inner=inner)
         return split(case, plan, np.ones(len(h.ts)))
@@ -183,7 +191,7 @@ def cheapest_times(
     while b >= 0:
         times[b] = True
         b = origin[b]
-    return best[T]
+    return float(best[T])
 
 
 @dataclass(frozen=True, slots=True)

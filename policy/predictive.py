@@ -1,8 +1,9 @@
 """The predictive policy: gas_band, moved by the dynamic programme as far as the forecasts have earned trust.
 
 Soft mandate: the programme's trigger relative to the present band, kept within a trust region around it; in a market
-faster than usual it never waits longer than the band and trades earlier. Hard mandate: the programme's own levels, never
-earlier than the band's. ``trust`` (0..1) is the measured skill of the gas forecasts; at 0 every level is gas_band's.
+faster than usual it never waits longer than the band and trades earlier. Hard mandate: the programme's own levels,
+never earlier than the band's. ``trust`` (0..1) is the measured skill of the gas forecasts; at 0 every level is
+gas_band's.
 """
 
 from __future__ import annotations
@@ -12,9 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lake.store import Lake
-from policy import bands
 from policy.base import ForecastView, State, Vector
-from policy.costs import impact_per_square
 from policy.dynamic import GasChain, Terms, levels_many, solve
 from policy.history import History
 from policy.reactive import Bands
@@ -24,13 +23,17 @@ from policy.schedule import Case, Levels, Portfolio, Schedule, prepare
 from policy.skill import Outlook, outlook_of
 
 GAS_BAND = Bands("gas_band", constant=False)
-TRUST_REGION = (0.8, 1.2)  # of the band's trigger: the cost of a band is flat to second order within it
+TRUST_REGION = (0.9, 1.15)  # of the band's trigger: the cost of a band is flat to second order within it
 FAST = 2.0  # speed above which the calm gas process no longer describes the market
-NARROW = 0.1  # exponent by which the trigger falls with speed above FAST: the present penalty is high, the future's not
+NARROW = (
+    0.15  # exponent by which the trigger falls with speed above FAST: the present penalty is high, the future's not
+)
 HARD_DIMS = 3.0  # of the box distance: between a line and the cube, where exit times scatter like observed ones
 LEG_SHARE = 0.3  # of the further legs that a cheapest sufficient set of swaps uses
+YOUNG_H = 30 * 24.0  # hours of gas at which trust in a chain reaches one half
+MOVE_SHARE = 0.8  # of the turnover to the inner level that such a set moves
 SPLIT_BELOW = 0.5  # slices are used where at least two make a move
-SWEEPS, NODES = 2, 32  # the closed-form start is within 1 % after one week; see tests
+SWEEPS, NODES = 1, 32  # from the closed form one week back is within 2 % of many; see tests
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +101,27 @@ def moved(case: Case, base: Schedule, outlook: Outlook, window: Window, first: i
         index_in(np.log(chain.speed), np.log(speed)), chain.speed.size, gas, k, m, solution.step, solution.forced,
         outer, inner,
     )  # fmt: skip
+    if not hard:  # a soft gain is small and a chain learnt from few weeks uncertain
+        hours = np.arange(first, last) - case.history.gas_known
+        trust = trust * hours / (hours + YOUNG_H)
     return moderated(hard, gb_outer, gb_inner, outer, inner, speed, trust)
 
 
 def moderated(
-    hard: bool, gb_outer: Vector, gb_inner: Vector, outer: Vector, inner: Vector, speed: Vector, trust: Vector
+    hard: bool,
+    gb_outer: Vector,
+    gb_inner: Vector,
+    outer: Vector,
+    inner: Vector,
+    speed: Vector,
+    trust: Vector,
+    region: tuple[float, float] = TRUST_REGION,
 ) -> tuple[Vector, Vector]:
     """Return gas_band's (outer, inner) moved towards the programme's by ``trust``; see the module for how far."""
     if hard:
         outer = np.minimum(np.maximum(outer, gb_outer), 1.0)
         return gb_outer + trust * (outer - gb_outer), gb_inner + trust * (np.minimum(inner, outer) - gb_inner)
-    ratio = np.clip(outer / gb_outer, *TRUST_REGION)
+    ratio = np.clip(outer / gb_outer, *region)
     ratio = np.where(speed > FAST, np.minimum(ratio, 1.0) * (speed / FAST) ** -NARROW, ratio)
     outer = gb_outer * ratio**trust
     return outer, np.minimum(gb_inner, outer)
@@ -122,7 +135,15 @@ def terms(case: Case, step: int, chain: GasChain) -> Terms:
     impact = np.median(case.impact[max(0, step - 168) : step + 1], axis=0)
     if p.scenario == "hard":
         m = float(impact @ case.box_square[d])
-        return Terms(float(usual), float(case.box_fee[d]), m, float(1.0 / case.exit_h[d]), HARD_DIMS, 0.0, hard=True)
+        return Terms(
+            float(usual),
+            MOVE_SHARE * float(case.box_fee[d]),
+            MOVE_SHARE * m,
+            float(1.0 / case.exit_h[d]),
+            HARD_DIMS,
+            0.0,
+            hard=True,
+        )
     drift = np.diag(p.target) - np.outer(p.target, p.target)
     CM = drift @ case.covariance[d] @ drift.T @ case.M[d]
     dims = float(np.trace(CM) ** 2 / max(float(np.trace(CM @ CM)), 1e-300))
@@ -156,8 +177,8 @@ def growth_squares(case: Case, last: int) -> Vector:
 def split(case: Case, plan: Schedule, trust: Vector) -> Schedule:
     """Return ``plan`` with trades cut where price impact exceeds another gas payment.
 
-    N equal slices of a move rho cost ``N g + m rho^2 / N``: the best slice is ``sqrt(g / m)``, taken hour by hour until the
-    inner level (the pools refill between). Only where forecasts are trusted.
+    N equal slices of a move rho cost ``N g + m rho^2 / N``: the best slice is ``sqrt(g / m)``, taken hour by hour until
+    the inner level (the pools refill between). Only where forecasts are trusted.
     """
     hard = case.portfolio.scenario == "hard"
     day = case.history.day

@@ -17,7 +17,7 @@ from policy.base import Matrix, Vector
 from policy.dynamic import WEEK_H, GasChain
 from policy.history import History, Ints
 
-REFIT_H = 14 * 24
+REFIT_H = 21 * 24
 PAST_H = 21 * 24
 LEVEL_HALF_LIFE_H = 1440.0  # regimes last months: what reverts slower than this is no reason to wait
 SLOW_HALF_LIFE_H = 24.0
@@ -77,11 +77,11 @@ def variances(rest: Vector) -> Vector:
     """Return the (3,) variances of white, slow and level that fit the autocovariance of ``rest``, each at least 3 %."""
     x = np.clip(rest, *np.quantile(rest, [0.005, 0.995]))
     x = x - x.mean()
-    lags = LAGS[LAGS < x.size / 3]
+    lags = LAGS[x.size > 3 * LAGS]
     have = np.array([float((x[lag:] * x[: x.size - lag]).mean()) for lag in lags])
     basis = np.column_stack([(lags == 0) * 1.0, 0.5 ** (lags / SLOW_HALF_LIFE_H), 0.5 ** (lags / LEVEL_HALF_LIFE_H)])
     found, _ = nnls(basis, have)
-    return np.maximum(found, 0.03 * max(have[0], 1e-6))
+    return np.asarray(np.maximum(found, 0.03 * max(have[0], 1e-6)), dtype=np.float64)
 
 
 def gains(variance: Vector) -> tuple[Vector, float]:
@@ -112,7 +112,7 @@ def track(rest: Vector, phi: Vector, gain: Vector, sd: float) -> Matrix:
 
 
 def walk(nodes: Vector, phi: float, sd: float) -> Matrix:
-    """Return the hourly transition on evenly spaced ``nodes`` of an AR(1) with coefficient ``phi``, by one-step moves."""
+    """Return the hourly transition, one-step moves on evenly spaced ``nodes``, of an AR(1) with coefficient ``phi``."""
     n, dx = nodes.size, nodes[1] - nodes[0]
     var = sd**2 * (1.0 - phi**2)
     out = np.zeros((n, n))

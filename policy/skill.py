@@ -25,6 +25,7 @@ JUDGED_H = (4, 8, 12, 24)  # horizons a decision to wait rests on
 TRUST_H = 30 * 24
 LEAST_H = 72  # outcomes needed before forecasts are judged
 NOISE, FULL = 0.02, 0.10  # of skill: what luck reaches in a month, and what a season alone gives
+FORECAST_SHARE = 0.3  # of the state; the rest is the chain's own filter, which shares its season with the programme
 LIFE_H = 6  # an older forecast is no forecast
 
 
@@ -122,7 +123,8 @@ def slow_states(history: History, values: Matrix, windows: Sequence[Window]) -> 
         here = np.isfinite(rest)
         weight = np.where(here, fade, 0.0)
         total = np.sum(weight * np.where(here, rest, 0.0), axis=1)
-        out[part] = total / np.maximum(np.sum(weight * fade, axis=1), 1e-12)
+        fitted = total / np.maximum(np.sum(weight * fade, axis=1), 1e-12)
+        out[part] = w.slow + FORECAST_SHARE * np.where(here.any(axis=1), fitted - w.slow, 0.0)
     return out
 
 

@@ -1,0 +1,88 @@
+"""The bounds: exact against enumeration, and not beaten by what they bound."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+
+from policy.backtest import simulate
+from policy.oracle import Clairvoyant, ForesightGas, cheapest_times
+from policy.predictive import GAS_BAND
+from policy.reactive import REACTIVE
+from policy.schedule import prepare
+from tests.policy.conftest import basket
+
+TO_TARGET = [p for p in REACTIVE if p.name.startswith(("hold", "calendar", "threshold"))]
+
+
+def total(case, schedule) -> float:
+    week = np.zeros(len(case.history.ts), dtype=np.int64)
+    columns = 4 if case.portfolio.scenario == "soft" else 3
+    return float(simulate(case, schedule, week, log=False).weekly[:, :columns].sum())
+
+
+def enumerate_all(returns, target, gas, fee, impact, half_gamma, tolerance) -> float:
+    best = np.inf
+    steps = returns.shape[0]
+    for trades in product([False, True], repeat=steps):
+        x, cost, broken = np.zeros(target.size), 0.0, False
+        for t in range(steps):
+            if trades[t]:
+                cost += gas[t] + float(0.5 * fee @ np.abs(x) + impact[t] @ x**2)
+                x = np.zeros(target.size)
+            broken |= bool((np.abs(x) > tolerance).any())
+            portfolio = float((target + x) @ returns[t])
+            cost += half_gamma * float(x @ returns[t]) ** 2
+            x = (target + x) * (1 + returns[t]) / (1 + portfolio) - target
+        if not broken:
+            best = min(best, cost)
+    return best
+
+
+@pytest.mark.parametrize("tolerance", [np.inf, 0.03])
+@pytest.mark.parametrize("seed", range(6))
+def test_clairvoyant_equals_enumeration(seed, tolerance):
+    rng = np.random.default_rng(seed)
+    n, steps = 3, 10
+    target = rng.dirichlet(np.full(n, 5.0))
+    inputs = (
+        0.05 * rng.standard_normal((steps, n)), target, 1e-4 * np.exp(rng.standard_normal(steps)), np.full(n, 1e-3),
+        np.full((steps, n), 1e-4), 0.0 if tolerance < 1 else 1.5, np.full(n, tolerance),
+    )  # fmt: skip
+    found = cheapest_times(*inputs, np.inf, np.zeros(steps, dtype=np.bool_))
+    assert found == pytest.approx(enumerate_all(*inputs), rel=1e-12)
+
+
+@pytest.mark.parametrize("scenario", ["soft", "hard"])
+@pytest.mark.parametrize("nav", [1e5, 1e7])
+def test_no_rule_that_trades_to_target_beats_the_clairvoyant(history, scenario, nav):
+    case = prepare(history, basket(4, scenario, nav))
+    bound = total(case, Clairvoyant().plan(case))
+    for planner in TO_TARGET:
+        schedule = planner.plan(case)
+        if scenario == "hard" and not schedule.must:
+            continue  # may leave the mandate, so it is not admissible
+        assert bound <= total(case, schedule) * (1 + 1e-9), planner.name
+
+
+def test_clairvoyant_keeps_the_hard_mandate(history):
+    case = prepare(history, basket(4, "hard", tolerance=0.02))
+    run = simulate(case, Clairvoyant().plan(case), np.zeros(len(history.ts), dtype=np.int64), log=False)
+    assert run.violations == 0
+
+
+def test_foresight_beats_the_band_over_a_panel_and_keeps_the_hard_mandate(history):
+    for scenario in ("soft", "hard"):
+        own, base = 0.0, 0.0
+        for n, nav, shift in ((2, 1e5, 1.0), (3, 1e5, 0.5), (4, 1e5, 1.5), (5, 1e5, 2.0)):
+            target = np.arange(1.0, n + 1.0) ** shift
+            portfolio = replace(basket(n, scenario, nav), target=target / target.sum())
+            case = prepare(history, portfolio)
+            plan = ForesightGas().plan(case)
+            own, base = own + total(case, plan), base + total(case, GAS_BAND.plan(case))
+            run = simulate(case, plan, np.zeros(len(history.ts), dtype=np.int64), log=False)
+            assert run.violations == 0
+        assert own < base

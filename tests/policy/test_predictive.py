@@ -1,0 +1,212 @@
+"""The predictive policy: collapse without skill, one code path, nothing from the future, trust that grows with it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from lake.store import Lake
+from policy import skill as dial
+from policy.backtest import simulate
+from policy.base import Forecast
+from policy.explain import explain
+from policy.predictive import GAS_BAND, TRUST_REGION, Predictive, make
+from policy.registry import CompareConfig
+from policy.rule import Rule
+from policy.scenario import fit, hours_of_week, walk, windows
+from policy.schedule import prepare
+from policy.skill import HORIZONS_H, Outlook, dialled, recorded, slow_states, trusts
+from tests.policy.conftest import START, basket
+
+
+@pytest.fixture(scope="module")
+def seen(history):
+    """Forecasts that are half truth: some skill."""
+    return dialled(history, 0.6, 1)
+
+
+def outlook(history, values) -> Outlook:
+    own = windows(history)
+    return Outlook(own, slow_states(history, values, own), trusts(history, values))
+
+
+@pytest.fixture(scope="module")
+def policy(history, seen):
+    return Predictive(history, outlook(history, seen))
+
+
+def view(at, *, abstain: bool = False):
+    row = Forecast("gas", "1", at, 3600, (1, 2, 3, 4, 5), 3.0, "v", abstain, "stale" if abstain else None)
+    return {("gas", "1", 3600): row}
+
+
+def same(a, b) -> bool:
+    names = ("outer", "inner", "cap", "resume")
+    return all(np.array_equal(getattr(a, n), getattr(b, n)) for n in names)
+
+
+@pytest.mark.parametrize("scenario", ["soft", "hard"])
+def test_without_forecasts_it_is_gas_band(history, market_lake, end, scenario):
+    case = prepare(history, basket(4, scenario))
+    made = make(history, market_lake, CompareConfig(START, end))
+    assert same(made.plan(case), GAS_BAND.plan(case))
+
+
+@pytest.mark.parametrize("scenario", ["soft", "hard"])
+def test_without_skill_the_cost_is_gas_bands(history, market_lake, end, scenario):
+    case = prepare(history, basket(4, scenario, 1e5))
+    made = make(history, market_lake, CompareConfig(START, end, skill=0.0))
+    week = np.zeros(len(history.ts), dtype=np.int64)
+    own, base = (simulate(case, p.plan(case), week, log=False).weekly.sum(axis=0) for p in (made, GAS_BAND))
+    assert own[:4].sum() == pytest.approx(base[:4].sum(), rel=1e-3)
+
+
+def test_trust_grows_with_skill(history, market_lake, end):
+    trust = [
+        make(history, market_lake, CompareConfig(START, end, skill=s)).outlook.trust[history.first :].mean()
+        for s in (0.0, 0.3, 0.6, 1.0)
+    ]
+    assert trust[0] == 0.0
+    assert trust[-1] == 1.0
+    assert all(a <= b for a, b in zip(trust[:-1], trust[1:], strict=True))
+
+
+@pytest.mark.parametrize("scenario", ["soft", "hard"])
+@pytest.mark.parametrize("nav", [1e5, 1e7])
+def test_one_decision_equals_the_panels(history, policy, scenario, nav):
+    case = prepare(history, basket(4, scenario, nav))
+    plan = policy.plan(case)
+    acted = 0
+    for step in range(case.first + 3, case.last, 211):
+        levels = policy.levels(case.state(step, case.portfolio.target), view(history.when(step)))
+        assert levels.outer == pytest.approx(plan.outer[step], rel=1e-9)
+        assert levels.inner == pytest.approx(plan.inner[step], rel=1e-9, abs=1e-12)
+        assert levels.cap == pytest.approx(plan.cap[step], rel=1e-9)
+        assert levels.resume == pytest.approx(plan.resume[step], rel=1e-9)
+        acted += levels.outer != GAS_BAND.plan(case).outer[step]
+    assert acted > 0
+
+
+def test_a_decision_takes_under_fifty_milliseconds(history, policy):
+    case = prepare(history, basket(5, "soft", 1e6))
+    step = case.last - 50
+    x = np.array([0.06, -0.03, -0.01, -0.01, -0.01])
+    state = case.state(step, case.portfolio.target + x)
+    rule = Rule(policy)
+    rule.decide(state, view(state.ts))
+    taken = []
+    for _ in range(5):
+        began = time.perf_counter()
+        decision = rule.decide(state, view(state.ts))
+        taken.append(time.perf_counter() - began)
+    assert min(taken) < 0.05
+    text = explain(state, decision)
+    assert f"{decision.cost_usd:,.2f} USD" in text
+    assert decision.why in text
+
+
+@pytest.mark.parametrize("scenario", ["soft", "hard"])
+def test_nothing_depends_on_what_comes_after(history, seen, scenario):
+    cut = history.first + 400
+    rng = np.random.default_rng(5)
+    gas, returns = history.gas_gwei.copy(), history.returns.copy()
+    gas[cut + 1 :] *= np.exp(rng.standard_normal(gas.size - cut - 1))
+    returns[cut:] += 0.02 * rng.standard_normal(returns[cut:].shape)
+    later = seen.copy()
+    later[cut + 1 :] += rng.standard_normal(later[cut + 1 :].shape)
+    other = replace(history, gas_gwei=gas, returns=returns)
+    plans = []
+    for h, values in ((history, seen), (other, later)):
+        plans.append(Predictive(h, outlook(h, values)).plan(prepare(h, basket(4, scenario))))
+    for name in ("outer", "inner", "cap", "resume"):
+        assert np.array_equal(getattr(plans[0], name)[: cut + 1], getattr(plans[1], name)[: cut + 1]), name
+
+
+def test_silent_forecasts_leave_the_decision_to_gas_band(history, policy):
+    case = prepare(history, basket(4))
+    state = case.state(case.last - 5, case.portfolio.target)
+    base = GAS_BAND.levels(state, {})
+    for forecasts, reason in (({}, "no gas forecast"), (view(state.ts, abstain=True), "abstain (stale)")):
+        levels = policy.levels(state, forecasts)
+        assert (levels.outer, levels.inner) == (base.outer, base.inner)
+        assert reason in levels.why
+
+
+def test_the_soft_trigger_stays_in_its_trust_region(history, policy):
+    case = prepare(history, basket(4))
+    ratio = policy.plan(case).outer / GAS_BAND.plan(case).outer
+    assert ratio.max() <= TRUST_REGION[1] * (1 + 1e-9)
+    assert ratio[case.first : case.last].min() < 1.0
+
+
+def test_the_hard_trigger_is_never_earlier_than_the_bands(history, policy):
+    case = prepare(history, basket(4, "hard"))
+    plan, base = policy.plan(case), GAS_BAND.plan(case)
+    assert (plan.outer >= base.outer - 1e-12).all()
+    assert (plan.outer <= 1.0).all()
+
+
+def test_recorded_forecasts_are_read_as_of_and_go_stale(history, tmp_path):
+    at = history.when(history.first + 10)
+    row = {
+        "target": "gas", "key": "1", "issued_at": at, "horizon_s": 4 * 3600, "q05": 10.0, "q25": 15.0, "q50": 20.0,
+        "q75": 25.0, "q95": 30.0, "mean": 20.0, "model_version": "v", "abstain": False, "reason": None,
+        "available_at": at,
+    }  # fmt: skip
+    silent = row | {"issued_at": at + timedelta(hours=3), "available_at": at + timedelta(hours=3)}
+    silent |= dict.fromkeys(("q05", "q25", "q50", "q75", "q95", "mean")) | {"abstain": True, "reason": "drift"}
+    lake = Lake(str(tmp_path / "lake"))
+    schema = lake.scan("forecasts").collect_schema()
+    lake.write("forecasts", pl.DataFrame([row, silent], schema=schema))
+    values = recorded(history, lake, 1)[:, HORIZONS_H.index(4)]
+    first = history.first + 10
+    assert np.isnan(values[first - 1])
+    assert values[first : first + 3] == pytest.approx(np.log(20.0))
+    assert np.isnan(values[first + 3 :]).all()
+
+
+def test_trust_needs_outcomes_and_vanishes_with_the_forecast(history, seen):
+    trust = trusts(history, seen)
+    assert (trust[: dial.LEAST_H] == 0.0).all()
+    gone = seen.copy()
+    gone[-1] = np.nan
+    assert trusts(history, gone)[-1] == 0.0
+
+
+def test_large_trades_are_split_only_when_impact_asks_for_it(history, policy):
+    small, large = (prepare(history, basket(4, "soft", nav)) for nav in (1e5, 1e8))
+    assert not np.isfinite(policy.plan(small).cap).any()
+    plan = policy.plan(large)
+    assert np.isfinite(plan.cap).any()
+    run = simulate(large, plan, np.zeros(len(history.ts), dtype=np.int64), log=False)
+    whole = replace(plan, cap=np.full_like(plan.cap, np.inf), resume=np.full_like(plan.cap, np.inf))
+    at_once = simulate(large, whole, np.zeros(len(history.ts), dtype=np.int64), log=False)
+    assert run.bp_a_year(2) <= at_once.bp_a_year(2)
+
+
+def test_the_chain_recovers_a_planted_season():
+    rng = np.random.default_rng(2)
+    hour = np.arange(24 * 90) % 168
+    season = 0.4 * np.sin(2 * np.pi * hour / 24)
+    noise = np.zeros(hour.size)
+    for t in range(1, hour.size):
+        noise[t] = 0.97 * noise[t - 1] + 0.05 * rng.standard_normal()
+    found = fit(season + noise + 0.1 * rng.standard_normal(hour.size), hour)
+    truth = 0.4 * np.sin(2 * np.pi * np.arange(168) / 24)
+    assert np.corrcoef(found.log_profile, truth)[0, 1] > 0.97
+    assert np.abs(found.log_profile - truth).max() < 0.15
+    assert found.chain.white.mean() == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_walk_is_a_transition_that_reverts():
+    nodes = np.linspace(-1.0, 1.0, 5)
+    move = walk(nodes, 0.97, 0.5)
+    assert move.sum(axis=1) == pytest.approx(np.ones(5))
+    assert (move >= 0.0).all()
+    assert abs(move[-1] @ nodes) < nodes[-1]
+    assert hours_of_week(np.array([4 * 86_400_000_000], dtype=np.int64))[0] == 0  # 1970-01-05 was a Monday
