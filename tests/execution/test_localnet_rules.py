@@ -320,6 +320,50 @@ def test_relay_signatures_are_checked(localnet):
         localnet.front.signed_relay = False
 
 
+class Identity:
+    """Signs relay requests with the account that holds nothing."""
+
+    def __init__(self, account):
+        self.address, self.key = account.address, account.key
+
+    def sign_message(self, text):
+        from eth_account.messages import encode_defunct
+
+        return "0x" + bytes(Account.sign_message(encode_defunct(text=text), self.key).signature).hex()
+
+
+@pytest.mark.chain
+@pytest.mark.parametrize("kind", ["public", "private", "signed", "bundle", "share"])
+def test_every_channel_of_the_execution_path_lands_here(localnet, kind):
+    from policy.execution import relay
+
+    net = localnet
+    signed_relay = relay.SignedRelay(net.url, Identity(net.accounts["identity"]))
+    channel = {
+        "public": lambda: relay.PublicChannel(net.rpc),
+        "private": lambda: relay.PrivateChannel(net.rpc),
+        "signed": lambda: relay.SignedPrivateChannel(signed_relay),
+        "bundle": lambda: relay.BundleChannel(signed_relay),
+        "share": lambda: relay.ShareChannel(signed_relay),
+    }[kind]()
+    net.front.signed_relay = kind in {"signed", "bundle", "share"}
+    try:
+        raw, sent = signed(nonce=nonce_of(net, "trader"))
+        data, last = bytes.fromhex(raw[2:]), net.node.head().number + 4
+        assert channel.send(data, sent, last).taken
+        assert (net.node.pool.find(sent) is None) == channel.private
+        if kind in {"private", "signed", "bundle"}:
+            assert channel.cancel(sent).taken
+            net.mine(5)
+            assert net.receipt(sent) is None
+            last += 5
+            assert channel.send(data, sent, last).taken
+        net.mine(4)
+        assert net.receipt(sent)["status"] == "0x1"
+    finally:
+        net.front.signed_relay = False
+
+
 @pytest.mark.chain
 def test_web3_works_through_the_front(automining):
     from web3 import Web3

@@ -23,7 +23,15 @@ from policy.execution.localnet.mempool import REFUSED, decode
 from policy.execution.localnet.node import Bundle, Node
 
 SIGNATURE = "X-Flashbots-Signature"
-_RELAY = frozenset({"eth_sendBundle", "eth_sendPrivateTransaction", "eth_cancelPrivateTransaction", "mev_sendBundle"})
+_RELAY = frozenset(
+    {
+        "eth_sendBundle",
+        "eth_cancelBundle",
+        "eth_sendPrivateTransaction",
+        "eth_cancelPrivateTransaction",
+        "mev_sendBundle",
+    }
+)
 _TAGS = frozenset({"latest", "pending", "safe", "finalized"})
 Params = Sequence[Any]
 
@@ -71,6 +79,7 @@ class Front:
             "eth_sendPrivateTransaction": self._private,
             "eth_cancelPrivateTransaction": lambda p: node.cancel_private(str(p[0]["txHash"])),
             "eth_sendBundle": self._bundle,
+            "eth_cancelBundle": lambda p: node.cancel_bundles(str(p[0]["replacementUuid"])),
             "mev_sendBundle": self._shared_bundle,
             "eth_getTransactionCount": self._count,
             "eth_getTransactionByHash": self._transaction,
@@ -199,6 +208,7 @@ class Front:
             frozenset(ask.get("revertingTxHashes") or ()),
             int(ask.get("minTimestamp") or 0),
             int(ask.get("maxTimestamp") or 2**63),
+            ask.get("replacementUuid"),
         )
         return {"bundleHash": self.node.add_bundle(bundle)}
 

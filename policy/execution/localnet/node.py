@@ -38,6 +38,7 @@ class Bundle:
     may_revert: frozenset[str] = frozenset()
     min_time: int = 0
     max_time: int = 2**63
+    uuid: str | None = None  # names the bundle for replacing and cancelling
 
     @property
     def hash(self) -> str:
@@ -116,13 +117,23 @@ class Node:
             return tx_hash in self.pool.private if self.leaky_relay else self.pool.cancel_private(tx_hash)
 
     def add_bundle(self, bundle: Bundle) -> str:
-        """Keep a bundle for its blocks; return its hash."""
+        """Keep a bundle for its blocks, in place of one of the same name for the same block; return its hash."""
         with self.lock:
+            same = (bundle.uuid, bundle.first_block)
+            self.bundles = [b for b in self.bundles if b.uuid is None or (b.uuid, b.first_block) != same]
             self.bundles.append(bundle)
             self._known |= {t.hash: t for t in bundle.txs}
             if self.automine:
                 self.mine()
         return bundle.hash
+
+    def cancel_bundles(self, uuid: str) -> bool:
+        """Forget the bundles of this name; False when there are none."""
+        with self.lock:
+            kept = [b for b in self.bundles if b.uuid != uuid]
+            found = len(kept) < len(self.bundles)
+            self.bundles = kept
+            return found
 
     def mine(
         self,
