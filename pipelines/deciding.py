@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 
-from lake.errors import ForedriftError
+from lake.errors import ForedriftError, NotEnoughData
 from lake.store import Lake
 from pipelines.paper import Market
 from pipelines.settings import Settings
 from pipelines.wiring import compare_config
 from policy.base import Forecast, ForecastView, Matrix, Policy
-from policy.history import load
+from policy.history import History, load
 from policy.registry import planners
 from policy.rule import Rule
 
@@ -39,7 +39,7 @@ class Choice:
 def decider(settings: Settings, lake: Lake, at: datetime) -> Choice:
     """Return the policy for a decision at ``at``, reading only what was available then."""
     assets = settings.portfolio.assets
-    history = load(lake, at - DAY, at, assets, settings.chain.native, chain_id=settings.chain.history)
+    history = _history(settings, lake, at)
     view = forecasts_at(lake, at)
     reason = _missing(settings, view)
     name = settings.policy.fallback if reason else settings.policy.kind
@@ -60,6 +60,17 @@ def decider(settings: Settings, lake: Lake, at: datetime) -> Choice:
     covariance = history.covariance[history.day[last]][np.ix_(order, order)]
     note = f"{settings.policy.fallback} decides: {reason}" if reason else ""
     return Choice(Rule(chosen), view, market, covariance, newest(lake, at), note, bool(reason))
+
+
+def _history(settings: Settings, lake: Lake, at: datetime) -> History:
+    """Return the market up to ``at``; where it does not reach, NotEnoughData says how old the newest rows are."""
+    try:
+        assets = settings.portfolio.assets
+        return load(lake, at - DAY, at, assets, settings.chain.native, chain_id=settings.chain.history)
+    except NotEnoughData as error:
+        last = lake.scan("prices", as_of=at).select(pl.col("available_at").max()).collect().item()
+        error.add_note(f"newest price: {last}; collect newer rows (foredrift ingest), or replay with --as-of")
+        raise
 
 
 def forecasts_at(lake: Lake, at: datetime) -> ForecastView:

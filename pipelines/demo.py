@@ -75,9 +75,15 @@ def end_of(settings: Settings) -> str:
 
 
 def _rebalance(settings: Settings, *, chain: bool) -> Mapping[str, Any]:
-    """Rebalance the vault of the local chain, or the simulated one where there is none (and say so)."""
-    del chain
+    """Rebalance the vault of a local chain, or the simulated one where there is no Node.js (and say so)."""
     end = utc(end_of(settings))
+    if chain:
+        from pipelines.local import NoNode, rebalance_on_local_chain
+
+        try:
+            return rebalance_on_local_chain(settings, end)
+        except NoNode as reason:
+            show.console.print(f"[yellow]{reason}[/]; using the simulated vault")
     result: dict[str, Any] = {}
     for days in (60, 30, 0):
         moment = end - timedelta(days=days)

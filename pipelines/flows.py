@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger, task
+from prefect import Flow, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import INPUTS, RUN_ID, TASK_SOURCE
 from prefect.runtime import flow_run
@@ -97,4 +97,10 @@ def compare(config: str | None = None, start: str | None = None, end: str | None
     return {"comparison_id": outcome.comparison_id}
 
 
-FLOWS = {"ingest": ingest, "forecast": forecast, "rebalance": rebalance, "retrain": retrain, "compare": compare}
+FLOWS: dict[str, Flow[..., Any]] = {
+    "ingest": ingest,
+    "forecast": forecast,
+    "rebalance": rebalance,
+    "retrain": retrain,
+    "compare": compare,
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from lake.units import utc
 from pipelines import watch
 from pipelines.deciding import decider
 from pipelines.settings import Settings
-from pipelines.vaults import open_context
-from pipelines.wiring import lake_of, now
+from pipelines.vaults import open_context, present
+from pipelines.wiring import lake_of
 from policy.execution import audit
 from policy.execution.context import StepReport
 from policy.execution.engine import step
@@ -36,16 +37,23 @@ def rebalance(
     """
     if as_of is not None and settings.vault.kind != "simulated":
         raise ConfigError("--as-of replays history and works on the simulated vault only")
-    at = utc(as_of) if as_of else now()
+    at = utc(as_of) if as_of else present(settings)
     lake = lake_of(settings)
     choice = decider(settings, lake, at)
+    planned: list[str] = []
     with open_context(settings, at, choice, live=live) as ctx:
-        report = step(ctx)
         names = {t.address: t.symbol for t in ctx.vault.snapshot().tokens}
+
+        def show_plan(draft: StepReport) -> None:
+            planned.append(draft.decision_id)
+            if on_plan is not None:
+                on_plan(as_shown(draft, choice.note, names))
+
+        report = step(replace(ctx, on_plan=show_plan))
     shown = as_shown(report, choice.note, names)
-    if on_plan is not None:
+    if on_plan is not None and not planned:
         on_plan(shown)
-    keep(settings, lake, report, shown, at)
+    keep(settings, lake, report, shown, at, live=live)
     event = OUTCOME_EVENTS.get(report.outcome)
     if event is not None:
         watch.notify(event, f"{report.policy} {report.outcome}", shown["summary"])
@@ -72,12 +80,15 @@ def as_shown(report: StepReport, note: str, names: Mapping[str, str]) -> dict[st
     return data
 
 
-def keep(settings: Settings, lake: Lake, report: StepReport, shown: Shown, at: datetime) -> None:
-    """Append the decision, and its execution if there was one, to the lake; log a live cycle to MLflow."""
+def keep(settings: Settings, lake: Lake, report: StepReport, shown: Shown, at: datetime, *, live: bool) -> None:
+    """Append the decision, and its execution if there was one, to the lake; log a live cycle to MLflow.
+
+    A dry run is kept as ``<decision_id>-dry``, so that it never stands for the decision that executes.
+    """
     if not report.decision_id or not report.action:
         return
     row = {
-        "decision_id": report.decision_id, "ts": at, "vault": settings.vault.address or settings.vault.kind,
+        "decision_id": report.decision_id + ("" if live else "-dry"), "ts": at, "vault": settings.vault.address or settings.vault.kind,
         "policy": report.policy, "action": report.action, "inputs_digest": _digest(shown),
         "verdicts": json.dumps(shown["verdicts"]), "plan": json.dumps(shown["plan"]) if shown["plan"] else None,
         "expected": json.dumps({"why": report.why, **report.expected}), "available_at": at,
@@ -134,7 +145,10 @@ def explain(settings: Settings, decision_id: str) -> dict[str, Any]:
 def audit_verify(settings: Settings) -> dict[str, Any]:
     """Return whether the audit chain is whole, and the first broken record otherwise."""
     found = audit.verify(settings.path(settings.vault.audit))
-    return {"ok": found.ok, "records": found.records, "text": str(found)}
+    text = f"{found.records} records, head {found.head or 'none'}"
+    if not found.ok:
+        text = f"broken at record {found.broken}: {found.reason}"
+    return {"ok": found.ok, "records": found.records, "head": found.head, "text": text}
 
 
 def audit_export(settings: Settings, out: Path) -> int:

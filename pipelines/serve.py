@@ -8,14 +8,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lake.errors import ConfigError
 from pipelines.process import free_port, stop, wait_until_healthy
 from pipelines.settings import Settings
-
-if TYPE_CHECKING:
-    from prefect import Flow
 
 
 def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
@@ -31,10 +28,9 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
 
         from pipelines.flows import FLOWS, TAGS
 
-        flows: dict[str, Flow[..., Any]] = FLOWS
         config = str(settings.path("foredrift.toml"))
-        deployments = [
-            flows[name].to_deployment(
+        deployments: list[Any] = [
+            FLOWS[name].to_deployment(
                 name="foredrift",
                 schedule=Cron(getattr(settings.schedule, name), timezone=settings.schedule.timezone),
                 parameters={"config": config},

@@ -8,6 +8,7 @@ decision index from the window's start, the same for every policy).
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +44,8 @@ def client(settings: Settings) -> MlflowClient:
     import mlflow
     from mlflow.tracking import MlflowClient
 
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     uri = tracking_uri(settings)
     with _store_lock(uri):
         mlflow.set_tracking_uri(uri)

@@ -14,6 +14,7 @@ from lake.units import bps
 from pipelines.deciding import Choice
 from pipelines.paper import PaperChannel, close_vault, open_vault
 from pipelines.settings import Settings
+from pipelines.wiring import now, rpc_of
 from policy.costs import chain_fees
 from policy.execution.audit import Audit
 from policy.execution.base import Snapshot
@@ -52,6 +53,16 @@ def open_context(settings: Settings, at: datetime, choice: Choice, *, live: bool
     )  # fmt: skip
     if live:
         close_vault(settings, chain, vault)
+
+
+def present(settings: Settings) -> datetime:
+    """Return the moment a decision is taken at: the wall clock, or the local chain's own replayed time."""
+    if settings.vault.kind == "simulated":
+        return now()
+    from pipelines.onchain import now_of
+    from policy.execution.node import JsonNode
+
+    return now_of(settings, JsonNode(rpc_of(settings)))
 
 
 def portfolio_of(settings: Settings) -> Portfolio:

@@ -32,6 +32,6 @@ def localnet(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8545,
 ) -> None:
     """Start the local market: chain, pools, feeds, vault, arbitrageur and a sandwich searcher."""
-    from pipelines.demo import serve_localnet
+    from pipelines.local import serve_localnet
 
     serve_localnet(port)

@@ -117,6 +117,7 @@ class SimChain:
         self.public: dict[tuple[str, int], SimTx] = {}
         self.private: dict[str, SimTx] = {}
         self.executions = 0  # plans that ever executed in the canonical chain's history, reorged ones included
+        self.past: dict[str, Receipt] = {}  # receipts of blocks before the first one kept, by transaction
         self._execute = execute
         self._salt = 0
         head = Head(number, _hash(f"genesis{time}"), time, base_fee_wei, GAS_LIMIT // 2, GAS_LIMIT)
@@ -142,7 +143,9 @@ class SimChain:
     def block_hash(self, number: int) -> str | None:
         """Return the canonical hash at ``number``."""
         at = number - self.blocks[0].head.number
-        return self.blocks[at].head.hash if 0 <= at < len(self.blocks) else None
+        if at < 0:
+            return next((r.block_hash for r in self.past.values() if r.block_number == number), None)
+        return self.blocks[at].head.hash if at < len(self.blocks) else None
 
     def account_nonce(self, sender: str) -> int:
         """Return the number of mined transactions of ``sender``."""
@@ -167,7 +170,7 @@ class SimChain:
             for receipt in block.receipts:
                 if receipt.tx_hash == tx_hash:
                     return receipt
-        return None
+        return self.past.get(tx_hash)
 
     def knows(self, tx_hash: str) -> bool:
         """Return whether it is mined or in the public pool."""

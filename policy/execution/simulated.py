@@ -50,7 +50,8 @@ from policy.execution.simworld import World, world_json, world_of
 
 GAS_BASE = 130_000
 GAS_PER_LEG = 145_000
-STATE_VERSION = 1
+STATE_VERSION = 2
+KEPT_RECEIPTS = 50  # in the state file: enough to look up what an interrupted run left
 
 
 class SimNode(Node, Protocol):
@@ -321,6 +322,10 @@ def save(path: Path, chain: SimChain, spec: VaultSpec) -> None:
         "nonces": dict(chain.blocks[-1].nonces),
         "wei": {k: str(v) for k, v in chain.blocks[-1].wei.items()},
         "world": world_json(chain.world),
+        "receipts": [
+            [r.tx_hash, r.block_number, r.block_hash, r.status, r.gas_used, str(r.effective_gas_price_wei)]
+            for r in [*chain.past.values(), *(r for b in chain.blocks for r in b.receipts)][-KEPT_RECEIPTS:]
+        ],
         "vault": {
             "address": spec.address,
             "keeper": spec.keeper,
@@ -364,4 +369,5 @@ def load(path: Path) -> tuple[SimChain, VaultSpec]:
         wei={k: int(v) for k, v in data["wei"].items()},
     )
     chain.blocks[0] = replace(chain.blocks[0], nonces=data["nonces"])
+    chain.past = {row[0]: Receipt(*row[:5], int(row[5])) for row in data["receipts"]}
     return chain, spec

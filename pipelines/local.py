@@ -1,0 +1,114 @@
+"""The local market at the end of the demo, and left running by ``foredrift localnet``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import typer
+from pydantic import SecretStr
+
+from lake.sources.sample import pool_of
+from pipelines import show
+from pipelines.rebalance import rebalance
+from pipelines.settings import ChainSection, PoolRow, Portfolio, Settings, VaultSection
+from pipelines.wiring import lake_of
+from policy.execution.localnet.history import depths
+from policy.execution.localnet.market import Localnet, start
+from policy.execution.localnet.packages import NoNode
+from policy.execution.localnet.portfolio import reference_vault
+from policy.execution.rules import Mandate
+from policy.execution.signer import create_keystore
+
+TARGETS = {"USDC": 2_000, "ETH": 5_000, "BTC": 3_000}
+DEPOSIT_USD = 250_000
+PASSPHRASE = "local"  # noqa: S105 - of a well-known development key on a chain that dies with the process
+
+__all__ = ["NoNode", "rebalance_on_local_chain", "serve_localnet"]
+
+
+def rebalance_on_local_chain(settings: Settings, end: datetime) -> dict[str, Any]:
+    """Start a local chain at the sample market's last prices, invest a real vault there and return the cycle's report.
+
+    Raises NoNode without Node.js.
+    """
+    lake = lake_of(settings)
+    prices = _prices(settings, end)
+    gas = lake.scan("gas", as_of=end).sort("ts").tail(1).collect()["base_fee_gwei"].item()
+    mandate = Mandate(turnover_bps=10_000, leg_loss_bps=200, loss_budget_ppb=20_000_000)
+    extras = [reference_vault(TARGETS, deposit_usd=DEPOSIT_USD, mandate=mandate)]
+    named = {pool_of(asset): asset for asset in TARGETS if asset != "USDC"}
+    depth = depths(lake.scan("pool_state", as_of=end).collect(), named)
+    with start(prices, depths=depth, extras=extras, at=end, gas_gwei=float(gas)) as net, _passphrase():
+        show.console.print(f"local chain {net.chain_id} at {net.url}, vault {net.world.extras['vault']}")
+        local = local_settings(settings, net)
+        result = rebalance(local, live=True, on_plan=show.plan)
+        show.settlement(result)
+    return result
+
+
+def local_settings(settings: Settings, net: Localnet) -> Settings:
+    """Return ``settings`` pointed at the local market's vault, with its own journal, audit and keystore."""
+    folder = Path(".foredrift") / f"local-{os.getpid()}"
+    path = settings.path(str(folder / "keeper.json"))
+    if not path.exists():
+        create_keystore(path, PASSPHRASE, net.accounts["keeper"].key, iterations=2)
+    pools = tuple(
+        PoolRow(address=p.address, venue=p.venue, asset=p.asset, router=p.router)  # type: ignore[arg-type]
+        for p in net.world.pools.values()
+        if {p.asset, p.quote} <= set(TARGETS)
+    )
+    portfolio = Portfolio(
+        name="local", assets=tuple(TARGETS), targets=tuple(v / 10_000 for v in TARGETS.values()),
+        nav_usd=DEPOSIT_USD, tolerance=0.05,
+    )  # fmt: skip
+    chain = ChainSection(id=net.chain_id, rpc_urls=(SecretStr(net.url),), history_id=settings.chain.history)
+    vault = VaultSection(
+        kind="reference", address=net.world.extras["vault"], keeper=net.accounts["keeper"].address,
+        keystore=str(folder / "keeper.json"), journal=str(folder / "journal"), audit=str(folder / "audit.jsonl"),
+        relay_url=SecretStr(net.url),
+    )  # fmt: skip
+    sources = settings.sources.model_copy(update={"pools": pools})
+    limits = settings.mandate.model_copy(update={"max_turnover_bps": 10_000, "max_slippage_bps": 200})
+    return settings.model_copy(
+        update={"portfolio": portfolio, "chain": chain, "vault": vault, "sources": sources, "mandate": limits}
+    )
+
+
+@contextmanager
+def _passphrase() -> Iterator[None]:
+    before = os.environ.get("FOREDRIFT_PASSPHRASE")
+    os.environ["FOREDRIFT_PASSPHRASE"] = PASSPHRASE
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["FOREDRIFT_PASSPHRASE"]
+        else:
+            os.environ["FOREDRIFT_PASSPHRASE"] = before
+
+
+def _prices(settings: Settings, at: datetime) -> dict[str, float]:
+    rows = (
+        lake_of(settings)
+        .scan("prices", as_of=at)
+        .filter(pl.col("asset").is_in([a for a in TARGETS if a != "USDC"]))
+        .sort("available_at")
+        .group_by("asset")
+        .agg(pl.col("close").last())
+        .collect()
+    )
+    return dict(rows.iter_rows())
+
+
+def serve_localnet(port: int) -> None:
+    """Run the local market on 127.0.0.1:port until interrupted."""
+    from policy.execution.localnet.serve import run
+
+    blocks = run(port=port, say=typer.echo)
+    typer.echo(f"{blocks} blocks made")

@@ -1,0 +1,89 @@
+"""The rebalance stage on the simulated vault: plan, execution, once per epoch, records that can be read back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lake.errors import ConfigError, NotEnoughData
+from pipelines import rebalance as stage
+from pipelines.settings import load
+from pipelines.wiring import lake_of
+from tests.pipelines.market import moment, project
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    return project(tmp_path_factory.mktemp("paper"), "\n[mandate]\nmin_trade_usd = 1\n")
+
+
+def drifted(settings, tmp_path):
+    """The same lake with a vault of its own that has drifted for 50 days."""
+    vault = settings.vault.model_copy(
+        update={
+            "state": str(tmp_path / "vault.json"),
+            "journal": str(tmp_path / "journal"),
+            "audit": str(tmp_path / "audit.jsonl"),
+        }
+    )
+    portfolio = settings.portfolio.model_copy(update={"scenario": "hard", "tolerance": 0.004})
+    made = settings.model_copy(update={"vault": vault, "portfolio": portfolio})
+    stage.rebalance(made, live=True, as_of=moment(24 * 30))
+    return made
+
+
+def test_a_dry_run_shows_the_plan_and_changes_nothing(settings, tmp_path):
+    mine = drifted(settings, tmp_path)
+    before = (tmp_path / "vault.json").read_text()
+    shown = []
+    result = stage.rebalance(mine, live=False, as_of=moment(0), on_plan=shown.append)
+    assert result["outcome"] == "planned"
+    assert shown[0]["legs"]
+    assert (tmp_path / "vault.json").read_text() == before
+
+
+def test_live_trades_once_an_epoch_and_the_weights_arrive(settings, tmp_path):
+    mine = drifted(settings, tmp_path)
+    first = stage.rebalance(mine, live=True, as_of=moment(0))
+    assert first["outcome"] == "traded", first["verdicts"]
+    again = stage.rebalance(mine, live=True, as_of=moment(0))
+    assert again["outcome"] in {"done", "waited"}
+    settled = first["settlement"]
+    wanted = dict(zip(first["assets"], first["weights_wanted"], strict=True))
+    for asset, bps in zip(first["assets"], settled["weights_after_bps"], strict=True):
+        assert bps == pytest.approx(wanted[asset] * 10_000, abs=15)
+
+
+def test_decision_execution_audit_and_explanation_agree(settings, tmp_path):
+    mine = drifted(settings, tmp_path)
+    done = stage.rebalance(mine, live=True, as_of=moment(0))
+    lake = lake_of(mine)
+    decisions = lake.scan("decisions").collect()
+    row = decisions.filter(decisions["decision_id"] == done["decision_id"]).row(0, named=True)
+    assert row["action"] == done["action"]
+    assert json.loads(row["verdicts"]) == done["verdicts"]
+    told = stage.explain(mine, done["decision_id"][:10])
+    assert done["why"] in told["text"]
+    assert stage.audit_verify(mine)["ok"]
+    assert stage.audit_export(mine, tmp_path / "audit.parquet") == stage.audit_verify(mine)["records"]
+
+
+def test_stale_data_is_refused_with_what_to_do(settings, tmp_path):
+    with pytest.raises(NotEnoughData) as caught:
+        stage.rebalance(settings)
+    assert "foredrift ingest" in "".join(caught.value.__notes__)
+
+
+def test_as_of_is_for_the_simulated_vault_only(tmp_path):
+    file = tmp_path / "foredrift.toml"
+    file.write_text("[vault]\nkind = 'reference'\n")
+    with pytest.raises(ConfigError, match="simulated"):
+        stage.rebalance(load(file), as_of="2024-01-01")
+
+
+def test_without_forecasts_the_fallback_decides_and_says_why(settings):
+    policy = settings.policy.model_copy(update={"kind": "predictive"})
+    result = stage.rebalance(settings.model_copy(update={"policy": policy}), as_of=moment(0))
+    assert "gas_band decides: no gas forecast" in result["note"]
+    assert result["policy"] == "gas_band"
