@@ -37,6 +37,7 @@ from policy.execution.dryrun import balances, dry_run
 from policy.execution.pricing import Source, codes, verdicts
 from policy.execution.rules import Book, Clock, Mandate, after_trading, before_trading, broken, lost, trade
 from policy.execution.safe_history import EXECUTED, clock_of
+from policy.execution.vault import plan_hash
 from policy.execution.vault_state import Head, Layout, evidence_of, feed_views, head_of
 
 ZERO = "0x" + "0" * 40
@@ -104,12 +105,21 @@ def batch(plan: Plan) -> bytes:
     return packed
 
 
-def safe_tx_hash(safe: str, multisend: str, chain_id: int, nonce: int, data: bytes) -> bytes:
-    """Return the EIP-712 hash the owners sign: of a delegate call to ``multisend`` with ``data``, no refund."""
+def commitment(plan: Plan) -> str:
+    """Return the first 160 bits of the hash over the whole plan, as the address a Safe never pays to.
+
+    It travels as ``refundReceiver``, which Safe.sol ignores at a gas price of 0 but includes in the signed hash: so
+    the hash on chain binds deadline, NAV floor and minimum amounts too, which the batch itself does not hold.
+    """
+    return to_checksum_address(plan_hash(plan)[:20])
+
+
+def safe_tx_hash(safe: str, multisend: str, chain_id: int, nonce: int, data: bytes, receiver: str) -> bytes:
+    """Return the EIP-712 hash the owners sign: of a delegate call to ``multisend`` with ``data``, at gas price 0."""
     domain = keccak(encode(["bytes32", "uint256", "address"], [DOMAIN_TYPE, chain_id, safe]))
     types = ["bytes32", "address", "uint256", "bytes32", "uint8", "uint256", "uint256", "uint256"]
     types += ["address", "address", "uint256"]
-    body = [SAFE_TX_TYPE, multisend, 0, keccak(data), DELEGATECALL, 0, 0, 0, ZERO, ZERO, nonce]
+    body = [SAFE_TX_TYPE, multisend, 0, keccak(data), DELEGATECALL, 0, 0, 0, ZERO, receiver, nonce]
     return bytes(keccak(b"\x19\x01" + domain + keccak(encode(types, body))))
 
 
@@ -209,7 +219,8 @@ class SafeAccount:
     def build(self, plan: Plan) -> UnsignedTx:
         """Encode the batch with the owners' signatures; ConfigError when there is neither an owner nor a sender."""
         data = self._multisend(plan)
-        args = (self.spec.multisend, 0, data, DELEGATECALL, 0, 0, 0, ZERO, ZERO, self._signatures(plan))
+        call = (self.spec.multisend, 0, data, DELEGATECALL)
+        args = (*call, 0, 0, 0, ZERO, commitment(plan), self._signatures(plan))
         return UnsignedTx(plan.chain_id, self.spec.address, calldata(EXEC, *args))
 
     def simulate(self, tx: UnsignedTx, sender: str, block: int | str = "latest") -> Simulation:
@@ -254,7 +265,8 @@ class SafeAccount:
 
     def _hash(self, plan: Plan) -> bytes:
         data = self._multisend(plan)
-        return safe_tx_hash(self.spec.address, self.spec.multisend, self.spec.chain_id, plan.nonce, data)
+        where = (self.spec.address, self.spec.multisend, self.spec.chain_id)
+        return safe_tx_hash(*where, plan.nonce, data, commitment(plan))
 
     def _signatures(self, plan: Plan) -> bytes:
         """Return the owners' signatures in rising order of address, or the sender's pre-validated one."""

@@ -9,16 +9,15 @@ import pytest
 
 from lake.errors import ConfigError
 from lake.evm import View, read
-from lake.rpc import Rpc, quantity
-from policy.execution.base import Hop, Leg, Outcome, Plan, Receipt
-from policy.execution.calldata import swap
+from lake.rpc import Rpc
+from policy.execution.base import Outcome, Plan, Receipt
 from policy.execution.localnet.market import Localnet, start
 from policy.execution.localnet.portfolio import safe_account, safe_spec
 from policy.execution.rules import Mandate
-from policy.execution.safe import ZERO, SafeAccount
+from policy.execution.safe import ZERO, SafeAccount, commitment
+from tests.execution.chain_kit import USD, landed, sealed, v3_leg
 
 pytestmark = pytest.mark.chain
-USD = 10**6
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +40,8 @@ def safe(net: Localnet) -> SafeAccount:
 
 
 def a_plan(net: Localnet, safe: SafeAccount, *sizes: tuple[str, int], short: int = 0) -> Plan:
-    s, legs = safe.snapshot(), []
-    for name, amount in sizes:
-        pool, token_in = net.world.pools[name], net.world.token("USDC").address
-        token_out = pool.token1 if token_in == pool.token0 else pool.token0
-        ask = "quoteExactInputSingle((address,address,uint256,uint24,uint160))"
-        given = (token_in, token_out, amount, pool.fee_pips, 0)
-        out = int(str(read(safe.rpc, [View(net.world.contracts["quoter"], ask, "uint256", (given,))])[0][0]))
-        hop = Hop("uniswap_v3", pool.address, token_in, token_out, pool.fee_pips)
-        data = swap([hop], amount, out + short, safe.spec.address, 2**40)
-        legs.append(Leg(token_in, token_out, amount, out, out, (hop,), pool.router, data))
-    where = (s.plan_nonce, s.block_time + 600, 0, tuple(legs), b"", s.block_number, s.block_hash)
-    return safe.seal(Plan("d", safe.spec.address, s.chain_id, *where))
+    legs = [v3_leg(net, safe.spec.address, name, "USDC", amount, short) for name, amount in sizes]
+    return sealed(safe, safe.spec.address, legs)
 
 
 def two_legs(net: Localnet, safe: SafeAccount, **over) -> Plan:
@@ -60,12 +49,7 @@ def two_legs(net: Localnet, safe: SafeAccount, **over) -> Plan:
 
 
 def mined(net: Localnet, safe: SafeAccount, data: bytes, role: str = "keeper") -> Receipt:
-    sent = net.send(role, safe.spec.address, data)
-    net.mine()
-    raw = net.receipt(sent)
-    price = quantity(raw["effectiveGasPrice"])
-    place = (quantity(raw["blockNumber"]), raw["blockHash"], quantity(raw["status"]), quantity(raw["gasUsed"]))
-    return Receipt(sent, *place, price, raw["logs"])
+    return landed(net, role, safe.spec.address, data)
 
 
 def test_a_batch_from_snapshot_to_settlement(net: Localnet, safe: SafeAccount):
@@ -89,7 +73,7 @@ def test_a_batch_from_snapshot_to_settlement(net: Localnet, safe: SafeAccount):
 def test_the_hash_is_the_one_the_safe_computes(net: Localnet, safe: SafeAccount):
     plan = two_legs(net, safe)
     ask = "getTransactionHash(address,uint256,bytes,uint8,uint256,uint256,uint256,address,address,uint256)"
-    args = (safe.spec.multisend, 0, safe._multisend(plan), 1, 0, 0, 0, ZERO, ZERO, plan.nonce)
+    args = (safe.spec.multisend, 0, safe._multisend(plan), 1, 0, 0, 0, ZERO, commitment(plan), plan.nonce)
     assert read(safe.rpc, [View(safe.spec.address, ask, "bytes32", args)])[0][0] == plan.plan_hash
 
 
@@ -131,7 +115,7 @@ def test_python_enforces_what_the_chain_does_not(net: Localnet, safe: SafeAccoun
     plan = two_legs(net, safe)
     other = replace(plan.legs[0], target=net.accounts["searcher"].address)
     assert first(safe.seal(replace(plan, legs=(other,)))) == "target"
-    assert first(replace(plan, min_nav=1, legs=plan.legs[:1])) == "plan hash"
+    assert first(replace(plan, min_nav=1)) == "plan hash"
     assert first(safe.seal(replace(plan, min_nav=10**15))) == "nav floor"
     assert first(plan, replace(safe.spec, mandate=Mandate(turnover_bps=100))) == "turnover"
     assert first(plan, replace(safe.spec, mandate=Mandate(loss_budget_ppb=1))) == "loss budget"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lake.errors import RpcError
 from lake.evm import View as Ask
 from lake.evm import calldata, read
-from lake.rpc import Rpc, quantity
+from lake.rpc import Rpc
 from policy.execution import pricing
 from policy.execution.base import Hop, Leg, Outcome, Plan, Receipt
 from policy.execution.calldata import swap
@@ -35,9 +35,9 @@ from policy.execution.localnet.portfolio import reference_vault
 from policy.execution.vault import ReferenceVault
 from policy.execution.vault_logs import rebalanced
 from policy.execution.vault_state import head_of
+from tests.execution.chain_kit import USD, landed, sealed, v3_leg
 
 pytestmark = pytest.mark.chain
-USD = 10**6
 GAS_LIMIT_TWO_LEGS = 420_000
 
 
@@ -63,33 +63,11 @@ def vault(net: Localnet) -> ReferenceVault:
 
 
 def a_leg(net: Localnet, vault: ReferenceVault, name: str, sell: str, amount: int) -> Leg:
-    """Sell ``amount`` of ``sell`` in a v3 pool, quoted by the pool's own quoter."""
-    pool = net.world.pools[name]
-    token_in = net.world.token(sell).address
-    token_out = pool.token1 if token_in == pool.token0 else pool.token0
-    ask = "quoteExactInputSingle((address,address,uint256,uint24,uint160))"
-    given_ = (token_in, token_out, amount, pool.fee_pips, 0)
-    out = int(str(read(Rpc(net.node_url), [Ask(net.world.contracts["quoter"], ask, "uint256", (given_,))])[0][0]))
-    hop = Hop("uniswap_v3", pool.address, token_in, token_out, pool.fee_pips)
-    data = swap([hop], amount, out, vault.address, 2**40)
-    return Leg(token_in, token_out, amount, out, out, (hop,), pool.router, data)
+    return v3_leg(net, vault.address, name, sell, amount)
 
 
 def a_plan(vault: ReferenceVault, *legs: Leg) -> Plan:
-    s = vault.snapshot()
-    plan = Plan(
-        "d",
-        vault.address,
-        s.chain_id,
-        s.plan_nonce,
-        s.block_time + 600,
-        s.nav * 99 // 100,
-        legs,
-        b"",
-        s.block_number,
-        s.block_hash,
-    )
-    return vault.seal(plan)
+    return sealed(vault, vault.address, legs)
 
 
 def two_legs(net: Localnet, vault: ReferenceVault, usd: int = 200_000) -> Plan:
@@ -101,18 +79,7 @@ def two_legs(net: Localnet, vault: ReferenceVault, usd: int = 200_000) -> Plan:
 
 
 def mined(net: Localnet, vault: ReferenceVault, plan: Plan) -> Receipt:
-    sent = net.send("keeper", vault.address, vault.build(plan).data)
-    net.mine()
-    raw = net.receipt(sent)
-    return Receipt(
-        sent,
-        quantity(raw["blockNumber"]),
-        raw["blockHash"],
-        quantity(raw["status"]),
-        quantity(raw["gasUsed"]),
-        quantity(raw["effectiveGasPrice"]),
-        raw["logs"],
-    )
+    return landed(net, "keeper", vault.address, vault.build(plan).data)
 
 
 def keeper(net: Localnet) -> str:

@@ -90,7 +90,7 @@ def disturb(b: Bench, rng: random.Random) -> None:
         b.send("deployer", feed, "post_at(int256,uint256)", rng.choice([answer] * 5 + [0, -1]), when)
     elif kind < 0.4:
         b.send("deployer", rng.choice(b.feeds), "set_broken(bool)", True)
-    elif kind < 0.45:
+    elif kind < 0.41:
         b.send("guardian", b.vault, "pause()")
     elif kind < 0.6 and not any(b.get(f, "broken()", "bool") for f in b.feeds):
         b.wait(rng.choice([1, 59, 600, 3_600]))

@@ -13,11 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from lake.rpc import Rpc
 from policy.execution.base import Outcome, Plan, Receipt, UnsignedTx, Vault
 from policy.execution.planner import Costs, Outlook, PlanRules, draft, seal_ready
+from policy.execution.safe import SafeAccount
 from policy.execution.signer import TxRequest
 from policy.execution.simulated import SimulatedVault
 from policy.execution.situation import weights
+from policy.execution.vault import ReferenceVault
 from tests.execution import simlab
 
 
@@ -33,6 +36,7 @@ class Lab:
     plan: Callable[[], Plan]
     land: Callable[[UnsignedTx], Receipt]
     wait: Callable[[int], None]
+    relayable: bool = False  # signed by its owners, a plan may be brought by anyone, unchanged
 
 
 @contextmanager
@@ -68,8 +72,38 @@ def simulated() -> Iterator[Lab]:
     yield Lab(vault, simlab.KEEPER, "0x00000000000000000000000000000000000000cc", plan, land, wait)
 
 
+@contextmanager
+def on_chain(kind: str) -> Iterator[Lab]:
+    """The reference vault or a Safe among the local market's real Uniswap pools."""
+    from policy.execution.localnet.market import start
+    from policy.execution.localnet.portfolio import reference_vault, safe_account, safe_spec
+    from tests.execution.chain_kit import USD, landed, sealed, v3_leg
+
+    with start(extras=[reference_vault() if kind == "reference" else safe_account()]) as net:
+        net.mine()
+        node = Rpc(net.node_url)
+        safe = kind == "safe"
+        vault = SafeAccount(node, safe_spec(net.world)) if safe else ReferenceVault(node, net.world.extras["vault"])
+        address = net.world.extras["safe" if safe else "vault"]
+        pools = ("v3:ETH/USDC:500", "v3:BTC/USDC:3000")
+
+        def plan() -> Plan:
+            legs = [v3_leg(net, address, pool, "USDC", 100_000 * USD) for pool in pools]
+            return sealed(vault, address, legs, deadline_s=300)
+
+        def wait(seconds: int) -> None:
+            net.mine(seconds=seconds)
+
+        who = {role: account.address for role, account in net.accounts.items()}
+        yield Lab(
+            vault, who["keeper"], who["trader"], plan, lambda tx: landed(net, "keeper", tx.to, tx.data), wait, safe
+        )
+
+
 LABS: dict[str, tuple[Callable[[], AbstractContextManager[Lab]], tuple[pytest.MarkDecorator, ...]]] = {
     "simulated": (simulated, ()),
+    "reference": (lambda: on_chain("reference"), (pytest.mark.chain,)),
+    "safe": (lambda: on_chain("safe"), (pytest.mark.chain,)),
 }
 
 
@@ -196,14 +230,18 @@ def test_a_broken_rule_is_found_by_the_check_and_by_the_chain(lab, rule):
     assert failed
     assert all(not v.ok and v.reason for v in failed)
     held = lab.vault.snapshot().holdings
-    if rule in {"nonce", "deadline", "nav floor"} and not lab.vault.describe().plan_nonce:
-        return  # this vault leaves the rule to the check
+    if not lab.vault.describe().onchain_price_bound:
+        return  # this vault leaves the mandate to the check
     assert not lab.vault.simulate(lab.vault.build(plan), lab.keeper).ok
     assert lab.vault.snapshot().holdings == held
 
 
 def test_a_stranger_cannot_trade(lab):
-    assert not lab.vault.simulate(lab.vault.build(lab.plan()), lab.stranger).ok
+    tx = lab.vault.build(lab.plan())
+    if lab.relayable:
+        middle = len(tx.data) // 2
+        tx = replace(tx, data=tx.data[:middle] + bytes([tx.data[middle] ^ 1]) + tx.data[middle + 1 :])
+    assert not lab.vault.simulate(tx, lab.stranger).ok
 
 
 def test_simulating_changes_nothing(lab):
