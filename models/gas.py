@@ -20,8 +20,9 @@ import numpy.typing as npt
 import polars as pl
 
 from features import gas as gas_features
-from features.panel import decision_grid, feature_columns, on_grid, to_hours
+from features.panel import CARRY_H, decision_grid, feature_columns, on_grid, to_hours
 from features.returns import STRESS_LOOKBACK_H, stress_panel
+from lake.errors import NotEnoughData
 from lake.units import HOUR_S
 from lake.universe import chain
 from models.base import GAS_HORIZONS_H, GAS_MIN_HORIZONS_H, QUANTILES, Forecaster, LakeView, TargetSpec, label
@@ -47,6 +48,10 @@ _LINEAR = (
     "change1", "change2", "change24",
 )  # fmt: skip
 _LINEAR_AHEAD = ("day1", "day2", "day3mean", "week1", "season", "season_fast", "season_week", "low_day1", "low_season")
+_LEAST_GWEI = 1e-9  # one wei: the smallest price above zero, so that logs exist on chains that charge nothing
+MIN_OUTCOMES = 48
+"""Known outcomes per target and horizon below which nothing is fitted: two days of hours."""
+
 _RIDGE = 30.0  # penalty on standardised features: about what 30 extra hours that say "no change" would do
 _WEIGHTS = (1.0, 2.0, 2.0)  # of the members: the ridge's constant spread is the crudest, half a voice is its share
 
@@ -99,7 +104,8 @@ class GasFamily:
         first: datetime = hours["ts"].min()  # type: ignore[assignment]
         span = (max(low, first), high)
         grid = on_grid(decision_grid(*span), hours.lazy().rename({"base_fee_gwei": "raw"}), ("raw", *OPTIONAL), 0)
-        base = grid.with_columns(pl.col("raw").forward_fill(limit=6).log().alias("x")).collect()
+        base = grid.with_columns(pl.col("raw").clip(_LEAST_GWEI)).collect()
+        base = base.with_columns(pl.col("raw").forward_fill(limit=CARRY_H).log().alias("x"))
         for step in (gas_features.seasons(), *gas_features.classical_seasons()):
             base = base.with_columns(step)
         panel = base.select(
@@ -205,7 +211,10 @@ def block(panel: pl.DataFrame, features: tuple[str, ...], horizon_s: int) -> Arr
 
 
 def fit_gas(panel: pl.DataFrame, cfg: ModelConfig) -> GasModel:
-    """Return the model trained on ``panel``: rows whose label is null are left out per horizon."""
+    """Return the model trained on ``panel``: rows whose label is null are left out per horizon.
+
+    Raises NotEnoughData where a horizon has fewer than MIN_OUTCOMES known outcomes.
+    """
     features = generic_features(panel)
     boosters: dict[str, Any] = {}
     linear: dict[str, Any] = {}
@@ -214,6 +223,12 @@ def fit_gas(panel: pl.DataFrame, cfg: ModelConfig) -> GasModel:
     blocks = {h: block(panel, features, h) for h in {h for s in TARGETS for h in s.horizons_s}}
     for spec in TARGETS:
         changes = {h: _label(panel, spec, h) - now for h in spec.horizons_s}
+        short = [h // HOUR_S for h, c in changes.items() if np.isfinite(c).sum() < MIN_OUTCOMES]
+        if short:
+            raise NotEnoughData(
+                f"gas: fewer than {MIN_OUTCOMES} known outcomes of {spec.name} at {short} h in {panel.height} rows; "
+                "import hourly history without long holes"
+            )
         anchors = {}
         for horizon_s, change in changes.items():
             name = f"{spec.name}|{horizon_s}"

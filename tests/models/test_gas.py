@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from features.gas import TARGET_FEATURES
-from lake.errors import ModelError
+from lake.errors import ModelError, NotEnoughData
 from lake.store import Lake
 from models.base import GAS_HORIZONS_H, GAS_MIN_HORIZONS_H, QUANTILE_COLUMNS, label
 from models.config import ModelConfig
@@ -217,3 +217,35 @@ def test_bare_lightgbm_can_read_the_saved_text(tmp_path, model):
     model.save(tmp_path)
     for text in tmp_path.glob("*.txt"):
         assert lgb.Booster(model_file=str(text)).num_trees() > 0
+
+
+def test_a_price_that_never_moves_or_is_zero_is_forecast_as_such(tmp_path):
+    for price in (0.0, 5.0):
+        lake = Lake(str(tmp_path / str(price)))
+        lake.write("gas", gas_rows(40).with_columns(base_fee_gwei=pl.lit(price)))
+        panel = GasFamily().build(lake, CFG, START, END)
+        cut = START + timedelta(days=35)
+        rows = GasFamily().fit(hide_unknown(panel.filter(pl.col("ts") < cut), cut), CFG).predict(panel.tail(24))
+        q = rows.select(*QUANTILE_COLUMNS, "mean").to_numpy()
+        np.testing.assert_allclose(q, max(price, 1e-9), rtol=1e-3)
+
+
+def test_history_full_of_holes_is_refused_with_the_horizons(tmp_path):
+    lake = Lake(str(tmp_path))
+    lake.write("gas", gas_rows(60).filter(pl.col("ts").dt.hour() < 2))
+    panel = GasFamily().build(lake, CFG, START, END)
+    with pytest.raises(NotEnoughData, match="of gas at"):
+        GasFamily().fit(hide_unknown(panel, END), CFG)
+
+
+def test_a_roll_up_is_forecast_together_with_its_l1(tmp_path):
+    lake = Lake(str(tmp_path))
+    for chain_id in (1, 8453):
+        lake.write("gas", gas_rows(30, seed=chain_id, chain_id=chain_id))
+    family, cfg = GasFamily(), ModelConfig(("ETH", "BTC"), chain_id=8453, rounds=8)
+    assert family.keys(lake, cfg) == ["8453", "1"]
+    assert family.keys(lake, CFG) == ["1"]
+    panel = family.build(lake, cfg, START, END)
+    assert panel.group_by("key").len()["len"].unique().len() == 1
+    rows = family.fit(hide_unknown(panel, END), cfg).predict(panel.group_by("key").tail(5))
+    assert set(rows["key"]) == {"1", "8453"}
