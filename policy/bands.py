@@ -7,8 +7,9 @@ optimal when ``V(D) - V(d) = c(D-d)`` and ``V'(D) = V'(d) = c'(D-d)``. With rho 
 
     g - m rho^2 = B rho^3 S        k + 2 m rho = B S (S^2 - rho^2)
 
-The first gives S for a rho, the second then falls in rho: one root, found by Newton inside a bracket. With m = 0 these are
-FORMULAS 3.1 (``s = 2 B``); n enters only through B. Without gas rho = 0 (trade to the edge), without fee d = 0.
+The first gives S for a rho, the second then falls in rho: one root, found by Newton inside a bracket. With m = 0 and
+n = 1 these are ``g = (s/2) rho^3 S, k = 2 s D d S`` with ``s = q / (6 a)``; n enters only through B. Without gas rho = 0
+(trade to the edge: Janecek-Shreve 2004, Gerhold et al. arXiv 1108.1167), without fee d = 0 (quartic root).
 Quadratic cost bounds a single trade: ``rho <= sqrt(g / m)``; what is larger is better split.
 """
 
@@ -82,7 +83,7 @@ def solve(g: float | Vector, k: float | Vector, B: float | Vector, m: float | Ve
 
 
 def cost_rate(outer: Vector, inner: Vector, g: float, k: float, eta2: float, q: float, n: int = 1) -> Vector:
-    """Return the long-run cost a year of trading from ``outer`` to ``inner``, FORMULAS 3.1 for n isotropic dimensions.
+    """Return the long-run cost a year of trading from ``outer`` to ``inner`` in n isotropic dimensions.
 
     ``eta2`` is each dimension's variance a year, ``q/2 r^2`` the penalty a year. Mean time between trades
     ``(D^2 - d^2)/(n eta2)``; mean squared radius ``n/(n+2) (D^2 + d^2)/2``.
@@ -160,7 +161,7 @@ def simplex_basis(n: int) -> Matrix:
     return np.asarray(full[:, 1:], dtype=np.float64)
 
 
-_DIRECTIONS = 256
+_ALL_SIGNS_TO = 10  # 2^10 sign patterns; more assets draw as many at random
 
 
 def box_moves(covariance: Matrix, target: Vector, tolerance: Vector, fee: Vector) -> tuple[Vector, Vector, Vector]:
@@ -169,7 +170,7 @@ def box_moves(covariance: Matrix, target: Vector, tolerance: Vector, fee: Vector
     ``exit`` is the mean time from the target to the edge; from distance r it is about ``exit * (1 - r^2)``. One
     dimension: 1 / v; d equal independent ones: d^-0.75 / v (within 3 % up to d = 3 of the square's 0.589 and the cube's
     0.450), with v the mean scaled variance and d the participation ratio of the scaled covariance's spectrum. The
-    moves are averages over Gaussian directions of that covariance.
+    moves are averages over all sums of the principal deviations with either sign: free of chance and of asset order.
     """
     n = target.size
     drift = np.diag(target) - np.outer(target, target)
@@ -180,11 +181,18 @@ def box_moves(covariance: Matrix, target: Vector, tolerance: Vector, fee: Vector
     exit_hours = n / (trace * d**0.75)
     values, vectors = np.linalg.eigh(C)
     root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
-    z = np.random.default_rng(0).standard_normal((n, _DIRECTIONS))
-    x = np.abs(root @ z)
+    x = np.abs(root @ _signs(n))
     x = x / np.max(x / tolerance[:, None], axis=1)[:, None, :]
     moves = x.mean(axis=2)
     return exit_hours, 0.5 * moves @ fee, np.mean(x * x, axis=2)
+
+
+def _signs(n: int) -> Matrix:
+    """Return (n, K) patterns of +1 and -1."""
+    if n > _ALL_SIGNS_TO:
+        return np.random.default_rng(0).choice([-1.0, 1.0], size=(n, 2**_ALL_SIGNS_TO))
+    bits = (np.arange(2**n)[None, :] >> np.arange(n)[:, None]) & 1
+    return np.asarray(2.0 * bits - 1.0, dtype=np.float64)
 
 
 INNER_GRID = np.linspace(0.0, 0.97, 98)

@@ -80,7 +80,7 @@ def trade_cost(market: Market, nav_usd: float, before: Vector, after: Vector) ->
     """Return what moving weights from ``before`` to ``after`` costs at ``market`` for a portfolio of ``nav_usd``.
 
     Fee: ``sum fee_i |dw_i| W / 2`` (each swap touches two weights). Impact: ``sum 0.5 * 0.005 (|dw_i| W)^2 / depth_i``
-    (a trade of S moves a pool of depth D by S/D percent and pays half of it; FORMULAS 3.6 for small trades).
+    (a trade of S moves a pool of depth D by S/D percent and pays half of it: constant product, small trades).
     """
     change = after - before
     legs = legs_of(change)

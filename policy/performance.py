@@ -2,7 +2,7 @@
 
 Against the weighted average of growth rates a rebalanced portfolio earns the excess growth rate (Fernholz),
 ``1/2 (sum pi_i s_ii - pi' S pi)`` a year. Against buy-and-hold on the same path it is a bet against dispersion: it pays
-where prices return and loses where one asset runs away (FORMULAS 3.4). Neither is alpha and neither is in the ledger.
+where prices return and loses where one asset runs away. Neither is alpha and neither is in the ledger.
 """
 
 from __future__ import annotations
