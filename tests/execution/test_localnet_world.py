@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from fractions import Fraction
@@ -13,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lake.errors import ConfigError, ExecutionError
+from lake.errors import ConfigError, ExecutionError, RpcError
 from lake.evm import View, read
+from lake.rpc import Rpc
 from policy.execution.localnet import packages, world
 from policy.execution.localnet.accounts import ROLES, dev_accounts
 from policy.execution.localnet.anvil import Anvil
@@ -138,6 +141,29 @@ class TestBuilt:
             with pytest.raises(ExecutionError, match="not running"):
                 _ = one.pid
             assert Deployer(two.rpc).package("WETH9").startswith("0x")
+
+
+@pytest.mark.chain
+def test_a_killed_owner_takes_its_node_along():
+    code = (
+        "import time\nfrom policy.execution.localnet.anvil import Anvil\n"
+        "with Anvil() as node:\n    print(node.url, flush=True)\n    time.sleep(60)"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        url = owner.stdout.readline().strip()
+        assert isinstance(Rpc(url).call("eth_chainId"), str)
+    finally:
+        owner.kill()
+        owner.wait()
+        owner.stdout.close()
+    for _ in range(100):
+        try:
+            Rpc(url, tries=1).call("eth_chainId")
+        except RpcError:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the node outlived its owner by five seconds")
 
 
 def _token_args():

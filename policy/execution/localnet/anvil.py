@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import re
+import signal
 import subprocess
 import threading
 from dataclasses import dataclass, field
@@ -18,6 +20,9 @@ from policy.execution.localnet.packages import anvil_binary
 
 GAS_LIMIT = 30_000_000
 """Gas limit of a block: Ethereum's of 2021 to early 2025, the years most history covers."""
+
+_GUARD = '"$@" & child=$!; exec >/dev/null 2>&1; read -r _; kill "$child"; wait "$child"'
+"""A shell that ends the node when its own standard input ends: also when this process is killed outright."""
 
 _LISTENING = re.compile(r"Listening on ([\d.]+):(\d+)")
 
@@ -48,7 +53,12 @@ class Anvil:
         if self.timestamp is not None:
             command += ["--timestamp", str(self.timestamp)]
         self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            ["/bin/sh", "-c", _GUARD, "sh", *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
         assert self._process.stdout is not None
         ready: queue.Queue[str | None] = queue.Queue()
@@ -66,7 +76,7 @@ class Anvil:
 
     @property
     def pid(self) -> int:
-        """Process id; ExecutionError when it is not running."""
+        """Process id of the node's guard; ExecutionError when it is not running."""
         if self._process is None:
             raise ExecutionError("the local node is not running")
         return self._process.pid
@@ -76,11 +86,13 @@ class Anvil:
         process, self._process = self._process, None
         if process is None:
             return
-        process.terminate()
+        assert process.stdin is not None
+        with contextlib.suppress(OSError):
+            process.stdin.close()  # the guard takes it from here
         try:
-            process.wait(timeout=5)
+            process.wait(timeout=10)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # the guard leads its own group: itself and the node
             process.wait()
         if process.stdout is not None:
             with contextlib.suppress(OSError):
