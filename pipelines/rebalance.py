@@ -88,7 +88,8 @@ def keep(settings: Settings, lake: Lake, report: StepReport, shown: Shown, at: d
     if not report.decision_id or not report.action:
         return
     row = {
-        "decision_id": report.decision_id + ("" if live else "-dry"), "ts": at, "vault": settings.vault.address or settings.vault.kind,
+        "decision_id": report.decision_id + ("" if live else "-dry"), "ts": at,
+        "vault": settings.vault.address or settings.vault.kind,
         "policy": report.policy, "action": report.action, "inputs_digest": _digest(shown),
         "verdicts": json.dumps(shown["verdicts"]), "plan": json.dumps(shown["plan"]) if shown["plan"] else None,
         "expected": json.dumps({"why": report.why, **report.expected}), "available_at": at,
