@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from eth_utils.crypto import keccak
 
+from lake.evm import calldata
+from policy.execution.deployment import ZERO, TokenSource, VaultSetup, create, oracle_code
 from policy.execution.rules import Mandate
-from tests.execution.vault_kit import DELAY, MANDATE, Bench, bench
+from tests.execution.vault_kit import DELAY, MANDATE, PRICES, Bench, bench, new_feed
 
 pytestmark = pytest.mark.chain
 USD = 10**6
@@ -182,7 +185,6 @@ def test_no_deposit_or_exit_in_the_block_of_a_plan(b: Bench):
     try:
         nonce = int(str(b.rpc.call("eth_getTransactionCount", [b.who["keeper"], "latest"])), 16)
         assert nonce >= 0
-        from lake.evm import calldata
 
         def queue(role: str, *call):
             data = "0x" + calldata(*call).hex()
@@ -228,8 +230,6 @@ def test_the_owner_revokes_at_once_and_names_a_keeper_slowly(b: Bench):
 
 
 def test_the_timelock_waits_expires_and_fires_once(b: Bench):
-    from lake.evm import calldata
-
     data = calldata("set_delay(uint256)", 5)
     execute = ("execute(bytes)", data)
     assert b.why("owner", b.vault, *execute) == "unknown"
@@ -240,8 +240,6 @@ def test_the_timelock_waits_expires_and_fires_once(b: Bench):
     b.wait(DELAY)
     assert b.why("keeper", b.vault, *execute) == "owner"
     with b.undo():
-        from eth_utils.crypto import keccak
-
         b.send("owner", b.vault, "cancel(bytes32)", keccak(data))
         assert b.why("owner", b.vault, *execute) == "unknown"
     b.send("owner", b.vault, *execute)
@@ -288,3 +286,47 @@ def test_l2_sequencer_and_its_grace():
         assert b.refusal(plan, wait=3_700) is None
         assert b.adapter().check(plan, now=b.now() + 3_500)
         assert not b.adapter().check(plan, now=b.now() + 3_700)
+
+
+def test_another_oracle_only_slowly_and_over_the_same_tokens(b: Bench):
+    def an_oracle(order: tuple[int, ...]) -> str:
+        new = [new_feed(b.rpc, PRICES[i]) for i in order]
+        rows = [TokenSource(b.tokens[i], b.decimals[i], 0, feed, 50_000) for i, feed in zip(order, new, strict=True)]
+        setup = VaultSetup(rows, b.who["owner"], b.who["keeper"], b.who["guardian"], [])
+        return create(b.rpc, oracle_code(setup), b.who["deployer"])
+
+    vault = b.adapter()
+    assert not vault.snapshot().verdicts
+    good_one, swapped, short = an_oracle((0, 1, 2)), an_oracle((0, 2, 1)), an_oracle((0, 1))
+    assert b.why("owner", b.vault, "set_oracle(address)", good_one) == "timelock"
+    for wrong in (swapped, short):
+        data = calldata("set_oracle(address)", wrong)
+        b.send("owner", b.vault, "schedule(bytes)", data)
+        b.wait(DELAY + 1)
+        assert b.why("owner", b.vault, "execute(bytes)", data) == "oracle"
+    b.change("set_oracle(address)", good_one)
+    assert b.get(b.vault, "oracle()", "address").lower() == good_one.lower()
+    seen = vault.state()  # the adapter notices by itself
+    assert seen.layout.oracle == good_one
+    assert seen.layout.sources[1].heartbeat_s == 50_000
+    assert b.refusal(good(b)) is None
+
+
+@pytest.mark.parametrize(
+    ("signature", "args", "why"),
+    [
+        ("set_targets(uint256[])", ([5_000, 5_000],), "targets"),
+        ("set_targets(uint256[])", ([5_000, 5_000, 1],), "targets"),
+        ("set_role(uint256,address)", (0, ZERO), "roles"),
+        ("set_role(uint256,address)", (3, ZERO), "roles"),
+        ("set_delay(uint256)", (31 * 86_400,), "roles"),
+        ("set_mandate((uint256,uint256,uint256,uint256,uint256,uint256))", ((1, 1, 0, 1, 1, 1),), "mandate"),
+        ("set_mandate((uint256,uint256,uint256,uint256,uint256,uint256))", ((1, 1, 1, 1, 0, 1),), "mandate"),
+        ("set_mandate((uint256,uint256,uint256,uint256,uint256,uint256))", ((10_001, 1, 1, 1, 1, 1),), "mandate"),
+    ],
+)
+def test_senseless_changes_are_refused_even_from_the_timelock(b: Bench, signature: str, args, why: str):
+    data = calldata(signature, *args)
+    b.send("owner", b.vault, "schedule(bytes)", data)
+    b.wait(DELAY + 1)
+    assert b.why("owner", b.vault, "execute(bytes)", data) == why
