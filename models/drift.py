@@ -39,7 +39,7 @@ Array = npt.NDArray[np.float64]
 
 HORIZONS_S: tuple[int, ...] = tuple(h * HOUR_S for h in DRIFT_HORIZONS_H)
 
-PRIOR_OUTCOMES = 5_000.0
+PRIOR_OUTCOMES = 50_000.0
 """Weight of the raw quantiles in online calibration. A month of outcomes is a worse guide to the shape of moves than
 the year it was learnt from: full online correction cost 1 to 4 % of pinball at 1 to 24 h in walk-forward tests."""
 
