@@ -124,12 +124,17 @@ def _track(
 
 
 def calibrate(
-    ts_s: npt.NDArray[np.int64], horizon_s: int, q: Array, y: Array, levels: tuple[float, ...] = QUANTILES
+    ts_s: npt.NDArray[np.int64],
+    horizon_s: int,
+    q: Array,
+    y: Array,
+    levels: tuple[float, ...] = QUANTILES,
+    tail_window: int = WINDOW,
 ) -> Array:
     """Return calibrated quantiles (n, len(levels)) of one series, sorted within each row.
 
     ``ts_s`` (n,) issue times in seconds, ascending; ``q`` (n, k) raw quantiles; ``y`` (n,) outcomes in the same
-    space, NaN where unknown. Row i uses only outcomes with ``ts + horizon <= ts[i]``.
+    space, NaN where unknown; levels outside 10..90 % remember ``tail_window`` scores. Row i uses only outcomes with ``ts + horizon <= ts[i]``.
     """
     q = np.sort(q, axis=1)
     width = np.maximum(q[:, -1] - q[:, 0], 1e-12)
@@ -137,8 +142,8 @@ def calibrate(
     steps = np.asarray(STEPS) / np.sqrt(max(horizon_s / max(spacing, 1.0), 1.0))
     columns = []
     for k, tau in enumerate(levels):
-        rate = _RATE if 0.1 < tau < 0.9 else _RATE_OUTER
-        columns.append(_track(ts_s, horizon_s, q[:, k], width, y, tau, steps, WINDOW, rate))
+        rate, window = (_RATE, WINDOW) if 0.1 < tau < 0.9 else (_RATE_OUTER, tail_window)
+        columns.append(_track(ts_s, horizon_s, q[:, k], width, y, tau, steps, window, rate))
     return np.sort(np.column_stack(columns), axis=1)
 
 
@@ -201,7 +206,7 @@ def calibrate_rows(
     """
     spaces = {s.name: s.space for s in specs if s.score == "pinball"}
     priors = {s.name: s.prior_outcomes for s in specs}
-    speaks = pl.col("target").is_in(list(spaces)) & ~pl.col("abstain") & pl.col("q50").is_not_null()
+    speaks = pl.col("target").is_in(list(known)) & ~pl.col("abstain") & pl.col("q50").is_not_null()
     passed = rows.filter(~speaks)
     joined = (
         rows.filter(speaks)
@@ -210,14 +215,15 @@ def calibrate_rows(
     )
     parts, offsets = [passed], {}
     for (target, key, horizon_s), series in joined.group_by(["target", "key", "horizon_s"], maintain_order=True):
-        log = spaces[str(target)] == "log"
+        spec = known[str(target)]
+        log = spec.space == "log"
         raw = np.sort(series.select(QUANTILE_COLUMNS).to_numpy(), axis=1)
         y = series["y"].fill_null(float("nan")).to_numpy()
         mean = series["mean"].to_numpy()
         if log:
             raw, y = np.log(raw), np.log(y)
         ts_s = series["issued_at"].dt.epoch("s").to_numpy()
-        fixed = calibrate(ts_s, int(str(horizon_s)), raw, y)
+        fixed = calibrate(ts_s, int(str(horizon_s)), raw, y, tail_window=spec.tail_window)
         fixed = raw + _trust(ts_s, int(str(horizon_s)), y, priors[str(target)])[:, None] * (fixed - raw)
         width = np.maximum(raw[-1, -1] - raw[-1, 0], 1e-12)
         offsets[str(target), str(key), int(str(horizon_s))] = tuple(((fixed[-1] - raw[-1]) / width).tolist())

@@ -35,9 +35,10 @@ from models.paths import scenario_paths
 
 Array = npt.NDArray[np.float64]
 
+_TAIL_WINDOW = 360  # hours: the spread of gas changes within weeks, and coverage is asked for month by month
 TARGETS: tuple[TargetSpec, ...] = (
-    TargetSpec("gas", tuple(h * HOUR_S for h in GAS_HORIZONS_H), space="log"),
-    TargetSpec("gas_min", tuple(h * HOUR_S for h in GAS_MIN_HORIZONS_H), space="log"),
+    TargetSpec("gas", tuple(h * HOUR_S for h in GAS_HORIZONS_H), space="log", tail_window=_TAIL_WINDOW),
+    TargetSpec("gas_min", tuple(h * HOUR_S for h in GAS_MIN_HORIZONS_H), space="log", tail_window=_TAIL_WINDOW),
 )
 OPTIONAL = ("gas_used_ratio", "priority_fee_gwei")
 NOW = "b|now_gwei"  # columns with b| serve baselines and paths; levels in gwei would not carry over between years
