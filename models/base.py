@@ -52,8 +52,9 @@ class TargetSpec:
     """How one target is calibrated and scored.
 
     ``space`` is where quantiles are corrected and pinball is measured: "log" for positive quantities that move
-    in ratios, "linear" otherwise. ``score`` "pinball" needs the five quantiles; "brier" and "mse" judge ``mean``. ``tail_window`` is how many past
-    forecasts calibrate the 5 and 95 % levels: shorter follows a changing spread faster, longer is less noisy.
+    in ratios, "linear" otherwise. ``score`` "pinball" needs the five quantiles; "brier" and "mse" judge ``mean``.
+    ``tail_window`` is how many past forecasts calibrate the 5 and 95 % levels: shorter follows a changing spread
+    faster, longer is less noisy.
     ``prior_outcomes`` is how many independent outcomes the raw quantiles count for when they are calibrated online: 0
     where regimes change and calibration must follow at once, thousands where the raw shape rests on years of moves.
     """

@@ -134,7 +134,8 @@ def calibrate(
     """Return calibrated quantiles (n, len(levels)) of one series, sorted within each row.
 
     ``ts_s`` (n,) issue times in seconds, ascending; ``q`` (n, k) raw quantiles; ``y`` (n,) outcomes in the same
-    space, NaN where unknown; levels outside 10..90 % remember ``tail_window`` scores. Row i uses only outcomes with ``ts + horizon <= ts[i]``.
+    space, NaN where unknown; levels outside 10..90 % remember ``tail_window`` scores. Row i uses only outcomes with
+    ``ts + horizon <= ts[i]``.
     """
     q = np.sort(q, axis=1)
     width = np.maximum(q[:, -1] - q[:, 0], 1e-12)
@@ -204,8 +205,7 @@ def calibrate_rows(
     ``outcomes`` is (target, key, issued_at, horizon_s, y). Mean-only targets and abstaining rows pass unchanged.
     In log space the mean is scaled with the median; in linear space it is the family's business and stays.
     """
-    spaces = {s.name: s.space for s in specs if s.score == "pinball"}
-    priors = {s.name: s.prior_outcomes for s in specs}
+    known = {s.name: s for s in specs if s.score == "pinball"}
     speaks = pl.col("target").is_in(list(known)) & ~pl.col("abstain") & pl.col("q50").is_not_null()
     passed = rows.filter(~speaks)
     joined = (
@@ -224,7 +224,7 @@ def calibrate_rows(
             raw, y = np.log(raw), np.log(y)
         ts_s = series["issued_at"].dt.epoch("s").to_numpy()
         fixed = calibrate(ts_s, int(str(horizon_s)), raw, y, tail_window=spec.tail_window)
-        fixed = raw + _trust(ts_s, int(str(horizon_s)), y, priors[str(target)])[:, None] * (fixed - raw)
+        fixed = raw + _trust(ts_s, int(str(horizon_s)), y, spec.prior_outcomes)[:, None] * (fixed - raw)
         width = np.maximum(raw[-1, -1] - raw[-1, 0], 1e-12)
         offsets[str(target), str(key), int(str(horizon_s))] = tuple(((fixed[-1] - raw[-1]) / width).tolist())
         moved = mean * np.exp(fixed[:, 2] - raw[:, 2]) if log else mean
