@@ -242,7 +242,10 @@ def _still_pays(flight: Flight, gas_price_wei: int) -> bool:
 
 
 def recover(ctx: EngineContext) -> tuple[Flight | None, Settlement | None]:
-    """Finish what an earlier run left: return the newest flight, open if its fate is still not final."""
+    """Finish what an earlier run left: return the newest flight, open if its fate is still not final.
+
+    A dry run only looks it up.
+    """
     flight = ctx.journal.last()
     if flight is None:
         return None, None
@@ -250,6 +253,8 @@ def recover(ctx: EngineContext) -> tuple[Flight | None, Settlement | None]:
         flight = _recheck(ctx, flight)
     if not flight.open:
         return flight, None
+    if not ctx.live:
+        return look(ctx, flight, ctx.node.head())  # a dry run sends nothing, also not again
     return follow(ctx, flight)
 
 

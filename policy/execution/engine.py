@@ -147,9 +147,10 @@ def _observe(ctx: EngineContext, report: StepReport, stages: Stages) -> Seen | N
         report.outcome = "done"
         report.why = "this epoch's decision was executed already"
         return None
-    if len(earlier) >= ctx.limits.tries:
-        reason = f"{len(earlier)} plans of this decision failed; the next epoch decides anew"
-        _refuse(report, [refused("tries", reason, tries=len(earlier))])
+    tried = sum(1 for f in earlier if f.attempts)  # a plan that was never signed cost nothing
+    if tried >= ctx.limits.tries:
+        reason = f"{tried} plans of this decision failed; the next epoch decides anew"
+        _refuse(report, [refused("tries", reason, tries=tried)])
         return None
     view = ctx.view(snapshot)
     found = _guard(ctx, snapshot, view)

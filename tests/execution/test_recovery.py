@@ -11,7 +11,7 @@ import pytest
 
 from policy.execution.audit import verify
 from policy.execution.context import Limits
-from policy.execution.engine import step
+from policy.execution.engine import dry, step
 from policy.execution.faults import KINDS, FaultyNode
 from policy.execution.hashlog import read
 from policy.execution.journal import FINAL
@@ -249,6 +249,19 @@ def disaster(tmp_path, seed: int):
     return sim, ctx, outcomes, last
 
 
-@pytest.mark.parametrize("seed", range(60))
+def test_a_dry_run_looks_up_what_is_in_flight_and_sends_nothing(tmp_path, undisturbed):
+    sim = chain()
+    with pytest.raises(Killed):
+        step(context(tmp_path, sim, checkpoint=Killer("journal_signed")))
+    report = step(dry(context(tmp_path, sim)))
+    assert report.outcome == "pending"
+    assert not sim.public
+    sim.mine()
+    assert sim.executions == 0
+    assert step(context(tmp_path, sim)).recovered == "landed"
+    assert sim.world.balances == undisturbed
+
+
+@pytest.mark.parametrize("seed", [*range(60), 1468, 2042])
 def test_several_disasters_at_once(tmp_path, undisturbed, seed):
     assert_sound(disaster(tmp_path, seed), undisturbed, tmp_path)

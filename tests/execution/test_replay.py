@@ -22,7 +22,7 @@ from policy.execution.simulated import replica
 from policy.execution.situation import state_of
 from tests.execution.chainlab import chain_context, known_pools
 
-pytestmark = pytest.mark.chain
+pytestmark = [pytest.mark.chain, pytest.mark.slow]
 COUNT = int(os.environ.get("FOREDRIFT_REPLAYS", "10"))
 
 
