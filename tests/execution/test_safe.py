@@ -16,12 +16,14 @@ from policy.execution.localnet.portfolio import safe_account, safe_spec
 from policy.execution.rules import Mandate
 from policy.execution.safe import ZERO, SafeAccount, commitment
 from tests.execution.chain_kit import USD, landed, sealed, v3_leg
+from tests.execution.vault_kit import need_node
 
 pytestmark = pytest.mark.chain
 
 
 @pytest.fixture(scope="module")
 def market() -> Iterator[Localnet]:
+    need_node()
     with start(extras=[safe_account()]) as net:
         yield net
 

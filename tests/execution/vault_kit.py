@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
 from eth_abi.abi import encode
 
 from lake.evm import View, calldata, read
@@ -18,6 +19,7 @@ from policy.execution.deployment import SECOND_FEED, TokenSource, VaultSetup, cr
 from policy.execution.dryrun import reason_of
 from policy.execution.localnet.accounts import dev_accounts
 from policy.execution.localnet.anvil import Anvil
+from policy.execution.localnet.packages import NoNode, modules
 from policy.execution.rules import Mandate
 from policy.execution.vault import REBALANCE, ReferenceVault, encode_legs, plan_hash
 
@@ -174,6 +176,14 @@ class Bench:
             assert self.rpc.call("evm_revert", [mark])
 
 
+def need_node() -> None:
+    """Skip with the reason where Node.js is missing."""
+    try:
+        modules()
+    except NoNode as reason:
+        pytest.skip(str(reason))
+
+
 def make(rpc: Rpc, name: str, types: Sequence[str] = (), args: Sequence[Any] = ()) -> str:
     """Deploy one of our contracts."""
     return create(rpc, contract(name).bytecode + encode(types, args), dev_accounts()["deployer"].address)
@@ -189,6 +199,7 @@ def bench(
     mandate: Mandate = MANDATE, holders: Sequence[str] = (), decimals: Sequence[int] = DECIMALS, sequencer: bool = False
 ) -> Iterator[Bench]:
     """A node with a funded vault: 100,000 dollars of the investor's, 40/30/30 targets, all in the accounting asset."""
+    need_node()
     with Anvil(timestamp=GENESIS) as node:
         rpc = node.rpc
         rpc.call("evm_setAutomine", [True])

@@ -78,7 +78,9 @@ def on_chain(kind: str) -> Iterator[Lab]:
     from policy.execution.localnet.market import start
     from policy.execution.localnet.portfolio import reference_vault, safe_account, safe_spec
     from tests.execution.chain_kit import USD, landed, sealed, v3_leg
+    from tests.execution.vault_kit import need_node
 
+    need_node()
     with start(extras=[reference_vault() if kind == "reference" else safe_account()]) as net:
         net.mine()
         node = Rpc(net.node_url)
