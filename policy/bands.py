@@ -8,8 +8,8 @@ optimal when ``V(D) - V(d) = c(D-d)`` and ``V'(D) = V'(d) = c'(D-d)``. With rho 
     g - m rho^2 = B rho^3 S        k + 2 m rho = B S (S^2 - rho^2)
 
 The first gives S for a rho, the second then falls in rho: one root, found by Newton inside a bracket. With m = 0 and
-n = 1 these are ``g = (s/2) rho^3 S, k = 2 s D d S`` with ``s = q / (6 a)``; n enters only through B. Without gas rho = 0
-(trade to the edge: Janecek-Shreve 2004, Gerhold et al. arXiv 1108.1167), without fee d = 0 (quartic root).
+n = 1 these are ``g = (s/2) rho^3 S, k = 2 s D d S`` with ``s = q / (6 a)``; n enters only through B. Without gas
+rho = 0 (trade to the edge: Janecek-Shreve 2004, Gerhold et al. arXiv 1108.1167), without fee d = 0 (quartic root).
 Quadratic cost bounds a single trade: ``rho <= sqrt(g / m)``; what is larger is better split.
 """
 

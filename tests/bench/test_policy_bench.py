@@ -1,0 +1,150 @@
+"""Speed of the panel, and of one band rebalance against vectorbt and cvxportfolio on the same data in the same run."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from policy.backtest import simulate
+from policy.costs import chain_fees
+from policy.history import History
+from policy.reactive import Threshold
+from policy.schedule import Portfolio, prepare
+
+HOURS, ASSETS = 4_000, ("AAA", "BBB", "CCC", "DDD")
+FEE, TRIGGER = 5e-4, 0.02
+STEPS_PER_S = 20e6  # what the compiled loop is built for, a core; asserted at a quarter as machines are shared
+
+
+def market() -> History:
+    rng = np.random.default_rng(1)
+    n = len(ASSETS)
+    close = 100.0 * np.exp(np.cumsum(0.01 * rng.standard_normal((HOURS + 1, n)), axis=0))
+    returns = np.zeros_like(close)
+    returns[:-1] = close[1:] / close[:-1] - 1.0
+    ts = np.int64(1_660_000_000) * 10**6 // 3_600_000_000 * 3_600_000_000 + np.arange(HOURS + 1) * 3_600_000_000
+    day = (ts // 86_400_000_000) - ts[0] // 86_400_000_000
+    flat = np.full(HOURS + 1, 20.0)
+    inf = np.full(close.shape, np.inf)
+    covariance = np.tile(1e-4 * np.eye(n), (int(day[-1]) + 1, 1, 1))
+    return History(
+        ts, ASSETS, close, returns, flat, np.full(HOURS + 1, 1500.0), inf, flat, flat, inf, covariance, day,
+        np.ones(HOURS + 1, dtype=np.bool_), 0, 0, (), "",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def case():
+    history = market()
+    portfolio = Portfolio(
+        "b", "soft", ASSETS, np.full(4, 0.25), np.full(4, TRIGGER), 1e6, 3.0, chain_fees(1, 0, 0), history.when(0),
+        history.when(HOURS), np.full(4, 2 * FEE),
+    )  # fmt: skip
+    return prepare(history, portfolio)
+
+
+def seconds(work, repeat: int) -> float:
+    best = np.inf
+    for _ in range(repeat):
+        began = time.thread_time()
+        work()
+        best = min(best, time.thread_time() - began)
+    return best
+
+
+def test_steps_a_second(benchmark, case):
+    plan, week = Threshold("t", TRIGGER).plan(case), case.history.week()
+    simulate(case, plan, week)
+    run = benchmark(lambda: simulate(case, plan, week, log=False))
+    rate = run.steps / seconds(lambda: simulate(case, plan, week, log=False), 30)
+    benchmark.extra_info["million portfolio-steps a second"] = round(rate / 1e6, 1)
+    assert rate > STEPS_PER_S / 4
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_against_vectorbt_and_cvxportfolio(case, capsys):
+    """The same band rebalance (2 %, 5 bp of each traded weight): equal wealth, and how long each takes."""
+    plan, week = Threshold("t", TRIGGER).plan(case), case.history.week()
+    run = simulate(case, plan, week)
+    ours = seconds(lambda: simulate(case, plan, week), 20)
+    close = pd.DataFrame(
+        case.history.close, columns=list(ASSETS), index=pd.to_datetime(case.history.ts, unit="us", utc=True)
+    )
+    theirs, wealth, orders = vectorbt_run(close, run)
+    growth = np.prod(1.0 + np.sum(held(case, run) * case.returns[: case.last], axis=1))
+    spent = run.weekly[:, 1].sum()
+    assert wealth == pytest.approx(growth * (1.0 - spent), rel=2e-3)
+    assert orders >= 4 * run.trades
+    hours = 200  # cvxportfolio takes milliseconds a step: a slice, scaled
+    slow = cvxportfolio_run(close.iloc[: hours + 1]) * (HOURS / hours)
+    with capsys.disabled():
+        print(
+            f"\nband rebalance, 4 assets, {HOURS} hours: foredrift {ours * 1e3:.2f} ms, vectorbt {theirs * 1e3:.1f} ms "
+            f"({theirs / ours:.0f}x), cvxportfolio {slow:.1f} s ({slow / ours:.0f}x)"
+        )
+    assert ours < theirs
+    assert ours < slow
+
+
+def held(case, run):
+    """(T, n) weights over each hour, replayed from the trade log."""
+    w, out, at = (
+        case.portfolio.target.copy(),
+        np.empty((case.last, 4)),
+        dict(zip(run.log.step, run.log.after, strict=True)),
+    )
+    for t in range(case.last):
+        w = at.get(t, w)
+        out[t] = w
+        w = w * (1.0 + case.returns[t])
+        w /= w.sum()
+    return out
+
+
+def vectorbt_run(close: pd.DataFrame, run) -> tuple[float, float, int]:
+    """Seconds, final wealth and orders of vectorbt on the trade times of ``run`` (it is told when; we decide as well)."""
+    import vectorbt as vbt
+
+    size = pd.DataFrame(np.nan, index=close.index, columns=close.columns)
+    size.iloc[0] = 0.25
+    size.iloc[run.log.step] = run.log.after
+
+    def work():
+        return vbt.Portfolio.from_orders(
+            close.iloc[:-1], size.iloc[:-1], size_type="targetpercent", group_by=True, cash_sharing=True, call_seq="auto",
+            fees=FEE, init_cash=1e6, freq="1h",
+        )  # fmt: skip
+
+    portfolio = work()
+    last = close.iloc[-1] / close.iloc[-2]
+    shares = portfolio.asset_value(group_by=False).iloc[-1]
+    cash = float(portfolio.cash().iloc[-1])
+    final = (float((shares * last).sum()) + cash) / 1e6
+    return seconds(work, 3), final, int(portfolio.orders.count().sum())
+
+
+def cvxportfolio_run(close: pd.DataFrame) -> float:
+    """Seconds cvxportfolio takes for a proportional band on ``close``: decide each hour, cost included."""
+    import cvxportfolio as cvx
+
+    target = pd.Series(0.25, index=close.columns)
+    target["cash"] = 0.0
+
+    class Band(cvx.policies.Policy):
+        def values_in_time(self, current_weights, **kwargs):  # noqa: ARG002
+            far = float((current_weights - target).abs().max()) > TRIGGER
+            self._current_value = (target if far else current_weights) - 0.0
+            return self._current_value
+
+    returns = close.pct_change().shift(-1).iloc[:-1]
+    returns["cash"] = 0.0
+    simulator = cvx.MarketSimulator(
+        returns=returns, costs=[cvx.TransactionCost(a=FEE, b=None)], cash_key="cash", min_history=pd.Timedelta("0d")
+    )
+    start = pd.Series(2.5e5, index=close.columns)
+    start["cash"] = 0.0
+    return seconds(lambda: simulator.backtest(Band(), start_time=returns.index[0], h=start), 1)
