@@ -101,7 +101,9 @@ def moved(case: Case, base: Schedule, outlook: Outlook, window: Window, first: i
         index_in(np.log(chain.speed), np.log(speed)), chain.speed.size, gas, k, m, solution.step, solution.forced,
         outer, inner,
     )  # fmt: skip
-    if not hard:  # a soft gain is small and a chain learnt from few weeks uncertain
+    if hard:  # the less of a move's cost is gas, the less a view on gas may change
+        trust = trust * min(1.0, 2.0 * found.gas / (found.gas + found.fee + found.impact))
+    else:  # a soft gain is small and a chain learnt from few weeks uncertain
         hours = np.arange(first, last) - case.history.gas_known
         trust = trust * hours / (hours + YOUNG_H)
     return moderated(hard, gb_outer, gb_inner, outer, inner, speed, trust)

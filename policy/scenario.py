@@ -17,7 +17,7 @@ from policy.base import Matrix, Vector
 from policy.dynamic import WEEK_H, GasChain
 from policy.history import History, Ints
 
-REFIT_H = 21 * 24
+REFIT_H = 7 * 24
 PAST_H = 21 * 24
 LEVEL_HALF_LIFE_H = 1440.0  # regimes last months: what reverts slower than this is no reason to wait
 SLOW_HALF_LIFE_H = 24.0
