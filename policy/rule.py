@@ -30,12 +30,13 @@ class Rule:
 def decision(state: State, levels: Levels, move: Move) -> Decision:
     """Return ``move`` in words and USD. Benefit is the fall of the relative cost-to-go ``A r^2 - B r^4``.
 
-    When waiting, cost and benefit are those of the trade not made (to the inner level), and the value of waiting is
-    what they differ by.
+    When waiting, cost and benefit are those of the trade not made (to the inner level, from inside it to the
+    target), and the value of waiting is what they differ by.
     """
     traded = move.reason != kernels.NOTHING
     after = move.after if traded else _would_be(state, levels, move)
-    r, s = move.distance, min(levels.inner, move.distance)
+    r = move.distance
+    s = levels.inner if r > levels.inner else 0.0
     if traded and levels.cap < float("inf"):  # a split keeps the direction, so the distance shrinks by the same share
         gone = float(abs(move.after - state.target).sum()) / max(float(abs(state.weights - state.target).sum()), 1e-300)
         s = r * min(gone, 1.0)
@@ -73,5 +74,5 @@ def worth(r: float, A: float, B: float, outer: float) -> float:
 
 
 def _would_be(state: State, levels: Levels, move: Move) -> Vector:
-    share = min(levels.inner / move.distance, 1.0) if move.distance > 0.0 else 1.0
+    share = levels.inner / move.distance if move.distance > levels.inner else 0.0
     return state.target + (state.weights - state.target) * share

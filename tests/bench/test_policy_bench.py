@@ -92,11 +92,8 @@ def test_against_vectorbt_and_cvxportfolio(case, capsys):
 
 def held(case, run):
     """(T, n) weights over each hour, replayed from the trade log."""
-    w, out, at = (
-        case.portfolio.target.copy(),
-        np.empty((case.last, 4)),
-        dict(zip(run.log.step, run.log.after, strict=True)),
-    )
+    w, out = case.portfolio.target.copy(), np.empty((case.last, 4))
+    at = dict(zip(run.log.step, run.log.after, strict=True))
     for t in range(case.last):
         w = at.get(t, w)
         out[t] = w
@@ -106,7 +103,7 @@ def held(case, run):
 
 
 def vectorbt_run(close: pd.DataFrame, run) -> tuple[float, float, int]:
-    """Seconds, final wealth and orders of vectorbt on the trade times of ``run`` (it is told when; we decide as well)."""
+    """Seconds, final wealth and orders of vectorbt on the trade times of ``run``: it is told when, ours decides too."""
     import vectorbt as vbt
 
     size = pd.DataFrame(np.nan, index=close.index, columns=close.columns)
@@ -115,8 +112,8 @@ def vectorbt_run(close: pd.DataFrame, run) -> tuple[float, float, int]:
 
     def work():
         return vbt.Portfolio.from_orders(
-            close.iloc[:-1], size.iloc[:-1], size_type="targetpercent", group_by=True, cash_sharing=True, call_seq="auto",
-            fees=FEE, init_cash=1e6, freq="1h",
+            close.iloc[:-1], size.iloc[:-1], size_type="targetpercent", group_by=True, cash_sharing=True,
+            call_seq="auto", fees=FEE, init_cash=1e6, freq="1h",
         )  # fmt: skip
 
     portfolio = work()
