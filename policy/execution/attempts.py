@@ -106,9 +106,8 @@ def follow(ctx: EngineContext, flight: Flight) -> tuple[Flight, Settlement | Non
     A node that fails or contradicts itself ends nothing: the next look decides.
     """
     first: int | None = None
-    looks = 0
-    while True:
-        looks += 1
+    for _ in range(4 * ctx.limits.watch_blocks):
+        head = Head(0, "", 0, 0, 0, 1)
         try:
             head = ctx.node.head()
             first = head.number if first is None else first
@@ -118,12 +117,20 @@ def follow(ctx: EngineContext, flight: Flight) -> tuple[Flight, Settlement | Non
             flight = _push(ctx, flight, head)
             if head.number - first >= ctx.limits.watch_blocks:
                 return flight, None
+            ctx.checkpoint("watch")
+            ctx.wait(head)
         except RpcError:
-            head = Head(0, "", 0, 0, 0, 1)
-        if looks > 4 * ctx.limits.watch_blocks:
-            return flight, None
-        ctx.checkpoint("watch")
+            flight = ctx.journal.in_flight() or flight  # what was journaled before the node failed counts
+            _pause(ctx, head)
+    return flight, None
+
+
+def _pause(ctx: EngineContext, head: Head) -> None:
+    """Wait although the node just failed; it may fail here too."""
+    try:
         ctx.wait(head)
+    except RpcError:
+        ctx.checkpoint("node_down")
 
 
 def look(ctx: EngineContext, flight: Flight, head: Head) -> tuple[Flight, Settlement | None]:

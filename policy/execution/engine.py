@@ -71,6 +71,8 @@ def step(ctx: EngineContext) -> StepReport:
         _refuse(report, [refused("vault_busy", str(error))])
     except RpcError as error:
         _refuse(report, [refused("rpc", f"the node did not answer: {error}")])
+        if ctx.journal.in_flight() is not None:
+            report.outcome = "pending"  # something is on its way; the next step looks it up
     return report
 
 

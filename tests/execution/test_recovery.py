@@ -262,6 +262,27 @@ def test_a_dry_run_looks_up_what_is_in_flight_and_sends_nothing(tmp_path, undist
     assert sim.world.balances == undisturbed
 
 
+def test_a_node_that_dies_after_the_hand_over_leaves_a_pending_plan_that_the_next_step_finishes(tmp_path, undisturbed):
+    sim = chain()
+    node = FaultyNode(sim)
+
+    def die(name: str) -> None:
+        if name == "journal_sent":
+            node.kind, node.left = "timeout", 10**6
+
+    def wait(head) -> None:
+        node.head()
+        sim.mine()
+
+    report = step(context(tmp_path, node, sim, checkpoint=die, wait=wait, limits=Limits(watch_blocks=3)))
+    assert report.outcome == "pending"
+    assert report.attempts
+    node.left = 0
+    later = step(context(tmp_path, node, sim))
+    assert later.recovered == "landed"
+    assert sim.world.balances == undisturbed
+
+
 @pytest.mark.parametrize("seed", [*range(60), 1468, 2042])
 def test_several_disasters_at_once(tmp_path, undisturbed, seed):
     assert_sound(disaster(tmp_path, seed), undisturbed, tmp_path)
