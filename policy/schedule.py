@@ -79,8 +79,8 @@ class Case:
     """One portfolio on one history: everything exogenous its step needs. Costs are fractions of NAV.
 
     ``growth`` is the mean growth of r^2 an hour; ``unit_move``, ``unit_fee`` and ``unit_square`` are the weight
-    changes, the fee and the squared weight changes (times ``impact``: the quadratic cost) of moving one unit of r, averaged over
-    directions.
+    changes, the fee and the squared weight changes (times ``impact``: the quadratic cost) of moving one unit of r,
+    averaged over directions.
     """
 
     portfolio: Portfolio
