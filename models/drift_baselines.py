@@ -21,7 +21,14 @@ from models.config import ModelConfig
 from models.covariance import NORMAL_SHAPE
 from models.drift_fitted import SERIES_OF, column, mean_rows
 from models.drift_panel import COVARIANCE_S, every
-from models.exit import Excursions, band_edges, exit_probability, fit_excursions, gaussian_exit_probability
+from models.exit import (
+    LEAST_CHANCE,
+    Excursions,
+    band_edges,
+    exit_probability,
+    fit_excursions,
+    gaussian_exit_probability,
+)
 from models.scores import pinball
 from models.volatility import MIN_ROWS
 
@@ -60,7 +67,9 @@ class FittedClimatology:
         for (target, h), table in self.tables.items():
             rows = assets.join(table, on=list(self.groups), how="left", maintain_order="left")
             if target == "band_exit":
-                parts.append(mean_rows(rows, target, h * HOUR_S, column(rows, "_mean"), self.version))
+                parts.append(
+                    mean_rows(rows, target, h * HOUR_S, np.maximum(column(rows, "_mean"), LEAST_CHANCE), self.version)
+                )
             else:
                 q = np.column_stack([column(rows, f"_q{k}") for k in range(len(QUANTILES))])
                 parts.append(forecast_rows(rows, target, h * HOUR_S, q, np.zeros(rows.height), self.version))

@@ -26,6 +26,9 @@ _LEVELS = np.concatenate([np.linspace(0.0, 0.9, 46), np.linspace(0.905, 0.99, 18
 _TAIL = 0.995  # beyond this level a power law continues
 _TAIL_FROM = 0.975  # level from which the tail index is measured
 _MIN = 100
+LEAST_CHANCE = 1e-4
+"""No smaller chance is claimed of what can happen: a year has too few hours to have measured it."""
+
 BETA_DISCRETE = 0.5825971579390106
 """-zeta(1/2)/sqrt(2 pi): steps by which discrete looks shift a barrier (Broadie, Glasserman, Kou 1997)."""
 
@@ -92,7 +95,7 @@ def exit_probability(
     u, d = np.maximum(up, 0.0) / scale, np.maximum(down, 0.0) / scale
     mid = (u + d) / 2.0
     both = np.maximum(above.survival(mid) + below.survival(mid) - either.survival(mid), 0.0)
-    return np.asarray(np.clip(above.survival(u) + below.survival(d) - both, 0.0, 1.0), dtype=np.float64)
+    return _claimed(above.survival(u) + below.survival(d) - both, u, d)
 
 
 def gaussian_exit_probability(up: Array, down: Array, sigma: Array, steps: int) -> Array:
@@ -105,10 +108,16 @@ def gaussian_exit_probability(up: Array, down: Array, sigma: Array, steps: int) 
     u, d = (np.minimum(np.maximum(x, 0.0) / sigma, distance[-1]) for x in (up, down))
     sides = np.interp(u, distance, survival) + np.interp(d, distance, survival)
     if steps == 1:
-        return np.asarray(sides, dtype=np.float64)
+        return _claimed(sides, up, down)
     a, b = ((x + BETA_DISCRETE) / np.sqrt(steps) for x in (u, d))
     both = 2.0 * ndtr(-a) + 2.0 * ndtr(-b) - (1.0 - _stays_inside(a, b))
-    return np.asarray(np.clip(sides - np.maximum(both, 0.0), 0.0, 1.0), dtype=np.float64)
+    return _claimed(sides - np.maximum(both, 0.0), up, down)
+
+
+def _claimed(chance: Array, up: Array, down: Array) -> Array:
+    """Return ``chance`` within LEAST_CHANCE..1, and 0 where neither edge can be reached."""
+    possible = np.isfinite(up) | np.isfinite(down)
+    return np.asarray(np.where(possible, np.clip(chance, LEAST_CHANCE, 1.0), 0.0), dtype=np.float64)
 
 
 def _stays_inside(a: Array, b: Array, terms: int = 8) -> Array:
@@ -126,8 +135,9 @@ def _one_sided(steps: int) -> tuple[Array, Array]:
 
     v_k(y) = integral over y' > 0 of phi(y' - y) v_{k-1}(y') is the chance to stay below a barrier y away for k looks.
     """
-    width, top = 0.02, 7.0 * np.sqrt(steps)
-    grid = np.arange(width / 2, top, width)
+    width = 0.02
+    cells = int(np.ceil(7.0 * np.sqrt(steps) / width))
+    grid, top = (np.arange(cells) + 0.5) * width, cells * width
     far = ndtr(grid - top)  # steps that land beyond the grid stay for certain
     offsets = np.arange(-len(grid) + 1, len(grid)) * width
     kernel = np.exp(-(offsets**2) / 2.0) / np.sqrt(2.0 * np.pi) * width

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from lake.errors import NotEnoughData
 from models.exit import (
+    LEAST_CHANCE,
     Excursions,
     band_edges,
     exit_probability,
@@ -81,6 +82,24 @@ def test_a_model_survives_being_written() -> None:
     back = Excursions.of(json.loads(json.dumps(model.plain())))
     x = np.linspace(0, 6, 50)
     assert np.array_equal(model.survival(x), back.survival(x))
+
+
+@pytest.mark.parametrize("steps", [2, 4, 12, 24])
+def test_a_barrier_out_of_reach_is_never_met(steps: int) -> None:
+    distance = np.linspace(5.5, 8.0, 40) * np.sqrt(steps) * 0.01
+    far = gaussian_exit_probability(distance, np.full(40, np.inf), np.full(40, 0.01), steps)
+    assert (far == LEAST_CHANCE).all()
+
+
+def test_a_possible_exit_is_never_called_impossible() -> None:
+    a = fit_excursions(np.abs(RNG.standard_normal(500)))
+    far, near, never = np.array([5.0]), np.array([0.01]), np.array([np.inf])
+    size = np.array([0.01])
+    assert exit_probability(far, far, size, a, a, a)[0] == LEAST_CHANCE
+    assert gaussian_exit_probability(far, never, size, 12)[0] == LEAST_CHANCE
+    assert exit_probability(never, never, size, a, a, a)[0] == 0.0
+    assert gaussian_exit_probability(never, never, size, 1)[0] == 0.0
+    assert exit_probability(near, never, size, a, a, a)[0] > 0.1
 
 
 def test_too_few_excursions_are_refused() -> None:
