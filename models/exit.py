@@ -137,7 +137,7 @@ def _one_sided(steps: int) -> tuple[Array, Array]:
     """
     width = 0.02
     cells = int(np.ceil(7.0 * np.sqrt(steps) / width))
-    grid, top = (np.arange(cells) + 0.5) * width, cells * width
+    grid, top = (np.arange(cells, dtype=np.float64) + 0.5) * width, cells * width
     far = ndtr(grid - top)  # steps that land beyond the grid stay for certain
     offsets = np.arange(-len(grid) + 1, len(grid)) * width
     kernel = np.exp(-(offsets**2) / 2.0) / np.sqrt(2.0 * np.pi) * width
