@@ -65,7 +65,8 @@ def outlook_of(
         values = dialled(history, skill, seed)
     else:
         raise ConfigError(f"the skill dial takes 0 to 1, got {skill}")
-    return Outlook(windows, slow_states(history, values, windows), trusts(history, values))
+    trust = trusts(history, values)
+    return Outlook(windows, slow_states(history, values, windows, trust), trust)
 
 
 def recorded(history: History, lake: Lake, chain_id: int) -> Matrix:
@@ -109,8 +110,11 @@ def dialled(history: History, skill: float, seed: int) -> Matrix:
     return np.asarray(skill * truth + (1.0 - skill) * log_gas[other])
 
 
-def slow_states(history: History, values: Matrix, windows: Sequence[Window]) -> Vector:
-    """Return (T,) slow states that fit the forecasts in least squares, ``slow phi^h`` above the level and profile."""
+def slow_states(history: History, values: Matrix, windows: Sequence[Window], trust: Vector) -> Vector:
+    """Return (T,) slow states: the chain's filter, moved by trust to what fits the forecasts in least squares.
+
+    A state ``slow`` foretells ``slow phi^h`` above the level and profile at horizon h.
+    """
     steps = len(history.ts)
     out = np.zeros(steps)
     hour = hours_of_week(history.ts)
@@ -124,7 +128,7 @@ def slow_states(history: History, values: Matrix, windows: Sequence[Window]) -> 
         weight = np.where(here, fade, 0.0)
         total = np.sum(weight * np.where(here, rest, 0.0), axis=1)
         fitted = total / np.maximum(np.sum(weight * fade, axis=1), 1e-12)
-        out[part] = w.slow + FORECAST_SHARE * np.where(here.any(axis=1), fitted - w.slow, 0.0)
+        out[part] = w.slow + FORECAST_SHARE * trust[part] * np.where(here.any(axis=1), fitted - w.slow, 0.0)
     return out
 
 

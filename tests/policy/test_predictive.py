@@ -32,7 +32,8 @@ def seen(history):
 
 def outlook(history, values) -> Outlook:
     own = windows(history)
-    return Outlook(own, slow_states(history, values, own), trusts(history, values))
+    trust = trusts(history, values)
+    return Outlook(own, slow_states(history, values, own, trust), trust)
 
 
 @pytest.fixture(scope="module")
