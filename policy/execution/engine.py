@@ -206,8 +206,9 @@ def _prepare(ctx: EngineContext, report: StepReport, seen: Seen, decision: Decis
     limits = ctx.limits
     costs = Costs(seen.gas_price_wei, seen.view.native_usd, limits.block_time_s)
     spread = slippage_spread(seen.view.forecasts, seen.snapshot, seen.pools)
+    rules = replace(limits.plan, hidden=_hidden(ctx))
     outlook = Outlook(seen.view.covariance, {**spread, **seen.view.slippage_spread})
-    made = draft(ctx.vault_address, seen.snapshot, _rounded(decision.weights), seen.pools, outlook, costs, limits.plan)
+    made = draft(ctx.vault_address, seen.snapshot, _rounded(decision.weights), seen.pools, outlook, costs, rules)
     report.legs = made.legs
     report.verdicts += made.verdicts
     stages.done("route")
@@ -229,6 +230,13 @@ def _prepare(ctx: EngineContext, report: StepReport, seen: Seen, decision: Decis
     if refusals(report.verdicts):
         return None
     return Ready(plan, made, tx, simulation, report.gas_limit, report.channel, made.slippage_usd + other)
+
+
+def _hidden(ctx: EngineContext) -> bool:
+    """Return whether the plan can be sent where no searcher sees it."""
+    if ctx.channel == "auto":
+        return any(c.private for c in ctx.channels.values())
+    return ctx.channel in ctx.channels and ctx.channels[ctx.channel].private
 
 
 def _sane(decision: Decision, n: int) -> Verdict | None:

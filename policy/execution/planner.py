@@ -32,7 +32,8 @@ class PlanRules:
     ``min_trade_usd``: smaller legs are dropped (gas of a leg over the band's benefit; raise it where gas is dear).
     ``max_slippage_bps``: most a leg may lose to its minimum. ``deadline_s``: a plan can land no later; long enough
     for several bumps, short against the quotes' life. ``z``: price moves of this many deviations over ``wait_blocks``
-    must not fail a leg.
+    must not fail a leg. ``hidden``: a private channel can be used; in the open, tolerances fall to the attacker's
+    break-even.
     """
 
     min_trade_usd: float = 50.0
@@ -41,6 +42,7 @@ class PlanRules:
     deadline_s: int = 600
     z: float = 2.33
     wait_blocks: int = 3
+    hidden: bool = True
     leg_gas: int = 145_000
     hop_gas: int = 90_000
 
@@ -202,7 +204,7 @@ def _leg(
     i, j = pair
     even = _break_even(book, i, fill, state, costs)
     needed = needed_tolerance(outlook, i, j, costs, rules)
-    tolerance, open_to_attack = tolerance_bps(needed, even, rules.max_slippage_bps)
+    tolerance, open_to_attack = tolerance_bps(needed, even, rules.max_slippage_bps, hidden=rules.hidden)
     min_out = -(-fill.out * (BPS - tolerance) // BPS)
     deadline = snapshot.block_time + rules.deadline_s
     last = way.after[fill.hops[-1].pool]

@@ -96,12 +96,14 @@ def worst_attack(depth: Depth, victim_in: float, tolerance: Bps) -> float:
     return max(0.0, float(profit.max()))
 
 
-def tolerance_bps(needed: float, even: float, cap: Bps) -> tuple[Bps, bool]:
+def tolerance_bps(needed: float, even: float, cap: Bps, *, hidden: bool = True) -> tuple[Bps, bool]:
     """Return the tolerance to grant and whether an attack on it can pay.
 
     ``needed``: the fraction that forecast slippage and price movement ask for; ``even``: the attacker's break-even;
-    ``cap``: the mandate's limit. Room that is free of attack is granted; beyond it only what is needed.
+    ``cap``: the mandate's limit. In the open (``hidden=False``) the tolerance falls to the break-even, where no attack
+    pays any more: the leg fails more often, but is never worth a sandwich. 1 bp is the least that is granted.
     """
-    wanted = min(int(np.ceil(needed * BPS)), cap)
-    free = min(int(even * BPS), cap)
-    return bps(max(wanted, 1)), max(wanted, 1) > free
+    wanted = max(1, min(int(np.ceil(needed * BPS)), cap))
+    free = int(even * BPS)
+    granted = wanted if hidden else max(1, min(wanted, free))
+    return bps(granted), granted > free

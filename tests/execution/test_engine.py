@@ -198,7 +198,8 @@ def test_a_token_that_keeps_a_fee_is_found_by_the_simulation(tmp_path):
             return replace(found, deltas=deltas)
 
     sim = chain()
-    ctx = context(tmp_path, sim)
+    channels = {"private": simlab.SimChannel(sim, private=True)}
+    ctx = context(tmp_path, sim, channels=channels, channel="private")
     report = step(replace(ctx, vault=Skimming(ctx.vault)))
     assert report.outcome == "refused"
     assert checks(report) == {"quote_unconfirmed"}
@@ -256,7 +257,9 @@ def test_a_transaction_left_behind_is_bumped_by_the_rule_and_lands(tmp_path):
 def test_a_trade_that_no_longer_pays_is_cancelled_for_21000_gas(tmp_path):
     sim = chain(base_fee_wei=10**9)
     waits = iter(range(1_000))
-    ctx = context(tmp_path, sim, policy=ToTarget(benefit_usd=930.0), limits=Limits(gas=FeeRules(blocks=1)))
+    cost = step(dry(context(tmp_path / "dry", sim))).expected["cost_usd"]
+    policy = ToTarget(benefit_usd=cost + 1.0)  # pays at today's gas, barely
+    ctx = context(tmp_path, sim, policy=policy, limits=Limits(gas=FeeRules(blocks=1)))
     # full blocks drive the base fee up while the plan waits
     ctx = replace(
         ctx, wait=lambda head: sim.mine(include=(i := next(waits)) > 20, background=30_000_000 if i < 20 else 0)

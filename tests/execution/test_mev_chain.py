@@ -32,7 +32,7 @@ def limits(ctx, z):
     return Limits(plan=rules, feeds=ctx.limits.feeds)
 
 
-def run(net, folder, channel, z, *, deep=False):
+def run(net, folder, channel, z, *, deep=False, **more):
     """A step with the searcher watching; ETH only through the shallow v2 pool unless ``deep``."""
     net.node.searchers.append(SandwichSearcher(net.node, net.world))
     ctx = chain_context(folder, net)
@@ -41,22 +41,42 @@ def run(net, folder, channel, z, *, deep=False):
     def pools(snapshot):
         return [p for p in ctx.pools(snapshot) if deep or p.address in shallow]
 
-    return step(chain_context(folder, net, channel=channel, limits=limits(ctx, z), pools=pools))
+    return step(chain_context(folder, net, channel=channel, limits=limits(ctx, z), pools=pools, **more))
 
 
-def test_public_loses_at_most_its_tolerance_and_private_nothing(vaultnet, tmp_path):
+class Leak:
+    """A relay that calls itself private and publishes what it is given."""
+
+    name, private = "leak", True
+
+    def __init__(self, public) -> None:
+        self.send, self.cancel = public.send, public.cancel
+
+
+def test_an_attacked_plan_loses_at_most_its_tolerance_and_a_private_one_nothing(vaultnet, tmp_path):
     saved = vaultnet.snapshot()
-    public = run(vaultnet, tmp_path / "public", "public", 8.0)
-    assert public.outcome == "traded", public.verdicts
-    for lost, tolerated in shortfalls(public):
+    leak = {"leak": Leak(chain_context(tmp_path, vaultnet).channels["public"])}
+    leaked = run(vaultnet, tmp_path / "leak", "leak", 8.0, channels=leak)
+    assert leaked.outcome == "traded", leaked.verdicts
+    for lost, tolerated in shortfalls(leaked):
         assert lost <= tolerated + 1e-9
-    attacked = max(lost for lost, _ in shortfalls(public))
+    worst = max(shortfalls(leaked))
+    assert worst[0] > 0.9 * worst[1] > 0  # the searcher was there and took what it could
     vaultnet.node.searchers.clear()
     vaultnet.revert(saved)
     private = run(vaultnet, tmp_path / "private", "private", 8.0)
     assert private.outcome == "traded"
     assert all(lost == 0 for lost, _ in shortfalls(private))
-    assert attacked > 0  # the searcher was there
+
+
+def test_in_the_open_the_tolerance_falls_to_the_break_even_and_no_more_is_lost(vaultnet, tmp_path):
+    """The shallow pool's break-even is below the least tolerance of 1 bp: that basis point is all there is to take."""
+    report = run(vaultnet, tmp_path, "public", 8.0)
+    assert report.outcome == "traded", report.verdicts
+    lost, tolerated = max(shortfalls(report))
+    assert lost <= tolerated + 1e-9
+    assert min(t for _, t in shortfalls(report)) <= 1.0001e-4  # 8 deviations of the price alone would ask for 50 bp
+    assert lost <= 1.0001e-4
 
 
 def test_the_automatic_choice_hides_what_is_worth_attacking(vaultnet, tmp_path):

@@ -95,6 +95,18 @@ def test_tolerance_is_what_the_market_needs_within_the_mandate():
     assert tolerance_bps(0.0, 0.0, bps(100)) == (1, True)
 
 
+def test_in_the_open_the_tolerance_falls_to_the_break_even():
+    assert tolerance_bps(0.0050, 0.00201, bps(100), hidden=False) == (20, False)
+    assert tolerance_bps(0.0050, 0.0090, bps(100), hidden=False) == (50, False)
+    assert tolerance_bps(0.0050, 0.00001, bps(100), hidden=False) == (1, True)
+    for seed in range(10):
+        depth = depth_of(pools(seed), A)
+        victim, gas = depth.x * 0.03, depth.x * 3e-6
+        granted, risky = tolerance_bps(0.02, break_even(depth, victim, gas), bps(300), hidden=False)
+        assert risky or worst_attack(depth, victim, granted) <= gas
+        assert granted == 200 or worst_attack(depth, victim, bps(granted + 1)) > gas
+
+
 def test_the_chosen_channel_is_the_cheaper_one_in_random_cases():
     """Truth: play the sandwich with the searcher's own rule, private loses only the wait. 200 cases."""
     rng = random.Random(5)
