@@ -65,7 +65,10 @@ def weekly_bootstrap(
     _, index = np.unique(week, return_inverse=True)
     a, b = np.bincount(index, weights=model), np.bincount(index, weights=base)
     pick = np.random.default_rng(seed).integers(0, len(a), (draws, len(a)))
-    skill = 1.0 - a[pick].sum(axis=1) / b[pick].sum(axis=1)
+    bottom = b[pick].sum(axis=1)
+    skill = 1.0 - a[pick].sum(axis=1)[bottom > 0] / bottom[bottom > 0]  # weeks without any loss say nothing
+    if not skill.size:
+        return float("nan"), float("nan")
     low, high = np.quantile(skill, [0.05, 0.95])
     return float(low), float(high)
 

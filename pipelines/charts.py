@@ -153,3 +153,23 @@ def cumulative_cost(frame: pl.DataFrame, policies: Sequence[str]) -> Figure:
     axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     return figure
+
+
+def widths(found: Any) -> Figure:
+    """Return cost against band width (``policy.widths.Widths``) with the point where marginal benefit meets cost."""
+    figure, axis = plt.subplots(figsize=(8, 4.2))
+    percent = 100 * found.width
+    axis.plot(percent, found.total_bp, color="#d1495b", label="total")
+    axis.plot(percent, found.tracking_bp, color=COLOURS["tracking"], label="tracking")
+    axis.plot(percent, found.total_bp - found.tracking_bp, color=COLOURS["gas"], label="gas + fee + impact")
+    axis.axvline(100 * found.best_width, color="#777777", linestyle=":")
+    axis.annotate(f"{100 * found.best_width:.2f} %", (100 * found.best_width, found.best_bp), xytext=(6, 8),
+                  textcoords="offset points")  # fmt: skip
+    axis.set_xscale("log")
+    axis.set_ylim(0, 4 * found.best_bp)
+    axis.set_xlabel("mean deviation of an asset at the trigger, %")
+    axis.set_ylabel("bp of NAV a year")
+    axis.legend(frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    return figure

@@ -68,7 +68,7 @@ def compare(
     data["forecasts"] = scores
     data["timing"] = data["timing"] | {k: v for k, v in learning.items() if k in data["timing"]}
     identity = comparison_id(data)
-    frames = {"portfolios": found.portfolios, "trades": found.trades, "weekly": found.weekly}
+    frames = {n: _plain(f) for n, f in artifact_frames(found).items()}
     timeline = as_timeline(found.series, found.portfolios)
     lineage = tracking.lineage() | {"data": data["data"]["sha256"]}
     if artifacts is not None:
@@ -78,6 +78,16 @@ def compare(
     logged = log_comparison(settings, data, identity, frames, timeline, progress)
     url = views.link("http://127.0.0.1:5310", logged.experiment_id, logged.view)
     return CompareOutcome(data, identity, logged.report, url)
+
+
+def artifact_frames(found: panel.Comparison) -> dict[str, pl.DataFrame]:
+    """Return the frames of a comparison that are its artifacts, by name."""
+    return {"portfolios": found.portfolios, "trades": found.trades, "weekly": found.weekly}
+
+
+def _plain(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return ``frame`` with categories as plain text: readable by any Parquet reader, joinable with anything."""
+    return frame.with_columns(pl.col(pl.Categorical).cast(pl.String))
 
 
 def ensure_forecasts(

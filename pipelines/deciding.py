@@ -14,9 +14,12 @@ from pipelines.paper import Market
 from pipelines.settings import Settings
 from pipelines.wiring import compare_config
 from policy.base import Forecast, ForecastView, Matrix, Policy
+from policy.costs import chain_fees
 from policy.history import History, load
+from policy.reactive import as_of
 from policy.registry import planners
 from policy.rule import Rule
+from policy.schedule import Portfolio, prepare
 
 NEEDED = {"predictive": ("gas",)}  # targets without which the policy does not decide
 FORECAST_LIFE = timedelta(hours=2)  # issued hourly: older ones belong to a decision that has passed
@@ -44,6 +47,7 @@ def decider(settings: Settings, lake: Lake, at: datetime) -> Choice:
     reason = _missing(settings, view)
     name = settings.policy.fallback if reason else settings.policy.kind
     span = (at - DAY, at)
+    case = prepare(history, portfolio_at(settings, at))
     try:
         chosen = planners(history, lake, compare_config(settings, span, 1, (name,), None))[0]
     except ForedriftError as error:
@@ -51,15 +55,27 @@ def decider(settings: Settings, lake: Lake, at: datetime) -> Choice:
             raise
         reason = f"{settings.policy.kind} could not be prepared: {error}"
         chosen = planners(history, lake, compare_config(settings, span, 1, (settings.policy.fallback,), None))[0]
-    order = [history.assets.index(a) for a in assets]
-    last = -1
+    chosen = as_of(chosen, case, len(history.ts) - 1)
+    order, last = case.columns, -1
     market = Market(
         at, assets, history.close[last, order], history.depth_usd[last, order], float(history.gas_gwei[last]),
-        float(history.native_usd[last]),
+        float(history.recent_gwei[last]), float(history.native_usd[last]),
     )  # fmt: skip
     covariance = history.covariance[history.day[last]][np.ix_(order, order)]
     note = f"{settings.policy.fallback} decides: {reason}" if reason else ""
     return Choice(Rule(chosen), view, market, covariance, newest(lake, at), note, bool(reason))
+
+
+def portfolio_at(settings: Settings, at: datetime) -> Portfolio:
+    """Return the configured portfolio as the panel's record, for a decision at ``at``."""
+    given = settings.portfolio
+    n = len(given.assets)
+    return Portfolio(
+        given.name, given.scenario, given.assets, np.array([given.weights[a] for a in given.assets]),
+        np.array([given.caps[a] for a in given.assets]), given.nav_usd, given.gamma,
+        chain_fees(settings.chain.id, settings.costs.gas_base, settings.costs.gas_per_leg), at - DAY, at,
+        np.full(n, settings.costs.fee_bps / 10_000),
+    )  # fmt: skip
 
 
 def _history(settings: Settings, lake: Lake, at: datetime) -> History:

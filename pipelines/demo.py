@@ -14,7 +14,7 @@ from pipelines.ingest import ingest_all
 from pipelines.rebalance import rebalance
 from pipelines.settings import Settings, load
 
-TEST_DAYS = 120
+TEST_DAYS = 84
 SETTINGS = """# Made by `foredrift demo`: a simulated market, a simulated vault, the project's own MLflow store.
 [portfolio]
 assets = ["BTC", "ETH", "LINK", "UNI", "AAVE"]
@@ -28,7 +28,8 @@ artifacts = "{mlruns}/artifacts"
 seed = 7
 
 [models]
-refit_every = "30d"
+refit_every = "60d"
+trade_sizes_usd = [100_000]
 
 [compare]
 nav_usd = [100_000, 1_000_000]

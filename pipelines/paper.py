@@ -42,6 +42,7 @@ class Market:
     close: Vector
     depth_usd: Vector
     gas_gwei: float
+    usual_gwei: float  # mean of the last week
     native_usd: float
 
 

@@ -75,7 +75,8 @@ def portfolio_of(settings: Settings) -> Portfolio:
 def view_of(choice: Choice, snapshot: Snapshot) -> View:
     """Return what is known off the chain for a snapshot."""
     del snapshot
-    return View(choice.forecasts, choice.covariance, choice.market.native_usd, choice.data_at)
+    market = choice.market
+    return View(choice.forecasts, choice.covariance, market.native_usd, choice.data_at, usual_gwei=market.usual_gwei)
 
 
 def limits_of(settings: Settings, feeds: dict[str, FeedRule]) -> Limits:

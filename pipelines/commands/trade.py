@@ -59,8 +59,8 @@ def thresholds(
 ) -> None:
     """Show where the marginal benefit of a tighter band meets its marginal cost, for the portfolio."""
     from pipelines import show
-    from pipelines.compare import thresholds as run
     from pipelines.settings import load
+    from pipelines.thresholds import thresholds as run
 
     result = run(load(config), plot)
     show.thresholds(result)

@@ -47,6 +47,7 @@ class View:
     last_trade: datetime | None = None
     evidence: Evidence = field(default_factory=Evidence)
     slippage_spread: Mapping[tuple[int, int], float] = field(default_factory=dict)
+    usual_gwei: float | None = None  # mean gas price of the last week, what a rule without forecasts calls usual
 
 
 def depth_usd(snapshot: Snapshot, pools: Sequence[Pool]) -> Vector:
@@ -104,6 +105,7 @@ def state_of(snapshot: Snapshot, portfolio: Portfolio, view: View, pools: Sequen
             fees=portfolio.fees,
             fee=fees(snapshot, pools),
             depth_usd=depth_usd(snapshot, pools),
+            usual_gwei=view.usual_gwei,
         ),
         last_trade=view.last_trade,
     )
