@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
+from lightgbm.basic import LightGBMError
 
 from lake.errors import ModelError
 from lake.tables import TABLES
@@ -67,6 +68,13 @@ class Recent:
         return frame if as_of is None else frame.filter(pl.col("available_at") <= as_of)
 
 
+Review = Callable[[LiveModel, pl.DataFrame, pl.DataFrame, datetime], pl.DataFrame]
+"""Called with (model, panel, rows, decision time); returns the rows, some of them abstaining (``models.trust``)."""
+
+FAILURES = (ModelError, LightGBMError, pl.exceptions.PolarsError, ArithmeticError, LookupError, ValueError)
+"""What a model raises on input it was not made for; anything else is a bug and is not caught."""
+
+
 def recent(lake: LakeView, as_of: datetime, days: int = RECENT_DAYS) -> Recent:
     """Return the last ``days`` of every table that features read, as of ``as_of``."""
     since = as_of - timedelta(days=days)
@@ -74,16 +82,23 @@ def recent(lake: LakeView, as_of: datetime, days: int = RECENT_DAYS) -> Recent:
     return Recent({n: lake.scan(n, as_of=as_of).filter(pl.col("ts") >= since).collect() for n in tables})
 
 
-def issue(lake: LakeView, cfg: ModelConfig, fitted: Mapping[str, LiveModel], as_of: datetime) -> pl.DataFrame:
+def issue(
+    lake: LakeView,
+    cfg: ModelConfig,
+    fitted: Mapping[str, LiveModel],
+    as_of: datetime,
+    review: Review | None = None,
+) -> pl.DataFrame:
     """Return the rows of table ``forecasts`` for the last full hour at or before ``as_of``; writes nothing.
 
     Every (target, key, horizon) a model has been calibrated for gets a row: where the present value is missing or
     the model does not fit its input, the row abstains with the reason. Rows not available at ``as_of`` are not read.
+    ``review`` judges the rows of each model before they are returned.
     """
     seconds = int(as_of.timestamp()) // HOUR_S * HOUR_S
     at = datetime.fromtimestamp(seconds, UTC)
     view = _AsOf(lake, as_of)
-    parts = [_issue_one(view, cfg, model, at) for model in fitted.values()]
+    parts = [_issue_one(view, cfg, model, at, review) for model in fitted.values()]
     rows = pl.concat(parts) if parts else pl.DataFrame(schema=dict.fromkeys(FORECAST_COLUMNS, pl.String))
     return rows.with_columns(pl.col("issued_at").alias("available_at"))
 
@@ -97,13 +112,18 @@ class _AsOf:
         return self.lake.scan(name, as_of=self.moment if as_of is None else min(as_of, self.moment))
 
 
-def _issue_one(lake: LakeView, cfg: ModelConfig, model: LiveModel, at: datetime) -> pl.DataFrame:
+def _issue_one(
+    lake: LakeView, cfg: ModelConfig, model: LiveModel, at: datetime, review: Review | None
+) -> pl.DataFrame:
     reason = None
     rows: pl.DataFrame | None = None
     try:
         panel = model.family.build(lake, cfg, at, at + timedelta(seconds=HOUR_S))
         rows = model.corrections.apply(model.fitted.predict(panel), model.family.targets)
-    except ModelError as error:
+        if review is not None:
+            rows = review(model, panel, rows.select(FORECAST_COLUMNS), at)
+    except FAILURES as error:
+        rows = None
         reason = f"model {model.version} does not fit its input: {error}"
     wanted = list(model.corrections.offsets)
     spoken = set() if rows is None else set(rows.select("target", "key", "horizon_s").iter_rows())

@@ -24,8 +24,24 @@ from models.scores import as_json, reliability, score_table
 from models.splits import Fold, folds, prediction_rows, training_rows
 from models.waiting import waiting_value
 
+COMPLETE = 0.9
+"""Share of a fold's hours that must be logged: a few may be left out where a feature was unknown."""
+
 Progress = Callable[[str, int, int], None]
 """Called with (family, folds done, folds in all)."""
+
+
+@dataclass(frozen=True, slots=True)
+class WalkRecord:
+    """What one family's walk-forward leaves for judging it: this recipe's own rows, whatever the lake logged before.
+
+    ``rows`` and ``baselines`` cover the asked range; ``known`` is the panel with the labels known at its end.
+    """
+
+    rows: pl.DataFrame
+    outcomes: pl.DataFrame
+    baselines: Mapping[str, pl.DataFrame]
+    known: pl.DataFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +55,7 @@ class TrainResult:
     importances: pl.DataFrame  # family, fold, target, horizon_s, feature, gain
     reliability: pl.DataFrame  # target, horizon_s, level, observed, n
     live: Mapping[str, LiveModel] = field(default_factory=dict)  # by family: fitted on everything known at the end
+    records: Mapping[str, WalkRecord] = field(default_factory=dict)  # by family, beside ``live``
 
 
 @dataclass(slots=True)
@@ -73,6 +90,7 @@ def train(
     timing: dict[str, float] = dict.fromkeys(("features_s", "train_s", "predict_s", "calibrate_s", "write_s"), 0.0)
     skipped: dict[str, str] = {}
     models: dict[str, LiveModel] = {}
+    records: dict[str, WalkRecord] = {}
     first = history_start(lake)
     for family in families:
         if not family.keys(lake, cfg):
@@ -87,7 +105,15 @@ def train(
             continue
         with tempfile.TemporaryDirectory() as scratch:
             folder = (workdir or Path(scratch)) / family.name
-            done.append(_walk(lake, cfg, family, panel, plan, (start, end), folder, timing, progress, models, live))
+            try:
+                found, record = _walk(
+                    lake, cfg, family, panel, plan, (start, end), folder, timing, progress, models, live
+                )
+            except NotEnoughData as error:
+                skipped[family.name] = str(error)
+                continue
+            done.append(found)
+            records[family.name] = record
     if not done:
         raise NotEnoughData(f"nothing could be forecast over {start} .. {end}: {skipped}")
     scores = pl.concat([d[0] for d in done], how="diagonal")
@@ -108,6 +134,7 @@ def train(
         pl.concat([d[3] for d in done], how="diagonal"),
         pl.concat([d[4] for d in done]),
         models,
+        records,
     )
 
 
@@ -132,7 +159,7 @@ def _walk(
     progress: Progress | None,
     models: dict[str, LiveModel],
     live: bool,
-) -> tuple[pl.DataFrame, dict[str, Any], pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+) -> tuple[tuple[pl.DataFrame, dict[str, Any], pl.DataFrame, pl.DataFrame, pl.DataFrame], WalkRecord]:
     folder.mkdir(parents=True, exist_ok=True)
     complete = [_issued(lake, family, panel, fold, span[0]) for fold in plan]
     needed = live or not all(complete)  # calibration has to run through the whole sequence again
@@ -146,16 +173,18 @@ def _walk(
     for name in ("train_s", "predict_s"):
         timing[name] += sum(r.seconds[name] for r in runs)
     outcomes = family.outcomes(panel.filter(pl.col("ts") >= plan[0].start), cfg)
-    corrections = Corrections({})
+    corrections, own = Corrections({}), None
     if needed:
-        corrections = _issue_folds(lake, cfg, family, panel, runs, complete, outcomes, span, timing)
+        own, corrections = _issue_folds(lake, cfg, family, panel, runs, complete, outcomes, span, timing)
     rows = _logged(lake, family, span)
-    inside = outcomes.filter(pl.col("issued_at").is_between(*span, closed="left"))
+    within = pl.col("issued_at").is_between(*span, closed="left")
+    inside = outcomes.filter(within)
     names = runs[0].baselines
     baselines = {n: pl.concat([r.baselines[n] for r in runs]).filter(pl.col("issued_at") >= span[0]) for n in names}
     scores = score_table(rows, inside, family.targets, baselines)
+    known = _known(cfg, panel, span[1])
     if live:
-        models[family.name] = _fit_live(cfg, family, panel, span[1], corrections)
+        models[family.name] = LiveModel(family, family.fit(known, cfg), corrections, span[1])
     table = _fold_table(family.name, runs, complete)
     gains = [
         r.importances.with_columns(pl.lit(family.name).alias("family"), pl.lit(r.fold.name).alias("fold"))
@@ -168,13 +197,11 @@ def _walk(
         "resumed": sum(complete),
         "versions": [r.version for r in runs],
     }
-    return (
-        scores,
-        summary,
-        table,
-        pl.concat(gains) if gains else pl.DataFrame(),
-        reliability(rows, inside, family.targets),
-    )
+    if isinstance(family, PathFamily):
+        summary["waiting"] = _waiting(lake, panel, span)
+    record = WalkRecord(rows if own is None else own.filter(within), inside, baselines, known)
+    quality = reliability(rows, inside, family.targets)
+    return (scores, summary, table, pl.concat(gains) if gains else pl.DataFrame(), quality), record
 
 
 def _run_fold(
@@ -215,8 +242,11 @@ def _issue_folds(
     outcomes: pl.DataFrame,
     span: tuple[datetime, datetime],
     timing: dict[str, float],
-) -> Corrections:
-    """Calibrate the raw rows of all folds in time order and write those of unfinished folds, one commit a fold."""
+) -> tuple[pl.DataFrame, Corrections]:
+    """Calibrate the raw rows of all folds in time order and write those of unfinished folds, one commit a fold.
+
+    Returns all rows, calibrated, and the corrections in force at the end.
+    """
     began = time.perf_counter()
     rows, corrections = calibrate_rows(pl.concat([r.rows for r in runs]), outcomes, family.targets)
     paths = family.paths(rows, panel, cfg) if isinstance(family, PathFamily) else None
@@ -231,17 +261,22 @@ def _issue_folds(
             lake.write("paths", paths.filter(here).with_columns(pl.col("issued_at").alias("available_at")))
         lake.write("forecasts", rows.filter(here).with_columns(pl.col("issued_at").alias("available_at")))
     timing["write_s"] += time.perf_counter() - began
-    return corrections
+    return rows, corrections
 
 
 def _issued(lake: LakeView, family: Family, panel: pl.DataFrame, fold: Fold, start: datetime) -> bool:
-    """Return whether the lake holds the fold's forecasts up to its last hour; a fold is written in one commit."""
-    last = prediction_rows(panel, fold).filter(pl.col("ts") >= start)["ts"].max()
-    if last is None:
+    """Return whether the lake holds the fold's forecasts: its last hour and, as live ones may be there too, the rest.
+
+    A fold is written in one commit; single hours issued live before it do not make it complete.
+    """
+    hours = prediction_rows(panel, fold).filter(pl.col("ts") >= start)["ts"].unique()
+    if hours.is_empty():
         return True  # warm-up only: nothing of it is ever written
     names = [s.name for s in family.targets]
-    found = lake.scan("forecasts").filter(pl.col("target").is_in(names) & (pl.col("issued_at") == last))
-    return bool(found.select(pl.len()).collect().item())
+    within = pl.col("issued_at").is_between(hours.min(), hours.max())
+    found = lake.scan("forecasts").filter(pl.col("target").is_in(names) & within)
+    issued = found.select(pl.col("issued_at").unique()).collect()["issued_at"]
+    return hours.max() in issued and len(issued) >= COMPLETE * len(hours)
 
 
 def _logged(lake: LakeView, family: Family, span: tuple[datetime, datetime]) -> pl.DataFrame:
@@ -257,12 +292,10 @@ def _waiting(lake: LakeView, panel: pl.DataFrame, span: tuple[datetime, datetime
     return {k: waiting_value(paths.filter(pl.col("key") == k), panel.filter(pl.col("key") == k)) for k in keys}
 
 
-def _fit_live(
-    cfg: ModelConfig, family: Family, panel: pl.DataFrame, end: datetime, corrections: Corrections
-) -> LiveModel:
+def _known(cfg: ModelConfig, panel: pl.DataFrame, end: datetime) -> pl.DataFrame:
+    """Return the rows a model that starts at ``end`` may learn from."""
     window = None if cfg.train_window_days is None else end - timedelta(days=cfg.train_window_days)
-    known = training_rows(panel, Fold(end, end, end, window))
-    return LiveModel(family, family.fit(known, cfg), corrections, end)
+    return training_rows(panel, Fold(end, end, end, window))
 
 
 def _digest(cfg: ModelConfig, known: pl.DataFrame) -> str:
