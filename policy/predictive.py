@@ -25,9 +25,7 @@ from policy.skill import Outlook, outlook_of
 GAS_BAND = Bands("gas_band", constant=False)
 TRUST_REGION = (0.9, 1.15)  # of the band's trigger: the cost of a band is flat to second order within it
 FAST = 2.0  # speed above which the calm gas process no longer describes the market
-NARROW = (
-    0.15  # exponent by which the trigger falls with speed above FAST: the present penalty is high, the future's not
-)
+NARROW = 0.15  # exponent by which the trigger falls with speed above FAST: the penalty is high now, not for long
 HARD_DIMS = 3.0  # of the box distance: between a line and the cube, where exit times scatter like observed ones
 LEG_SHARE = 0.3  # of the further legs that a cheapest sufficient set of swaps uses
 YOUNG_H = 30 * 24.0  # hours of gas at which trust in a chain reaches one half
@@ -48,10 +46,11 @@ class Predictive:
         """Return the levels of every step of ``case``; those of step t depend on nothing after t."""
         base = GAS_BAND.plan(case)
         outer, inner = base.outer.copy(), base.inner.copy()
+        speed = speeds(growth_squares(case, len(self.history.ts)))
         for window in self.outlook.windows:
             first, last = max(window.first, case.first), min(window.last, case.last + 1)
             if first < last:
-                outer[first:last], inner[first:last] = moved(case, base, self.outlook, window, first, last)
+                outer[first:last], inner[first:last] = moved(case, base, self.outlook, window, first, last, speed)
         return split(case, replace(base, outer=outer, inner=inner), self.outlook.trust)
 
     def levels(self, state: State, forecasts: ForecastView) -> Levels:
@@ -67,7 +66,8 @@ class Predictive:
             return replace(base, why=f"{base.why}; gas_band decides: {reason or 'too little gas history'}")
         case = prepare(self.history, portfolio_of(state, self.history, step))
         planned = schedule_at(base, len(self.history.ts))
-        outer, inner = moved(case, planned, self.outlook, window, step, step + 1)
+        speed = speeds(growth_squares(case, step + 1))
+        outer, inner = moved(case, planned, self.outlook, window, step, step + 1, speed)
         whole = split(case, replace(planned, outer=np.full_like(planned.outer, outer[0])), self.outlook.trust)
         return replace(
             base,
@@ -80,8 +80,10 @@ class Predictive:
         )
 
 
-def moved(case: Case, base: Schedule, outlook: Outlook, window: Window, first: int, last: int) -> tuple[Vector, Vector]:
-    """Return (outer, inner) of steps ``first`` .. ``last`` (exclusive) within ``window``."""
+def moved(
+    case: Case, base: Schedule, outlook: Outlook, window: Window, first: int, last: int, speed: Vector
+) -> tuple[Vector, Vector]:
+    """Return (outer, inner) of steps ``first`` .. ``last`` (exclusive) within ``window``; ``speed`` is by step."""
     part = slice(first, last)
     trust = outlook.trust[part]
     gb_outer, gb_inner = base.outer[part], base.inner[part]
@@ -91,7 +93,7 @@ def moved(case: Case, base: Schedule, outlook: Outlook, window: Window, first: i
     chain = window.fit.chain
     found = terms(case, window.first, chain)
     solution = solve(found, chain, SWEEPS, NODES)
-    speed = speeds(growth_squares(case, last))[part]
+    speed = speed[part]
     count = last - first
     gas = effective_gas(case)[part]
     k, m = np.full(count, found.fee), np.full(count, found.impact)
