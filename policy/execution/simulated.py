@@ -369,5 +369,5 @@ def load(path: Path) -> tuple[SimChain, VaultSpec]:
         wei={k: int(v) for k, v in data["wei"].items()},
     )
     chain.blocks[0] = replace(chain.blocks[0], nonces=data["nonces"])
-    chain.past = {row[0]: Receipt(*row[:5], int(row[5])) for row in data["receipts"]}
+    chain.past = {r[0]: Receipt(r[0], r[1], r[2], r[3], r[4], int(r[5])) for r in data["receipts"]}
     return chain, spec
