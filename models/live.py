@@ -112,9 +112,7 @@ class _AsOf:
         return self.lake.scan(name, as_of=self.moment if as_of is None else min(as_of, self.moment))
 
 
-def _issue_one(
-    lake: LakeView, cfg: ModelConfig, model: LiveModel, at: datetime, review: Review | None
-) -> pl.DataFrame:
+def _issue_one(lake: LakeView, cfg: ModelConfig, model: LiveModel, at: datetime, review: Review | None) -> pl.DataFrame:
     reason = None
     rows: pl.DataFrame | None = None
     try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,7 @@ from models.walkforward import TrainResult
 from models.walkforward import train as walk_forward
 from pipelines.progress import Progress, silent
 from pipelines.settings import Settings
+from pipelines.watch import notify
 from pipelines.wiring import families_of, lake_of, model_config
 
 Table = tuple[str, list[str], list[list[Any]]]  # title, columns, rows
@@ -57,24 +59,57 @@ def train(
     span = window(lake, start, end)
     cfg = model_config(settings)
     workdir = settings.path(".foredrift/walkforward") / cfg.fingerprint()
-    result = walk_forward(lake, cfg, chosen, *span, progress=progress, workdir=workdir)
-    tables = [_scores(result)]
-    data = dict(result.summary)
-    if report:
-        from pipelines.evidence import evidence
+    with alarm(active=register):
+        result = walk_forward(lake, cfg, chosen, *span, progress=progress, workdir=workdir)
+        tables = [_scores(result)]
+        data = dict(result.summary)
+        if report:
+            from pipelines.evidence import evidence
 
-        extra, more = evidence(settings, lake, cfg, result, span)
-        data |= extra
-        tables += more
-    url = None
-    if register:
-        from pipelines.lifecycle import register as log_and_judge
+            extra, more = evidence(settings, lake, cfg, result, span)
+            data |= extra
+            tables += more
+        url = None
+        if register:
+            from pipelines.lifecycle import register as log_and_judge
 
-        judged = log_and_judge(settings, cfg, result, progress)
-        data["promotion"] = judged.json
-        tables.append(judged.table)
-        url = judged.url
+            judged = log_and_judge(settings, cfg, result, progress)
+            data["promotion"] = judged.json
+            tables.append(judged.table)
+            url = judged.url
     return TrainOutcome(data, tables, result, url, result.scores.to_dicts())
+
+
+@contextmanager
+def alarm(*, active: bool) -> Iterator[None]:
+    """Tell people when a retrain fails, then let the error go on; the champion stays in force until it expires."""
+    try:
+        yield
+    except Exception as error:
+        if active:
+            notify("retrain_failed", "retrain failed", f"{error}; the champions stay in force until they expire")
+        raise
+
+
+def registry_report(settings: Settings) -> dict[str, Any]:
+    """Return versions (family, version, alias, trained_until, age_d, state), decisions and what is due."""
+    from pipelines.lifecycle import report
+
+    return report(settings)
+
+
+def promote(settings: Settings, family: str, version: str, reason: str) -> str:
+    """Make ``version`` champion by hand; return what was done. Raises ConfigError without a reason."""
+    from pipelines.lifecycle import promote as by_hand
+
+    return by_hand(settings, family, version, reason)
+
+
+def demote(settings: Settings, family: str, reason: str) -> str:
+    """Put the best baseline back as champion by hand; return what was done. Raises ConfigError without a reason."""
+    from pipelines.lifecycle import demote as by_hand
+
+    return by_hand(settings, family, reason)
 
 
 def window(lake: Lake, start: str | None, end: str | None) -> tuple[datetime, datetime]:

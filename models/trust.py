@@ -1,0 +1,143 @@
+"""When a forecast should not be trusted: expired model, stale feed, novel inputs, lost calibration.
+
+A row that is not trusted keeps its numbers, so that it can still be judged later, but abstains with the reason; the
+policy then uses its fallback. What a model cannot compute at all is handled in ``models.live``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import polars as pl
+from scipy.special import bdtr, bdtrc
+
+from lake.units import HOUR_S
+from models.base import LakeView, TargetSpec
+from models.live import LiveModel
+from models.novelty import Inputs
+from models.scores import losses
+
+Series = tuple[str, str, int]
+"""(target, key, horizon_s)."""
+
+FEEDS: Mapping[str, tuple[str, str]] = {
+    "gas": ("gas", "chain_id"),
+    "drift": ("prices", "asset"),
+    "slippage": ("pool_state", "pool"),
+}
+"""Table and key column whose newest row a family's forecasts start from."""
+
+RECENT_DAYS = 28
+"""Outcomes that tell whether calibration holds: four weeks show each hour of the week four times."""
+
+COVERAGE = 0.90
+TAIL = 0.0005
+"""Chance that luck alone takes a calibrated series out of its band; some sixty series are watched."""
+
+_INDEPENDENT = 20  # outcomes without overlap before coverage is judged
+
+
+def tolerance(horizon_s: int) -> timedelta:
+    """Return how old the newest row may be: one missing interval, or a quarter of the horizon where that is more."""
+    return timedelta(seconds=max(HOUR_S, horizon_s // 4))
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Judges rows as they are issued; use it as the ``review`` of ``models.live.issue``.
+
+    ``inputs`` are the training inputs by family, ``lost`` the series whose recent coverage left its band.
+    """
+
+    lake: LakeView
+    expiry: timedelta
+    inputs: Mapping[str, Mapping[str, Inputs]] = field(default_factory=dict)
+    lost: Mapping[Series, str] = field(default_factory=dict)
+
+    def __call__(self, model: LiveModel, panel: pl.DataFrame, rows: pl.DataFrame, at: datetime) -> pl.DataFrame:
+        """Return ``rows`` with those that should not be trusted abstaining, the gravest reason first."""
+        if rows.is_empty():
+            return rows
+        age = at - model.trained_at
+        if age > self.expiry:
+            return abstaining(rows, [f"model {model.version} expired: {age.days} d old, {self.expiry.days} d allowed"])
+        keys = set(panel["key"].to_list())
+        novel = self._novel(model.family.name, panel)
+        newest = feed_times(self.lake, model.family.name, at)
+        reasons: list[str | None] = []
+        for target, key, horizon_s in rows.select("target", "key", "horizon_s").iter_rows():
+            source = key if key in keys else key.split("|")[0]
+            reasons.append(
+                stale(newest, source, horizon_s, at) or novel.get(source) or self.lost.get((target, key, horizon_s))
+            )
+        return abstaining(rows, reasons)
+
+    def _novel(self, family: str, panel: pl.DataFrame) -> dict[str, str]:
+        found: dict[str, str] = {}
+        pair = panel["key"].str.contains("|", literal=True)
+        for kind, inputs in self.inputs.get(family, {}).items():
+            part = panel.filter(pair if kind == "pair" else ~pair)
+            if part.is_empty():
+                continue
+            judged = zip(part["key"].to_list(), inputs.reasons(part), strict=True)
+            found |= {key: reason for key, reason in judged if reason is not None}
+        return found
+
+
+def abstaining(rows: pl.DataFrame, reasons: list[str | None]) -> pl.DataFrame:
+    """Return ``rows`` with ``reasons`` (one a row, or one for all); a row with a reason abstains."""
+    given = pl.Series("_why", reasons * rows.height if len(reasons) == 1 else reasons, dtype=pl.String)
+    return (
+        rows.with_columns(given)
+        .with_columns(abstain=pl.col("abstain") | pl.col("_why").is_not_null(), reason=pl.coalesce("reason", "_why"))
+        .drop("_why")
+    )
+
+
+def feed_times(lake: LakeView, family: str, at: datetime) -> dict[str, datetime]:
+    """Return when the newest row of each key of the family's feed became available, as known at ``at``."""
+    if family not in FEEDS:
+        return {}
+    table, column = FEEDS[family]
+    newest = lake.scan(table, as_of=at).group_by(pl.col(column).cast(pl.String)).agg(pl.col("available_at").max())
+    return dict(newest.collect().iter_rows())
+
+
+def stale(newest: Mapping[str, datetime], source: str, horizon_s: int, at: datetime) -> str | None:
+    """Return why the feed behind ``source`` (a key, or a pair "A|B") is too old for the horizon, None if it is not."""
+    allowed = tolerance(horizon_s)
+    known = [(newest[part], part) for part in source.split("|") if part in newest]
+    if not known:
+        return None
+    oldest, part = min(known)
+    age = at - oldest
+    return f"stale feed: newest row of {part} is {age} old, {allowed} allowed" if age > allowed else None
+
+
+def lost_calibration(
+    rows: pl.DataFrame, outcomes: pl.DataFrame, specs: tuple[TargetSpec, ...], step_s: int = HOUR_S
+) -> dict[Series, str]:
+    """Return the series whose 90 % intervals held too few or too many ``outcomes`` to be luck, with the reason.
+
+    ``rows`` are those issued recently, abstaining ones with numbers included. Overlapping outcomes count as
+    ``n step / horizon`` independent ones; the band is the binomial one that luck leaves with chance 2 TAIL.
+    """
+    spoken = rows.filter(pl.col("q50").is_not_null()).with_columns(abstain=pl.lit(value=False))
+    judged = losses(spoken, outcomes, tuple(s for s in specs if s.score == "pinball"))
+    if judged.is_empty():
+        return {}
+    table = judged.group_by("target", "key", "horizon_s").agg(pl.col("inside").mean(), pl.len().alias("n"))
+    found: dict[Series, str] = {}
+    for target, key, horizon_s, inside, n in table.iter_rows():
+        independent = int(n / max(horizon_s / step_s, 1.0))
+        hits = round(inside * independent)
+        if independent < _INDEPENDENT:
+            continue
+        low, high = bdtr(hits, independent, COVERAGE), bdtrc(hits - 1, independent, COVERAGE) if hits > 0 else 1.0
+        if min(low, high) < TAIL:
+            found[target, key, horizon_s] = (
+                f"lost calibration: {100 * inside:.0f} % of {n} recent outcomes within the 90 % interval"
+            )
+    return found
