@@ -13,7 +13,7 @@ from models.config import ModelConfig
 from models.gas import GasFamily, GasModel
 from models.live import LiveModel, issue, recent
 from models.walkforward import train
-from tests.models.market import START, fill
+from tests.models.market import START, fill, gas_rows
 
 CFG = ModelConfig(("ETH", "BTC"), rounds=12, paths=8, refit_every_days=10, warmup_days=10)
 SPAN = (START + timedelta(days=45), START + timedelta(days=65))
@@ -150,6 +150,12 @@ def test_no_data_and_too_little_data_are_said_plainly(lake, tmp_path):
     short = fill(Lake(str(tmp_path)), 15)
     with pytest.raises(NotEnoughData, match="21 days"):
         train(short, CFG, [GasFamily()], START + timedelta(days=10), START + timedelta(days=15))
+
+
+def test_a_family_whose_history_is_full_of_holes_is_skipped_with_the_reason(lake):
+    lake.write("gas", gas_rows(60).filter(pl.col("ts").dt.hour() < 2))
+    with pytest.raises(NotEnoughData, match="known outcomes"):
+        train(lake, CFG, [GasFamily()], SPAN[0], SPAN[1])
 
 
 def test_live_forecasts_equal_what_the_model_says_and_are_quick(trained):
