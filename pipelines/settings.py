@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from lake.errors import ConfigError
+from lake.units import utc
 
 DEFAULT_FILE = "foredrift.toml"
 Cron = Annotated[str, Field(pattern=r"^\s*(\S+\s+){4}\S+\s*$")]
@@ -206,7 +208,7 @@ class MandateSection(Section):
 class CompareSection(Section):
     """The panel that policies are compared on."""
 
-    portfolios: int = Field(default=64, ge=1)
+    portfolios: int = Field(default=32, ge=1)  # baskets; each appears in every cell of mandate, NAV and chain
     policies: tuple[str, ...] = ()  # empty: all of them
     assets: tuple[str, ...] = ()  # empty: those of the portfolio
     nav_usd: tuple[float, ...] = (100_000.0, 1_000_000.0, 10_000_000.0)
@@ -320,6 +322,22 @@ def passphrase() -> str | None:
 def starter() -> str:
     """Return the commented starter file that ``foredrift init`` writes."""
     return (Path(__file__).parent / "starter.toml").read_text(encoding="utf-8")
+
+
+def replay() -> tuple[datetime, datetime, float] | None:
+    """Return the replayed clock of FOREDRIFT_REPLAY, ``SIMULATED_START,REAL_START,SPEED``; None when it is not set.
+
+    Paper portfolios only: it lets schedules live through recorded hours at SPEED times the pace of the wall clock.
+    Raises ConfigError on any other form.
+    """
+    text = os.environ.get("FOREDRIFT_REPLAY")
+    if not text:
+        return None
+    parts = text.split(",")
+    try:
+        return utc(parts[0]), utc(parts[1]), float(parts[2])
+    except (IndexError, ValueError) as error:
+        raise ConfigError("FOREDRIFT_REPLAY is SIMULATED_START,REAL_START,SPEED") from error
 
 
 def notify_urls() -> list[str]:

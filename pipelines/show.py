@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from lake.ingest import IngestReport
     from lake.sources.files import ImportReport
 
-console = Console(stderr=False)
+NARROWEST = 110  # columns where the output is no terminal: tables stay whole in files and logs
+console = Console(width=None if sys.stdout.isatty() else NARROWEST)
 _LEVEL = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "error": "[red]error[/]"}
 
 
@@ -105,6 +107,9 @@ def status(report: Mapping[str, Any]) -> None:
     console.print(
         f"last decision: {last['decision_id']} {last['action']} at {last['ts']}" if last else "no decision yet"
     )
+    figures = {k.replace("_", " "): v for k, v in report["figures"].items() if v is not None}
+    if figures:
+        table("At the last decision", list(figures), [list(figures.values())], right_from=0)
     for line in report["advice"]:
         console.print(f"[yellow]→[/] {line}")
 
@@ -157,33 +162,39 @@ def comparison(outcome: Any) -> None:
         console.print(f"MLflow: foredrift ui, or {outcome.url}")
 
 
+HEADLINE = ("gas_band", "best_threshold", "best_reactive")
+
+
 def policies(data: Mapping[str, Any]) -> None:
-    """Print the comparison tables from the JSON figures."""
-    names = ["total_bp", "gas_bp", "fee_bp", "impact_bp", "tracking_bp", "trades_per_year", "violations", "te_annual"]
+    """Print the comparison tables from the JSON figures; every other pair is in the JSON and the report."""
+    names = ["total_bp", "gas_bp", "fee_bp", "impact_bp", "tracking_bp", "trades_per_year", "violations"]
+    heads = ["total", "gas", "fee", "impact", "tracking", "trades/yr", "broken", "TE %"]
     cells = sorted({(r["scenario"], r["nav_usd"]) for r in data["policies"]}, key=lambda c: (c[0], c[1]))
     for scenario, nav in cells:
         rows = [r for r in data["policies"] if (r["scenario"], r["nav_usd"]) == (scenario, nav)]
         table(
             f"{scenario}, NAV ${nav:,.0f}: cost in bp of NAV a year",
-            ["policy", *[n.removesuffix("_bp") for n in names]],
-            [[r["policy"], *[r[n] for n in names]] for r in rows],
+            ["policy", *heads],
+            [[r["policy"], *[r[n] for n in names], 100 * r["te_annual"]] for r in rows],
         )
-    table(
-        "Paired cost ratios (below 1: a is cheaper), 95 % weekly block bootstrap",
-        ["a / b", "scenario", "NAV", "ratio", "low", "high", "portfolios", "weeks"],
-        [
-            [f"{r['a']} / {r['b']}", r["scenario"], f"{r['nav_usd']:,.0f}", r["ratio"], r["ci_low"], r["ci_high"],
-             r["portfolios"], r["weeks"]]
-            for r in data["pairs"]
-        ],
-        2,
-    )  # fmt: skip
+    chosen = [r for r in data["pairs"] if r["a"] == "predictive" and r["b"] in HEADLINE]
+    chosen += [r for r in data["pairs"] if r["a"] == "foresight_gas" and r["b"] == "gas_band"]
+    if chosen:
+        table(
+            "Paired cost ratios, 95 % weekly block bootstrap (below 1: the first is cheaper)",
+            ["a / b", "scenario", "NAV", "ratio", "low", "high"],
+            [
+                [f"{r['a']} / {r['b']}", r["scenario"], f"{r['nav_usd']:,.0f}", r["ratio"], r["ci_low"], r["ci_high"]]
+                for r in chosen
+            ],
+            2,
+        )
     if data["headroom"]:
         table(
             "Headroom captured: share of what perfect gas foresight would save over gas_band",
             ["scenario", "NAV", "captured", "low", "high"],
             [
-                [r["scenario"], f"{r['nav_usd']:,.0f}", r["captured"], r["ci_low"], r["ci_high"]]
+                [r["scenario"], f"{r['nav_usd']:,.0f}", *[r[n] for n in ("captured", "ci_low", "ci_high")]]
                 for r in data["headroom"]
             ],
         )

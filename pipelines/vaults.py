@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -11,6 +12,7 @@ import numpy as np
 
 from lake.errors import ConfigError
 from lake.units import bps
+from lake.universe import chain
 from pipelines.deciding import Choice
 from pipelines.paper import PaperChannel, close_vault, open_vault
 from pipelines.settings import Settings
@@ -19,6 +21,7 @@ from policy.costs import chain_fees
 from policy.execution.audit import Audit
 from policy.execution.base import Snapshot
 from policy.execution.context import EngineContext, Limits
+from policy.execution.gas import fee_rules
 from policy.execution.guards import FeedRule
 from policy.execution.journal import Journal
 from policy.execution.node import Head
@@ -35,11 +38,29 @@ def open_context(settings: Settings, at: datetime, choice: Choice, *, live: bool
 
         yield open_onchain(settings, choice, live=live)
         return
+    with state_lock(settings):
+        yield from _paper(settings, at, choice, live=live)
+
+
+@contextmanager
+def state_lock(settings: Settings) -> Iterator[None]:
+    """Hold the simulated vault's file: a second run waits and then reads what the first one wrote."""
+    path = settings.path(settings.vault.state)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(path.name + ".lock").open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _paper(settings: Settings, at: datetime, choice: Choice, *, live: bool) -> Iterator[EngineContext]:
+    """Yield the simulated vault's context; in a live cycle every block is written as it is mined, as a chain would."""
     chain, vault = open_vault(settings, choice.market)
 
     def wait(head: Head) -> None:
         del head
         chain.mine()
+        if live:
+            close_vault(settings, chain, vault)
 
     feeds = {t.address: FeedRule(heartbeat_s=vault.spec.heartbeat_s) for t in vault.spec.tokens}
     journal = Journal(settings.path(settings.vault.journal))
@@ -84,7 +105,8 @@ def limits_of(settings: Settings, feeds: dict[str, FeedRule]) -> Limits:
     rules = PlanRules(
         min_trade_usd=settings.mandate.min_trade_usd, max_slippage_bps=bps(settings.mandate.max_slippage_bps)
     )
-    return Limits(plan=rules, feeds=feeds)
+    row = chain(settings.chain.id)
+    return Limits(plan=rules, feeds=feeds, gas=fee_rules(row), block_time_s=row.block_time_s)
 
 
 def keystore(settings: Settings) -> Path:
