@@ -8,6 +8,7 @@ are retried here.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import INPUTS, RUN_ID, TASK_SOURCE
 from prefect.runtime import flow_run
 
+from lake.errors import ForedriftError
 from lake.units import duration
+from pipelines import alerts, watch
 from pipelines import compare as compare_stage
 from pipelines import forecast as forecast_stage
 from pipelines import ingest as ingest_stage
@@ -28,7 +31,37 @@ TAGS = ["foredrift"]
 
 
 def _settings(config: str | None) -> Settings:
-    return load(Path(config) if config else None)
+    """Return the project's settings; logging is set up with them, once per process."""
+    settings = load(Path(config) if config else None)
+    watch.configure_logging(settings)
+    return settings
+
+
+def told(flow_: Any, run: Any, state: Any, event: str = "failed") -> None:
+    """Tell people that a run failed or crashed (a hook of every flow); the message is the state's, without a trace."""
+    watch.notify(event, f"{flow_.name} {state.name.lower()}", f"run {run.name}: {(state.message or '')[:500]}")
+
+
+_HOOKS: dict[str, Any] = {"on_failure": [told], "on_crashed": [told]}
+_retrain_failed = partial(told, event="retrain_failed")
+_retrain_failed.__name__ = "retrain_failed"  # type: ignore[attr-defined]  # Prefect names hooks in its log
+_RETRAIN_HOOKS: dict[str, Any] = {"on_failure": [_retrain_failed], "on_crashed": [_retrain_failed]}
+
+
+def look_for_zombies() -> list[str]:
+    """Return a sentence per run whose worker is gone and tell people; a scheduler that does not answer is logged."""
+    url = alerts.api_url()
+    if url is None:
+        return []
+    try:
+        dead = [z.text() for z in alerts.zombies(url, own=flow_run.id)]
+    except ForedriftError as error:
+        get_run_logger().warning("no look at other runs: %s", error)
+        return []
+    for text in dead:
+        get_run_logger().warning(text)
+        watch.notify("zombie", "a run's worker is gone", text)
+    return dead
 
 
 @task(retries=3, retry_delay_seconds=[5, 30, 120], persist_result=True, cache_policy=INPUTS + TASK_SOURCE + RUN_ID)
@@ -37,7 +70,7 @@ def collect(config: str | None, source: str, until: str) -> dict[str, Any]:
     return ingest_stage.as_rows(ingest_stage.ingest_all(_settings(config), [source], None, until))[0]
 
 
-@flow(name="ingest", flow_run_name="ingest-{until}", log_prints=True)
+@flow(name="ingest", flow_run_name="ingest-{until}", log_prints=True, **_HOOKS)
 def ingest(config: str | None = None, until: str | None = None) -> list[dict[str, Any]]:
     """Bring the lake up to date, one task a source; a failing source does not stop the others."""
     until = until or datetime.now(UTC).replace(second=0, microsecond=0).isoformat()
@@ -52,7 +85,7 @@ def ingest(config: str | None = None, until: str | None = None) -> list[dict[str
     return rows
 
 
-@flow(name="forecast")
+@flow(name="forecast", **_HOOKS)
 def forecast(config: str | None = None) -> dict[str, Any]:
     """Issue forecasts as of now with the champions."""
     result = forecast_stage.forecast(_settings(config), None)
@@ -60,27 +93,29 @@ def forecast(config: str | None = None) -> dict[str, Any]:
     return {"issued": len(result["rows"]), "abstained": result["abstained"]}
 
 
-@flow(name="rebalance")
-def rebalance(config: str | None = None, live: bool = False) -> dict[str, Any]:
-    """Run one decision cycle on data as of now; a run that starts too late declines.
+@flow(name="rebalance", **_HOOKS)
+def rebalance(config: str | None = None, live: bool = False, as_of: str | None = None) -> dict[str, Any]:
+    """Run one decision cycle on data as of now; a run that starts too late declines. ``as_of``: paper vault only.
 
     The stage below takes the vault's lease and derives the decision's identity from vault, policy and epoch, so that
     duplicated or overlapping runs execute a decision once.
     """
     settings = _settings(config)
+    look_for_zombies()
     scheduled = flow_run.scheduled_start_time
     late = datetime.now(UTC) - scheduled if scheduled else timedelta(0)
     if late > duration(settings.schedule.max_late):
         get_run_logger().warning(
             "declined: due at %s, %s late, allowed %s", scheduled, late, settings.schedule.max_late
         )
+        watch.notify("late", "a rebalance run declined", f"due at {scheduled}, {late} late")
         return {"outcome": "declined", "reason": f"{late} late"}
-    result = rebalance_stage.rebalance(settings, live=live)
+    result = rebalance_stage.rebalance(settings, live=live, as_of=as_of)
     create_markdown_artifact(rebalance_stage.as_markdown(result), key="rebalance", description="The last decision")
     return {"outcome": result["outcome"], "decision_id": result["decision_id"]}
 
 
-@flow(name="retrain")
+@flow(name="retrain", **_RETRAIN_HOOKS)
 def retrain(config: str | None = None) -> dict[str, Any]:
     """Train walk-forward up to now and promote on evidence; a failure keeps the champion."""
     outcome = train_stage.train(_settings(config), [], None, None)
@@ -88,7 +123,7 @@ def retrain(config: str | None = None) -> dict[str, Any]:
     return outcome.json
 
 
-@flow(name="compare")
+@flow(name="compare", **_HOOKS)
 def compare(config: str | None = None, start: str | None = None, end: str | None = None) -> dict[str, Any]:
     """Compare the policies on the panel and leave the table and the link."""
     outcome = compare_stage.compare(_settings(config), start, end)

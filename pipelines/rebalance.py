@@ -20,6 +20,7 @@ from pipelines.settings import Settings
 from pipelines.vaults import open_context, present
 from pipelines.wiring import lake_of
 from policy.execution import audit
+from policy.execution.base import Snapshot
 from policy.execution.context import StepReport
 from policy.execution.engine import step
 
@@ -42,7 +43,8 @@ def rebalance(
     choice = decider(settings, lake, at)
     planned: list[str] = []
     with open_context(settings, at, choice, live=live) as ctx:
-        names = {t.address: t.symbol for t in ctx.vault.snapshot().tokens}
+        seen = ctx.vault.snapshot()
+        names = {t.address: t.symbol for t in seen.tokens}
 
         def show_plan(draft: StepReport) -> None:
             planned.append(draft.decision_id)
@@ -53,7 +55,11 @@ def rebalance(
     shown = as_shown(report, choice.note, names)
     if on_plan is not None and not planned:
         on_plan(shown)
-    keep(settings, lake, report, shown, at, live=live)
+    keep(settings, lake, report, shown | {"figures": figures_of(settings, report, seen)}, at, live=live)
+    watch.log(
+        "decision", decision_id=report.decision_id, outcome=report.outcome, policy=report.policy, at=at.isoformat(),
+        why=report.why, live=live,
+    )  # fmt: skip
     event = OUTCOME_EVENTS.get(report.outcome)
     if event is not None:
         watch.notify(event, f"{report.policy} {report.outcome}", shown["summary"])
@@ -80,6 +86,17 @@ def as_shown(report: StepReport, note: str, names: Mapping[str, str]) -> dict[st
     return data
 
 
+def figures_of(settings: Settings, report: StepReport, seen: Snapshot) -> dict[str, float]:
+    """Return what to watch: the largest drift in tolerances, the loss budget left (bp of NAV), the base fee (gwei)."""
+    given = settings.portfolio
+    before = zip(report.assets, report.weights_before, strict=False)
+    figures = {
+        "drift_distance": max((abs(w - given.weights[a]) / given.caps[a] for a, w in before), default=0.0),
+        "gas_gwei": seen.base_fee_wei / 1e9,
+    }
+    return figures | ({"loss_budget_left_bp": seen.loss_budget_left / seen.nav * 1e4} if seen.nav else {})
+
+
 def keep(settings: Settings, lake: Lake, report: StepReport, shown: Shown, at: datetime, *, live: bool) -> None:
     """Append the decision, and its execution if there was one, to the lake; log a live cycle to MLflow.
 
@@ -92,7 +109,7 @@ def keep(settings: Settings, lake: Lake, report: StepReport, shown: Shown, at: d
         "vault": settings.vault.address or settings.vault.kind,
         "policy": report.policy, "action": report.action, "inputs_digest": _digest(shown),
         "verdicts": json.dumps(shown["verdicts"]), "plan": json.dumps(shown["plan"]) if shown["plan"] else None,
-        "expected": json.dumps({"why": report.why, **report.expected}), "available_at": at,
+        "expected": json.dumps({"why": report.why, **report.expected, **shown["figures"]}), "available_at": at,
     }  # fmt: skip
     lake.write("decisions", pl.DataFrame([row], schema_overrides={"plan": pl.String}))
     if report.settlement is None:

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from lake.errors import ConfigError
+from pipelines import watch
 from pipelines.process import free_port, stop, wait_until_healthy
 from pipelines.settings import Settings
+
+HEARTBEAT_S = "30"  # seconds between a run's signs of life, the least Prefect allows: a dead worker shows soonest
 
 
 def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
@@ -22,7 +25,9 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
     unknown = [n for n in chosen if n not in names]
     if unknown:
         raise ConfigError(f"there is no deployment {', '.join(unknown)}; there are {', '.join(names)}")
-    with scheduler(settings.path(".foredrift/prefect")):
+    watch.configure_logging(settings)
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_S)
+    with scheduler(settings.path(".foredrift/prefect")), watch.metrics_port(settings):
         from prefect import serve as prefect_serve
         from prefect.schedules import Cron
 

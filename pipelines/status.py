@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any
 
 import polars as pl
 
+from lake.errors import ForedriftError
 from lake.ingest import status as lake_status
+from lake.store import Lake
 from lake.units import duration
+from pipelines.alerts import api_url, zombies
 from pipelines.settings import Settings
 from pipelines.wiring import lake_of, now
 
@@ -17,7 +21,9 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
     """Return freshness of every series, forecasts and the last decision, with advice in words.
 
     Keys: ``tables`` (table, series, rows, first, last, age_h, state), ``forecasts`` (target, rows, last, age_h,
-    abstained), ``decision`` (or None), ``advice`` (sentences).
+    abstained), ``decision`` (or None), ``figures`` (of the last decision: drift_distance in tolerances,
+    loss_budget_left_bp, gas_gwei, and last_execution_h ago; None where unknown), ``actions`` (decisions by action),
+    ``zombies`` (runs whose worker is gone, where PREFECT_API_URL names a scheduler), ``advice`` (sentences).
     """
     at = at or now()
     lake = lake_of(settings)
@@ -31,16 +37,39 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
         .collect()
     )
     forecasts = [r | {"age_h": _hours(at, r["last"]), "last": r["last"].isoformat()} for r in newest.to_dicts()]
-    last = (
-        lake.scan("decisions").sort("ts").tail(1).select("decision_id", "ts", "action", "policy").collect().to_dicts()
-    )
+    decisions = lake.scan("decisions").select("decision_id", "ts", "action", "policy", "expected").sort("ts").collect()
+    last = decisions.tail(1).drop("expected").to_dicts()
+    dead, trouble = _zombies()
     return {
         "at": at.isoformat(),
         "tables": tables,
         "forecasts": forecasts,
         "decision": {**last[0], "ts": last[0]["ts"].isoformat()} if last else None,
-        "advice": _advice(tables, forecasts, stale_h),
+        "figures": _figures(lake, decisions, at),
+        "actions": dict(decisions["action"].value_counts().sort("action").iter_rows()),
+        "zombies": dead,
+        "advice": _advice(tables, forecasts, stale_h) + trouble,
     }
+
+
+def _figures(lake: Lake, decisions: pl.DataFrame, at: datetime) -> dict[str, float | None]:
+    """Return what the last decision saw, and how long ago a plan last landed."""
+    seen = json.loads(decisions["expected"][-1] or "{}") if decisions.height else {}
+    landed = lake.scan("executions").filter(pl.col("status") == "landed").select(pl.col("ts").max()).collect().item()
+    figures = {name: seen.get(name) for name in ("drift_distance", "loss_budget_left_bp", "gas_gwei")}
+    return figures | {"last_execution_h": None if landed is None else _hours(at, landed)}
+
+
+def _zombies() -> tuple[list[str], list[str]]:
+    """Return a sentence per dead run, and the advice about them; a silent scheduler is advice, not a failure."""
+    url = api_url()
+    if url is None:
+        return [], []
+    try:
+        dead = [z.text() for z in zombies(url)]
+    except ForedriftError as error:
+        return [], [f"{error}: is it running at PREFECT_API_URL?"]
+    return dead, dead
 
 
 def _tables(frame: pl.DataFrame, at: datetime, stale_h: float) -> list[dict[str, Any]]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
 
+from lake.errors import ForedriftError
 from pipelines.settings import Settings, notify_urls
 
 EVENTS = ("executed", "refused", "abstained", "failed", "late", "retrain_failed", "zombie")
+REFRESH_S = 60.0  # how often the metrics port looks at the stores again
 _SECRET_HINTS = ("key", "secret", "passphrase", "password", "token", "private")
 
 
@@ -30,6 +34,12 @@ def configure_logging(settings: Settings) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )  # fmt: skip
+
+
+def log(event: str, **fields: Any) -> None:
+    """Log ``event`` where logging is set up (scheduled runs); at the command line the printed tables say the same."""
+    if structlog.is_configured():
+        structlog.get_logger().info(event, **fields)
 
 
 def mask_secrets(logger: Any, method: str, event: Any) -> Any:
@@ -72,7 +82,11 @@ class Metrics:
             "foredrift_forecast_abstained_rows", "Forecast rows that abstain", ["target"], registry=self.registry
         )
         self.value = Gauge("foredrift_value", "Figures of the last decision", ["name"], registry=self.registry)
-        self.events = Counter("foredrift_events", "What happened", ["event"], registry=self.registry)
+        self.outcomes = Gauge("foredrift_decisions", "Decisions kept, by action", ["action"], registry=self.registry)
+        self.zombies = Gauge("foredrift_zombie_runs", "Runs whose worker is gone", registry=self.registry)
+        self.failures = Counter(
+            "foredrift_status_failures", "Times the stores could not be read", registry=self.registry
+        )
 
     def update(self, report: Mapping[str, Any]) -> None:
         """Set the gauges from a status report."""
@@ -84,9 +98,53 @@ class Metrics:
         for name, figure in report.get("figures", {}).items():
             if figure is not None:
                 self.value.labels(name).set(figure)
+        for action, count in report.get("actions", {}).items():
+            self.outcomes.labels(action).set(count)
+        self.zombies.set(len(report.get("zombies", ())))
 
-    def serve(self, port: int) -> None:
-        """Answer on 127.0.0.1:port in a daemon thread."""
+    def serve(self, port: int) -> Callable[[], None]:
+        """Answer on 127.0.0.1:port in a daemon thread; return what ends it."""
         from prometheus_client import start_http_server
 
-        start_http_server(port, addr="127.0.0.1", registry=self.registry)
+        server, thread = start_http_server(port, addr="127.0.0.1", registry=self.registry)
+
+        def end() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        return end
+
+
+@contextmanager
+def metrics_port(settings: Settings, every_s: float = REFRESH_S) -> Iterator[Metrics | None]:
+    """Answer on the configured Prometheus port, looking at the stores every ``every_s`` seconds, while the block lasts.
+
+    Yields None and does nothing where no port is configured. Stores that cannot be read are counted and logged.
+    """
+    if settings.watch.prometheus_port is None:
+        yield None
+        return
+    from pipelines.status import status
+
+    metrics, done = Metrics(), threading.Event()
+
+    def refresh() -> None:
+        while True:
+            try:
+                metrics.update(status(settings))
+            except (ForedriftError, OSError) as error:
+                metrics.failures.inc()
+                structlog.get_logger().warning("status", error=str(error))
+            if done.wait(every_s):
+                return
+
+    end = metrics.serve(settings.watch.prometheus_port)
+    worker = threading.Thread(target=refresh, name="metrics", daemon=True)
+    worker.start()
+    try:
+        yield metrics
+    finally:
+        done.set()
+        end()
+        worker.join(every_s)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lake.store import Lake
 from lake.units import DAY_S, HOUR_S, duration, utc
-from pipelines.settings import Settings, lake_options
+from pipelines.settings import Settings, lake_options, replay
 
 if TYPE_CHECKING:
     from lake.rpc import Rpc
@@ -27,8 +27,12 @@ def lake_of(settings: Settings) -> Lake:
 
 
 def now() -> datetime:
-    """Return the present moment, UTC."""
-    return datetime.now(UTC)
+    """Return the present moment, UTC; under FOREDRIFT_REPLAY the moment that the replay has reached."""
+    replayed = replay()
+    if replayed is None:
+        return datetime.now(UTC)
+    simulated, real, speed = replayed
+    return simulated + (datetime.now(UTC) - real) * speed
 
 
 def rpc_of(settings: Settings) -> Rpc:
