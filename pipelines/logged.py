@@ -89,7 +89,7 @@ def _policy_run(
         "nav_usd": f"{row['nav_usd']:.0f}", "window": f"{data['data']['start']}..{data['data']['end']}",
     }  # fmt: skip
     params = {k: row[k] for k in ("policy", "scenario", "nav_usd")}
-    name = f"{row['policy']} {row['scenario']} {row['nav_usd']:,.0f}"
+    name = f"{row['policy']} {row['scenario']} {dollars(row['nav_usd'])}"
     with tracking.run(mlf, experiment_id, name, tags, params) as run_id:
         values = {LEAVES.get(k, k): v for k, v in row.items() if isinstance(v, (int, float)) and k != "nav_usd"}
         tracking.log_values(mlf, run_id, values)
@@ -100,6 +100,14 @@ def _policy_run(
             & (pl.col("nav_usd") == row["nav_usd"])
         )
         tracking.log_series(mlf, run_id, mine, "step", ["cost_bp", "gas_bp", "fee_bp", "impact_bp", "tracking_bp"])
+
+
+def dollars(value: float) -> str:
+    """Return ``value`` short enough for a run's name: $100k, $1M, $2.5M."""
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"${value / unit:g}{name}"
+    return f"${value:g}"
 
 
 def settings_free_source(data: Mapping[str, Any]) -> str:

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import typer
 
@@ -27,27 +29,37 @@ def newest_view(settings: Settings, base: str) -> str:
     return link(base, experiment.experiment_id, key if known else None)
 
 
-def serve_ui(settings: Settings, port: int, *, open_browser: bool = True) -> None:
-    """Run the MLflow server on 127.0.0.1 until interrupted. Raises ForedriftError when it does not start."""
-    uri = tracking_uri(settings)
-    base = f"http://127.0.0.1:{port}"
-    if not uri.startswith("sqlite:"):
-        typer.echo(f"the tracking server is {uri}")
-        return
-    page = newest_view(settings, base)
+@contextmanager
+def mlflow_server(settings: Settings, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run MLflow's server on 127.0.0.1:port over the project's store for as long as the block lasts.
+
+    One worker and no job runner: two processes instead of fifteen. Raises ForedriftError when it does not start.
+    """
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", uri, "--artifacts-destination", str(settings.path(settings.mlflow.artifacts)),
+        "--backend-store-uri", tracking_uri(settings),
+        "--artifacts-destination", str(settings.path(settings.mlflow.artifacts)),
     ]  # fmt: skip
     process = subprocess.Popen(command, env=environment)
     try:
-        wait_until_healthy(process, f"{base}/health", "is the port taken? try --port")
+        wait_until_healthy(process, f"http://127.0.0.1:{port}/health", "is the port taken? try --port")
+        yield process
+    finally:
+        stop(process)
+
+
+def serve_ui(settings: Settings, port: int, *, open_browser: bool = True) -> None:
+    """Run the MLflow server on 127.0.0.1 until interrupted. Raises ForedriftError when it does not start."""
+    uri = tracking_uri(settings)
+    if not uri.startswith("sqlite:"):
+        typer.echo(f"the tracking server is {uri.split('@')[-1]}")
+        return
+    page = newest_view(settings, f"http://127.0.0.1:{port}")
+    with mlflow_server(settings, port) as process:
         typer.echo(
             f"MLflow: {page}   (choose Model training at the top left if it opens in GenAI mode; Ctrl-C ends it)"
         )
         if open_browser:
             webbrowser.open(page)
         process.wait()
-    finally:
-        stop(process)

@@ -30,7 +30,7 @@ def state(comparison_id: str) -> dict[str, Any]:
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
-        "selectedColumns": ["attributes.`Dataset`", *columns, "tags.`policy`", "tags.`scenario`", "tags.`nav_usd`"],
+        "selectedColumns": [*columns, "tags.`policy`", "tags.`scenario`", "tags.`nav_usd`"],
         "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "policy"}]},
         "useGroupedValuesInCharts": True,
         "hideEmptyCharts": True,

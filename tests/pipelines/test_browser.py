@@ -1,0 +1,164 @@
+"""People's eyes: a headless Chromium opens the tracking server and finds what a comparison promises to show.
+
+With FOREDRIFT_SCREENSHOTS set, the pictures of docs/images are taken anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from pipelines import views
+from pipelines.logged import log_comparison
+from pipelines.process import free_port
+from pipelines.report import headline
+from pipelines.settings import load
+from pipelines.ui import mlflow_server, newest_view
+from tests.pipelines import fake_comparison as fake
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+REMEMBERED = {  # what MLflow keeps in the browser once a person chose "Model training" and closed the side panel
+    "mlflow.workflowType_v1": '"machine_learning"',
+    "mlflow.assistant.panelOpen_v1": "false",
+    "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
+}
+IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
+PATIENCE_MS = 90_000
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.server,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install chromium to test what people see"),
+]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A tracking server over one logged comparison: settings, where it was logged, and the server's address."""
+    file = tmp_path_factory.mktemp("site") / "foredrift.toml"
+    file.write_text("")
+    settings = load(file)
+    where = log_comparison(settings, made_up(), "made-up", fake.frames(), fake.timeline())
+    port = free_port()
+    with mlflow_server(settings, port):
+        yield settings, where, f"http://127.0.0.1:{port}"
+
+
+def made_up() -> dict:
+    """The fake comparison, with words in the place of assets so that no picture of it can be taken for a result."""
+    data = fake.data()
+    data["data"]["assets"] = ["made-up figures"]
+    return data
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser):
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    pairs = json.dumps(REMEMBERED)
+    context.add_init_script(f"for (const [k, v] of Object.entries({pairs})) localStorage.setItem(k, v);")
+    made = context.new_page()
+    made.set_default_timeout(PATIENCE_MS)
+    strange: list[str] = []
+    made.on(
+        "request",
+        lambda r: None if re.match(r"(http://127\.0\.0\.1|blob:|data:|file:)", r.url) else strange.append(r.url),
+    )
+    yield made
+    context.close()
+    assert strange == [], "the page asked a host outside this machine"
+
+
+def picture(page, name: str) -> None:
+    if os.environ.get("FOREDRIFT_SCREENSHOTS"):
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        page.wait_for_timeout(3_000)  # animations end
+        page.screenshot(path=IMAGES / name)
+        assert (IMAGES / name).stat().st_size < 200_000
+
+
+def test_the_saved_view_opens_grouped_by_policy_with_its_charts(site, page):
+    settings, where, base = site
+    url = newest_view(settings, base)
+    assert url == views.link(base, where.experiment_id, where.view)
+    page.goto(url)
+    page.get_by_text("Group by: policy").wait_for()
+    page.get_by_text("Group: predictive").first.wait_for()
+    page.get_by_text("Group: gas_band").first.wait_for()
+    page.get_by_text("summary/total_bp").first.wait_for()
+    picture(page, "mlflow_charts.png")
+
+
+def test_without_the_chart_mode_the_same_view_is_a_table(site, page):
+    _, where, base = site
+    page.goto(views.link(base, where.experiment_id, where.view, chart=False))
+    page.get_by_text("Group: predictive").first.wait_for()
+    page.get_by_text("(average)").first.wait_for()
+    picture(page, "mlflow_runs.png")
+
+
+def test_predictive_and_gas_band_compare_side_by_side(site, page):
+    _, where, base = site
+    chosen = quote("tags.scenario = 'soft' AND tags.nav_usd = '1000000'")
+    page.goto(f"{base}/#/experiments/{where.experiment_id}/runs?searchFilter={chosen}")
+    for policy in ("predictive", "gas_band"):
+        row = page.get_by_role("row").filter(has_text=re.compile(rf"{policy} soft"))
+        row.get_by_role("checkbox").first.check()
+    page.get_by_role("button", name="Compare").click()
+    page.get_by_text("Comparing 2 Runs").first.wait_for()
+    page.get_by_text("summary/total_bp").first.wait_for()
+    text = page.inner_text("body")
+    for metric in ("summary/gas_bp", "summary/tracking_bp", "ts/cost_bp"):
+        assert metric in text
+    picture(page, "mlflow_compare.png")
+
+
+def test_the_report_opens_inside_the_run_and_shows_the_headline_and_its_charts(site, page):
+    _, where, base = site
+    page.goto(f"{base}/#/experiments/{where.experiment_id}/runs/{where.summary_run}/artifacts/report.html")
+    frame = page.frame_locator("iframe").first
+    frame.get_by_text(headline(fake.data())[:60]).wait_for()
+    frame.locator(".js-plotly-plot").first.wait_for()
+    assert frame.locator(".js-plotly-plot").count() >= 5
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_report_stands_alone_in_light_and_dark(site, page, scheme):
+    _, where, _ = site
+    page.emulate_media(color_scheme=scheme)
+    page.goto(where.report.as_uri())
+    page.locator(".js-plotly-plot").first.wait_for()
+    ink, paper = page.evaluate(
+        "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+    )
+    assert (brightness(ink) < brightness(paper)) == (scheme == "light")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    if scheme == "light":
+        picture(page, "report.png")
+
+
+def brightness(colour: str) -> int:
+    return sum(int(n) for n in re.findall(r"\d+", colour)[:3])
