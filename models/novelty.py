@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -158,7 +159,7 @@ def load(folder: Path) -> dict[str, Inputs]:
     try:
         with np.load(folder / FILE, allow_pickle=False) as stored:
             arrays = dict(stored)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise ModelError(f"{folder} holds no training inputs ({FILE}): {error}") from error
     found = {}
     for kind in sorted({name.split(".")[0] for name in arrays}):
