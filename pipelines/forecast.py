@@ -51,7 +51,8 @@ def forecast(settings: Settings, as_of: str | None) -> dict[str, Any]:
         raise NotEnoughData("no family has a champion yet: foredrift train")
     view = recent(lake, at)
     trust = Trust(view, duration(settings.models.expiry), inputs, lost)
-    rows = pl.concat([issue(view, cfg, models, at, trust), *broken], how="diagonal_relaxed")
+    issued = [issue(view, cfg, models, at, trust)] if models else []
+    rows = pl.concat([*issued, *broken], how="diagonal")
     if not rows.is_empty():
         lake.write("forecasts", rows)
     return as_result(lake, at)

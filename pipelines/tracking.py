@@ -47,8 +47,11 @@ def client(settings: Settings) -> MlflowClient:
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     uri = tracking_uri(settings)
+    named = "MLFLOW_TRACKING_URI" in os.environ
     with _store_lock(uri):
         mlflow.set_tracking_uri(uri)
+        if not named:  # it is put there for child processes, but another project of this process must not read it
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
         made = MlflowClient(uri)
         made.search_experiments(max_results=1)  # runs the migrations of a new SQLite file
     return made

@@ -17,14 +17,14 @@ from pipelines.wiring import compare_config
 from policy import compare as panel
 from policy.base import Vector
 from policy.paired import counts, ratio
+from policy.panel import Cell
 
 READS: Mapping[str, frozenset[str]] = {"predictive": frozenset({"gas"})}
 """Forecast targets a policy reads; forecasts of others cannot change what it costs."""
 
-PORTFOLIOS = 8
-"""Baskets of the small panel: pairing removes what they share, so eight tell models apart about as well as sixty."""
+PORTFOLIOS = 24
+"""Baskets of the small panel, all under the project's own mandate and NAV: what counts is what its users will pay."""
 
-LARGEST_CELLS = 4
 _PARTS = ["gas_bp", "fee_bp", "impact_bp"]
 
 
@@ -71,13 +71,13 @@ def cost_ratio(
 def _weekly_cost(settings: Settings, lake: Lake, span: tuple[datetime, datetime], rows: pl.DataFrame) -> Vector:
     """Return (W,) cost of the policy by week, bp of NAV summed over the panel; tracking counts where it is soft."""
     config = compare_config(settings, span, PORTFOLIOS, [settings.policy.kind], None)
-    cells = tuple(c for c in config.cells if c.chain_id == settings.chain.id)[:LARGEST_CELLS] or config.cells
-    found = panel.run(Overlay(lake.root, lake.options, rows), replace(config, cells=cells))
-    soft = found.portfolios.filter(pl.col("scenario").cast(pl.String).str.starts_with("soft"))["portfolio_id"].unique()
-    names = soft.cast(pl.String).to_list()
-    tracked = pl.when(pl.col("portfolio_id").cast(pl.String).is_in(names)).then(pl.col("tracking_bp")).otherwise(0.0)
+    own = settings.portfolio
+    tolerances = tuple(sorted(set(own.caps.values())))
+    cell = Cell(own.scenario, own.scenario, own.nav_usd, settings.chain.id, (own.gamma,), tolerances)
+    found = panel.run(Overlay(lake.root, lake.options, rows), replace(config, cells=(cell,)))
+    parts = [*_PARTS, "tracking_bp"] if own.scenario == "soft" else _PARTS
     weekly = (
-        found.weekly.with_columns(total=pl.sum_horizontal(_PARTS) + tracked)
+        found.weekly.with_columns(total=pl.sum_horizontal(parts))
         .group_by("week")
         .agg(pl.col("total").sum())
         .sort("week")
