@@ -97,6 +97,20 @@ def figures_of(settings: Settings, report: StepReport, seen: Snapshot) -> dict[s
     return figures | ({"loss_budget_left_bp": seen.loss_budget_left / seen.nav * 1e4} if seen.nav else {})
 
 
+def impact_of(settings: Settings, report: StepReport) -> dict[str, float]:
+    """Return what a landed plan lost against the oracle and, fees aside, to impact (USD): forecasters learn from it."""
+    settled, nav_usd = report.settlement, report.expected.get("nav_usd", 0.0)
+    if settled is None or not settled.nav_before:
+        return {}
+    loss = (settled.nav_before - settled.nav_after) / settled.nav_before * nav_usd
+    return {"loss_usd": loss, "impact_usd": max(loss - _fees(settings, report), 0.0)}
+
+
+def _fees(settings: Settings, report: StepReport) -> float:
+    """Return the pool fees of the traded value, USD."""
+    return report.expected.get("value_usd", 0.0) * settings.costs.fee_bps / 10_000
+
+
 def keep(settings: Settings, lake: Lake, report: StepReport, shown: Shown, at: datetime, *, live: bool) -> None:
     """Append the decision, and its execution if there was one, to the lake; log a live cycle to MLflow.
 
@@ -114,12 +128,13 @@ def keep(settings: Settings, lake: Lake, report: StepReport, shown: Shown, at: d
     lake.write("decisions", pl.DataFrame([row], schema_overrides={"plan": pl.String}))
     if report.settlement is None:
         return
-    settled = shown["settlement"]
+    settled = {**shown["settlement"], **impact_of(settings, report)}
+    expected = {**report.expected, "impact_usd": report.expected.get("slippage_usd", 0.0) - _fees(settings, report)}
     tries = report.attempts or [{}]
     done = {
         "decision_id": report.decision_id, "attempt": len(tries) - 1, "ts": at, "tx_hash": tries[-1].get("tx_hash"),
         "status": "landed" if report.settlement.landed else "reverted", "gas_used": report.settlement.gas_used,
-        "fills": json.dumps(settled.get("deltas")), "realised": json.dumps(settled), "expected": row["expected"],
+        "fills": json.dumps(settled.get("deltas")), "realised": json.dumps(settled), "expected": json.dumps(expected),
         "available_at": at,
     }  # fmt: skip
     lake.write("executions", pl.DataFrame([done], schema_overrides={"tx_hash": pl.String}))

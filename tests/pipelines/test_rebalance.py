@@ -87,3 +87,12 @@ def test_without_forecasts_the_fallback_decides_and_says_why(settings):
     result = stage.rebalance(settings.model_copy(update={"policy": policy}), as_of=moment(0))
     assert "gas_band decides: no gas forecast" in result["note"]
     assert result["policy"] == "gas_band"
+
+
+def test_an_execution_teaches_the_slippage_forecaster(settings, tmp_path):
+    mine = drifted(settings, tmp_path)
+    assert stage.rebalance(mine, live=True, as_of=moment(0))["outcome"] == "traded"
+    row = lake_of(mine).scan("executions").collect().row(-1, named=True)
+    realised, expected = json.loads(row["realised"]), json.loads(row["expected"])
+    assert row["status"] == "landed"
+    assert realised["impact_usd"] == pytest.approx(expected["impact_usd"], abs=max(1.0, 0.2 * realised["loss_usd"]))
