@@ -65,6 +65,7 @@ def compare(
         lake, config, lambda done, total: progress("panel", done, total), engine=engine_of(engine, settings)
     )
     data: dict[str, Any] = dict(found.json)
+    data["regimes"] = [{k: None if v != v else v for k, v in row.items()} for row in data["regimes"]]  # noqa: PLR0124
     data["forecasts"] = scores
     data["timing"] = data["timing"] | {k: v for k, v in learning.items() if k in data["timing"]}
     identity = comparison_id(data)
