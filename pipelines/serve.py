@@ -39,7 +39,7 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
                 name="foredrift",
                 schedule=Cron(getattr(settings.schedule, name), timezone=settings.schedule.timezone),
                 parameters={"config": config},
-                tags=TAGS,
+                tags=[*TAGS, *(["money"] if name == "rebalance" else [])],
                 concurrency_limit=1,
             )
             for name in chosen

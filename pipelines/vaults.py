@@ -33,6 +33,7 @@ from policy.execution.situation import Portfolio, View
 @contextmanager
 def open_context(settings: Settings, at: datetime, choice: Choice, *, live: bool) -> Iterator[EngineContext]:
     """Yield the engine's context; the simulated vault's state is written back when a live cycle ends."""
+    private_folders(settings)
     if settings.vault.kind != "simulated":
         from pipelines.onchain import open_onchain
 
@@ -42,11 +43,19 @@ def open_context(settings: Settings, at: datetime, choice: Choice, *, live: bool
         yield from _paper(settings, at, choice, live=live)
 
 
+def private_folders(settings: Settings) -> None:
+    """Make the folders of journal, audit and state, readable by their owner only; the project's own folder is left."""
+    for name in (settings.vault.journal, settings.vault.audit, settings.vault.state):
+        folder = settings.path(name).parent
+        if folder != settings.root.resolve():
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder.chmod(0o700)
+
+
 @contextmanager
 def state_lock(settings: Settings) -> Iterator[None]:
     """Hold the simulated vault's file: a second run waits and then reads what the first one wrote."""
     path = settings.path(settings.vault.state)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(path.name + ".lock").open("a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
