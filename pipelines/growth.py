@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+
+from pipelines.serve import scheduler
 
 if TYPE_CHECKING:
     from prefect.task_runners import TaskRunner
@@ -16,10 +19,21 @@ if TYPE_CHECKING:
 BATCHES_PER_WORKER = 2  # enough to even out, few enough that the history travels seldom
 
 
-def dask_engine(address: str | None, workers: int) -> Engine:
-    """Return an engine on the cluster at ``address``, or on a local one of ``workers`` single-threaded processes."""
+def dask_engine(address: str | None, workers: int, home: Path) -> Engine:
+    """Return an engine on the cluster at ``address``, or on a local one of ``workers`` single-threaded processes.
+
+    Tasks report to the scheduler of PREFECT_API_URL, else to one started in ``home`` for as long as the panel runs
+    (left to themselves, all workers would start servers of their own).
+    """
 
     def engine(work: Callable[..., list[Outcome]], chunks: Sequence[tuple[object, ...]]) -> Iterable[list[Outcome]]:
+        with scheduler(home) as url:
+            from prefect.settings import PREFECT_API_URL, temporary_settings
+
+            with temporary_settings({PREFECT_API_URL: url}):
+                return on_cluster(work, chunks)
+
+    def on_cluster(work: Callable[..., list[Outcome]], chunks: Sequence[tuple[object, ...]]) -> list[list[Outcome]]:
         from prefect import flow, task
 
         size = max(1, -(-len(chunks) // (workers * BATCHES_PER_WORKER)))

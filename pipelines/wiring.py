@@ -175,5 +175,6 @@ def engine_of(name: str, settings: Settings) -> Engine | None:
     if name == "dask" or name.startswith("dask="):
         from pipelines.growth import dask_engine
 
-        return dask_engine(name.partition("=")[2] or None, settings.models.threads or (os.cpu_count() or 1))
+        workers = settings.models.threads or (os.cpu_count() or 1)
+        return dask_engine(name.partition("=")[2] or None, workers, settings.path(".foredrift/prefect"))
     raise ConfigError(f"engine {name!r}: choose threads, dask, or dask=tcp://HOST:PORT")
