@@ -27,7 +27,7 @@ from policy.execution.signer import create_keystore
 
 TARGETS = {"USDC": 2_000, "ETH": 5_000, "BTC": 3_000}
 DEPOSIT_USD = 250_000
-PASSPHRASE = "local"  # noqa: S105 - of a well-known development key on a chain that dies with the process
+PASSPHRASE = "local"  # noqa: S105 # nosec B105 - of a well-known development key on a chain that dies with the process
 
 __all__ = ["NoNode", "rebalance_on_local_chain", "serve_localnet"]
 

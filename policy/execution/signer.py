@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from lake.errors import ConfigError, ExecutionError, RpcError
 from lake.rpc import Rpc, mask
 
-PASSPHRASE_VARIABLE = "FOREDRIFT_PASSPHRASE"  # noqa: S105 - the name of a variable, not a secret
+PASSPHRASE_VARIABLE = "FOREDRIFT_PASSPHRASE"  # noqa: S105 # nosec B105 - the name of a variable, not a secret
 
 
 @dataclass(frozen=True, slots=True)
