@@ -151,6 +151,8 @@ def models(report: Mapping[str, Any]) -> None:
     table("Models", names, [[r[n] for n in names] for r in report["versions"]])
     for row in report["decisions"]:
         console.print(f"{row['at']} {row['family']} {row['version']}: {row['decision']}; {row['reason']}")
+    for line in report.get("due", ()):
+        console.print(f"[yellow]→[/] train again: {line}")
 
 
 def comparison(outcome: Any) -> None:
