@@ -9,7 +9,7 @@ export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: demo test test-fast lint format lock env npm bench fuzz audit
+.PHONY: demo test test-fast lint format lock env npm bench fuzz audit ops growth
 
 env: $(STAMP)
 
@@ -55,4 +55,10 @@ fuzz: env npm ## 10,000 random keeper call sequences against the vault
 
 audit: env ## known vulnerabilities and insecure patterns
 	@$(BIN)/bandit -q -c pyproject.toml -r lake features models policy pipelines
-	@$(BIN)/pip-audit -r requirements.lock --disable-pip --require-hashes $(PIP_AUDIT_ARGS)
+	@$(BIN)/pip-audit --strict -r requirements.lock --disable-pip --require-hashes $(PIP_AUDIT_ARGS)
+
+ops: env ## ten simulated hours on schedule, the worker killed twice and the server once (about 12 minutes)
+	@$(BIN)/python -m tests.pipelines.ops_run $(OPS_ARGS)
+
+growth: env ## load, features and reads at 1, 10 and 100 million rows
+	@$(BIN)/python -m tests.bench.growth_table

@@ -26,6 +26,7 @@ from pipelines import ingest as ingest_stage
 from pipelines import rebalance as rebalance_stage
 from pipelines import train as train_stage
 from pipelines.settings import Settings, load
+from pipelines.wiring import now
 
 TAGS = ["foredrift"]
 
@@ -73,7 +74,7 @@ def collect(config: str | None, source: str, until: str) -> dict[str, Any]:
 @flow(name="ingest", flow_run_name="ingest-{until}", log_prints=True, **_HOOKS)
 def ingest(config: str | None = None, until: str | None = None) -> list[dict[str, Any]]:
     """Bring the lake up to date, one task a source; a failing source does not stop the others."""
-    until = until or datetime.now(UTC).replace(second=0, microsecond=0).isoformat()
+    until = until or now().replace(second=0, microsecond=0).isoformat()
     names = ingest_stage.source_names(_settings(config))
     states = [collect(config, name, until, return_state=True) for name in names]
     rows = [s.result() for s in states if s.is_completed()]
