@@ -154,7 +154,7 @@ def _story(case: Case, rule: Planner) -> pl.DataFrame:
     weights = run.path[span]
     held = run.path.copy()
     held[run.log.step] = run.log.after
-    difference = np.sum((held - case.portfolio.target) * case.returns, axis=1)[span]
+    difference = np.sum((held[span] - case.portfolio.target) * case.returns[span], axis=1)  # rows outside hold nothing
     traded = np.zeros(len(case.history.ts), dtype=np.bool_)
     traded[run.log.step] = True
     return pl.DataFrame({
