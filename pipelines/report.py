@@ -20,6 +20,7 @@ _LAYOUT = {
     "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "font": {"color": "#7b8496", "size": 12},
     "margin": {"l": 60, "r": 20, "t": 40, "b": 50},
 }  # fmt: skip
+_LABELLED = {"predictive", "gas_band", "threshold_5pct"}  # points that carry their name; the others show it on hover
 _GRID = {"gridcolor": "rgba(128,128,128,0.25)", "zerolinecolor": "rgba(128,128,128,0.4)"}
 
 
@@ -97,6 +98,7 @@ def split(data: Mapping[str, Any]) -> go.Figure:
     columns = min(3, len(panels))
     lines = -(-len(panels) // columns)
     figure = make_subplots(rows=lines, cols=columns, subplot_titles=titles, horizontal_spacing=0.12)
+    named: set[str] = set()  # a part enters the legend with the first panel that shows it
     for i, (scenario, nav) in enumerate(panels):
         rows = [r for r in rows_of(data, scenario, nav) if r["policy"] != "hold"][::-1]
         for key, name in PARTS.items():
@@ -104,9 +106,10 @@ def split(data: Mapping[str, Any]) -> go.Figure:
                 continue
             figure.add_bar(
                 y=[r["policy"] for r in rows], x=[r[key] for r in rows], orientation="h", name=name,
-                marker_color=COLOURS[name], legendgroup=name, showlegend=i == 0,
+                marker_color=COLOURS[name], legendgroup=name, showlegend=name not in named,
                 row=i // columns + 1, col=i % columns + 1,
             )  # fmt: skip
+            named.add(name)
     figure.update_layout(barmode="stack")
     return _styled(figure, "", "", 300 * lines)
 
@@ -119,8 +122,9 @@ def frontier(data: Mapping[str, Any]) -> go.Figure:
         rows = [r for r in rows_of(data, scenario, nav) if r["gas_bp"] + r["fee_bp"] + r["impact_bp"] > 0]
         figure.add_scatter(
             x=[100 * r["te_annual"] for r in rows], y=[r["gas_bp"] + r["fee_bp"] + r["impact_bp"] for r in rows],
-            mode="markers", name=f"{scenario} ${nav:,.0f}", text=[r["policy"] for r in rows],
-            hovertemplate="%{text}<br>TE %{x:.2f} %<br>%{y:.1f} bp<extra></extra>",
+            mode="markers+text", name=f"{scenario} ${nav:,.0f}", customdata=[r["policy"] for r in rows],
+            text=[r["policy"] if r["policy"] in _LABELLED else "" for r in rows], textposition="top center",
+            textfont={"size": 10}, hovertemplate="%{customdata}<br>TE %{x:.2f} %<br>%{y:.1f} bp<extra></extra>",
             marker={"size": 10, "symbol": symbols[i % len(symbols)],
                     "color": [POLICY_COLOURS.get(r["policy"], "#777") for r in rows]},
         )  # fmt: skip
