@@ -24,16 +24,16 @@ def test_help_imports_nothing_heavy(tmp_path):
     assert done.stdout.strip() == "[]"
 
 
-def test_help_takes_little_more_than_python_itself(tmp_path):
+def test_help_takes_little_more_than_the_libraries_it_stands_on(tmp_path):
     def best(*command: str) -> float:
         times = []
-        for _ in range(3):
+        for _ in range(5):
             start = time.perf_counter()
             subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, check=True)
             times.append(time.perf_counter() - start)
         return min(times)
 
-    assert best("-m", "pipelines.cli", "--help") < 12 * best("-c", "import typing, dataclasses, inspect")
+    assert best("-m", "pipelines.cli", "--help") < 3 * best("-c", "import typer, rich.console, rich.table, rich.panel")
 
 
 def test_every_verb_has_help(tmp_path):
