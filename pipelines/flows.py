@@ -71,7 +71,12 @@ def collect(config: str | None, source: str, until: str) -> dict[str, Any]:
     return ingest_stage.as_rows(ingest_stage.ingest_all(_settings(config), [source], None, until))[0]
 
 
-@flow(name="ingest", flow_run_name="ingest-{until}", log_prints=True, **_HOOKS)
+def _moment_name() -> str:
+    """Return a run's name that tells its hour in the scheduler's pages."""
+    return f"{flow_run.flow_name}-{now():%Y-%m-%dT%H:%M}"
+
+
+@flow(name="ingest", flow_run_name=_moment_name, log_prints=True, **_HOOKS)
 def ingest(config: str | None = None, until: str | None = None) -> list[dict[str, Any]]:
     """Bring the lake up to date, one task a source; a failing source does not stop the others."""
     until = until or now().replace(second=0, microsecond=0).isoformat()
@@ -86,7 +91,7 @@ def ingest(config: str | None = None, until: str | None = None) -> list[dict[str
     return rows
 
 
-@flow(name="forecast", **_HOOKS)
+@flow(name="forecast", flow_run_name=_moment_name, **_HOOKS)
 def forecast(config: str | None = None) -> dict[str, Any]:
     """Issue forecasts as of now with the champions."""
     result = forecast_stage.forecast(_settings(config), None)
@@ -94,7 +99,7 @@ def forecast(config: str | None = None) -> dict[str, Any]:
     return {"issued": len(result["rows"]), "abstained": result["abstained"]}
 
 
-@flow(name="rebalance", **_HOOKS)
+@flow(name="rebalance", flow_run_name=_moment_name, **_HOOKS)
 def rebalance(config: str | None = None, live: bool = False, as_of: str | None = None) -> dict[str, Any]:
     """Run one decision cycle on data as of now; a run that starts too late declines. ``as_of``: paper vault only.
 

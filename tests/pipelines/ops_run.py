@@ -95,6 +95,12 @@ class Stack:
                 stop(process)
 
     def runs(self) -> list[dict]:
+        """Every flow run, with the name of its flow as ``flow``."""
+        flows = httpx.post(f"{self.url}/flows/filter", json={}, timeout=60).json()
+        names = {f["id"]: f["name"] for f in flows}
+        return [r | {"flow": names[r["flow_id"]]} for r in self._runs()]
+
+    def _runs(self) -> list[dict]:
         found: list[dict] = []
         while True:
             body = {"sort": "START_TIME_ASC", "limit": 200, "offset": len(found)}
@@ -185,8 +191,7 @@ def findings(settings: Settings, runs: list[dict]) -> dict[str, object]:
     lake = lake_of(settings)
     hours = lake.scan("gas").select("ts").sort("ts").collect()["ts"]
     gaps = int((hours.diff().drop_nulls() > timedelta(hours=1)).sum())
-    names = ["ingest" if r["name"].startswith("ingest-") else "rebalance" for r in runs]
-    states = Counter(zip(names, [r["state_type"] for r in runs], strict=True))
+    states = Counter((r["flow"], r["state_type"]) for r in runs)
     started = {k: v for k, v in states.items() if k[1] != "SCHEDULED"}
     return {
         "decisions kept": lake.scan("decisions").select(pl.len()).collect().item(),
