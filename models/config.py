@@ -36,6 +36,7 @@ class ModelConfig:
     seed: int = 7
     threads: int = 2  # folds trained at once; each fit itself uses one thread
     rounds: int = 120  # boosting rounds at a learning rate of 0.05; a family may take half as many at twice the rate
+    tune_seconds: float = 0.0  # per target of a fold; 0: no search for booster parameters (models.tuning)
     paths: int = 32  # joint scenario paths written per decision time
 
     def __post_init__(self) -> None:
@@ -54,7 +55,9 @@ class ModelConfig:
             faults.append(f"targets must sum to 1, got {sum(self.targets.values())!r}")
         positive = ("step_s", "refit_every_days", "min_train_days", "threads", "rounds", "paths")
         faults += [f"{f} must be positive, got {getattr(self, f)!r}" for f in positive if getattr(self, f) <= 0]
-        faults += [f"{f} must not be negative" for f in ("embargo_h", "warmup_days") if getattr(self, f) < 0]
+        faults += [
+            f"{f} must not be negative" for f in ("embargo_h", "warmup_days", "tune_seconds") if getattr(self, f) < 0
+        ]
         if self.train_window_days is not None and self.train_window_days < self.min_train_days:
             faults.append(f"train_window_days must be at least min_train_days ({self.min_train_days})")
         if faults:
@@ -67,7 +70,7 @@ class ModelConfig:
 
     def fingerprint(self) -> str:
         """Return 12 hex digits that change whenever a setting that alters forecasts does (threads do not)."""
-        plain = {k: v for k, v in asdict(self).items() if k != "threads"}
+        plain = {k: v for k, v in asdict(self).items() if k != "threads" and not (k == "tune_seconds" and v == 0)}
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
     @classmethod

@@ -32,6 +32,7 @@ from models.gas_baselines import gas_baselines
 from models.gbm import Bundle, fit_quantiles, gains, matrix, predict, schema_hash
 from models.labels import melt
 from models.paths import scenario_paths
+from models.tuning import tune
 
 Array = npt.NDArray[np.float64]
 
@@ -241,8 +242,12 @@ def fit_gas(panel: pl.DataFrame, cfg: ModelConfig) -> GasModel:
         x = np.concatenate([blocks[h] for h in spec.horizons_s])
         direct = np.concatenate(list(changes.values()))
         rest = direct - np.concatenate(list(anchors.values()))
+        params: dict[str, Any] = {}
+        if cfg.tune_seconds > 0:
+            hour = np.tile((panel["ts"].dt.epoch("s") // HOUR_S).to_numpy(), len(spec.horizons_s))
+            params = tune(x, direct, hour, QUANTILES, max(1, cfg.rounds // 2), cfg.seed, cfg.tune_seconds)
         for member, y in (("direct", direct), ("rest", rest)):
-            fitted = fit_quantiles(x, y, QUANTILES, max(1, cfg.rounds // 2), cfg.seed)
+            fitted = fit_quantiles(x, y, QUANTILES, max(1, cfg.rounds // 2), cfg.seed, params=params)
             boosters |= {f"{spec.name}-{member}-{k}": b for k, b in enumerate(fitted)}
     last: datetime = panel["ts"].max()  # type: ignore[assignment]
     version = f"gas-{last:%Y%m%dT%H}-{schema_hash(features)}"

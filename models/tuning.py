@@ -27,21 +27,30 @@ _TRIALS = 40  # at most; the time box usually ends the search sooner
 
 
 def tune(
-    x: Array, y: Array, levels: Sequence[float], rounds: int, seed: int, seconds: float, gap: int = 0
+    x: Array,
+    y: Array,
+    hour: npt.NDArray[np.int64],
+    levels: Sequence[float],
+    rounds: int,
+    seed: int,
+    seconds: float,
+    gap_h: int = 48,
 ) -> dict[str, Any]:
     """Return LightGBM parameters that had the least pinball loss on the latest rows; empty where defaults win.
 
-    ``x`` (n, k) and ``y`` (n,) are one fold's training rows in time order, NaN in ``y`` unknown; ``gap`` rows before
-    the held-out ones are left out because their outcomes overlap with them. The search ends after ``seconds``. The
-    defaults take part, so tuning is never worse than them on the held-out rows.
+    ``x`` (n, k) and ``y`` (n,) are one fold's training rows, NaN in ``y`` unknown, ``hour`` (n,) their decision times
+    in hours; rows of the ``gap_h`` hours before the held-out ones are left out, for their outcomes overlap. The search
+    ends after ``seconds``. The defaults take part: tuning is never worse than them on the held-out rows.
     """
     known = np.flatnonzero(np.isfinite(y))
     if len(known) < LEAST_ROWS:
         return {}
     import optuna  # optional: only a project that tunes pays for it
 
-    cut = int(len(known) * (1.0 - HELD_OUT))
-    past, ahead = known[: max(cut - gap, 1)], known[cut:]
+    cut = np.quantile(hour[known], 1.0 - HELD_OUT)
+    past, ahead = known[hour[known] < cut - gap_h], known[hour[known] >= cut]
+    if len(past) < LEAST_ROWS // 2:
+        return {}
 
     def loss(params: Mapping[str, Any]) -> float:
         boosters = fit_quantiles(x[past], y[past], levels, rounds, seed, params=params)
