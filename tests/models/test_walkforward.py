@@ -158,17 +158,12 @@ def test_a_family_whose_history_is_full_of_holes_is_skipped_with_the_reason(lake
         train(lake, CFG, [GasFamily()], SPAN[0], SPAN[1])
 
 
-def test_live_forecasts_equal_what_the_model_says_and_are_quick(trained):
+def test_live_forecasts_equal_what_the_model_says(trained):
     lake, result = trained
     live = result.live["gas"]
     at = START + timedelta(days=69, minutes=20)
     view = recent(lake, at)
-    issue(view, CFG, result.live, at)
-    import time
-
-    began = time.perf_counter()
     rows = issue(view, CFG, result.live, at)
-    assert time.perf_counter() - began < 2.0  # seconds, on a loaded machine; the bench measures it
     assert rows["issued_at"].unique().to_list() == [START + timedelta(days=69)]
     assert rows.height == 10
     assert not rows["abstain"].any()
