@@ -1,13 +1,16 @@
-"""Bounds that look ahead: what perfect knowledge of gas, or of everything, would have been worth.
+"""Bounds that look ahead: what perfect knowledge of gas, or of everything, would have been worth on this very path.
 
-``foresight_gas`` is the dynamic programme over the distance alone along the gas path that really came: the ceiling for
-gas forecasting under the model of drift, in expectation. ``clairvoyant`` knows prices too and picks the cheapest
-sequence of rebalances to target there is, exactly: no rule that trades to target is cheaper on that path.
+``foresight_gas`` solves the programme over the distance along the gas that really came (drift unknown, as its model
+has it) and takes, by hindsight, the cheapest of that, the predictive policy and gas_band on the path: the ceiling for
+gas forecasting, loose by the luck of choosing among three. ``clairvoyant`` knows prices too: the cheapest sequence of
+full rebalances there is, exactly, or a sequence of partial trades another policy made if that is cheaper. So no
+policy of a comparison that keeps the mandate is cheaper than it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +18,18 @@ from numba import njit
 
 from lake.store import Lake
 from policy import bands
+from policy.backtest import GAS, TRACKING, simulate
 from policy.base import ForecastView, Matrix, State, Vector
 from policy.dynamic import factors, levels_of
 from policy.history import History
-from policy.predictive import GAS_BAND, HARD_DIMS, effective_gas, growth_squares, moderated, split
+from policy.predictive import GAS_BAND, HARD_DIMS, Predictive, effective_gas, growth_squares, make, split
+from policy.reactive import Bands
 from policy.registry import CompareConfig
 from policy.scenario import speeds
 from policy.schedule import NEVER, Case, Levels, Schedule
 
+CONSTANT_BAND = Bands("band", constant=True)
 NODES = 64
-REGION = (0.7, 1.4)  # wider than the predictive policy's: what is known needs no caution
 REACH = 2.5  # of the band at the dearest tenth of gas
 
 
@@ -78,58 +83,70 @@ def foresee(
 
 @dataclass(frozen=True, slots=True)
 class ForesightGas:
-    """Planner that knows all gas to come (and how fast the market will be estimated to move)."""
+    """Planner that knows all gas to come; without ``predictive`` it chooses between gas_band and the programme."""
 
+    predictive: Predictive | None = None
     name: str = "foresight_gas"
 
     def plan(self, case: Case) -> Schedule:
-        """Return the levels along the true gas; at the end the cost-to-go is that of the band at median gas."""
-        base = GAS_BAND.plan(case)
-        first, last = case.first, case.last
-        part = slice(first, last)
-        p, h = case.portfolio, case.history
-        day = h.day[part]
-        speed = speeds(growth_squares(case, last))[part]
-        gas = np.ascontiguousarray(effective_gas(case)[part])
-        outer, inner = base.outer.copy(), base.inner.copy()
-        if p.scenario == "hard":
-            k = case.box_fee[day]
-            m = np.sum(case.impact[part] * case.box_square[day], axis=1)
-            growth = speed / case.exit_h[day]
-            step = 1.0 / (NODES - 1)
-            r = step * np.arange(NODES)
-            foresee(
-                gas, k, m, growth, np.zeros(gas.size), HARD_DIMS, step, NODES, NODES - 1,
-                (float(np.median(gas)) + k[-1]) * r**2, outer[part], inner[part],
-            )  # fmt: skip
-        else:
-            k = case.unit_fee[day]
-            m = case.unit_impact[part]
-            growth = case.growth[day] * speed
-            dims = max(1.0, float(len(case.columns) - 1))
-            penalty = 2.0 * (dims + 2.0) / dims * growth * p.gamma
-            top, _ = bands.solve_one(float(np.quantile(gas, 0.9)), float(np.median(k)), float(np.median(m)), p.gamma)
-            step = REACH * top / (NODES - 1)
-            end, back = bands.solve_one(float(np.median(gas)), float(k[-1]), float(m[-1]), p.gamma)
-            r = np.minimum(step * np.arange(NODES), end)
-            V = 2.0 * p.gamma * (end**2 + end * back + back**2) * r**2 - p.gamma * r**4
-            foresee(gas, k, m, growth, penalty, dims, step, NODES, NODES + 1, V, outer[part], inner[part])
-        outer[part], inner[part] = moderated(
-            p.scenario == "hard",
-            base.outer[part],
-            base.inner[part],
-            outer[part],
-            inner[part],
-            speed,
-            np.ones(gas.size),
-            REGION,
-        )
-        plan = replace(base, outer=outer, inner=inner)
-        return split(case, plan, np.ones(len(h.ts)))
+        """Return the cheapest on this path of gas_band, the predictive policy and the programme along the true gas."""
+        return cheapest(case, self.candidates(case))
+
+    def candidates(self, case: Case) -> list[Schedule]:
+        """Return the schedules to choose from."""
+        others = [] if self.predictive is None else [self.predictive.plan(case)]
+        return [GAS_BAND.plan(case), *others, along_true_gas(case)]
 
     def levels(self, state: State, forecasts: ForecastView) -> Levels:
         """Return gas_band's levels: a bound needs a future, and a live state has none."""
         return GAS_BAND.levels(state, forecasts)
+
+
+def along_true_gas(case: Case) -> Schedule:
+    """Return the programme's levels along the true gas; at the end the cost-to-go is that of the band at median gas."""
+    base = GAS_BAND.plan(case)
+    first, last = case.first, case.last
+    part = slice(first, last)
+    p, h = case.portfolio, case.history
+    day = h.day[part]
+    speed = speeds(growth_squares(case, last))[part]
+    gas = np.ascontiguousarray(effective_gas(case)[part])
+    outer, inner = base.outer.copy(), base.inner.copy()
+    if p.scenario == "hard":
+        k = case.box_fee[day]
+        m = np.sum(case.impact[part] * case.box_square[day], axis=1)
+        step = 1.0 / (NODES - 1)
+        r = step * np.arange(NODES)
+        foresee(
+            gas, k, m, speed / case.exit_h[day], np.zeros(gas.size), HARD_DIMS, step, NODES, NODES - 1,
+            (float(np.median(gas)) + k[-1]) * r**2, outer[part], inner[part],
+        )  # fmt: skip
+        outer[part] = np.minimum(outer[part], 1.0)
+    else:
+        k, m = case.unit_fee[day], case.unit_impact[part]
+        growth = case.growth[day] * speed
+        dims = max(1.0, float(len(case.columns) - 1))
+        penalty = 2.0 * (dims + 2.0) / dims * growth * p.gamma
+        top, _ = bands.solve_one(float(np.quantile(gas, 0.9)), float(np.median(k)), float(np.median(m)), p.gamma)
+        step = REACH * top / (NODES - 1)
+        end, back = bands.solve_one(float(np.median(gas)), float(k[-1]), float(m[-1]), p.gamma)
+        r = np.minimum(step * np.arange(NODES), end)
+        V = 2.0 * p.gamma * (end**2 + end * back + back**2) * r**2 - p.gamma * r**4
+        foresee(gas, k, m, growth, penalty, dims, step, NODES, NODES + 1, V, outer[part], inner[part])
+    inner[part] = np.minimum(inner[part], outer[part])
+    return split(case, replace(base, outer=outer, inner=inner), np.ones(len(h.ts)))
+
+
+def cheapest(case: Case, candidates: Sequence[Schedule]) -> Schedule:
+    """Return the schedule of ``candidates`` that costs least on this path; the first of equals."""
+    return min(candidates, key=lambda plan: path_cost(case, plan))
+
+
+def path_cost(case: Case, plan: Schedule) -> float:
+    """Return what ``plan`` costs on this path, a fraction of NAV; tracking counts in a soft mandate only."""
+    soft = case.portfolio.scenario == "soft"
+    one = np.zeros(len(case.history.ts), dtype=np.int64)
+    return float(simulate(case, plan, one, log=False).weekly[:, GAS : TRACKING + soft].sum())
 
 
 @njit(cache=True, nogil=True)
@@ -196,53 +213,55 @@ def cheapest_times(
 
 @dataclass(frozen=True, slots=True)
 class Clairvoyant:
-    """Planner that knows prices and gas to come; trades fully to target at the cheapest times."""
+    """Planner that knows prices and gas to come; trades to target at the cheapest times unless another does better."""
 
+    foresight: ForesightGas = field(default_factory=ForesightGas)
     name: str = "clairvoyant"
 
     def plan(self, case: Case) -> Schedule:
-        """Return a schedule open at the chosen steps only."""
-        p = case.portfolio
-        part = slice(case.first, case.last)
-        soft = p.scenario == "soft"
-        times = np.zeros(case.last - case.first, dtype=np.bool_)
-        tolerance = np.full(len(case.columns), np.inf) if soft else p.tolerance * (1.0 - 1e-9)
-        arguments = (
-            np.ascontiguousarray(case.returns[part]), p.target, np.ascontiguousarray(case.gas_full[part]), case.fee,
-            np.ascontiguousarray(case.impact[part]), 0.5 * p.gamma if soft else 0.0, tolerance,
-        )  # fmt: skip
-        cheapest_times(*arguments, np.inf if not soft else ceiling(case), times)
-        steps = len(case.history.ts)
-        outer = np.full(steps, NEVER)
-        outer[part][times] = 0.0
-        never = np.full(steps, NEVER)
-        return Schedule(outer, np.zeros(steps), never, never, box=True, must=not soft, direct=True)
+        """Return the cheapest of ``full_rebalances``, the constant band and what foresight_gas chooses from."""
+        return cheapest(case, [*self.foresight.candidates(case), CONSTANT_BAND.plan(case), full_rebalances(case)])
 
     def levels(self, state: State, forecasts: ForecastView) -> Levels:
         """Return gas_band's levels: a bound needs a future, and a live state has none."""
         return GAS_BAND.levels(state, forecasts)
 
 
-def ceiling(case: Case) -> float:
-    """Return a cost some sequence of rebalances to target reaches: the least over fixed box triggers, simulated."""
-    from policy.backtest import simulate
-
+def full_rebalances(case: Case) -> Schedule:
+    """Return a schedule open at the steps of the cheapest sequence of rebalances to target only."""
+    p = case.portfolio
+    part = slice(case.first, case.last)
+    soft = p.scenario == "soft"
+    times = np.zeros(case.last - case.first, dtype=np.bool_)
+    tolerance = np.full(len(case.columns), np.inf) if soft else p.tolerance * (1.0 - 1e-9)
+    arguments = (
+        np.ascontiguousarray(case.returns[part]), p.target, np.ascontiguousarray(case.gas_full[part]), case.fee,
+        np.ascontiguousarray(case.impact[part]), 0.5 * p.gamma if soft else 0.0, tolerance,
+    )  # fmt: skip
+    cheapest_times(*arguments, ceiling(case) if soft else np.inf, times)
     steps = len(case.history.ts)
-    week = np.zeros(steps, dtype=np.int64)
+    outer = np.full(steps, NEVER)
+    outer[part][times] = 0.0
     never = np.full(steps, NEVER)
-    ones = np.ones(len(case.columns))
-    found = np.inf
-    for trigger in (0.03, 0.06, 0.1, 0.2, 10.0):
-        plan = Schedule(np.full(steps, trigger), np.zeros(steps), never, never, box=True, scale=ones, direct=True)
-        found = min(found, float(simulate(case, plan, week, log=False).weekly[:, :4].sum()))
-    return found * (1.0 + 1e-9) + 1e-15
+    return Schedule(outer, np.zeros(steps), never, never, box=True, must=not soft, direct=True)
 
 
-def make_foresight_gas(history: History, lake: Lake, config: CompareConfig) -> ForesightGas:  # noqa: ARG001
+def ceiling(case: Case) -> float:
+    """Return a cost some sequence of rebalances to target reaches: the least over fixed box triggers."""
+    steps = len(case.history.ts)
+    never, ones = np.full(steps, NEVER), np.ones(len(case.columns))
+    plans = [
+        Schedule(np.full(steps, trigger), np.zeros(steps), never, never, box=True, scale=ones, direct=True)
+        for trigger in (0.03, 0.06, 0.1, 0.2, 10.0)
+    ]
+    return min(path_cost(case, plan) for plan in plans) * (1.0 + 1e-9) + 1e-15
+
+
+def make_foresight_gas(history: History, lake: Lake, config: CompareConfig) -> ForesightGas:
     """Return the ceiling for gas forecasting."""
-    return ForesightGas()
+    return ForesightGas(make(history, lake, config))
 
 
-def make_clairvoyant(history: History, lake: Lake, config: CompareConfig) -> Clairvoyant:  # noqa: ARG001
+def make_clairvoyant(history: History, lake: Lake, config: CompareConfig) -> Clairvoyant:
     """Return the ceiling for everything."""
-    return Clairvoyant()
+    return Clairvoyant(make_foresight_gas(history, lake, config))

@@ -1,19 +1,21 @@
-"""The predictive policy: gas_band, moved by the dynamic programme as far as the forecasts have earned trust.
+"""The predictive policy: gas_band, moved towards the dynamic programme as far as that has earned.
 
-Soft mandate: the programme's trigger relative to the present band, kept within a trust region around it; in a market
-faster than usual it never waits longer than the band and trades earlier. Hard mandate: the programme's own levels,
-never earlier than the band's. ``trust`` (0..1) is the measured skill of the gas forecasts; at 0 every level is
-gas_band's.
+Two things must be earned, both from the past alone: the gas forecasts must have been right (``Outlook.trust``, 0..1)
+and following the programme must have been cheaper than gas_band on a panel of baskets of the same kind (``experts``).
+Where either is missing every level is gas_band's.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import threading
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from lake.store import Lake
-from policy.base import ForecastView, State, Vector
+from policy import experts
+from policy.base import ForecastView, Matrix, State, Vector
 from policy.dynamic import GasChain, Terms, levels_many, solve
 from policy.history import History
 from policy.reactive import Bands
@@ -23,34 +25,28 @@ from policy.schedule import Case, Levels, Portfolio, Schedule, prepare
 from policy.skill import Outlook, outlook_of
 
 GAS_BAND = Bands("gas_band", constant=False)
-TRUST_REGION = (0.9, 1.15)  # of the band's trigger: the cost of a band is flat to second order within it
-FAST = 2.0  # speed above which the calm gas process no longer describes the market
-NARROW = 0.15  # exponent by which the trigger falls with speed above FAST: the penalty is high now, not for long
 HARD_DIMS = 3.0  # of the box distance: between a line and the cube, where exit times scatter like observed ones
 LEG_SHARE = 0.3  # of the further legs that a cheapest sufficient set of swaps uses
-YOUNG_H = 30 * 24.0  # hours of gas at which trust in a chain reaches one half
 MOVE_SHARE = 0.8  # of the turnover to the inner level that such a set moves
 SPLIT_BELOW = 0.5  # slices are used where at least two make a move
 SWEEPS, NODES = 1, 32  # from the closed form one week back is within 2 % of many; see tests
+_ONE_AT_A_TIME: defaultdict[experts.Kind, threading.Lock] = defaultdict(threading.Lock)
 
 
 @dataclass(frozen=True, slots=True)
 class Predictive:
-    """Planner over an outlook; implements schedule.Planner."""
+    """Planner over an outlook; implements schedule.Planner. ``learnt`` keeps the members' weights by kind."""
 
     history: History
     outlook: Outlook
     name: str = "predictive"
+    learnt: dict[experts.Kind, Matrix] = field(default_factory=dict, compare=False, repr=False)
 
     def plan(self, case: Case) -> Schedule:
         """Return the levels of every step of ``case``; those of step t depend on nothing after t."""
         base = GAS_BAND.plan(case)
-        outer, inner = base.outer.copy(), base.inner.copy()
-        speed = speeds(growth_squares(case, len(self.history.ts)))
-        for window in self.outlook.windows:
-            first, last = max(window.first, case.first), min(window.last, case.last + 1)
-            if first < last:
-                outer[first:last], inner[first:last] = moved(case, base, self.outlook, window, first, last, speed)
+        weights = self.weights(case, case.first, case.last + 1)
+        outer, inner = self.moved(case, base, weights, case.first, case.last + 1)
         return split(case, replace(base, outer=outer, inner=inner), self.outlook.trust)
 
     def levels(self, state: State, forecasts: ForecastView) -> Levels:
@@ -61,74 +57,93 @@ class Predictive:
         base = GAS_BAND.levels(state, forecasts)
         step = int(np.searchsorted(self.history.ts, int(state.ts.timestamp() * 1e6), side="right")) - 1
         reason = self.outlook.silent(forecasts, step)
-        window = next((w for w in self.outlook.windows if w.first <= step < w.last), None)
-        if reason or window is None:
-            return replace(base, why=f"{base.why}; gas_band decides: {reason or 'too little gas history'}")
+        if reason is None and not any(w.first <= step < w.last for w in self.outlook.windows):
+            reason = "too little gas history"
+        if reason:
+            return replace(base, why=f"{base.why}; gas_band decides: {reason}")
         case = prepare(self.history, portfolio_of(state, self.history, step))
         planned = schedule_at(base, len(self.history.ts))
-        speed = speeds(growth_squares(case, step + 1))
-        outer, inner = moved(case, planned, self.outlook, window, step, step + 1, speed)
-        whole = split(case, replace(planned, outer=np.full_like(planned.outer, outer[0])), self.outlook.trust)
+        weights = self.weights(case, step, step + 1)
+        outer, inner = self.moved(case, planned, weights, step, step + 1)
+        whole = split(case, replace(planned, outer=outer, inner=inner), self.outlook.trust)
+        share = float(weights[step].sum())
         return replace(
             base,
-            outer=float(outer[0]),
-            inner=float(inner[0]),
+            outer=float(outer[step]),
+            inner=float(inner[step]),
             cap=float(whole.cap[step]),
-            resume=float(inner[0]) if np.isfinite(whole.cap[step]) else base.resume,
-            why=f"{base.why}, moved to {float(outer[0]):.4f} by the gas forecast at trust "
-            f"{float(self.outlook.trust[step]):.2f}",
+            resume=float(whole.resume[step]),
+            why=f"{base.why}, moved to {float(outer[step]):.4f} by the gas forecast at trust "
+            f"{float(self.outlook.trust[step]):.2f}"
+            if share > 0.0
+            else f"{base.why}; forecasts have not yet been cheaper than it for such a portfolio",
         )
 
+    def weights(self, case: Case, first: int, last: int) -> Matrix:
+        """Return (T, members) weights in force, times trust; zero outside ``first`` .. ``last`` (exclusive)."""
+        kind = experts.kind_of(case.portfolio, case.fee)
+        out = np.zeros((len(self.history.ts), len(experts.MEMBERS[kind.scenario])))
+        if not self.outlook.trust[first:last].any() or len(self.history.assets) < 2:  # nothing to trust, none to learn
+            return out
+        with _ONE_AT_A_TIME[kind]:
+            if kind not in self.learnt:
+                self.learnt[kind] = experts.chosen(self.past(kind))
+        for window, weight in zip(self.outlook.windows, self.learnt[kind], strict=True):
+            part = slice(max(window.first, first), max(min(window.last, last), 0))
+            out[part] = weight * self.outlook.trust[part, None]
+        return out
 
-def moved(
-    case: Case, base: Schedule, outlook: Outlook, window: Window, first: int, last: int, speed: Vector
+    def past(self, kind: experts.Kind) -> Matrix:
+        """Return (1 + members, windows) what gas_band and the members cost a panel of ``kind`` in each window."""
+        edges = np.array([w.first for w in self.outlook.windows] + [self.outlook.windows[-1].last])
+
+        def levels(case: Case) -> tuple[Schedule, Vector, Vector]:
+            base = GAS_BAND.plan(case)
+            everywhere = np.ones((len(self.history.ts), 1))
+            return base, *programme(case, base, self.outlook.windows, everywhere, None)
+
+        return experts.past_costs(self.history, kind, edges, levels)
+
+    def moved(self, case: Case, base: Schedule, weights: Matrix, first: int, last: int) -> tuple[Vector, Vector]:
+        """Return (outer, inner) of ``base`` moved by ``weights`` in steps ``first`` .. ``last`` (exclusive)."""
+        found = programme(case, base, self.outlook.windows, weights, self.outlook.slow, first, last)
+        return experts.moved(case.portfolio.scenario, (base.outer, base.inner), found, weights)
+
+
+def programme(
+    case: Case,
+    base: Schedule,
+    chains: tuple[Window, ...],
+    wanted: Matrix,
+    slow: Vector | None,
+    first: int = 0,
+    last: int | None = None,
 ) -> tuple[Vector, Vector]:
-    """Return (outer, inner) of steps ``first`` .. ``last`` (exclusive) within ``window``; ``speed`` is by step."""
-    part = slice(first, last)
-    trust = outlook.trust[part]
-    gb_outer, gb_inner = base.outer[part], base.inner[part]
-    if not trust.any():
-        return gb_outer.copy(), gb_inner.copy()
-    hard = case.portfolio.scenario == "hard"
-    chain = window.fit.chain
-    found = terms(case, window.first, chain)
-    solution = solve(found, chain, SWEEPS, NODES)
-    speed = speed[part]
-    count = last - first
-    gas = effective_gas(case)[part]
-    k, m = np.full(count, found.fee), np.full(count, found.impact)
-    outer, inner = np.empty(count), np.empty(count)
-    levels_many(
-        solution.keep, hours_of_week(case.history.ts[part]), index_in(chain.slow, outlook.slow[part]),
-        index_in(np.log(chain.speed), np.log(speed)), chain.speed.size, gas, k, m, solution.step, solution.forced,
-        outer, inner,
-    )  # fmt: skip
-    if hard:  # the less of a move's cost is gas, the less a view on gas may change
-        trust = trust * min(1.0, 2.0 * found.gas / (found.gas + found.fee + found.impact))
-    else:  # a soft gain is small and a chain learnt from few weeks uncertain
-        hours = np.arange(first, last) - case.history.gas_known
-        trust = trust * hours / (hours + YOUNG_H)
-    return moderated(hard, gb_outer, gb_inner, outer, inner, speed, trust)
+    """Return the dynamic programme's (outer, inner), solved in each window where ``wanted`` (T, any) is not all zero.
 
-
-def moderated(
-    hard: bool,
-    gb_outer: Vector,
-    gb_inner: Vector,
-    outer: Vector,
-    inner: Vector,
-    speed: Vector,
-    trust: Vector,
-    region: tuple[float, float] = TRUST_REGION,
-) -> tuple[Vector, Vector]:
-    """Return gas_band's (outer, inner) moved towards the programme's by ``trust``; see the module for how far."""
-    if hard:
-        outer = np.minimum(np.maximum(outer, gb_outer), 1.0)
-        return gb_outer + trust * (outer - gb_outer), gb_inner + trust * (np.minimum(inner, outer) - gb_inner)
-    ratio = np.clip(outer / gb_outer, *region)
-    ratio = np.where(speed > FAST, np.minimum(ratio, 1.0) * (speed / FAST) ** -NARROW, ratio)
-    outer = gb_outer * ratio**trust
-    return outer, np.minimum(gb_inner, outer)
+    Elsewhere they are ``base``'s. ``slow`` (T,) is the state of gas, None the chain's own filter.
+    """
+    outer, inner = base.outer.copy(), base.inner.copy()
+    steps = len(case.history.ts)
+    end = steps if last is None else min(last, steps)
+    speed = speeds(growth_squares(case, steps))
+    prices = effective_gas(case)
+    for window in chains:
+        part = slice(max(window.first, first), min(window.last, end))
+        if part.start >= part.stop or not wanted[part].any():
+            continue
+        chain = window.fit.chain
+        found = terms(case, window.first, chain)
+        solution = solve(found, chain, SWEEPS, NODES)
+        count = part.stop - part.start
+        state = window.slow[part.start - window.first : part.stop - window.first] if slow is None else slow[part]
+        levels_many(
+            solution.keep, hours_of_week(case.history.ts[part]), index_in(chain.slow, state),
+            index_in(np.log(chain.speed), np.log(speed[part])), chain.speed.size, prices[part],
+            np.full(count, found.fee), np.full(count, found.impact), solution.step, solution.forced,
+            outer[part], inner[part],
+        )  # fmt: skip
+    return outer, inner
 
 
 def terms(case: Case, step: int, chain: GasChain) -> Terms:
@@ -213,5 +228,19 @@ def portfolio_of(state: State, history: History, step: int) -> Portfolio:
 
 
 def make(history: History, lake: Lake, config: CompareConfig) -> Predictive:
-    """Return the policy on the forecasts recorded in ``lake``, or on dialled ones when ``config.skill`` is set."""
-    return Predictive(history, outlook_of(history, lake, config.chain_id, config.skill, config.seed, windows(history)))
+    """Return the policy on the forecasts recorded in ``lake``, or on dialled ones when ``config.skill`` is set.
+
+    The last one made is kept: the bounds of a comparison ask for the same again.
+    """
+    with _MAKING:
+        for known, where, settings, policy in _MADE:
+            if known is history and where is lake and settings == config:
+                return policy
+        outlook = outlook_of(history, lake, config.chain_id, config.skill, config.seed, windows(history))
+        policy = Predictive(history, outlook)
+        _MADE[:] = [(history, lake, config, policy)]
+        return policy
+
+
+_MAKING = threading.Lock()
+_MADE: list[tuple[History, Lake, CompareConfig, Predictive]] = []

@@ -92,8 +92,10 @@ def gains(variance: Vector) -> tuple[Vector, float]:
     for _ in range(2000):
         P = PHI[:, None] * P * PHI[None, :] + noise
         spread = float(P.sum() + variance[0])
-        gain = P.sum(axis=1) / spread
+        before, gain = gain, P.sum(axis=1) / spread
         P = P - np.outer(gain, P.sum(axis=0))
+        if np.abs(gain - before).max() < 1e-10:
+            break
     return gain, float(np.sqrt(spread))
 
 
@@ -191,15 +193,17 @@ def hours_of_week(ts: Ints) -> Ints:
 
 
 def windows(history: History) -> tuple[Window, ...]:
-    """Return chains refitted every REFIT_H hours from ``history.first`` on, each from gas known at its first step.
+    """Return chains refitted every REFIT_H hours over the past and the comparison, each from gas known at its start.
 
-    None before PAST_H hours of gas: a weekly profile is not learnt from less.
+    One begins at ``history.first``. None before PAST_H hours of gas: a weekly profile is not learnt from less.
     """
     log_gas = np.log(np.maximum(history.gas_gwei, 1e-9) * history.native_usd * 1e-9)
     hour = hours_of_week(history.ts)
     known, steps = history.gas_known, len(history.ts)
+    begin = known + PAST_H
+    begin += max(history.first - begin, 0) % REFIT_H
     out = []
-    for first in range(max(history.first, known + PAST_H), steps, REFIT_H):
+    for first in range(begin, steps, REFIT_H):
         last = min(first + REFIT_H, steps)
         found = fit(log_gas[known : first + 1], hour[known : first + 1])
         out.append(Window(first, last, found, slow_of(found, log_gas[known:last], hour[known:last])[first - known :]))

@@ -1,9 +1,10 @@
 """What the gas forecasts say and what they have been worth: the outlook of the predictive policy.
 
-Trust comes from forecasts and outcomes known at the time: the fall of the mean absolute log error against "gas stays as
-it is" over the last TRUST_H hours, averaged over horizons; it starts above NOISE and is full at FULL. Forecasts enter
-the programme as the slow state whose path fits them best. The skill dial replaces recorded forecasts by
-``skill x truth + (1 - skill) x noise`` in log gas, noise being gas of another, random past hour.
+Trust comes from forecasts and outcomes known at the time: how far the mean absolute log error lies below that of "gas
+stays as it is" over the last TRUST_H hours and JUDGED_H, in standard errors of daily sums: none at one, full at two.
+Forecasts enter the programme as the slow state whose path fits them best, by a share learnt from outcomes. The skill
+dial replaces recorded forecasts by ``skill x truth + (1 - skill) x noise`` in log gas, noise being gas of another,
+random past hour.
 """
 
 from __future__ import annotations
@@ -24,8 +25,6 @@ HORIZONS_H = (1, 2, 4, 8, 12, 24, 48)
 JUDGED_H = (4, 8, 12, 24)  # horizons a decision to wait rests on
 TRUST_H = 30 * 24
 LEAST_H = 72  # outcomes needed before forecasts are judged
-NOISE, FULL = 0.02, 0.10  # of skill: what luck reaches in a month, and what a season alone gives
-FORECAST_SHARE = 0.3  # of the state; the rest is the chain's own filter, which shares its season with the programme
 LIFE_H = 6  # an older forecast is no forecast
 
 
@@ -66,7 +65,7 @@ def outlook_of(
     else:
         raise ConfigError(f"the skill dial takes 0 to 1, got {skill}")
     trust = trusts(history, values)
-    return Outlook(windows, slow_states(history, values, windows, trust), trust)
+    return Outlook(windows, slow_states(history, values, windows), trust)
 
 
 def recorded(history: History, lake: Lake, chain_id: int) -> Matrix:
@@ -110,49 +109,63 @@ def dialled(history: History, skill: float, seed: int) -> Matrix:
     return np.asarray(skill * truth + (1.0 - skill) * log_gas[other])
 
 
-def slow_states(history: History, values: Matrix, windows: Sequence[Window], trust: Vector) -> Vector:
-    """Return (T,) slow states: the chain's filter, moved by trust to what fits the forecasts in least squares.
+def slow_states(history: History, values: Matrix, windows: Sequence[Window]) -> Vector:
+    """Return (T,) slow states: the chain's filter, moved towards what fits the forecasts by the share they have earned.
 
-    A state ``slow`` foretells ``slow phi^h`` above the level and profile at horizon h.
+    A state ``slow`` foretells ``slow phi^h`` above the level and profile at horizon h; ``fitted`` inverts that by
+    least squares. The share of a window is the slope, within 0..1, of what the filter missed (the state fitted to the
+    gas that came, known after the longest horizon) on what the forecasts said it missed, over all steps before.
     """
-    steps = len(history.ts)
-    out = np.zeros(steps)
-    hour = hours_of_week(history.ts)
-    fade = np.array([PHI[0] ** h for h in HORIZONS_H])
-    shift = np.log(history.native_usd * 1e-9)
+    log_gas = np.log(np.maximum(history.gas_gwei, 1e-9))
+    steps = log_gas.size
+    truth = np.full_like(values, np.nan)
+    for i, h in enumerate(HORIZONS_H):
+        truth[: steps - h, i] = log_gas[h:]
+    out, said, missed = np.zeros(steps), np.zeros(steps), np.zeros(steps)
     for w in windows:
         part = slice(w.first, w.last)
-        profile = np.column_stack([w.fit.log_profile[(hour[part] + h) % 168] for h in HORIZONS_H])
-        rest = values[part] + shift[part, None] - np.log(w.fit.chain.usual) - profile
-        here = np.isfinite(rest)
-        weight = np.where(here, fade, 0.0)
-        total = np.sum(weight * np.where(here, rest, 0.0), axis=1)
-        fitted = total / np.maximum(np.sum(weight * fade, axis=1), 1e-12)
-        out[part] = w.slow + FORECAST_SHARE * trust[part] * np.where(here.any(axis=1), fitted - w.slow, 0.0)
+        said[part] = _fitted(history, values, w) - w.slow
+        missed[part] = _fitted(history, truth, w) - w.slow
+        known = slice(0, max(0, w.first - HORIZONS_H[-1]))
+        both = np.isfinite(said[known]) & np.isfinite(missed[known]) & (said[known] != 0.0)
+        x, y = said[known][both], missed[known][both]
+        share = min(max(float(x @ y) / max(float(x @ x), 1e-12), 0.0), 1.0) if x.size >= LEAST_H else 0.0
+        out[part] = w.slow + share * np.nan_to_num(said[part])
     return out
+
+
+def _fitted(history: History, values: Matrix, window: Window) -> Vector:
+    """Return the states of ``window`` that fit ``values`` (T, H) log gwei best; nan where there is none."""
+    part = slice(window.first, window.last)
+    hour = hours_of_week(history.ts)[part]
+    fade = np.array([PHI[0] ** h for h in HORIZONS_H])
+    shift = np.log(history.native_usd[part, None] * 1e-9) - np.log(window.fit.chain.usual)
+    profile = np.column_stack([window.fit.log_profile[(hour + h) % 168] for h in HORIZONS_H])
+    rest = values[part] + shift - profile
+    here = np.isfinite(rest)
+    weight = np.where(here, fade, 0.0)
+    total = np.sum(weight * np.where(here, rest, 0.0), axis=1)
+    found = total / np.maximum(np.sum(weight * fade, axis=1), 1e-12)
+    return np.where(here.any(axis=1), found, np.nan)
 
 
 def trusts(history: History, values: Matrix) -> Vector:
     """Return (T,) trust in 0..1; 0 where there is no fresh forecast now or too few outcomes."""
     log_gas = np.log(np.maximum(history.gas_gwei, 1e-9))
     steps = log_gas.size
-    scores, counts = np.zeros(steps), np.zeros(steps)
+    loss, number = np.zeros(steps), np.zeros(steps)
     for h in JUDGED_H:
         i = HORIZONS_H.index(h)
-        error, naive = np.zeros(steps), np.zeros(steps)
-        seen = np.isfinite(values[: steps - h, i])
-        error[h:] = np.where(seen, np.abs(np.where(seen, values[: steps - h, i], 0.0) - log_gas[h:]), 0.0)
-        naive[h:] = np.where(seen, np.abs(log_gas[: steps - h] - log_gas[h:]), 0.0)
-        number = np.zeros(steps)
-        number[h:] = seen
-        error, naive, number = (_trailing(v, TRUST_H) for v in (error, naive, number))
-        enough = number >= LEAST_H
-        scores += np.where(enough, 1.0 - error / np.maximum(naive, 1e-12), 0.0)
-        counts += enough
-    skill = scores / np.maximum(counts, 1.0)
-    trust = np.clip((skill - NOISE) / (FULL - NOISE), 0.0, 1.0)
+        said = values[: steps - h, i]
+        seen = np.isfinite(said)
+        error = np.abs(np.where(seen, said, log_gas[h:]) - log_gas[h:])
+        loss[h:] += np.where(seen, error - np.abs(log_gas[: steps - h] - log_gas[h:]), 0.0)
+        number[h:] += seen
+    summed = _trailing(loss, TRUST_H)
+    spread = np.sqrt(_trailing(_trailing(loss, 24) ** 2, TRUST_H) / 24.0)
+    trust = np.clip(-summed / np.maximum(spread, 1e-12) - 1.0, 0.0, 1.0)
     fresh = np.isfinite(values[:, [HORIZONS_H.index(h) for h in JUDGED_H]]).all(axis=1)
-    return np.where((counts > 0) & fresh, trust, 0.0)
+    return np.where((_trailing(number, TRUST_H) >= LEAST_H * len(JUDGED_H)) & fresh, trust, 0.0)
 
 
 def _trailing(values: Vector, width: int) -> Vector:
