@@ -33,6 +33,9 @@ RECENT_DAYS = 28
 """Outcomes that tell whether calibration holds: four weeks show each hour of the week four times."""
 
 COVERAGE = 0.90
+HARMLESS = (0.85, 0.96)
+"""Coverage that is no reason to fall back, whatever chance says: hours are not independent, such intervals serve."""
+
 TAIL = 0.0005
 """Chance that luck alone takes a calibrated series out of its band; some sixty series are watched."""
 
@@ -122,7 +125,8 @@ def lost_calibration(
     """Return the series whose 90 % intervals held too few or too many ``outcomes`` to be luck, with the reason.
 
     ``rows`` are those issued recently, abstaining ones with numbers included. Overlapping outcomes count as
-    ``n step / horizon`` independent ones; the band is the binomial one that luck leaves with chance 2 TAIL.
+    ``n step / horizon`` independent ones; the band is the binomial one that luck leaves with chance 2 TAIL, widened to
+    HARMLESS.
     """
     spoken = rows.filter(pl.col("q50").is_not_null()).with_columns(abstain=pl.lit(value=False))
     judged = losses(spoken, outcomes, tuple(s for s in specs if s.score == "pinball"))
@@ -133,7 +137,7 @@ def lost_calibration(
     for target, key, horizon_s, inside, n in table.iter_rows():
         independent = int(n / max(horizon_s / step_s, 1.0))
         hits = round(inside * independent)
-        if independent < _INDEPENDENT:
+        if independent < _INDEPENDENT or HARMLESS[0] <= inside <= HARMLESS[1]:
             continue
         low, high = bdtr(hits, independent, COVERAGE), bdtrc(hits - 1, independent, COVERAGE) if hits > 0 else 1.0
         if min(low, high) < TAIL:

@@ -144,6 +144,10 @@ def test_calibration_is_lost_where_luck_does_not_explain_it(width, lost):
         assert bool(lost_calibration(*sequence(672, width, seed=seed), SPECS)) == lost
 
 
+def test_a_little_too_wide_is_no_reason_to_fall_back():
+    assert not lost_calibration(*sequence(672, 1.2), SPECS)  # holds 95 %
+
+
 def test_overlapping_outcomes_count_once_and_few_are_not_judged():
     assert not lost_calibration(*sequence(15, 0.01), SPECS)
     assert not lost_calibration(*sequence(300, 0.01, horizon_h=24), SPECS)  # twelve days are twelve outcomes
