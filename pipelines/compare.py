@@ -64,9 +64,7 @@ def compare(
     found = panel.run(
         lake, config, lambda done, total: progress("panel", done, total), engine=engine_of(engine, settings)
     )
-    data: dict[str, Any] = dict(found.json)
-    data["regimes"] = [{k: None if v != v else v for k, v in row.items()} for row in data["regimes"]]  # noqa: PLR0124
-    data["forecasts"] = scores
+    data: dict[str, Any] = defined(dict(found.json) | {"forecasts": scores})
     data["timing"] = data["timing"] | {k: v for k, v in learning.items() if k in data["timing"]}
     identity = comparison_id(data)
     frames = {n: _plain(f) for n, f in artifact_frames(found).items()}
@@ -110,6 +108,15 @@ def ensure_forecasts(
         progress(f"forecasts skipped: {error}", 1, 1)
         return [], {}
     return [r for r in result.summary["forecasts"] if r["model"] == "lightgbm"], result.timing
+
+
+def defined(value: Any) -> Any:
+    """Return ``value`` with None for every NaN: a ratio over no cost is undefined, and JSON has no word for NaN."""
+    if isinstance(value, dict):
+        return {k: defined(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [defined(v) for v in value]
+    return None if isinstance(value, float) and value != value else value  # noqa: PLR0124
 
 
 def comparison_id(data: dict[str, Any]) -> str:
