@@ -38,9 +38,9 @@ def _settings(config: str | None) -> Settings:
     return settings
 
 
-def told(flow_: Any, run: Any, state: Any, event: str = "failed") -> None:
+def told(flow: Any, flow_run: Any, state: Any, event: str = "failed") -> None:
     """Tell people that a run failed or crashed (a hook of every flow); the message is the state's, without a trace."""
-    watch.notify(event, f"{flow_.name} {state.name.lower()}", f"run {run.name}: {(state.message or '')[:500]}")
+    watch.notify(event, f"{flow.name} {state.name.lower()}", f"run {flow_run.name}: {(state.message or '')[:500]}")
 
 
 _HOOKS: dict[str, Any] = {"on_failure": [told], "on_crashed": [told]}

@@ -176,3 +176,22 @@ def test_a_replayed_clock_runs_at_its_pace(monkeypatch, tmp_path):
     with pytest.raises(ConfigError, match="FOREDRIFT_REPLAY"):
         now()
     assert load(required=False).watch.prometheus_port is None
+
+
+@pytest.mark.parametrize(
+    ("name", "event"), [("ingest", "failed"), ("rebalance", "failed"), ("retrain", "retrain_failed")]
+)
+def test_every_flow_tells_people_when_it_fails_or_crashes(monkeypatch, name, event):
+    from types import SimpleNamespace
+
+    from pipelines.flows import FLOWS
+
+    told = []
+    monkeypatch.setattr(watch, "notify", lambda *said: told.append(said))
+    flow = FLOWS[name]
+    state = SimpleNamespace(name="Crashed", message="exited with status code -9")
+    for hook in (*flow.on_failure_hooks, *flow.on_crashed_hooks):
+        hook(flow=flow, flow_run=SimpleNamespace(name="night"), state=state)  # by name, as the runner calls them
+    assert [t[0] for t in told] == [event, event]
+    assert "night" in told[0][2]
+    assert "-9" in told[0][2]

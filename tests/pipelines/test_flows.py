@@ -1,0 +1,159 @@
+"""Deployments, automations and dead runs on a real Prefect server, over SQLite and over PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from lake.units import utc
+from pipelines.alerts import SILENT, zombies
+from pipelines.process import free_port, stop, wait_until_healthy
+from pipelines.settings import load
+from pipelines.wiring import lake_of
+from tests.pipelines.ops_run import postgres
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = Path("/usr/bin/chromium")
+TEXT = """
+[portfolio]
+assets = ["BTC", "ETH"]
+[sources.sample]
+hours = 200
+start = "2026-01-01"
+"""
+pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def server(request, tmp_path_factory):
+    """A Prefect server on loopback: (url, environment of a client, name of the database)."""
+    home = tmp_path_factory.mktemp(request.param)
+    if request.param == "sqlite":
+        yield from serving(home, {}, request.param)
+        return
+    if not list(Path("/usr/lib/postgresql").glob("*/bin")):
+        pytest.skip("no /usr/lib/postgresql: install postgresql to test the scheduler on it")
+    for folder in (home, *home.parents):
+        if folder.owner() != "nobody" and folder != Path("/tmp") and folder.is_relative_to("/tmp"):
+            folder.chmod(folder.stat().st_mode | 0o011)  # the cluster runs as another user
+    with postgres(home / "pg") as url:
+        yield from serving(home, {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url}, request.param)
+
+
+def serving(home, more, name):
+    port = free_port()
+    environment = os.environ | more | {
+        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with (home / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}/api"
+    try:
+        wait_until_healthy(process, f"{url}/health", f"see {home / 'server.log'}", 240)
+        yield url, environment | {"PREFECT_API_URL": url}, name
+    finally:
+        stop(process)
+
+
+def prefect(environment, *arguments: str, cwd: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3_000:] + done.stderr[-3_000:]
+    return done.stdout
+
+
+def post(url: str, path: str, body: dict):
+    answer = httpx.post(f"{url}/{path}", json=body, timeout=60)
+    answer.raise_for_status()
+    return answer.json()
+
+
+def test_the_work_pool_runs_a_deployment_of_prefect_yaml(server, tmp_path):
+    url, environment, _ = server
+    (tmp_path / "foredrift.toml").write_text(TEXT)
+    mine = environment | {"FOREDRIFT_HOME": str(tmp_path)}
+    prefect(mine, "work-pool", "create", "foredrift", "--type", "process", cwd=tmp_path)
+    prefect(mine, "deploy", "--all", "--prefect-file", str(ROOT / "prefect.yaml"), cwd=tmp_path)
+    deployed = post(url, "deployments/filter", {})
+    planned = {d["entrypoint"].rsplit(".", 1)[1]: d for d in deployed}
+    assert set(planned) == {"ingest", "forecast", "rebalance", "retrain", "compare"}
+    assert all(d["concurrency_options"]["collision_strategy"] == "CANCEL_NEW" for d in deployed)
+    assert planned["rebalance"]["parameters"]["live"] is False
+    assert "money" in planned["rebalance"]["tags"]
+    run = post(url, f"deployments/{planned['ingest']['id']}/create_flow_run", {})
+    again = post(url, f"deployments/{planned['ingest']['id']}/create_flow_run", {"idempotency_key": "one"})
+    twice = post(url, f"deployments/{planned['ingest']['id']}/create_flow_run", {"idempotency_key": "one"})
+    assert again["id"] == twice["id"]
+    prefect(mine, "worker", "start", "--pool", "foredrift", "--run-once", cwd=tmp_path)
+    state = finished(url, [run["id"], again["id"]])
+    assert "COMPLETED" in state.values(), state
+    assert lake_of(load(tmp_path / "foredrift.toml")).scan("prices").collect().height == 200 * 6
+
+
+def finished(url: str, runs: list[str], seconds: float = 180) -> dict[str, str]:
+    """Return the state of each run once one completed."""
+    deadline = time.monotonic() + seconds
+    while True:
+        states = {run: httpx.get(f"{url}/flow_runs/{run}", timeout=60).json()["state_type"] for run in runs}
+        if "COMPLETED" in states.values() or time.monotonic() > deadline:
+            return states
+        time.sleep(1)
+
+
+def test_the_automations_are_accepted(server, tmp_path):
+    url, environment, _ = server
+    file = ROOT / "docs" / "automations.yaml"
+    prefect(environment, "automation", "create", "--from-file", str(file), cwd=tmp_path)
+    kept = {a["name"] for a in post(url, "automations/filter", {})}
+    assert {a["name"] for a in yaml.safe_load(file.read_text())["automations"]} <= kept
+
+
+def test_a_killed_run_stays_running_and_is_found(server):
+    url, _, _ = server
+    flow = post(url, "flows/", {"name": "rebalance"})
+    run = post(url, "flow_runs/", {"flow_id": flow["id"], "name": "killed", "state": {"type": "PENDING"}})
+    post(url, f"flow_runs/{run['id']}/set_state", {"state": {"type": "RUNNING"}, "force": True})
+    assert zombies(url) == []
+    later = datetime.now(UTC) + SILENT + timedelta(minutes=1)
+    [dead] = [z for z in zombies(url, later) if z.run_id == run["id"]]
+    assert dead.name == "killed"
+    assert zombies(url, later, own=run["id"]) == []
+    assert utc(dead.started) < later
+    post(url, f"flow_runs/{run['id']}/set_state", {"state": {"type": "CRASHED"}, "force": True})
+    assert zombies(url, later) == []
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install chromium to test what people see")
+def test_the_dashboard_shows_the_runs(server):
+    from playwright.sync_api import sync_playwright
+
+    url, _, name = server
+    with sync_playwright() as play:
+        chromium = play.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        page = chromium.new_page(viewport={"width": 1440, "height": 900})
+        page.set_default_timeout(90_000)
+        page.goto(f"{url.removesuffix('/api')}/runs")
+        page.get_by_text("ingest").first.wait_for()
+        page.get_by_text("foredrift").first.wait_for()
+        if os.environ.get("FOREDRIFT_SCREENSHOTS") and name == "sqlite":
+            page.goto(f"{url.removesuffix('/api')}/dashboard")
+            page.get_by_text("Task Runs").first.wait_for()
+            page.wait_for_timeout(3_000)
+            page.screenshot(path=ROOT / "docs" / "images" / "prefect.png")
+        chromium.close()
