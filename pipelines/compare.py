@@ -16,6 +16,7 @@ from lake.errors import ConfigError, NotEnoughData
 from lake.store import Lake
 from pipelines import tracking, views
 from pipelines.artifacts import write_artifacts
+from pipelines.defined import defined
 from pipelines.logged import log_comparison
 from pipelines.progress import Progress, silent
 from pipelines.settings import Settings
@@ -108,15 +109,6 @@ def ensure_forecasts(
         progress(f"forecasts skipped: {error}", 1, 1)
         return [], {}
     return [r for r in result.summary["forecasts"] if r["model"] == "lightgbm"], result.timing
-
-
-def defined(value: Any) -> Any:
-    """Return ``value`` with None for every NaN: a ratio over no cost is undefined, and JSON has no word for NaN."""
-    if isinstance(value, dict):
-        return {k: defined(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [defined(v) for v in value]
-    return None if isinstance(value, float) and value != value else value  # noqa: PLR0124
 
 
 def comparison_id(data: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from urllib.request import url2pathname
 import polars as pl
 
 from pipelines import tracking, views
+from pipelines.defined import sound
 from pipelines.progress import Progress, silent
 from pipelines.settings import Settings
 
@@ -152,10 +153,10 @@ def _summary_run(
         write_artifacts(scratch, data, comparison_id, frames, timeline, lineage)
         values = {
             f"ratio_{r['a']}_{r['b']}_{r['scenario']}_{r['nav_usd']:.0f}": r["ratio"]
-            for r in data["pairs"]
+            for r in sound(data, "pairs")
             if r["a"] == "predictive" and r["b"] in REACTIVE
         }
-        values |= {f"headroom_{r['scenario']}_{r['nav_usd']:.0f}": r["captured"] for r in data["headroom"]}
+        values |= {f"headroom_{r['scenario']}_{r['nav_usd']:.0f}": r["captured"] for r in sound(data, "headroom")}
         tracking.log_values(mlf, run_id, values)
         tracking.log_dataset(mlf, run_id, "lake", data["data"]["sha256"], settings_free_source(data))
         mlf.log_artifacts(run_id, str(scratch))
@@ -171,6 +172,6 @@ def note(data: Mapping[str, Any]) -> str:
     lines += [
         f"| {r['a']} / {r['b']} | {r['scenario']} | {r['nav_usd']:,.0f} | {r['ratio']:.3f} | "
         f"{r['ci_low']:.3f} to {r['ci_high']:.3f} |"
-        for r in data["pairs"]
+        for r in sound(data, "pairs")
     ]
     return "\n".join(lines)

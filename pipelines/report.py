@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from pipelines.charts import COLOURS, PARTS, POLICY_COLOURS, cells, rows_of
+from pipelines.defined import sound
 
 _LAYOUT = {
     "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "font": {"color": "#7b8496", "size": 12},
@@ -38,7 +39,8 @@ def render(
     }  # fmt: skip
     baselines = sorted({b for r in data["forecasts"] for b in r["skill_vs"]})
     return environment.get_template("report.html.j2").render(
-        data=data, comparison_id=comparison_id, lineage=lineage, headline=headline(data), nulls=nulls(data),
+        data={**data, "pairs": sound(data, "pairs"), "headroom": sound(data, "headroom")},
+        comparison_id=comparison_id, lineage=lineage, headline=headline(data), nulls=nulls(data),
         charts={k: Markup(v) for k, v in charts.items()}, baselines=baselines,  # nosec B704 - made by plotly, above
         plotlyjs=Markup(get_plotlyjs()),  # nosec B704 - a file of the plotly package
         cells=[{"title": f"{s}, NAV ${n:,.0f}", "rows": rows_of(data, s, n)} for s, n in cells(data)],
@@ -47,7 +49,7 @@ def render(
 
 def headline(data: Mapping[str, Any]) -> str:
     """Return the main result in one or two sentences, with its interval; a loss or a null is said as plainly."""
-    pairs = [r for r in data["pairs"] if r["a"] == "predictive" and r["b"] == "gas_band"]
+    pairs = [r for r in sound(data, "pairs") if r["a"] == "predictive" and r["b"] == "gas_band"]
     if not pairs:
         return "This comparison holds no pair of predictive and gas_band, the strongest reactive policy."
     sentences = [_sentence(r) for r in sorted(pairs, key=lambda r: (r["scenario"], r["nav_usd"]))]
@@ -66,7 +68,7 @@ def _sentence(pair: Mapping[str, Any]) -> str:
 
 def nulls(data: Mapping[str, Any]) -> str:
     """Return the cells in which prediction was not shown to help, in words; empty when there is none."""
-    bad = [r for r in data["pairs"] if r["a"] == "predictive" and r["ci_high"] >= 1]
+    bad = [r for r in sound(data, "pairs") if r["a"] == "predictive" and r["ci_high"] >= 1]
     return "; ".join(
         f"{r['scenario']} ${r['nav_usd']:,.0f} against {r['b']}: ratio {r['ratio']:.3f} "
         f"({r['ci_low']:.3f} to {r['ci_high']:.3f})"
@@ -77,8 +79,8 @@ def nulls(data: Mapping[str, Any]) -> str:
 def ratios(data: Mapping[str, Any]) -> go.Figure:
     """Return each paired ratio of the predictive policy with its interval, around the line at 1."""
     figure = go.Figure()
-    for b in sorted({r["b"] for r in data["pairs"] if r["a"] == "predictive"}):
-        rows = [r for r in data["pairs"] if r["a"] == "predictive" and r["b"] == b]
+    for b in sorted({r["b"] for r in sound(data, "pairs") if r["a"] == "predictive"}):
+        rows = [r for r in sound(data, "pairs") if r["a"] == "predictive" and r["b"] == b]
         figure.add_scatter(
             x=[r["ratio"] for r in rows], y=[f"{r['scenario']} ${r['nav_usd']:,.0f}" for r in rows], mode="markers",
             name=f"vs {b}", marker={"size": 9, "color": POLICY_COLOURS.get(b)},

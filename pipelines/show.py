@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from pipelines import defined
 from pipelines.progress import Progress
 
 if TYPE_CHECKING:
@@ -179,8 +180,8 @@ def policies(data: Mapping[str, Any]) -> None:
             ["policy", *heads],
             [[r["policy"], *[r[n] for n in names], 100 * r["te_annual"]] for r in rows],
         )
-    chosen = [r for r in data["pairs"] if r["a"] == "predictive" and r["b"] in HEADLINE]
-    chosen += [r for r in data["pairs"] if r["a"] == "foresight_gas" and r["b"] == "gas_band"]
+    chosen = [r for r in defined.sound(data, "pairs") if r["a"] == "predictive" and r["b"] in HEADLINE]
+    chosen += [r for r in defined.sound(data, "pairs") if r["a"] == "foresight_gas" and r["b"] == "gas_band"]
     if chosen:
         table(
             "Paired cost ratios, 95 % weekly block bootstrap (below 1: the first is cheaper)",
@@ -197,7 +198,7 @@ def policies(data: Mapping[str, Any]) -> None:
             ["scenario", "NAV", "captured", "low", "high"],
             [
                 [r["scenario"], f"{r['nav_usd']:,.0f}", *[r[n] for n in ("captured", "ci_low", "ci_high")]]
-                for r in data["headroom"]
+                for r in defined.sound(data, "headroom")
             ],
         )
 

@@ -82,3 +82,18 @@ def test_the_headline_says_a_gain_a_loss_and_a_null_as_plainly():
     for pair in worse["pairs"]:
         pair.update(ratio=1.2, ci_low=1.1, ci_high=1.3)
     assert "20.0 % more" in headline(worse)
+
+
+def test_an_undefined_ratio_is_null_in_json_and_left_out_of_words():
+    from pipelines.defined import defined
+    from pipelines.logged import note
+    from pipelines.report import render
+
+    data = fake.data()
+    for pair in data["pairs"][:2]:
+        pair.update(ratio=float("nan"), ci_low=float("nan"), ci_high=float("nan"))
+    data["headroom"][0].update(captured=float("nan"))
+    clean = defined(data)
+    assert json.loads(json.dumps(clean, allow_nan=False))["pairs"][0]["ratio"] is None
+    assert "nan" not in headline(clean) + nulls(clean) + note(clean)
+    assert "soft" in render(clean, "x", {})
