@@ -100,7 +100,7 @@ class Predictive:
         def levels(case: Case) -> tuple[Schedule, Vector, Vector]:
             base = GAS_BAND.plan(case)
             everywhere = np.ones((len(self.history.ts), 1))
-            return base, *programme(case, base, self.outlook.windows, everywhere, None)
+            return base, *programme(case, base, self.outlook.windows, everywhere, self.outlook.slow)
 
         return experts.past_costs(self.history, kind, edges, levels)
 
@@ -115,13 +115,13 @@ def programme(
     base: Schedule,
     chains: tuple[Window, ...],
     wanted: Matrix,
-    slow: Vector | None,
+    slow: Vector,
     first: int = 0,
     last: int | None = None,
 ) -> tuple[Vector, Vector]:
     """Return the dynamic programme's (outer, inner), solved in each window where ``wanted`` (T, any) is not all zero.
 
-    Elsewhere they are ``base``'s. ``slow`` (T,) is the state of gas, None the chain's own filter.
+    Elsewhere they are ``base``'s. ``slow`` (T,) is the state of gas.
     """
     outer, inner = base.outer.copy(), base.inner.copy()
     steps = len(case.history.ts)
@@ -136,9 +136,8 @@ def programme(
         found = terms(case, window.first, chain)
         solution = solve(found, chain, SWEEPS, NODES)
         count = part.stop - part.start
-        state = window.slow[part.start - window.first : part.stop - window.first] if slow is None else slow[part]
         levels_many(
-            solution.keep, hours_of_week(case.history.ts[part]), index_in(chain.slow, state),
+            solution.keep, hours_of_week(case.history.ts[part]), index_in(chain.slow, slow[part]),
             index_in(np.log(chain.speed), np.log(speed[part])), chain.speed.size, prices[part],
             np.full(count, found.fee), np.full(count, found.impact), solution.step, solution.forced,
             outer[part], inner[part],

@@ -22,10 +22,11 @@ def test_no_member_counts_before_it_has_been_cheaper_by_more_than_its_noise():
     noisy += 1.0 - noisy.mean()
     costs = np.stack([base, base - 0.05, noisy, base + 0.05])
     weights = experts.chosen(costs)
-    assert (weights[: experts.LEAST_BLOCKS] == 0.0).all()
-    assert (weights[experts.LEAST_BLOCKS :, 0] > 0.0).all()
+    few = int(experts.SURE**2)  # n equal gains d: n d against SURE sqrt(n) d
+    assert (weights[: few + 1] == 0.0).all()
+    assert (weights[few + 1 :, 0] > 0.0).all()
     assert (weights[:, 2] == 0.0).all()
-    assert weights.sum(axis=1) == pytest.approx((np.arange(40) >= experts.LEAST_BLOCKS).astype(float))
+    assert weights.sum(axis=1) == pytest.approx((np.arange(40) > few).astype(float))
 
 
 def test_one_lucky_block_convinces_nobody():

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from policy.backtest import simulate
-from policy.oracle import Clairvoyant, ForesightGas, cheapest_times
-from policy.predictive import GAS_BAND
+from policy.oracle import Clairvoyant, ForesightGas, cheapest_times, make_clairvoyant, make_foresight_gas
+from policy.predictive import GAS_BAND, make
 from policy.reactive import REACTIVE
+from policy.registry import CompareConfig
 from policy.schedule import prepare
-from tests.policy.conftest import basket
+from tests.policy.conftest import START, basket
 
 TO_TARGET = [p for p in REACTIVE if p.name.startswith(("hold", "calendar", "threshold"))]
 
@@ -86,3 +87,21 @@ def test_foresight_beats_the_band_over_a_panel_and_keeps_the_hard_mandate(histor
             run = simulate(case, plan, np.zeros(len(history.ts), dtype=np.int64), log=False)
             assert run.violations == 0
         assert own < base
+
+
+@pytest.mark.parametrize("scenario", ["soft", "hard"])
+@pytest.mark.parametrize("nav", [1e5, 1e7])
+def test_no_policy_of_a_comparison_beats_its_bounds(history, market_lake, end, scenario, nav):
+    config = CompareConfig(START, end, skill=0.7)
+    predictive = make(history, market_lake, config)
+    gas, everything = (f(history, market_lake, config) for f in (make_foresight_gas, make_clairvoyant))
+    assert gas.predictive is predictive  # made once for all three
+    for n in (2, 3, 5):
+        case = prepare(history, basket(n, scenario, nav))
+        found = [total(case, p.plan(case)) for p in (GAS_BAND, predictive, gas, everything)]
+        assert found[2] <= min(found[:2])
+        assert found[3] <= min(found[:3])
+        for planner in REACTIVE:
+            schedule = planner.plan(case)
+            if scenario == "soft" or schedule.must:
+                assert found[3] <= total(case, schedule) * (1 + 1e-9), planner.name
