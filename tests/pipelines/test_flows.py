@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,11 +42,10 @@ def server(request, tmp_path_factory):
         return
     if not list(Path("/usr/lib/postgresql").glob("*/bin")):
         pytest.skip("no /usr/lib/postgresql: install postgresql to test the scheduler on it")
-    for folder in (home, *home.parents):
-        if folder.owner() != "nobody" and folder != Path("/tmp") and folder.is_relative_to("/tmp"):
-            folder.chmod(folder.stat().st_mode | 0o011)  # the cluster runs as another user
-    with postgres(home / "pg") as url:
-        yield from serving(home, {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url}, request.param)
+    with tempfile.TemporaryDirectory() as folder:  # the cluster runs as another user, who must be able to enter
+        Path(folder).chmod(0o755)
+        with postgres(Path(folder) / "pg") as url:
+            yield from serving(home, {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url}, request.param)
 
 
 def serving(home, more, name):
