@@ -1,0 +1,131 @@
+"""The documented commands are executed as written, on a small made-up set of files with the documented columns."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from lake.sources.sample import simulate
+from lake.units import utc
+
+ROOT = Path(__file__).resolve().parents[2]
+START, HOURS = utc("2022-01-01"), 24 * 260
+SERVERS = ("foredrift ui", "foredrift serve", "prefect ")  # other tests start these for real
+SMALL = {
+    "FOREDRIFT_COMPARE__PORTFOLIOS": "1",
+    "FOREDRIFT_COMPARE__NAV_USD": "[100000]",
+    "FOREDRIFT_COMPARE__BOOTSTRAP": "100",
+    "FOREDRIFT_COMPARE__POLICIES": '["gas_band","threshold_5pct"]',
+    "FOREDRIFT_MODELS__THREADS": "1",
+    "FOREDRIFT_MODELS__REFIT_EVERY": "200d",
+    "FOREDRIFT_PORTFOLIO__ASSETS": '["BTC","ETH"]',
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def blocks(file: str, section: str = "") -> list[list[str]]:
+    """Return the commands of every fenced sh block of ``file`` after the heading ``section``, comments removed."""
+    text = (ROOT / file).read_text()
+    if section:
+        text = text.split(f"## {section}", 1)[1].split("\n## ", 1)[0]
+    found = []
+    for body in re.findall(r"^ *```sh\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL):
+        lines = [re.sub(r"\s+#.*$", "", line).strip() for line in body.splitlines()]
+        found.append([line for line in lines if line and not line.startswith("#")])
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The files of the README, made from the simulated market."""
+    root = tmp_path_factory.mktemp("own")
+    made = simulate(start=START, hours=HOURS)
+    ts = pl.col("ts")
+    made["prices"].filter(pl.col("asset").is_in(["BTC", "ETH"])).select(
+        "asset", "ts", "open", "high", "low", "close", "volume"
+    ).write_parquet(root / "prices_1h.parquet")
+    made["gas"].select("ts", gas_price_gwei="base_fee_gwei").write_parquet(root / "gas_1h.parquet")
+    pool = made["pool_state"].filter(pl.col("pool") == pl.col("pool").first())
+    pool.select("ts", price_usdc_per_weth="price").with_columns(
+        chain_id=pl.lit(1, pl.Int64), pool=pl.lit("pool")
+    ).write_parquet(root / "pool_1h.parquet")
+    days = made["gas"].filter(ts.dt.hour() == 0).select("ts")
+    days.with_columns(fear_greed=pl.lit(50.0)).write_parquet(root / "fear_greed_1d.parquet")
+    days.with_columns(asset=pl.lit("ETH"), funding_rate_8h_mean=pl.lit(1e-4)).write_parquet(root / "funding_1d.parquet")
+    return root
+
+
+def run(command: str, cwd: Path) -> str:
+    words = shlex.split(command)
+    assert words[0] == "foredrift", command
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", *words[1:]],
+        cwd=cwd,
+        env=os.environ | SMALL,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-1_500:]}\n{done.stderr[-1_500:]}"
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_readme_with_your_own_files(folder):
+    [commands] = blocks("README.md", "With your own files")
+    assert len(commands) >= 8
+    for command in commands:
+        if not command.startswith(SERVERS):
+            run(command, folder)
+    assert (folder / "out.json").stat().st_size > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_ten_minutes(tmp_path):
+    commands = [c for block in blocks("docs/ten-minutes.md") for c in block]
+    assert any(c.startswith("foredrift rebalance") for c in commands)
+    decision = ""
+    for command in commands:
+        if command.startswith((*SERVERS, "export ", "make ", "source ", "mkdir ")):
+            continue
+        said = run(command.replace("DECISION_ID", decision), tmp_path)
+        found = re.search(r"decision ([0-9a-f]{24})", said)
+        decision = found.group(1) if found else decision
+        if command == "foredrift init":
+            sample = re.search(r"```toml\n(.*?)```", (ROOT / "docs/ten-minutes.md").read_text(), re.DOTALL)
+            assert sample
+            text = re.sub(r"^ +", "", sample.group(1), flags=re.MULTILINE)
+            with (tmp_path / "foredrift.toml").open("a") as file:
+                file.write("\n" + text)
+    assert decision
+
+
+def test_every_documented_verb_exists():
+    text = "".join((ROOT / f).read_text() for f in ("README.md", "docs/ten-minutes.md", "docs/runbook.md"))
+    said = set(re.findall(r"foredrift ([a-z]+)", text)) - {"demo"}
+    known = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert not [verb for verb in said if not re.search(rf"\b{verb}\b", known)]
+
+
+def test_the_links_of_the_documents_lead_somewhere():
+    for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for target in re.findall(r"\]\(([^)#:]+)\)", file.read_text()):
+            assert (file.parent / target).exists(), f"{file.name}: {target}"
+
+
+def test_every_alert_is_in_the_runbook():
+    from pipelines.watch import EVENTS
+
+    text = (ROOT / "docs/runbook.md").read_text()
+    assert all(f"| {event} |" in text for event in EVENTS)
