@@ -75,7 +75,12 @@ def cost_split(data: Mapping[str, Any]) -> Figure:
             axis.set_xlim(0, limit)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
-    axes.flat[0].legend(fontsize=8, frameon=False)
+    parts = {
+        name: bar
+        for axis in axes.flat[: len(panels)]
+        for bar, name in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(list(parts.values()), list(parts), fontsize=9, frameon=False, loc="lower right")
     figure.tight_layout()
     return figure
 
