@@ -22,7 +22,7 @@ from policy.history import History, Ints
 from policy.panel import LARGEST, draw_target
 from policy.schedule import Case, Portfolio, Schedule, prepare
 
-BASKETS = 16  # of a kind; costs grow in proportion, the noise of one shared past hardly falls beyond
+BASKETS = 48  # of a kind; their differences are nearly independent, so the noise falls like 1 / sqrt(baskets)
 SEED = 20_201  # of the baskets; any
 SURE = 2.0  # standard errors to be ahead by: the usual 95 %, and more than 4 blocks; 1 takes chance for gains
 
@@ -117,27 +117,36 @@ def moved(
 
 
 def past_costs(
-    history: History, kind: Kind, blocks: Ints, levels: Callable[[Case], tuple[Schedule, Vector, Vector]]
+    history: History,
+    kind: Kind,
+    blocks: Ints,
+    gas_band: Callable[[Case], Schedule],
+    programme: Callable[[Case, Schedule], tuple[Vector, Vector]],
 ) -> Matrix:
     """Return (1 + members, blocks) summed cost of gas_band and every member over the kind's baskets.
 
-    ``blocks`` (B + 1,) are the first steps of the blocks and the end; ``levels`` gives a case's gas_band and the
-    programme's (outer, inner). Fractions of NAV; depends on nothing after a block's end but the block itself.
+    ``blocks`` (B + 1,) are the first steps of the blocks and the end. The programme is solved for one basket of each
+    size; the others take its trigger over the band's (and a hard inner level, in tolerances): it depends on gas and
+    the time between trades, hardly on which assets. Fractions of NAV; a block depends on nothing after it.
     """
     number = np.searchsorted(blocks, np.arange(len(history.ts)), side="right")
-    total = np.zeros((1 + len(MEMBERS[kind.scenario]), blocks.size - 1))
-    like: Case | None = None
+    members = len(MEMBERS[kind.scenario])
+    total = np.zeros((1 + members, blocks.size - 1))
+    views: dict[int, tuple[Vector, Vector]] = {}
     for portfolio in baskets(history, kind):
-        case = like = prepare(history, portfolio, like)
-        base, outer, inner = levels(case)
-        plans = [base]
-        for i in range(total.shape[0] - 1):
-            weights = np.zeros((outer.size, total.shape[0] - 1))
+        case = prepare(history, portfolio)
+        base = gas_band(case)
+        size = len(case.columns)
+        if size not in views:
+            outer, inner = programme(case, base)
+            views[size] = outer / np.maximum(base.outer, 1e-9), inner
+        ratio, inner = views[size]
+        total[0] += block_costs(case, base, blocks, number)
+        for i in range(members):
+            weights = np.zeros((ratio.size, members))
             weights[:, i] = 1.0
-            own = moved(kind.scenario, (base.outer, base.inner), (outer, inner), weights)
-            plans.append(replace(base, outer=own[0], inner=own[1]))
-        for i, plan in enumerate(plans):
-            total[i] += block_costs(case, plan, blocks, number)
+            own = moved(kind.scenario, (base.outer, base.inner), (base.outer * ratio, inner), weights)
+            total[1 + i] += block_costs(case, replace(base, outer=own[0], inner=own[1]), blocks, number)
     return total
 
 

@@ -97,12 +97,11 @@ class Predictive:
         """Return (1 + members, windows) what gas_band and the members cost a panel of ``kind`` in each window."""
         edges = np.array([w.first for w in self.outlook.windows] + [self.outlook.windows[-1].last])
 
-        def levels(case: Case) -> tuple[Schedule, Vector, Vector]:
-            base = GAS_BAND.plan(case)
+        def view(case: Case, base: Schedule) -> tuple[Vector, Vector]:
             everywhere = np.ones((len(self.history.ts), 1))
-            return base, *programme(case, base, self.outlook.windows, everywhere, self.outlook.slow)
+            return programme(case, base, self.outlook.windows, everywhere, self.outlook.slow)
 
-        return experts.past_costs(self.history, kind, edges, levels)
+        return experts.past_costs(self.history, kind, edges, GAS_BAND.plan, view)
 
     def moved(self, case: Case, base: Schedule, weights: Matrix, first: int, last: int) -> tuple[Vector, Vector]:
         """Return (outer, inner) of ``base`` moved by ``weights`` in steps ``first`` .. ``last`` (exclusive)."""

@@ -11,10 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy.base import Market, State
-from policy.costs import chain_fees, trade_cost
+from policy.base import Forecast, Market, State
+from policy.costs import DEFAULT_FEE, chain_fees, trade_cost
+from policy.experts import MEMBERS, kind_of
+from policy.history import load
+from policy.oracle import Clairvoyant, ForesightGas
+from policy.predictive import GAS_BAND, Predictive
 from policy.reactive import REACTIVE
 from policy.rule import Rule
+from policy.scenario import windows
+from policy.schedule import prepare
+from policy.skill import Outlook, dialled, slow_states
+from tests.policy.conftest import START, basket, fill, frames
 
 NAMES = ("AAA", "BBB", "CCC", "DDD", "EEE", "FFF", "GGG", "HHH")
 POLICIES = [Rule(p) for p in REACTIVE]
@@ -126,3 +134,55 @@ def test_at_target_nothing_is_traded(policy):
     )  # fmt: skip
     assert policy.decide(state, {}).action == "wait"
     assert policy.decide(replace(state, scenario="soft"), {}).action == "wait"
+
+
+@settings(max_examples=20, deadline=None)
+@given(state=states())
+def test_without_a_future_or_a_forecast_the_late_policies_decide_as_gas_band(believer, state):
+    base = Rule(GAS_BAND).decide(state, {})
+    for planner in (believer[0], ForesightGas(), Clairvoyant()):
+        mine = Rule(planner).decide(state, {})
+        assert np.array_equal(mine.weights, base.weights), planner.name
+        assert mine.action == base.action
+
+
+@pytest.mark.parametrize("scenario", ["soft", "hard"])
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), spread=st.floats(0.0, 0.3))
+def test_the_predictive_policy_keeps_the_laws_in_its_own_market(believer, scenario, seed, spread):
+    """On random weights at a random moment: a full portfolio, no overshoot, breaches traded, pure, permutable, lazy."""
+    planner, history = believer
+    rng = np.random.default_rng(seed)
+    case = prepare(history, basket(3, scenario, 1e6))
+    target = case.portfolio.target
+    weights = target * np.exp(spread * rng.standard_normal(3))
+    state = case.state(int(rng.integers(case.first, case.last)), weights / weights.sum())
+    view = {("gas", "1", 3600): Forecast("gas", "1", state.ts, 3600, (1, 2, 3, 4, 5), 3.0, "v")}
+    policy = Rule(planner)
+    decision = policy.decide(state, view)
+    assert decision.weights.sum() == pytest.approx(1.0, abs=1e-12)
+    assert decision.weights.min() >= -1e-12
+    assert policy.decide(state, view).why == decision.why
+    if decision.action == "wait":
+        assert np.array_equal(decision.weights, state.weights)
+    if scenario == "hard":
+        breached = np.any(np.abs(state.weights - target) > state.tolerance)
+        assert decision.action == "forced" or not breached
+        assert np.all(np.abs(decision.weights - target) <= state.tolerance * (1 + 1e-9))
+    at_target = policy.decide(replace(state, weights=target), view)
+    assert at_target.action == "wait"
+
+
+@pytest.fixture(scope="module")
+def believer(tmp_path_factory):
+    """A predictive policy with full trust in half-true forecasts and members that have won, on a synthetic market."""
+    history = load(fill(tmp_path_factory.mktemp("laws"), frames()), START, START + timedelta(days=25))
+    own, values = windows(history), dialled(history, 0.5, 1)
+    outlook = Outlook(own, slow_states(history, values, own), np.ones(len(history.ts)))
+    planner = Predictive(history, outlook)
+    for scenario in ("soft", "hard"):
+        p = basket(3, scenario, 1e6)
+        weights = np.zeros((len(own), len(MEMBERS[scenario])))
+        weights[:, -1] = 1.0
+        planner.learnt[kind_of(p, np.full(3, DEFAULT_FEE))] = weights
+    return planner, history
