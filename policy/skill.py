@@ -124,8 +124,8 @@ def slow_states(history: History, values: Matrix, windows: Sequence[Window]) -> 
     out, said, missed = np.zeros(steps), np.zeros(steps), np.zeros(steps)
     for w in windows:
         part = slice(w.first, w.last)
-        said[part] = _fitted(history, values, w) - w.slow
-        missed[part] = _fitted(history, truth, w) - w.slow
+        said[part] = fitted_states(history, values, w) - w.slow
+        missed[part] = fitted_states(history, truth, w) - w.slow
         known = slice(0, max(0, w.first - HORIZONS_H[-1]))
         both = np.isfinite(said[known]) & np.isfinite(missed[known]) & (said[known] != 0.0)
         x, y = said[known][both], missed[known][both]
@@ -134,7 +134,7 @@ def slow_states(history: History, values: Matrix, windows: Sequence[Window]) -> 
     return out
 
 
-def _fitted(history: History, values: Matrix, window: Window) -> Vector:
+def fitted_states(history: History, values: Matrix, window: Window) -> Vector:
     """Return the states of ``window`` that fit ``values`` (T, H) log gwei best; nan where there is none."""
     part = slice(window.first, window.last)
     hour = hours_of_week(history.ts)[part]

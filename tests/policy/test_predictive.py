@@ -17,13 +17,15 @@ from policy.backtest import simulate
 from policy.base import Forecast
 from policy.costs import DEFAULT_FEE
 from policy.explain import explain
+from policy.history import load
+from policy.panel import Cell, portfolios
 from policy.predictive import GAS_BAND, Predictive, make
 from policy.registry import CompareConfig
 from policy.rule import Rule
 from policy.scenario import fit, hours_of_week, walk, windows
 from policy.schedule import prepare
 from policy.skill import HORIZONS_H, Outlook, dialled, recorded, slow_states, trusts
-from tests.policy.conftest import START, basket
+from tests.policy.conftest import START, basket, fill, frames
 
 
 @pytest.fixture(scope="module")
@@ -234,3 +236,37 @@ def test_a_walk_is_a_transition_that_reverts():
     assert (move >= 0.0).all()
     assert abs(move[-1] @ nodes) < nodes[-1]
     assert hours_of_week(np.array([4 * 86_400_000_000], dtype=np.int64))[0] == 0  # 1970-01-05 was a Monday
+
+
+def test_a_higher_skill_brings_the_gas_state_nearer_to_the_gas_that_comes(history):
+    own = windows(history)
+    log_gas = np.log(history.gas_gwei)
+    steps = np.arange(log_gas.size)
+    truth = np.column_stack([log_gas[np.minimum(steps + h, log_gas.size - 1)] for h in HORIZONS_H])
+    part = slice(own[2].first, log_gas.size - HORIZONS_H[-1])
+    wanted = np.concatenate([dial.fitted_states(history, truth, w) for w in own])[part.start - own[0].first :]
+    wanted = wanted[: part.stop - part.start]
+    missed = [
+        np.mean((slow_states(history, dialled(history, s, 1), own)[part] - wanted) ** 2)
+        for s in (0.0, 0.25, 0.5, 0.75, 1.0)
+    ]
+    assert all(b <= a * 1.01 for a, b in zip(missed[:-1], missed[1:], strict=True))
+    assert missed[-1] < 0.2 * missed[0]
+
+
+@pytest.mark.slow
+def test_the_skill_dial_pays_where_waiting_is_worth_most(tmp_path):
+    """Common random numbers: the same baskets, prices and noise at each turn of the dial."""
+    lake = fill(tmp_path / "lake", frames(hours=24 * 150))
+    last = START + timedelta(hours=24 * 110 - 1)
+    long = load(lake, START, last)
+    panel = portfolios(long, 16, 7, START, last, [Cell("hard", "hard", 1e5, 1, tolerances=(0.02,))])
+    cases = [prepare(long, p) for p in panel]
+    week = np.zeros(len(long.ts), dtype=np.int64)
+    costs = []
+    for turn in (0.0, 0.5, 1.0):
+        made = make(long, lake, CompareConfig(START, last, skill=turn))
+        costs.append(sum(simulate(c, made.plan(c), week, log=False).weekly[:, :3].sum() for c in cases))
+    falls = [b / a for a, b in zip(costs[:-1], costs[1:], strict=True)]
+    assert max(falls) < 1.01, falls  # monotone but for what sixteen baskets' luck is worth
+    assert costs[2] < 0.98 * costs[0], falls
