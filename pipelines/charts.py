@@ -52,7 +52,7 @@ def rows_of(data: Mapping[str, Any], scenario: str, nav: float) -> list[dict[str
     return [r for r in data["policies"] if r["scenario"] == scenario and r["nav_usd"] == nav]
 
 
-def named(row: Mapping[str, Any]) -> str:
+def label_of(row: Mapping[str, Any]) -> str:
     """Return the policy's name, marked where it broke the hard mandate: its low cost is then no merit."""
     return f"{row['policy']} (breaks it)" if row["violations"] else str(row["policy"])
 
@@ -69,7 +69,7 @@ def cost_split(data: Mapping[str, Any]) -> Figure:
         shown = {k: v for k, v in PARTS.items() if k != "tracking_bp" or scenario.startswith("soft")}
         for key, name in shown.items():
             values = [r[key] for r in rows]
-            axis.barh([named(r) for r in rows], values, left=left, color=COLOURS[name], label=name)
+            axis.barh([label_of(r) for r in rows], values, left=left, color=COLOURS[name], label=name)
             left = [a + b for a, b in zip(left, values, strict=True)]
         axis.invert_yaxis()
         axis.set_title(f"{scenario}, NAV ${nav:,.0f}", fontsize=10)

@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 
 from lake.errors import ConfigError
 from lake.rpc import Rpc
+from lake.sources.oracles import latest_round
 from lake.units import duration
 from pipelines.deciding import Choice
 from pipelines.settings import Settings, passphrase
-from pipelines.vaults import keystore, limits_of, portfolio_of, view_of
+from pipelines.vaults import keystore, limits_of, portfolio_of, rule_of, view_of
 from pipelines.wiring import rpc_of
 from policy.execution.audit import Audit
 from policy.execution.base import Snapshot, Vault
 from policy.execution.context import EngineContext
-from policy.execution.guards import FeedRule
 from policy.execution.journal import Journal
 from policy.execution.node import Head, JsonNode
 from policy.execution.poolstate import describe_pools, read_pools
@@ -40,7 +40,7 @@ def open_onchain(settings: Settings, choice: Choice, *, live: bool) -> EngineCon
     infos = describe_pools(rpc, rows)
     snapshot = vault.snapshot()
     heartbeats = {f.asset: int(duration(f.heartbeat).total_seconds()) for f in settings.sources.feeds}
-    feeds = {t.address: FeedRule(heartbeat_s=heartbeats.get(t.symbol, 90_000)) for t in snapshot.tokens}
+    feeds = {t.address: rule_of(settings, heartbeats.get(t.symbol, 90_000)) for t in snapshot.tokens}
     _same_assets(settings, snapshot)
     sender = signer.address if signer is not None else keeper_of(settings)
 
@@ -54,7 +54,7 @@ def open_onchain(settings: Settings, choice: Choice, *, live: bool) -> EngineCon
 
     return EngineContext(
         vault=vault, vault_address=str(settings.vault.address), chain_id=settings.chain.id, node=node,
-        policy=choice.policy, portfolio=portfolio_of(settings), view=lambda s: view_of(choice, s),
+        policy=choice.policy, portfolio=portfolio_of(settings), view=lambda s: view_of(choice, s, sequencer_of(settings, rpc, s)),
         pools=lambda s: read_pools(rpc, infos, s.block_hash), sender=sender,
         journal=Journal(settings.path(settings.vault.journal)), audit=Audit(settings.path(settings.vault.audit)),
         channels=channels_of(settings, rpc), wait=wait, signer=signer, live=live, channel=settings.vault.relay,
@@ -77,6 +77,14 @@ def vault_of(settings: Settings, rpc: Rpc) -> Vault:
         f"[vault] kind {settings.vault.kind!r} cannot be driven from the command line yet: a Safe's mandate is not on "
         "chain, so it is given in code (policy.execution.safe.SafeSpec)"
     )
+
+
+def sequencer_of(settings: Settings, rpc: Rpc, snapshot: Snapshot) -> tuple[bool, int] | None:
+    """Return (is up, since when) from the L2's uptime feed (answer 0 is up), None where none is configured."""
+    if settings.chain.sequencer_feed is None:
+        return None
+    found = latest_round(rpc, settings.chain.sequencer_feed, snapshot.block_hash)
+    return found.answer == 0, found.updated_at
 
 
 def signer_of(settings: Settings, rpc: Rpc) -> Signer:

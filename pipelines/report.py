@@ -107,7 +107,7 @@ def split(data: Mapping[str, Any]) -> go.Figure:
             if key == "tracking_bp" and not scenario.startswith("soft"):
                 continue
             figure.add_bar(
-                y=[named(r) for r in rows], x=[r[key] for r in rows], orientation="h", name=name,
+                y=[label_of(r) for r in rows], x=[r[key] for r in rows], orientation="h", name=name,
                 marker_color=COLOURS[name], legendgroup=name, showlegend=name not in named,
                 row=i // columns + 1, col=i % columns + 1,
             )  # fmt: skip

@@ -142,6 +142,7 @@ class ChainSection(Section):
     id: int = 1
     rpc_urls: tuple[SecretStr, ...] = ()  # may carry an API key, hence masked
     native: str = "ETH"
+    sequencer_feed: str | None = None  # an L2's uptime feed; none is asked on L1
     history_id: int | None = None  # chain whose recorded gas and pools stand for this one (a fork, a local chain)
 
     @property
@@ -201,6 +202,7 @@ class MandateSection(Section):
     max_turnover_bps: int = Field(default=2_500, gt=0, le=10_000)
     max_slippage_bps: int = Field(default=100, gt=0, le=10_000)
     loss_budget_bps: int = Field(default=50, gt=0, le=10_000)
+    max_oracle_deviation_bps: int = Field(default=500, gt=0, le=10_000)  # oracle against the lake's newest price
     min_trade_usd: float = Field(default=100.0, ge=0)
     allow: tuple[str, ...] = ()  # contracts a plan may call; empty: those of the configured pools
 

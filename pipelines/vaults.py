@@ -22,7 +22,7 @@ from policy.execution.audit import Audit
 from policy.execution.base import Snapshot
 from policy.execution.context import EngineContext, Limits
 from policy.execution.gas import fee_rules
-from policy.execution.guards import FeedRule
+from policy.execution.guards import Evidence, FeedRule
 from policy.execution.journal import Journal
 from policy.execution.node import Head
 from policy.execution.planner import PlanRules
@@ -71,7 +71,7 @@ def _paper(settings: Settings, at: datetime, choice: Choice, *, live: bool) -> I
         if live:
             close_vault(settings, chain, vault)
 
-    feeds = {t.address: FeedRule(heartbeat_s=vault.spec.heartbeat_s) for t in vault.spec.tokens}
+    feeds = {t.address: rule_of(settings, vault.spec.heartbeat_s) for t in vault.spec.tokens}
     journal = Journal(settings.path(settings.vault.journal))
     yield EngineContext(
         vault=vault, vault_address=vault.spec.address, chain_id=settings.chain.id, node=chain, policy=choice.policy,
@@ -102,11 +102,24 @@ def portfolio_of(settings: Settings) -> Portfolio:
     return Portfolio(given.assets, np.array([given.caps[a] for a in given.assets]), given.gamma, given.scenario, fees)
 
 
-def view_of(choice: Choice, snapshot: Snapshot) -> View:
-    """Return what is known off the chain for a snapshot."""
-    del snapshot
+def view_of(choice: Choice, snapshot: Snapshot, sequencer: tuple[bool, int] | None = None) -> View:
+    """Return what is known off the chain for a snapshot.
+
+    The lake's newest price of each asset is the oracle's second source; ``sequencer`` is (is up, since when) of an L2.
+    """
     market = choice.market
-    return View(choice.forecasts, choice.covariance, market.native_usd, choice.data_at, usual_gwei=market.usual_gwei)
+    second = {
+        token.address: {"lake": round(close * 1e8)} for token, close in zip(snapshot.tokens, market.close, strict=False)
+    }
+    return View(
+        choice.forecasts, choice.covariance, market.native_usd, choice.data_at,
+        evidence=Evidence(second_e8=second, sequencer=sequencer), usual_gwei=market.usual_gwei,
+    )  # fmt: skip
+
+
+def rule_of(settings: Settings, heartbeat_s: int) -> FeedRule:
+    """Return what is required of a feed: its own heartbeat, and agreement with the lake's newest price."""
+    return FeedRule(heartbeat_s=heartbeat_s, deviation_bps=bps(settings.mandate.max_oracle_deviation_bps))
 
 
 def limits_of(settings: Settings, feeds: dict[str, FeedRule]) -> Limits:

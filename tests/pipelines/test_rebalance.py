@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from lake.errors import ConfigError, NotEnoughData
+from lake.units import utc
 from pipelines import rebalance as stage
 from pipelines.settings import load
 from pipelines.wiring import lake_of
+from policy.execution import guards
 from tests.pipelines.market import moment, project
 
 
@@ -96,3 +99,18 @@ def test_an_execution_teaches_the_slippage_forecaster(settings, tmp_path):
     realised, expected = json.loads(row["realised"]), json.loads(row["expected"])
     assert row["status"] == "landed"
     assert realised["impact_usd"] == pytest.approx(expected["impact_usd"], abs=max(1.0, 0.2 * realised["loss_usd"]))
+
+
+def test_an_oracle_far_from_the_recorded_market_is_refused(settings, tmp_path):
+    mine = drifted(settings, tmp_path)
+    from pipelines import deciding, paper, vaults
+
+    choice = deciding.decider(mine, lake_of(mine), deciding.newest(lake_of(mine), utc(moment(0))))
+    _, vault = paper.open_vault(mine, choice.market)
+    snapshot = vault.snapshot()
+    wrong = replace(choice, market=replace(choice.market, close=choice.market.close * 1.2))
+    rules = {t.address: vaults.rule_of(mine, 90_000) for t in snapshot.tokens}
+    fine = guards.oracles(snapshot, rules, vaults.view_of(choice, snapshot).evidence)
+    bad = guards.oracles(snapshot, rules, vaults.view_of(wrong, snapshot).evidence)
+    assert all(v.ok for v in fine)
+    assert {v.check for v in bad if not v.ok} == {"oracle_deviates"}
