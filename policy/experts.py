@@ -22,7 +22,7 @@ from policy.history import History, Ints
 from policy.panel import LARGEST, draw_target
 from policy.schedule import Case, Portfolio, Schedule, prepare
 
-BASKETS = 48  # of a kind; their differences are nearly independent, so the noise falls like 1 / sqrt(baskets)
+BASKETS = 96  # of a kind; their differences are nearly independent, so the noise falls like 1 / sqrt(baskets)
 SEED = 20_201  # of the baskets; any
 SURE = 2.0  # standard errors to be ahead by: the usual 95 %, and more than 4 blocks; 1 takes chance for gains
 
