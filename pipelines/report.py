@@ -14,7 +14,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from pipelines.charts import COLOURS, PARTS, POLICY_COLOURS, cells, rows_of
+from pipelines.charts import COLOURS, PARTS, POLICY_COLOURS, cells, label_of, rows_of
 from pipelines.defined import sound
 
 _LAYOUT = {
