@@ -54,7 +54,8 @@ def open_onchain(settings: Settings, choice: Choice, *, live: bool) -> EngineCon
 
     return EngineContext(
         vault=vault, vault_address=str(settings.vault.address), chain_id=settings.chain.id, node=node,
-        policy=choice.policy, portfolio=portfolio_of(settings), view=lambda s: view_of(choice, s, sequencer_of(settings, rpc, s)),
+        policy=choice.policy, portfolio=portfolio_of(settings),
+        view=lambda s: view_of(choice, s, sequencer_of(settings, rpc, s)),
         pools=lambda s: read_pools(rpc, infos, s.block_hash), sender=sender,
         journal=Journal(settings.path(settings.vault.journal)), audit=Audit(settings.path(settings.vault.audit)),
         channels=channels_of(settings, rpc), wait=wait, signer=signer, live=live, channel=settings.vault.relay,
