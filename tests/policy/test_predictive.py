@@ -268,5 +268,5 @@ def test_the_skill_dial_pays_where_waiting_is_worth_most(tmp_path):
         made = make(long, lake, CompareConfig(START, last, skill=turn))
         costs.append(sum(simulate(c, made.plan(c), week, log=False).weekly[:, :3].sum() for c in cases))
     falls = [b / a for a, b in zip(costs[:-1], costs[1:], strict=True)]
-    assert max(falls) < 1.03, falls  # monotone but for the luck of sixteen baskets, whose standard error is near 2 %
+    assert max(falls) < 1.03, falls  # monotone but for the luck of sixteen baskets
     assert costs[2] < 0.98 * costs[0], falls
