@@ -30,8 +30,8 @@ lock: ## rewrite the lock file (no hosts in it) after changing pyproject.toml
 demo: env ## the whole loop on the built-in market
 	@$(BIN)/foredrift demo
 
-test: env npm ## the whole suite, warnings are errors
-	@$(BIN)/python -m pytest tests -n 2 --dist loadfile
+test: env npm ## the whole suite, warnings are errors; servers first: they wait more than they work
+	@$(BIN)/python -m pytest tests/pipelines tests -n 3 --dist loadfile
 
 test-fast: env ## without the slow, chain, server and browser tests
 	@$(BIN)/python -m pytest tests -n 2 --dist loadfile -m "not slow and not chain and not server and not browser"
