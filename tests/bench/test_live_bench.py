@@ -1,7 +1,4 @@
-"""A live decision: every target and horizon, features, calibration and trust included. Printed; the bound is generous.
-
-The aim is 20 ms on an idle core; a shared machine is several times slower, so the test only refuses what is hopeless.
-"""
+"""A live decision: every target and horizon, features, calibration and trust included, timed by `make bench`."""
 
 from __future__ import annotations
 
@@ -22,7 +19,6 @@ from models.live import LiveModel, issue, recent
 from models.trust import Trust
 from tests.models.market import START
 
-HOPELESS_MS = 500.0
 ASSETS = ("BTC", "ETH", "LINK", "UNI", "AAVE")
 
 
@@ -45,6 +41,4 @@ def test_live_decision_latency(benchmark, tmp_path):
     rows = benchmark(issue, view, cfg, models, at, Trust(view, timedelta(days=45), inputs))
     spoken = {t: set(rows.filter(target=t)["horizon_s"] // 3600) for t in ("gas", "gas_min", "drift")}
     assert spoken == {"gas": set(GAS_HORIZONS_H), "gas_min": set(GAS_MIN_HORIZONS_H), "drift": set(DRIFT_HORIZONS_H)}
-    median = benchmark.stats["median"] * 1e3
-    print(f"\n{rows.height} forecasts, features to trust: median {median:.1f} ms")
-    assert median < HOPELESS_MS
+    assert not rows["abstain"].all()
