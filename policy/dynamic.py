@@ -24,7 +24,7 @@ from policy.base import Matrix, Vector
 
 WEEK_H = 168
 NODES = 40  # of the radius grid: halving its step moves outer levels by under 1 %
-REACH = 2.2  # soft: the grid ends at this multiple of the band at usual gas; R grows like gas^(1/4)
+REACH = 5.0  # soft: the grid ends at this multiple of the band at usual gas: beyond it nobody waits for cheaper gas
 SWEEPS = 8  # weeks iterated from the closed form
 
 Grid3 = npt.NDArray[np.float64]

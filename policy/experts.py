@@ -1,11 +1,15 @@
 """How far the dynamic programme may move the band: learnt from what doing so would have cost in the past.
 
-Members are ways to follow the programme: wait only, trade early only, or both, within a width (soft) or by a share
-(hard, where the tolerance bounds them). A panel of random baskets of the same kind (mandate, NAV, gas schedule) runs
-every member and gas_band over all recorded steps, block by block. A block's cost is what was paid plus the change of
-the cost-to-go of the deviation left, so that a trade put off is no gain. At the start of a block a member counts if its
-summed difference to gas_band over the blocks before, plus SURE roots of the summed squares (a standard error when
-nothing is assumed of the mean), is below zero; members count by that bound. Where none does, gas_band decides.
+Members are ways to follow the programme: wait only, or trade early too, half of the way or all of it. A panel of random
+baskets of the same kind (mandate, NAV, gas schedule) runs every member and gas_band over all recorded steps, block by
+block. Gas is what it was. Of prices each basket sees ``mirrored`` pasts: all moves of a day as they were or all with
+the opposite sign, drawn at random. Prices are close to a martingale, so both are as likely; volatility, its clusters
+and its coupling to gas stay in place, and the luck of a few trends, which no rule could know, averages out.
+
+A block's cost is what was paid plus the change of the cost-to-go of the deviation left, so that a trade put off is no
+gain. At the start of a block a member counts if its summed difference to gas_band over the blocks before, plus SURE
+roots of the summed squares (a standard error when nothing is assumed of the mean), is below zero; members count by that
+bound. Where none does, gas_band decides.
 """
 
 from __future__ import annotations
@@ -22,35 +26,27 @@ from policy.history import History, Ints
 from policy.panel import LARGEST, draw_target
 from policy.schedule import Case, Portfolio, Schedule, prepare
 
-BASKETS = 96  # of a kind; their differences are nearly independent, so the noise falls like 1 / sqrt(baskets)
+BASKETS = 48  # of a kind; with PATHS each, what is left of the noise is that of gas and volatility, common to all
+PATHS = 4  # mirrored pasts of a basket
 SEED = 20_201  # of the baskets; any
-SURE = 2.0  # standard errors to be ahead by: the usual 95 %, and more than 4 blocks; 1 takes chance for gains
+SURE = {"soft": 2.0, "hard": 1.0}
+"""Standard errors to be ahead by. A wrong view costs a soft mandate tracking without bound in a crisis: the usual 95 %.
+A hard one stays within its tolerances whatever the programme says, so one is proof enough (and takes two blocks)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A way to follow the programme: its trigger over the band's is clipped to low .. high and raised to ``share``."""
+    """A way to follow the programme: its trigger over the band's, at least ``low``, to the power ``share``."""
 
     name: str
     low: float
-    high: float
-    share: float = 1.0
+    share: float
 
 
-LOSS = 0.02  # what a wrong soft view may cost: raise it where forecasts are long proven, lower it for less risk
-WIDTH = float(np.sqrt(1.0 + LOSS + np.sqrt((1.0 + LOSS) ** 2 - 1.0)))
-"""A trigger off by w costs (w^2 + w^-2) / 2 of the best, with gas alone: gas falls and tracking rises by w^2."""
-SOFT: tuple[Member, ...] = (
-    Member("wait", 1.0, WIDTH),
-    Member("early", 1.0 / WIDTH, 1.0),
-    Member("both", 1.0 / WIDTH, WIDTH),
+MEMBERS: tuple[Member, ...] = tuple(
+    Member(f"{name} {share:.0%}", low, share) for share in (0.5, 1.0) for name, low in (("wait", 1.0), ("both", 0.0))
 )
-HARD: tuple[Member, ...] = tuple(
-    Member(f"{name} {share:.0%}", low, np.inf, share)
-    for share in (0.5, 1.0)
-    for name, low in (("wait", 1.0), ("both", 0.0))
-)
-MEMBERS: dict[str, tuple[Member, ...]] = {"soft": SOFT, "hard": HARD}
+"""To wait only, or also to trade early; half of the way or all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +100,8 @@ def moved(
     outer = np.maximum(band[0], 1e-9)
     ratio = np.maximum(programme[0] / outer, 1e-3)
     log, share = np.zeros(outer.size), np.zeros(outer.size)
-    for i, m in enumerate(MEMBERS[scenario]):
-        log += weights[:, i] * m.share * np.log(np.clip(ratio, max(m.low, 1e-3), m.high))
+    for i, m in enumerate(MEMBERS):
+        log += weights[:, i] * m.share * np.log(np.maximum(ratio, m.low))
         share += weights[:, i] * m.share
     used = share > 0.0
     outer = np.where(used, outer * np.exp(log), band[0])
@@ -130,24 +126,36 @@ def past_costs(
     the time between trades, hardly on which assets. Fractions of NAV; a block depends on nothing after it.
     """
     number = np.searchsorted(blocks, np.arange(len(history.ts)), side="right")
-    members = len(MEMBERS[kind.scenario])
+    members = len(MEMBERS)
     total = np.zeros((1 + members, blocks.size - 1))
     views: dict[int, tuple[Vector, Vector]] = {}
-    for portfolio in baskets(history, kind):
+    for place, portfolio in enumerate(baskets(history, kind)):
         case = prepare(history, portfolio)
+        paths = [mirrored(case, place * PATHS + i) for i in range(PATHS)]
         base = gas_band(case)
         size = len(case.columns)
         if size not in views:
             outer, inner = programme(case, base)
             views[size] = outer / np.maximum(base.outer, 1e-9), inner
         ratio, inner = views[size]
-        total[0] += block_costs(case, base, blocks, number)
+        total[0] += sum(block_costs(path, base, blocks, number) for path in paths)
         for i in range(members):
             weights = np.zeros((ratio.size, members))
             weights[:, i] = 1.0
             own = moved(kind.scenario, (base.outer, base.inner), (base.outer * ratio, inner), weights)
-            total[1 + i] += block_costs(case, replace(base, outer=own[0], inner=own[1]), blocks, number)
+            plan = replace(base, outer=own[0], inner=own[1])
+            total[1 + i] += sum(block_costs(path, plan, blocks, number) for path in paths)
     return total
+
+
+def mirrored(case: Case, draw: int) -> Case:
+    """Return ``case`` with the log returns of each day (UTC) multiplied by +1 or -1, the same for all assets.
+
+    The sign of a day depends on ``draw`` and the date alone, so that a longer history changes no earlier day.
+    """
+    day = case.history.ts // (24 * 3_600_000_000)
+    sign = 2.0 * np.random.default_rng((SEED, draw)).integers(0, 2, int(day[-1]) + 1)[day] - 1.0
+    return replace(case, returns=np.ascontiguousarray(np.expm1(sign[:, None] * np.log1p(case.returns))))
 
 
 def block_costs(case: Case, plan: Schedule, blocks: Ints, number: Ints) -> Vector:
@@ -171,15 +179,18 @@ def cost_to_go(case: Case, weights: Vector, step: int) -> float:
     return A * square - p.gamma * square**2
 
 
-def chosen(costs: Matrix) -> Matrix:
-    """Return (blocks, members) weights in force in each block, from (1 + members, blocks) costs of blocks before it."""
+def chosen(costs: Matrix, sure: float) -> Matrix:
+    """Return (blocks, members) weights in force in each block, from (1 + members, blocks) costs of blocks before it.
+
+    ``sure`` is the standard errors a member must be ahead by, see SURE.
+    """
     members, count = costs.shape[0] - 1, costs.shape[1]
     out = np.zeros((count, members))
     scale = np.maximum(np.cumsum(costs[0]), 1e-300)
     gap = costs[1:] - costs[0]
     summed, squares = np.cumsum(gap, axis=1), np.cumsum(gap**2, axis=1)
     for b in range(1, count):
-        bound = (summed[:, b - 1] + SURE * np.sqrt(squares[:, b - 1])) / scale[b - 1]
+        bound = (summed[:, b - 1] + sure * np.sqrt(squares[:, b - 1])) / scale[b - 1]
         gain = np.maximum(-bound, 0.0)
         if gain.sum() > 0.0:
             out[b] = gain / gain.sum()

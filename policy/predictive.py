@@ -29,7 +29,8 @@ HARD_DIMS = 3.0  # of the box distance: between a line and the cube, where exit 
 LEG_SHARE = 0.3  # of the further legs that a cheapest sufficient set of swaps uses
 MOVE_SHARE = 0.8  # of the turnover to the inner level that such a set moves
 SPLIT_BELOW = 0.5  # slices are used where at least two make a move
-SWEEPS, NODES = 1, 32  # from the closed form one week back is within 2 % of many; see tests
+HARD_GRID, SOFT_GRID = (2, 32), (1, 64)  # sweeps and nodes: weeks back from the closed form until more change nothing
+CALM = 0.95  # soft: in hours faster than this share of the past the programme is silent, see ``programme``
 _ONE_AT_A_TIME: defaultdict[experts.Kind, threading.Lock] = defaultdict(threading.Lock)
 
 
@@ -82,12 +83,12 @@ class Predictive:
     def weights(self, case: Case, first: int, last: int) -> Matrix:
         """Return (T, members) weights in force, times trust; zero outside ``first`` .. ``last`` (exclusive)."""
         kind = experts.kind_of(case.portfolio, case.fee)
-        out = np.zeros((len(self.history.ts), len(experts.MEMBERS[kind.scenario])))
+        out = np.zeros((len(self.history.ts), len(experts.MEMBERS)))
         if not self.outlook.trust[first:last].any() or len(self.history.assets) < 2:  # nothing to trust, none to learn
             return out
         with _ONE_AT_A_TIME[kind]:
             if kind not in self.learnt:
-                self.learnt[kind] = experts.chosen(self.past(kind))
+                self.learnt[kind] = experts.chosen(self.past(kind), experts.SURE[kind.scenario])
         for window, weight in zip(self.outlook.windows, self.learnt[kind], strict=True):
             part = slice(max(window.first, first), max(min(window.last, last), 0))
             out[part] = weight * self.outlook.trust[part, None]
@@ -120,7 +121,8 @@ def programme(
 ) -> tuple[Vector, Vector]:
     """Return the dynamic programme's (outer, inner), solved in each window where ``wanted`` (T, any) is not all zero.
 
-    Elsewhere they are ``base``'s. ``slow`` (T,) is the state of gas.
+    Elsewhere they are ``base``'s, and in a soft mandate in hours faster than CALM of the past too: there the deviation
+    lies along what moves most, and waiting costs more than its distance tells. ``slow`` (T,) is the state of gas.
     """
     outer, inner = base.outer.copy(), base.inner.copy()
     steps = len(case.history.ts)
@@ -133,7 +135,7 @@ def programme(
             continue
         chain = window.fit.chain
         found = terms(case, window.first, chain)
-        solution = solve(found, chain, SWEEPS, NODES)
+        solution = solve(found, chain, *(HARD_GRID if found.hard else SOFT_GRID))
         count = part.stop - part.start
         levels_many(
             solution.keep, hours_of_week(case.history.ts[part]), index_in(chain.slow, slow[part]),
@@ -141,6 +143,10 @@ def programme(
             np.full(count, found.fee), np.full(count, found.impact), solution.step, solution.forced,
             outer[part], inner[part],
         )  # fmt: skip
+        if not found.hard:
+            fast = speed[part] > np.quantile(speed[: window.first + 1], CALM)
+            outer[part] = np.where(fast, base.outer[part], outer[part])
+            inner[part] = np.where(fast, base.inner[part], inner[part])
     return outer, inner
 
 
@@ -174,9 +180,7 @@ def gas_usd(history: History) -> Vector:
 
 
 def effective_gas(case: Case) -> Vector:
-    """Return (T,) gas of a usual rebalance, fraction of NAV: all assets (soft), the sufficient swaps of it (hard)."""
-    if case.portfolio.scenario == "soft":
-        return case.gas_full
+    """Return (T,) gas of a usual rebalance, fraction of NAV: of the sufficient swaps."""
     further = max(0, len(case.columns) - 2)
     return np.asarray(case.gas_base + case.gas_leg * (1.0 + LEG_SHARE * further))
 

@@ -182,7 +182,7 @@ def believer(tmp_path_factory):
     planner = Predictive(history, outlook)
     for scenario in ("soft", "hard"):
         p = basket(3, scenario, 1e6)
-        weights = np.zeros((len(own), len(MEMBERS[scenario])))
+        weights = np.zeros((len(own), len(MEMBERS)))
         weights[:, -1] = 1.0
         planner.learnt[kind_of(p, np.full(3, DEFAULT_FEE))] = weights
     return planner, history

@@ -19,10 +19,10 @@ from policy.costs import DEFAULT_FEE
 from policy.explain import explain
 from policy.history import load
 from policy.panel import Cell, portfolios
-from policy.predictive import GAS_BAND, Predictive, make
+from policy.predictive import CALM, GAS_BAND, Predictive, growth_squares, make, split
 from policy.registry import CompareConfig
 from policy.rule import Rule
-from policy.scenario import fit, hours_of_week, walk, windows
+from policy.scenario import fit, hours_of_week, speeds, walk, windows
 from policy.schedule import prepare
 from policy.skill import HORIZONS_H, Outlook, dialled, recorded, slow_states, trusts
 from tests.policy.conftest import START, basket, fill, frames
@@ -51,7 +51,7 @@ def convinced(policy: Predictive) -> Predictive:
         for nav in (1e5, 1e6, 1e7, 1e8):
             for n in (4, 5):
                 p = basket(n, scenario, nav)
-                weights = np.zeros((len(policy.outlook.windows), len(experts.MEMBERS[scenario])))
+                weights = np.zeros((len(policy.outlook.windows), len(experts.MEMBERS)))
                 weights[:, -1] = 1.0
                 policy.learnt[experts.kind_of(p, np.full(n, DEFAULT_FEE))] = weights
     return policy
@@ -109,19 +109,22 @@ def test_one_decision_equals_the_panels(history, policy, scenario, nav):
     assert acted > 0
 
 
-def test_a_decision_takes_under_fifty_milliseconds(history, policy):
+def test_a_decision_solves_its_own_week_only(history, policy):
     case = prepare(history, basket(5, "soft", 1e6))
     step = case.last - 50
     x = np.array([0.06, -0.03, -0.01, -0.01, -0.01])
     state = case.state(step, case.portfolio.target + x)
     rule = Rule(policy)
-    rule.decide(state, view(state.ts))
-    taken = []
+    decision = rule.decide(state, view(state.ts))
+    one, all_weeks = [], []
     for _ in range(5):
-        began = time.perf_counter()
-        decision = rule.decide(state, view(state.ts))
-        taken.append(time.perf_counter() - began)
-    assert min(taken) < 0.05
+        began = time.thread_time()
+        rule.decide(state, view(state.ts))
+        middle = time.thread_time()
+        policy.plan(case)
+        one.append(middle - began)
+        all_weeks.append(time.thread_time() - middle)
+    assert min(one) < 0.6 * min(all_weeks)
     text = explain(state, decision)
     assert f"{decision.cost_usd:,.2f} USD" in text
     assert decision.why in text
@@ -159,13 +162,17 @@ def test_silent_forecasts_leave_the_decision_to_gas_band(history, policy):
         assert reason in levels.why
 
 
-def test_the_soft_trigger_stays_in_its_trust_region(history, policy):
+def test_a_soft_mandate_does_not_wait_in_a_market_faster_than_most_of_the_past(history, policy):
     case = prepare(history, basket(4))
-    ratio = policy.plan(case).outer / GAS_BAND.plan(case).outer
-    assert ratio.max() <= experts.WIDTH * (1 + 1e-9)
-    assert 1.0 / experts.WIDTH * (1 - 1e-9) <= ratio.min() < 1.0
-    cost = (experts.WIDTH**2 + experts.WIDTH**-2) / 2.0
-    assert cost == pytest.approx(1.0 + experts.LOSS)
+    base, plan = GAS_BAND.plan(case), policy.plan(case)
+    speed = speeds(growth_squares(case, len(history.ts)))
+    moved = 0
+    for w in policy.outlook.windows:
+        part = slice(w.first, w.last)
+        fast = speed[part] > np.quantile(speed[: w.first + 1], CALM)
+        assert np.array_equal(plan.outer[part][fast], base.outer[part][fast])
+        moved += int(np.count_nonzero(plan.outer[part][~fast] != base.outer[part][~fast]))
+    assert moved > 100
 
 
 def test_the_hard_trigger_never_exceeds_the_tolerance(history, policy):
@@ -206,9 +213,10 @@ def test_trust_needs_outcomes_and_vanishes_with_the_forecast(history, seen):
 
 def test_large_trades_are_split_only_when_impact_asks_for_it(history, policy):
     small, large = (prepare(history, basket(4, "soft", nav)) for nav in (1e5, 1e8))
+    everywhere = np.ones(len(history.ts))
     assert not np.isfinite(policy.plan(small).cap).any()
-    plan = policy.plan(large)
-    assert np.isfinite(plan.cap).any()
+    assert np.isfinite(policy.plan(large).cap).any()
+    plan = split(large, GAS_BAND.plan(large), everywhere)
     run = simulate(large, plan, np.zeros(len(history.ts), dtype=np.int64), log=False)
     whole = replace(plan, cap=np.full_like(plan.cap, np.inf), resume=np.full_like(plan.cap, np.inf))
     at_once = simulate(large, whole, np.zeros(len(history.ts), dtype=np.int64), log=False)
