@@ -6,7 +6,9 @@ the test does to it is undone afterwards. Mark such tests ``chain``; without Nod
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +17,20 @@ if TYPE_CHECKING:
     from policy.execution.localnet.market import Localnet
 
 REORG_ROOM = 4  # empty blocks between the snapshot and the test, so that a test may undo up to this many
+CLOCK = datetime.fromisoformat(os.environ.get("FOREDRIFT_TEST_CLOCK", "2024-05-01T12:10:00+00:00"))
+"""When the local chains of the tests start. No test may depend on it: set FOREDRIFT_TEST_CLOCK to the last seconds of
+an hour, of a day or of a year to see."""
+HOUR_S = 3_600
+
+
+def hour_ahead(net: Localnet, room_s: int = 60) -> int:
+    """Return the first full hour (Unix seconds) at least ``room_s`` after the newest block."""
+    return -(-(net.node.head().time + room_s) // HOUR_S) * HOUR_S
+
+
+def into_the_hour(net: Localnet, seconds: int) -> None:
+    """Mine a block ``seconds`` into the next hour; decisions are made once an hour, so a test may need one hour."""
+    net.mine(seconds=hour_ahead(net) + seconds - net.node.head().time)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -34,7 +50,7 @@ def localnet_session() -> Iterator[Localnet]:
     """The process behind ``localnet``, one a test session; use ``localnet`` unless you must not be undone."""
     from policy.execution.localnet.market import start
 
-    with start() as net:
+    with start(at=CLOCK) as net:
         yield net
 
 

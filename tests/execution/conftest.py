@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.chain_fixtures import CLOCK
+
 if TYPE_CHECKING:
     from policy.execution.localnet.market import Localnet
 
@@ -25,7 +27,7 @@ def vaultnet_session() -> Iterator[Localnet]:
         modules()
     except NoNode as reason:
         pytest.skip(str(reason))
-    with start(extras=[reference_vault(TARGETS, mandate=MANDATE)]) as net:
+    with start(extras=[reference_vault(TARGETS, mandate=MANDATE)], at=CLOCK) as net:
         yield net
 
 

@@ -14,6 +14,7 @@ from policy.execution.audit import verify
 from policy.execution.engine import dry, step
 from policy.execution.localnet.faults import Fault, Kind
 from policy.execution.poolstate import read_pools
+from tests.chain_fixtures import into_the_hour
 from tests.execution.chainlab import chain_context, known_pools
 
 pytestmark = pytest.mark.chain
@@ -25,6 +26,7 @@ def balances(net, tokens, holder):
 
 
 def test_a_live_step_moves_the_real_vault_and_the_settlement_is_its_balances(vaultnet, tmp_path):
+    into_the_hour(vaultnet, 60)
     ctx = chain_context(tmp_path, vaultnet)
     tokens = ctx.vault.snapshot().tokens
     before = balances(vaultnet, tokens, ctx.vault_address)

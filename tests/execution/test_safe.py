@@ -15,6 +15,7 @@ from policy.execution.localnet.market import Localnet, start
 from policy.execution.localnet.portfolio import safe_account, safe_spec
 from policy.execution.rules import Mandate
 from policy.execution.safe import ZERO, SafeAccount, commitment
+from tests.chain_fixtures import CLOCK
 from tests.execution.chain_kit import USD, landed, sealed, v3_leg
 from tests.execution.vault_kit import need_node
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.chain
 @pytest.fixture(scope="module")
 def market() -> Iterator[Localnet]:
     need_node()
-    with start(extras=[safe_account()]) as net:
+    with start(extras=[safe_account()], at=CLOCK) as net:
         yield net
 
 

@@ -12,6 +12,7 @@ from lake.rpc import quantity
 from lake.sources.blocks import Block, BlockSource, block_at, fee_history, gas_rows, next_base_fee
 from lake.store import Lake
 from lake.universe import CHAINS
+from tests.chain_fixtures import hour_ahead, into_the_hour
 
 ETH = CHAINS[1]
 
@@ -85,8 +86,10 @@ def test_an_empty_block_says_nothing_about_tips():
 
 
 @pytest.mark.chain
-def test_source_reads_hours_and_blocks_from_a_node(localnet, tmp_path):
-    start = localnet.node.head().time // 3600 * 3600 + 3600
+@pytest.mark.parametrize("into_hour_s", [0, 3_599])
+def test_source_reads_hours_and_blocks_from_a_node(localnet, tmp_path, into_hour_s):
+    into_the_hour(localnet, into_hour_s)
+    start = hour_ahead(localnet)
     localnet.mine(1, seconds=start + 30 - localnet.node.head().time, base_fee_wei=8 * 10**9)
     for i in range(40):  # 2 h 40 min of blocks, every third with a tip of 3 gwei
         if i % 3 == 0:

@@ -14,6 +14,7 @@ from lake.sources.pools import PoolInfo, PoolReading, PoolSource, depth_1pct, de
 from lake.store import Lake
 from lake.units import from_word
 from lake.universe import CHAINS
+from tests.chain_fixtures import hour_ahead, into_the_hour
 
 USD = {"BTC": 20_000.0, "ETH": 1_500.0, "LINK": 7.0, "UNI": 6.0, "AAVE": 80.0, "USDC": 1.0}
 
@@ -98,9 +99,11 @@ def test_spending_the_depth_of_a_v2_pair_moves_it_by_one_percent(localnet):
 
 
 @pytest.mark.chain
-def test_source_rows_follow_the_clock_and_fit_the_table(localnet, tmp_path):
+@pytest.mark.parametrize("into_hour_s", [0, 1_800, 3_530, 3_540, 3_599])
+def test_source_rows_follow_the_clock_and_fit_the_table(localnet, tmp_path, into_hour_s):
     ref = localnet.world.pools["v3:ETH/USDC:3000"]
-    first = localnet.node.head().time // 3600 * 3600 + 3600
+    into_the_hour(localnet, into_hour_s)
+    first = hour_ahead(localnet, room_s=61)
     prices = [1_500.0, 1_530.0, 1_470.0, 1_480.0]
     for hour, price in enumerate(prices):
         localnet.advance_prices({"ETH": price}, at=datetime.fromtimestamp(first + 3600 * hour - 60, UTC))

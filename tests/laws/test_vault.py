@@ -21,6 +21,7 @@ from policy.execution.signer import TxRequest
 from policy.execution.simulated import SimulatedVault
 from policy.execution.situation import weights
 from policy.execution.vault import ReferenceVault
+from tests.chain_fixtures import CLOCK
 from tests.execution import simlab
 
 
@@ -81,7 +82,7 @@ def on_chain(kind: str) -> Iterator[Lab]:
     from tests.execution.vault_kit import need_node
 
     need_node()
-    with start(extras=[reference_vault() if kind == "reference" else safe_account()]) as net:
+    with start(extras=[reference_vault() if kind == "reference" else safe_account()], at=CLOCK) as net:
         net.mine()
         node = Rpc(net.node_url)
         safe = kind == "safe"
