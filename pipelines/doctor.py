@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lake.errors import ConfigError, ForedriftError
+from lake.universe import STABLE
 from pipelines.settings import Settings, load, passphrase
 
 Finding = dict[str, Any]
@@ -73,7 +74,7 @@ def _lake(settings: Settings) -> Iterator[Finding]:
     if stale:
         yield _row("freshness", "warn", f"{len(stale)} stale: {', '.join(stale[:4])}", "foredrift ingest")
     have = {r["series"].split("/")[1] for r in report["tables"] if r["table"] == "prices"}
-    absent = [a for a in settings.portfolio.assets if a not in have]
+    absent = [a for a in settings.portfolio.assets if a not in have and a not in STABLE]
     if have and absent:
         yield _row("prices", "error", f"no history for {', '.join(absent)}", "import it, or change [portfolio] assets")
 
@@ -106,8 +107,7 @@ def _vault(settings: Settings) -> Iterator[Finding]:
     if vault.kind == "simulated":
         yield _row("vault", "ok", "simulated", "")
         return
-    if not vault.address:
-        yield _row("vault", "error", "no address", "set [vault] address")
+    yield _adapter(settings)
     if vault.keystore is None and vault.signer_url is None:
         yield _row("signer", "warn", "none: dry runs only", "set [vault] keystore or signer_url")
     if vault.keystore:
@@ -120,3 +120,15 @@ def _vault(settings: Settings) -> Iterator[Finding]:
             yield _row("keystore", "warn", "FOREDRIFT_PASSPHRASE is not set", "export it where --live runs")
         else:
             yield _row("keystore", "ok", str(path), "")
+
+
+def _adapter(settings: Settings) -> Finding:
+    """Return whether the vault on the chain answers as the settings describe it."""
+    from pipelines.onchain import dry_vault
+
+    try:
+        snapshot = dry_vault(settings).snapshot()
+    except ForedriftError as error:
+        return _row("vault", "error", str(error), "check [vault], [[sources.feeds]] and [chain] rpc_urls")
+    symbols = ", ".join(t.symbol for t in snapshot.tokens)
+    return _row("vault", "ok", f"{settings.vault.kind} {settings.vault.address} holds {symbols}", "")

@@ -1,4 +1,4 @@
-"""The local market at the end of the demo, and left running by ``foredrift localnet``."""
+"""The local market at the end of the demo: one live rebalance of a real vault, gone with the process."""
 
 from __future__ import annotations
 
@@ -9,27 +9,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-import typer
 from pydantic import SecretStr
 
-from lake.sources.sample import pool_of
 from pipelines import show
+from pipelines.localnet import MANDATE, depths_at, tick_at
 from pipelines.rebalance import rebalance
 from pipelines.settings import ChainSection, PoolRow, Portfolio, Settings, VaultSection
 from pipelines.wiring import lake_of
-from policy.execution.localnet.history import depths
 from policy.execution.localnet.market import Localnet, start
 from policy.execution.localnet.packages import NoNode
 from policy.execution.localnet.portfolio import reference_vault
-from policy.execution.rules import Mandate
+from policy.execution.localnet.world import NUMERAIRE
 from policy.execution.signer import create_keystore
 
 TARGETS = {"USDC": 2_000, "ETH": 5_000, "BTC": 3_000}
 DEPOSIT_USD = 250_000
 PASSPHRASE = "local"  # noqa: S105 # nosec B105 - of a well-known development key on a chain that dies with the process
 
-__all__ = ["NoNode", "rebalance_on_local_chain", "serve_localnet"]
+__all__ = ["NoNode", "rebalance_on_local_chain"]
 
 
 def rebalance_on_local_chain(settings: Settings, end: datetime) -> dict[str, Any]:
@@ -38,13 +35,11 @@ def rebalance_on_local_chain(settings: Settings, end: datetime) -> dict[str, Any
     Raises NoNode without Node.js.
     """
     lake = lake_of(settings)
-    prices = _prices(settings, end)
-    gas = lake.scan("gas", as_of=end).sort("ts").tail(1).collect()["base_fee_gwei"].item()
-    mandate = Mandate(turnover_bps=10_000, leg_loss_bps=200, loss_budget_ppb=20_000_000)
-    extras = [reference_vault(TARGETS, deposit_usd=DEPOSIT_USD, mandate=mandate)]
-    named = {pool_of(asset): asset for asset in TARGETS if asset != "USDC"}
-    depth = depths(lake.scan("pool_state", as_of=end).collect(), named)
-    with start(prices, depths=depth, extras=extras, at=end, gas_gwei=float(gas)) as net, _passphrase():
+    opening = tick_at(lake, end, [a for a in TARGETS if a != NUMERAIRE])
+    extras = [reference_vault(TARGETS, deposit_usd=DEPOSIT_USD, mandate=MANDATE)]
+    depth = depths_at(lake, end, TARGETS)
+    gas = opening.gas_gwei or 1.0
+    with start(opening.prices, depths=depth, extras=extras, at=end, gas_gwei=gas) as net, _passphrase():
         show.console.print(f"local chain {net.chain_id} at {net.url}, vault {net.world.extras['vault']}")
         local = local_settings(settings, net)
         result = rebalance(local, live=True, on_plan=show.plan)
@@ -91,24 +86,3 @@ def _passphrase() -> Iterator[None]:
             del os.environ["FOREDRIFT_PASSPHRASE"]
         else:
             os.environ["FOREDRIFT_PASSPHRASE"] = before
-
-
-def _prices(settings: Settings, at: datetime) -> dict[str, float]:
-    rows = (
-        lake_of(settings)
-        .scan("prices", as_of=at)
-        .filter(pl.col("asset").is_in([a for a in TARGETS if a != "USDC"]))
-        .sort("available_at")
-        .group_by("asset")
-        .agg(pl.col("close").last())
-        .collect()
-    )
-    return dict(rows.iter_rows())
-
-
-def serve_localnet(port: int) -> None:
-    """Run the local market on 127.0.0.1:port until interrupted."""
-    from policy.execution.localnet.serve import run
-
-    blocks = run(port=port, say=typer.echo)
-    typer.echo(f"{blocks} blocks made")

@@ -20,28 +20,30 @@ from policy.execution.journal import Journal
 from policy.execution.node import Head, JsonNode
 from policy.execution.poolstate import describe_pools, read_pools
 from policy.execution.relay import BundleChannel, Channel, PrivateChannel, PublicChannel
-from policy.execution.signer import ExternalSigner, KeystoreSigner, Signer
+from policy.execution.signer import ExternalSigner, KeystoreSigner
 from policy.execution.vault import ReferenceVault
 
 LOCAL_CHAIN = 31_337  # its blocks carry replayed time, so the chain's clock is the clock
 POLL_S = 1.0
+HEARTBEAT_S = 90_000  # of a feed that is not listed: the daily one of most feeds, with an hour's slack
 
 
 def open_onchain(settings: Settings, choice: Choice, *, live: bool) -> EngineContext:
     """Return the engine's context for the configured vault. Raises ConfigError naming what is missing."""
     rpc = rpc_of(settings)
     rpc.expect_chain(settings.chain.id)
-    vault = vault_of(settings, rpc)
     node = JsonNode(rpc)
-    signer = signer_of(settings, rpc) if live else None
+    signer = signer_of(settings) if live else None
+    vault = vault_of(settings, rpc, signer)
     rows = [(p.address, p.venue, p.router or "") for p in settings.sources.pools]
     if not rows:
         raise ConfigError("no pool to trade in: add [[sources.pools]] rows with address, venue, router and asset")
     infos = describe_pools(rpc, rows)
     snapshot = vault.snapshot()
-    heartbeats = {f.asset: int(duration(f.heartbeat).total_seconds()) for f in settings.sources.feeds}
-    feeds = {t.address: rule_of(settings, heartbeats.get(t.symbol, 90_000)) for t in snapshot.tokens}
     _same_assets(settings, snapshot)
+    heartbeats = {f.asset: int(duration(f.heartbeat).total_seconds()) for f in settings.sources.feeds}
+    held = zip(settings.portfolio.assets, snapshot.tokens, strict=True)
+    feeds = {token.address: rule_of(settings, heartbeats.get(asset, HEARTBEAT_S)) for asset, token in held}
     sender = signer.address if signer is not None else keeper_of(settings)
 
     def wait(head: Head) -> None:
@@ -68,16 +70,20 @@ def now_of(settings: Settings, node: JsonNode) -> datetime:
     return datetime.fromtimestamp(node.head().time, UTC) if settings.chain.id == LOCAL_CHAIN else datetime.now(UTC)
 
 
-def vault_of(settings: Settings, rpc: Rpc) -> Vault:
-    """Return the adapter of the configured vault."""
+def dry_vault(settings: Settings) -> Vault:
+    """Return the adapter of the configured vault without a key."""
+    return vault_of(settings, rpc_of(settings), None)
+
+
+def vault_of(settings: Settings, rpc: Rpc, signer: KeystoreSigner | ExternalSigner | None) -> Vault:
+    """Return the adapter of the configured vault; a Safe's batches are signed by ``signer`` too."""
     if not settings.vault.address:
         raise ConfigError("set [vault] address")
-    if settings.vault.kind == "reference":
-        return ReferenceVault(rpc, settings.vault.address)
-    raise ConfigError(
-        f"[vault] kind {settings.vault.kind!r} cannot be driven from the command line yet: a Safe's mandate is not on "
-        "chain, so it is given in code (policy.execution.safe.SafeSpec)"
-    )
+    if settings.vault.kind == "safe":
+        from pipelines.safes import safe_of
+
+        return safe_of(settings, rpc, keeper_of(settings) if signer is None else signer.address, signer)
+    return ReferenceVault(rpc, settings.vault.address)
 
 
 def sequencer_of(settings: Settings, rpc: Rpc, snapshot: Snapshot) -> tuple[bool, int] | None:
@@ -88,9 +94,8 @@ def sequencer_of(settings: Settings, rpc: Rpc, snapshot: Snapshot) -> tuple[bool
     return found.answer == 0, found.updated_at
 
 
-def signer_of(settings: Settings, rpc: Rpc) -> Signer:
+def signer_of(settings: Settings) -> KeystoreSigner | ExternalSigner:
     """Return the keeper's signer: an encrypted keystore, or an external one."""
-    del rpc
     if settings.vault.signer_url is not None:
         return ExternalSigner(Rpc([settings.vault.signer_url.get_secret_value()]), keeper_of(settings))
     secret = passphrase()

@@ -15,12 +15,12 @@ import numpy as np
 from lake.errors import RpcError
 from lake.units import WEI_PER_GWEI
 from pipelines.settings import Settings
+from pipelines.wiring import mandate_of
 from policy.base import Vector
 from policy.execution import simulated
 from policy.execution.amm import V2Pool
 from policy.execution.base import Token
 from policy.execution.relay import Reply, classify
-from policy.execution.rules import Mandate
 from policy.execution.simchain import SimChain
 from policy.execution.simulated import SimulatedVault, VaultSpec
 from policy.execution.simworld import World
@@ -80,19 +80,13 @@ def _wei(market: Market) -> int:
 
 
 def _spec(settings: Settings) -> VaultSpec:
-    limits = settings.mandate
     tokens = tuple(Token(a, address(a), DECIMALS, address(f"feed {a}")) for a in settings.portfolio.assets)
-    mandate = Mandate(
-        leg_loss_bps=limits.max_slippage_bps,
-        turnover_bps=limits.max_turnover_bps,
-        loss_budget_ppb=limits.loss_budget_bps * 100_000,
-        max_legs=max(8, len(tokens)),
-    )
-    return VaultSpec(address(f"vault {settings.portfolio.name}"), address("keeper"), tokens, mandate, heartbeat_s=DAY_S)
+    where = address(f"vault {settings.portfolio.name}"), address("keeper")
+    return VaultSpec(*where, tokens, mandate_of(settings), heartbeat_s=DAY_S)
 
 
 def _world(settings: Settings, market: Market, spec: VaultSpec) -> World:
-    targets = _bps(list(settings.portfolio.weights.values()))
+    targets = in_bps(list(settings.portfolio.weights.values()))
     nav = settings.portfolio.nav_usd
     balances = {
         token.address: int(nav * bps / 10_000 / price * 10**DECIMALS)
@@ -102,7 +96,7 @@ def _world(settings: Settings, market: Market, spec: VaultSpec) -> World:
     return replace(empty, prices=_prices(spec, market, empty), pools=_pools(settings, market))
 
 
-def _bps(weights: list[float]) -> tuple[int, ...]:
+def in_bps(weights: list[float]) -> tuple[int, ...]:
     """Return ``weights`` in basis points that sum to 10,000 exactly (the remainders go to the largest fractions)."""
     exact = np.array(weights) * 10_000
     whole = np.floor(exact).astype(int)

@@ -13,14 +13,14 @@ import polars as pl
 
 from lake.errors import ConfigError
 from lake.store import Lake
-from lake.units import utc
+from lake.units import BPS, utc
 from pipelines import watch
 from pipelines.deciding import decider
 from pipelines.settings import Settings
 from pipelines.vaults import open_context, present
 from pipelines.wiring import lake_of
 from policy.execution import audit
-from policy.execution.base import Snapshot
+from policy.execution.base import Capabilities, Snapshot
 from policy.execution.context import StepReport
 from policy.execution.engine import step
 
@@ -44,15 +44,18 @@ def rebalance(
     planned: list[str] = []
     with open_context(settings, at, choice, live=live) as ctx:
         seen = ctx.vault.snapshot()
-        names = {t.address: t.symbol for t in seen.tokens}
+        off_chain = rules_off_chain(ctx.vault.describe())
+
+        def shown_as(report: StepReport) -> dict[str, Any]:
+            return as_shown(report, choice.note, seen) | {"rules_off_chain": off_chain}
 
         def show_plan(draft: StepReport) -> None:
             planned.append(draft.decision_id)
             if on_plan is not None:
-                on_plan(as_shown(draft, choice.note, names))
+                on_plan(shown_as(draft))
 
         report = step(replace(ctx, on_plan=show_plan))
-    shown = as_shown(report, choice.note, names)
+    shown = shown_as(report)
     if on_plan is not None and not planned:
         on_plan(shown)
     keep(settings, lake, report, shown | {"figures": figures_of(settings, report, seen)}, at, live=live)
@@ -68,13 +71,23 @@ def rebalance(
     return shown
 
 
-def as_shown(report: StepReport, note: str, names: Mapping[str, str]) -> dict[str, Any]:
-    """Return the report as printed and written by ``--json``: the engine's figures plus tables for people."""
+def rules_off_chain(told: Capabilities) -> list[str]:
+    """Return which rules of the mandate the vault does not enforce on chain: this side does, before signing."""
+    rules = ("onchain_price_bound", "loss_budget", "progress_rule", "plan_nonce", "deadline")
+    return [rule.removeprefix("onchain_").replace("_", " ") for rule in rules if not getattr(told, rule)]
+
+
+def as_shown(report: StepReport, note: str, seen: Snapshot) -> dict[str, Any]:
+    """Return the report as printed and written by ``--json``: the engine's figures plus tables for people.
+
+    ``weights``: asset, before, wanted, mandated target, and after the settlement.
+    """
     data = report.json()
     plan = report.plan
-    before = dict(zip(report.assets, report.weights_before, strict=False))
-    wanted = dict(zip(report.assets, report.weights_wanted, strict=False))
-    data["weights"] = [[a, before.get(a), wanted.get(a)] for a in report.assets]
+    names = {t.address: t.symbol for t in seen.tokens}
+    columns = [report.weights_before, report.weights_wanted, [b / BPS for b in seen.targets_bps], report.weights_after]
+    by_asset = [dict(zip(report.assets, column, strict=False)) for column in columns]
+    data["weights"] = [[a, *[column.get(a) for column in by_asset]] for a in report.assets]
     data["legs"] = [
         [names.get(leg.token_in, leg.token_in[:10]), names.get(leg.token_out, leg.token_out[:10]), str(leg.amount_in),
          str(leg.min_out), " > ".join(h.venue for h in leg.path)]
@@ -153,7 +166,8 @@ def _digest(shown: Shown) -> str:
 def as_markdown(result: Shown) -> str:
     """Return a decision as Markdown, for the scheduler's pages."""
     lines = [f"**{result['outcome']}** {result['summary']}", "", "| asset | before | wanted |", "|---|---|---|"]
-    lines += [f"| {a} | {b:.4f} | {w:.4f} |" for a, b, w in result["weights"] if b is not None and w is not None]
+    rows = [row[:3] for row in result["weights"]]
+    lines += [f"| {a} | {b:.4f} | {w:.4f} |" for a, b, w in rows if b is not None and w is not None]
     lines += ["", *[f"- {'ok' if v['ok'] else 'refused'} {v['check']}: {v['reason']}" for v in result["verdicts"]]]
     return "\n".join(lines)
 

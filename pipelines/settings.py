@@ -166,6 +166,8 @@ class VaultSection(Section):
     kind: Literal["simulated", "reference", "safe"] = "simulated"
     address: str | None = None
     keeper: str | None = None  # the keeper's address
+    multisend: str | None = None  # safe: its chain's MultiSendCallOnly
+    tokens: dict[str, str] = Field(default_factory=dict)  # safe: token address by asset; its feed is in sources.feeds
     state: str = ".foredrift/vault.json"
     keystore: str | None = None  # encrypted keystore file; passphrase in FOREDRIFT_PASSPHRASE
     signer_url: SecretStr | None = None  # or an external signer

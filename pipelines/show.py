@@ -40,11 +40,14 @@ def progress() -> Iterator[Progress]:
         yield report
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], right_from: int = 1) -> None:
-    """Print one table; columns from index ``right_from`` on are right-aligned."""
+def table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], right_from: int = 1, whole: int | None = None
+) -> None:
+    """Print one table; columns from ``right_from`` on are right-aligned, those from ``whole`` (the same) on wrap."""
+    kept = right_from if whole is None else whole
     out = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for i, name in enumerate(columns):
-        out.add_column(name, justify="right" if i >= right_from else "left", no_wrap=i < right_from)
+        out.add_column(name, justify="right" if i >= right_from else "left", no_wrap=i < kept)
     for row in rows:
         out.add_row(*[_cell(v) for v in row])
     console.print(out)
@@ -117,9 +120,8 @@ def status(report: Mapping[str, Any]) -> None:
 
 def findings(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print the doctor's findings, each with its remedy."""
-    table(
-        "Doctor", ["check", "", "found", "do"], [[r["check"], _LEVEL[r["level"]], r["found"], r["do"]] for r in rows], 9
-    )
+    shown = [[r["check"], _LEVEL[r["level"]], r["found"], r["do"]] for r in rows]
+    table("Doctor", ["check", "", "found", "do"], shown, right_from=9, whole=2)
 
 
 def leakage(report: Mapping[str, Any]) -> None:
@@ -213,17 +215,25 @@ def thresholds(result: Mapping[str, Any]) -> None:
 def plan(report: Mapping[str, Any]) -> None:
     """Print a plan before anything is signed: weights, legs, routes, costs, benefit, verdicts."""
     console.print(f"decision {report['decision_id']}: [bold]{report['action']}[/], {report['why']}")
-    table("Weights", ["asset", "now", "after", "target"], report["weights"])
+    table("Weights", ["asset", "now", "wanted", "target"], [row[:4] for row in report["weights"]])
     if report["legs"]:
         table("Legs", ["from", "to", "amount in", "min out", "route"], report["legs"], 2)
     table("Expected", ["", "USD"], list(report["expected"].items()))
     for verdict in report["verdicts"]:
         mark = "[green]ok[/]" if verdict["ok"] else "[red]refused[/]"
         console.print(f"  {mark} {verdict['check']}: {verdict['reason']}")
+    if report["rules_off_chain"]:
+        console.print(f"  checked here, not by the vault's contract: {', '.join(report['rules_off_chain'])}")
 
 
 def settlement(result: Mapping[str, Any]) -> None:
-    """Print what became of the cycle."""
+    """Print what became of the cycle: the weights from balances, gas and transaction where one was sent."""
+    settled = result.get("settlement")
+    if settled is not None:
+        table("Settled", ["asset", "before", "wanted", "after"], [[*row[:3], row[4]] for row in result["weights"]])
+        console.print(
+            f"gas {settled['gas_used']:,}, transaction {(result['attempts'] or [{}])[-1].get('tx_hash', '-')}"
+        )
     console.print(f"outcome: [bold]{result['outcome']}[/] {result.get('summary', '')}")
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from models.base import Family
     from models.config import ModelConfig
     from policy.compare import Engine
+    from policy.execution.rules import Mandate
     from policy.registry import CompareConfig
 
 
@@ -44,6 +45,20 @@ def rpc_of(settings: Settings) -> Rpc:
     if not urls:
         raise ConfigError("no node is configured: set [chain] rpc_urls")
     return Rpc(urls)
+
+
+def mandate_of(settings: Settings) -> Mandate:
+    """Return the mandate of a vault that holds none on chain: the simulated one, a Safe."""
+    from lake.units import BPS
+    from policy.execution.rules import PPB, Mandate
+
+    given = settings.mandate
+    return Mandate(
+        leg_loss_bps=given.max_slippage_bps,
+        turnover_bps=given.max_turnover_bps,
+        loss_budget_ppb=given.loss_budget_bps * PPB // BPS,
+        max_legs=max(8, len(settings.portfolio.assets)),
+    )
 
 
 def sources_of(settings: Settings) -> list[Source]:

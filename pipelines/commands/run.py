@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.options import Json, write_json
+from pipelines.commands.options import Config, Json, Start, write_json
 
 
 def register(app: typer.Typer) -> None:
@@ -30,8 +30,18 @@ def demo(
 
 def localnet(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8545,
+    start: Start = None,
+    replay: Annotated[bool, typer.Option("--replay", help="Each block takes the lake's next bar.")] = False,
+    every: Annotated[float, typer.Option(min=0.01, help="Seconds between blocks.")] = 2.0,
+    keystore: Annotated[Path | None, typer.Option(help="Also write the keeper's development key here.")] = None,
+    config: Config = None,
 ) -> None:
-    """Start the local market: chain, pools, feeds, vault, arbitrageur and a sandwich searcher."""
-    from pipelines.local import serve_localnet
+    """Start the local market: chain, pools, feeds, vault, Safe, arbitrageur and a sandwich searcher.
 
-    serve_localnet(port)
+    It opens at the lake's newest prices, or at --start; without a lake at round prices, now.
+    """
+    from pipelines.localnet import Serving, serve
+    from pipelines.settings import load
+
+    how = Serving(port, every, start, replay, keystore)
+    typer.echo(f"{serve(load(config, required=False), how)} blocks made")

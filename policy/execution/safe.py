@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from eth_abi.abi import encode
+from eth_account.messages import encode_typed_data
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
@@ -46,14 +46,14 @@ PPB = 10**9
 EXEC = "execTransaction(address,uint256,bytes,uint8,uint256,uint256,uint256,address,address,bytes)"
 APPROVE = "approve(address,uint256)"
 # EIP-712 types of Safe.sol 1.5 (unchanged since 1.3)
-DOMAIN_TYPE = keccak(text="EIP712Domain(uint256 chainId,address verifyingContract)")
-SAFE_TX_TYPE = keccak(
-    text="SafeTx(address to,uint256 value,bytes data,uint8 operation,uint256 safeTxGas,uint256 baseGas,"
-    "uint256 gasPrice,address gasToken,address refundReceiver,uint256 nonce)"
+DOMAIN = "uint256 chainId,address verifyingContract"
+SAFE_TX = (
+    "address to,uint256 value,bytes data,uint8 operation,uint256 safeTxGas,uint256 baseGas,"
+    "uint256 gasPrice,address gasToken,address refundReceiver,uint256 nonce"
 )
 
-SignHash = Callable[[bytes], bytes]
-"""Signs a 32-byte hash and returns 65 bytes r, s, v."""
+SignTyped = Callable[[Mapping[str, Any]], bytes]
+"""Signs EIP-712 typed data and returns 65 bytes r, s, v."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class SafeSpec:
     sources: tuple[Source, ...]
     calls: tuple[tuple[str, str], ...]
     mandate: Mandate = field(default_factory=Mandate)
-    owners: Mapping[str, SignHash] = field(default_factory=dict, repr=False)
+    owners: Mapping[str, SignTyped] = field(default_factory=dict, repr=False)
     sender: str = ZERO  # who sends, where ``owners`` is empty
     sequencer: str | None = None
     sequencer_grace_s: int = 3_600
@@ -114,13 +114,19 @@ def commitment(plan: Plan) -> str:
     return to_checksum_address(plan_hash(plan)[:20])
 
 
-def safe_tx_hash(safe: str, multisend: str, chain_id: int, nonce: int, data: bytes, receiver: str) -> bytes:
-    """Return the EIP-712 hash the owners sign: of a delegate call to ``multisend`` with ``data``, at gas price 0."""
-    domain = keccak(encode(["bytes32", "uint256", "address"], [DOMAIN_TYPE, chain_id, safe]))
-    types = ["bytes32", "address", "uint256", "bytes32", "uint8", "uint256", "uint256", "uint256"]
-    types += ["address", "address", "uint256"]
-    body = [SAFE_TX_TYPE, multisend, 0, keccak(data), DELEGATECALL, 0, 0, 0, ZERO, receiver, nonce]
-    return bytes(keccak(b"\x19\x01" + domain + keccak(encode(types, body))))
+def safe_tx(safe: str, multisend: str, chain_id: int, nonce: int, data: bytes, receiver: str) -> dict[str, Any]:
+    """Return the EIP-712 typed data the owners sign: a delegate call to ``multisend`` with ``data``, at gas price 0."""
+    fields = (multisend, 0, data, DELEGATECALL, 0, 0, 0, ZERO, receiver, nonce)  # in the order of SAFE_TX
+    return {
+        "types": {"EIP712Domain": _fields(DOMAIN), "SafeTx": _fields(SAFE_TX)},
+        "primaryType": "SafeTx",
+        "domain": {"chainId": chain_id, "verifyingContract": safe},
+        "message": dict(zip([f["name"] for f in _fields(SAFE_TX)], fields, strict=True)),
+    }
+
+
+def _fields(listed: str) -> list[dict[str, str]]:
+    return [dict(zip(("type", "name"), one.split(" "), strict=True)) for one in listed.split(",")]
 
 
 class SafeAccount:
@@ -188,6 +194,7 @@ class SafeAccount:
             max_turnover_bps=bps(m.turnover_bps),
             loss_budget_left=nav * max(0, m.loss_budget_ppb - lost(s.clock, m.window_s, s.head.time)) // PPB,
             verdicts=tuple(verdicts([t.symbol for t in s.book.tokens], s.book.prices_e8, s.codes)),
+            max_legs=m.max_legs,
         )
 
     def seal(self, plan: Plan) -> Plan:
@@ -263,17 +270,20 @@ class SafeAccount:
     def _multisend(self, plan: Plan) -> bytes:
         return calldata("multiSend(bytes)", batch(plan))
 
-    def _hash(self, plan: Plan) -> bytes:
-        data = self._multisend(plan)
+    def _typed(self, plan: Plan) -> dict[str, Any]:
         where = (self.spec.address, self.spec.multisend, self.spec.chain_id)
-        return safe_tx_hash(*where, plan.nonce, data, commitment(plan))
+        return safe_tx(*where, plan.nonce, self._multisend(plan), commitment(plan))
+
+    def _hash(self, plan: Plan) -> bytes:
+        signable = encode_typed_data(full_message=self._typed(plan))
+        return bytes(keccak(b"\x19" + signable.version + signable.header + signable.body))
 
     def _signatures(self, plan: Plan) -> bytes:
         """Return the owners' signatures in rising order of address, or the sender's pre-validated one."""
         if self.spec.owners:
-            digest = self._hash(plan)
+            typed = self._typed(plan)
             ordered = sorted(self.spec.owners.items(), key=lambda item: int(item[0], 16))
-            return b"".join(sign(digest) for _, sign in ordered)
+            return b"".join(sign(typed) for _, sign in ordered)
         if self.spec.sender == ZERO:
             raise ConfigError("a Safe's batch needs its owners' signatures, or an owner as the sender")
         return bytes(12) + bytes.fromhex(to_checksum_address(self.spec.sender)[2:]) + bytes(32) + b"\x01"

@@ -20,6 +20,7 @@ from policy.execution.amm import PIPS, Pool, V2Pool, V3Pool
 
 Vector = npt.NDArray[np.float64]
 _SHAVE = 1e-9
+_DUST = 1e-12  # what adding and subtracting the parts of an amount may leave of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +104,14 @@ def compose(first: Sequence[Segment], second: Sequence[Segment]) -> list[Segment
 
 
 def value(segments: Sequence[Segment], x: float) -> float:
-    """Return what selling ``x`` over ``segments`` buys; NaN beyond their reach."""
+    """Return what selling ``x`` over ``segments`` buys; NaN beyond their reach by more than rounding."""
     out = 0.0
+    dust = x * _DUST
     for segment in segments:
         part = min(x, segment.cap)
         out += segment.out(part)
         x -= part
-        if x <= 0:
+        if x <= dust:
             return out
     return float("nan")
 

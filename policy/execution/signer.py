@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -115,6 +115,10 @@ class KeystoreSigner:
 
         return "0x" + bytes(self.__account.sign_message(encode_defunct(text=text)).signature).hex()
 
+    def sign_typed(self, typed: Mapping[str, Any]) -> bytes:
+        """Return the signature (r, s, v) of EIP-712 typed data."""
+        return bytes(self.__account.sign_typed_data(full_message=dict(typed)).signature)
+
 
 class ExternalSigner:
     """Signs through ``eth_signTransaction`` of a signer service (web3signer, clef); the key never comes here."""
@@ -141,6 +145,24 @@ class ExternalSigner:
     def sign_message(self, text: str) -> str:
         """Return the signer's EIP-191 signature of ``text``."""
         return str(self._rpc.call("eth_sign", [self.address, "0x" + text.encode().hex()]))
+
+    def sign_typed(self, typed: Mapping[str, Any]) -> bytes:
+        """Return the signature of EIP-712 typed data (``eth_signTypedData_v4``), checked to be ``address``'s."""
+        from eth_account import Account
+        from eth_account.messages import encode_typed_data
+        from eth_keys.exceptions import BadSignature
+        from eth_utils.exceptions import ValidationError
+
+        message = {k: "0x" + v.hex() if isinstance(v, bytes) else v for k, v in typed["message"].items()}
+        answer = self._rpc.call("eth_signTypedData_v4", [self.address, {**typed, "message": message}])
+        try:
+            signature = bytes.fromhex(str(answer).removeprefix("0x"))
+            signer = Account.recover_message(encode_typed_data(full_message=dict(typed)), signature=signature)
+        except (ValueError, IndexError, BadSignature, ValidationError):
+            raise RpcError("eth_signTypedData_v4: the signer returned no signature") from None
+        if signer.lower() != self.address.lower():
+            raise ExecutionError("the external signer signed something else than it was asked to; nothing was sent")
+        return signature
 
 
 def _fields(tx: TxRequest) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import random
 from math import sqrt
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from policy.execution.amm import V2Pool, V3Pool, quote, tick_at_sqrt_ratio
@@ -128,13 +128,18 @@ def test_two_equal_v2_pools_share_equally_and_gas_decides_whether_both_are_used(
 
 
 @given(st.floats(1e3, 1e9), st.floats(1e3, 1e9), st.floats(1e3, 1e9), st.floats(1e3, 1e9), st.floats(1.0, 1e9))
+@example(145750657.0, 1000.0, 1000.0, 145750813.0, 145750814.0)  # the first pool is worth less than rounding
 def test_closed_form_of_two_pools(r1, y1, r2, y2, amount):
     """Marginals meet at mu = (X + R1 + R2) / (sqrt(R1 Y1) + sqrt(R2 Y2)) where both are used."""
     split = best_split([[Segment(r1, y1, float("inf"))], [Segment(r2, y2, float("inf"))]], amount, [0, 0], most=2)
     mu = (amount + r1 + r2) / (sqrt(r1 * y1) + sqrt(r2 * y2))
     x1 = sqrt(r1 * y1) * mu - r1
     if 0 < x1 < amount:
-        assert split.amounts[0] == pytest.approx(x1, rel=1e-6, abs=1e-6 * (r1 + amount))
+        first, second = Segment(r1, y1, float("inf")), Segment(r2, y2, float("inf"))
+        both, one = first.out(x1) + second.out(amount - x1), max(first.out(amount), second.out(amount))
+        assert split.out >= both * (1 - 1e-12)
+        if both > one * (1 + 1e-9):  # else one pool alone is as good, but for rounding
+            assert split.amounts[0] == pytest.approx(x1, rel=1e-6, abs=1e-6 * (r1 + amount))
     assert sum(split.amounts) == pytest.approx(amount, rel=1e-9)
 
 
@@ -143,6 +148,7 @@ def test_closed_form_of_two_pools(r1, y1, r2, y2, amount):
     st.lists(st.tuples(st.floats(1e2, 1e6), st.floats(1e2, 1e6), st.floats(1e1, 1e5)), min_size=1, max_size=4),
     st.floats(0.01, 1.0),
 )
+@example([(100.0, 100.0, 10.0), (100.0, 126.0, 10.0)], [(100.0, 100.0, 10.0)], 1.0)  # all of it, but for rounding
 def test_composition_is_one_curve_after_the_other(first, second, share):
     f = [Segment(*s) for s in first]
     g = [Segment(*s) for s in second]

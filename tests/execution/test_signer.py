@@ -7,10 +7,11 @@ import pickle
 
 import pytest
 from eth_account import Account
-from eth_account.messages import encode_defunct
+from eth_account.messages import encode_defunct, encode_typed_data
 
 from lake.errors import ConfigError, ExecutionError, RpcError
 from lake.rpc import FakeTransport, Rpc
+from policy.execution.safe import safe_tx
 from policy.execution.signer import ExternalSigner, KeystoreSigner, TxRequest, from_environment
 
 PHRASE = "correct horse"
@@ -97,3 +98,36 @@ def test_an_external_signer_that_answers_nonsense_is_an_rpc_error(keystore):
     rpc = Rpc("http://signer", transport=FakeTransport({"eth_signTransaction": None}))
     with pytest.raises(RpcError, match="no signed transaction"):
         ExternalSigner(rpc, "0x" + "44" * 20).sign(TX)
+
+
+TYPED = safe_tx("0x" + "11" * 20, "0x" + "22" * 20, 31_337, 4, b"\x01\x02", "0x" + "33" * 20)
+
+
+def test_typed_data_is_signed_alike_by_keystore_and_external_signer(keystore):
+    inner = KeystoreSigner(keystore, lambda: PHRASE)
+    rpc = Rpc(
+        "http://signer", transport=FakeTransport({"eth_signTypedData_v4": lambda _, t: _hex(inner.sign_typed(t))})
+    )
+    signature = ExternalSigner(rpc, inner.address).sign_typed(TYPED)
+    assert signature == inner.sign_typed(TYPED)
+    assert Account.recover_message(encode_typed_data(full_message=TYPED), signature=signature) == inner.address
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (lambda _, t: _hex(Account.sign_typed_data("0x" + "55" * 32, full_message=t).signature), ExecutionError),
+        (None, RpcError),
+        ("0x", RpcError),
+        ("0x" + "00" * 65, RpcError),
+        ("0x" + "01" * 64, RpcError),
+    ],
+)
+def test_a_typed_signature_of_another_key_or_of_nonsense_is_refused(keystore, answer, error):
+    rpc = Rpc("http://signer", transport=FakeTransport({"eth_signTypedData_v4": answer}))
+    with pytest.raises(error):
+        ExternalSigner(rpc, KeystoreSigner(keystore, lambda: PHRASE).address).sign_typed(TYPED)
+
+
+def _hex(data) -> str:
+    return "0x" + bytes(data).hex()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from eth_account import Account
 from eth_utils.address import to_checksum_address
@@ -97,8 +98,8 @@ def safe_spec(
     targets = dict(targets_bps or TARGETS)
     keeper = dev_accounts()["keeper"]
 
-    def sign(digest: bytes) -> bytes:
-        return bytes(Account.unsafe_sign_hash(digest, keeper.key).signature)
+    def sign(typed: Mapping[str, Any]) -> bytes:
+        return bytes(Account.sign_typed_data(keeper.key, full_message=dict(typed)).signature)
 
     tokens = tuple(replace(world.token(a), address=to_checksum_address(world.token(a).address)) for a in targets)
     calls = [(world.contracts["v3_router"], c) for c in SWAP_CALLS]

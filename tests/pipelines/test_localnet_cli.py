@@ -1,0 +1,149 @@
+"""The documented steps on a local chain, from a hand-written foredrift.toml: the reference vault, then the Safe."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lake.evm import View, read
+from lake.rpc import Rpc
+from pipelines.cli import app
+from pipelines.doctor import examine
+from pipelines.settings import load
+from policy.execution.audit import Audit
+
+DOC = Path(__file__).resolve().parents[2] / "docs/execution.md"
+pytestmark = pytest.mark.chain
+
+
+def section() -> tuple[list[str], list[str]]:
+    """The TOML blocks and the commands of the section, comments removed from the latter."""
+    text = DOC.read_text().split("## Step by step on a local chain", 1)[1].split("\n## ", 1)[0]
+    found = {kind: re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("toml", "sh")}
+    return found["toml"], [re.sub(r"\s+#.*$", "", line) for line in found["sh"][0].strip().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory):
+    """The folder with foredrift.toml and safe.toml, the lake ingested and ``foredrift localnet`` running beside it."""
+    folder = tmp_path_factory.mktemp("own")
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+    (whole, safe), commands = section()
+    whole = whole.replace(":8545", f":{port}")
+    (folder / "foredrift.toml").write_text(whole)
+    head, tail = whole.split("[vault]", 1)
+    (folder / "safe.toml").write_text(
+        head + safe.replace(":8545", f":{port}") + tail[tail.index("[[sources.pools]]") :]
+    )
+    set_, ingest, serve, *rest = commands
+    patch = pytest.MonkeyPatch()
+    patch.setenv(*set_.removeprefix("export ").split("="))
+    patch.chdir(folder)
+    say(ingest)
+    words = [sys.executable, "-m", "pipelines.cli", *shlex.split(serve)[1:], "--port", str(port), "--every", "0.2"]
+    with (folder / "localnet.txt").open("w") as out:
+        node = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, env=os.environ)
+    try:
+        until = time.monotonic() + 90
+        while "[[sources.pools]]" not in (folder / "localnet.txt").read_text():
+            assert node.poll() is None, (folder / "localnet.txt").read_text()
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        yield folder, f"http://127.0.0.1:{port}", rest
+    finally:
+        node.terminate()
+        node.wait(timeout=30)
+        patch.undo()
+
+
+def say(command: str, *more: str) -> str:
+    """Run one command of the documents in this process; return what it printed."""
+    done = CliRunner().invoke(app, [*shlex.split(command)[1:], *more], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.mark.parametrize("file", ["foredrift.toml", "safe.toml"])
+def test_the_documented_steps_move_the_vault_to_the_wanted_weights(market, file):
+    folder, url, commands = market
+    settings = load(folder / file)
+    tokens = [v["address"] for v in told(folder, url)]
+    held = balances(url, tokens, settings.vault.address)
+    assert held[0] > 0
+    assert not any(held[1:])
+    said = []
+    for command in commands:
+        more = ["--config", file] + (["--json", "out.json"] if command.endswith("--live") else [])
+        said.append(say(command, *more))
+    doctor, planned, traded, audit = said
+    assert f"{settings.vault.kind} {settings.vault.address}"[:30] in doctor.replace("\n", "")
+    assert "planned" in planned
+    assert ("checked here, not by the vault's contract" in planned) == (settings.vault.kind == "safe")
+    assert "traded" in traded
+    assert "records" in audit
+    result = json.loads((folder / "out.json").read_text())
+    moved = {t: a - b for t, a, b in zip(tokens, balances(url, tokens, settings.vault.address), held, strict=True)}
+    assert {t.lower(): int(d) for t, d in result["settlement"]["deltas"].items()} == moved  # to the unit
+    for after, wanted in zip(result["weights_after"], result["weights_wanted"], strict=True):
+        assert after == pytest.approx(wanted, abs=0.002)
+    settled = [r.body for r in Audit(settings.path(settings.vault.audit)).records() if r.body["event"] == "settlement"]
+    assert [s["outcome"] for s in settled] == ["landed"]
+    assert settled[0]["plan_hash"] == result["plan"]["plan_hash"]
+    assert "executed already" in say(commands[2], "--config", file)
+    assert balances(url, tokens, settings.vault.address) == [b + moved[t] for t, b in zip(tokens, held, strict=True)]
+
+
+def told(folder, url):
+    """Tokens as the running market printed them, in the order of its settings."""
+    text = (folder / "localnet.txt").read_text().split("[vault.tokens]", 1)[1].split("[[", 1)[0]
+    return [{"asset": a, "address": t.lower()} for a, t in re.findall(r'(\w+) = "(0x\w+)"', text)]
+
+
+def balances(url, tokens, holder):
+    return [
+        int(str(r[0])) for r in read(Rpc(url), [View(t, "balanceOf(address)", "uint256", (holder,)) for t in tokens])
+    ]
+
+
+def test_the_printed_settings_are_those_of_the_document(market):
+    folder, url, _ = market
+    printed = (folder / "localnet.txt").read_text()
+    for file in ("foredrift.toml", "safe.toml"):
+        for address in re.findall(r'"(0x\w{40})"', (folder / file).read_text()):
+            assert address in printed
+
+
+WRONG = {
+    "multisend": ("multisend = ", "# multisend = ", "multisend"),
+    "token": ("BTC = ", "# BTC = ", "tokens.BTC"),
+    "feed": ('asset = "BTC"\naddress = "0x0DC', 'asset = "LINK"\naddress = "0x0DC', "sources.feeds"),
+    "keeper": (
+        "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
+        "0x90F79bf6EB2c4f870365E785982E1f101E93b906",
+        "none of its",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_safe_says_what_its_settings_lack(market, name):
+    folder, _, _ = market
+    old, new, said = WRONG[name]
+    text = (folder / "safe.toml").read_text()
+    assert old in text
+    (folder / "wrong.toml").write_text(text.replace(old, new))
+    rows = [r for r in examine(folder / "wrong.toml") if r["check"] == "vault"]
+    assert [r["level"] for r in rows] == ["error"]
+    assert said in rows[0]["found"]
