@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 from lake.errors import ConfigError
 from lake.rpc import Rpc
@@ -19,7 +20,7 @@ from policy.execution.context import EngineContext
 from policy.execution.journal import Journal
 from policy.execution.node import Head, JsonNode
 from policy.execution.poolstate import describe_pools, read_pools
-from policy.execution.relay import BundleChannel, Channel, PrivateChannel, PublicChannel
+from policy.execution.relay import BundleChannel, Channel, PrivateChannel, PublicChannel, ShareChannel, SignedRelay
 from policy.execution.signer import ExternalSigner, KeystoreSigner
 from policy.execution.vault import ReferenceVault
 
@@ -98,10 +99,7 @@ def signer_of(settings: Settings) -> KeystoreSigner | ExternalSigner:
     """Return the keeper's signer: an encrypted keystore, or an external one."""
     if settings.vault.signer_url is not None:
         return ExternalSigner(Rpc([settings.vault.signer_url.get_secret_value()]), keeper_of(settings))
-    secret = passphrase()
-    if secret is None:
-        raise ConfigError("--live with a keystore needs its passphrase in FOREDRIFT_PASSPHRASE")
-    return KeystoreSigner(keystore(settings), lambda: secret)
+    return _keystore_signer(keystore(settings))
 
 
 def keeper_of(settings: Settings) -> str:
@@ -114,10 +112,21 @@ def keeper_of(settings: Settings) -> str:
 def channels_of(settings: Settings, rpc: Rpc) -> dict[str, Channel]:
     """Return the ways to hand a transaction over: the public pool, and the relay where one is configured."""
     found: dict[str, Channel] = {"public": PublicChannel(rpc)}
-    if settings.vault.relay_url is not None:
-        relay = Rpc([settings.vault.relay_url.get_secret_value()])
-        found |= {"private": PrivateChannel(relay), "bundle": BundleChannel(relay)}
+    given = settings.vault
+    if given.relay_url is not None:
+        url = given.relay_url.get_secret_value()
+        identity = given.relay_identity
+        relay = Rpc([url]) if identity is None else SignedRelay(url, _keystore_signer(settings.path(identity)))
+        share = ShareChannel(relay, refund_percent=given.refund_percent, refund_to=given.refund_to)
+        found |= {"private": PrivateChannel(relay), "bundle": BundleChannel(relay), "share": share}
     return found
+
+
+def _keystore_signer(path: Path) -> KeystoreSigner:
+    secret = passphrase()
+    if secret is None:
+        raise ConfigError(f"{path.name} needs its passphrase in FOREDRIFT_PASSPHRASE")
+    return KeystoreSigner(path, lambda: secret)
 
 
 def _same_assets(settings: Settings, snapshot: Snapshot) -> None:

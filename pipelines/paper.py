@@ -137,9 +137,9 @@ class PaperChannel:
     def __init__(self, chain: SimChain) -> None:
         self._chain = chain
 
-    def send(self, raw: bytes, tx_hash: str, max_block: int) -> Reply:
+    def send(self, raw: bytes, tx_hash: str, next_block: int, max_block: int) -> Reply:
         """Hand over ``raw``."""
-        del max_block
+        del next_block, max_block
         try:
             self._chain.send_raw(raw)
         except RpcError as error:

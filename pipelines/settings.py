@@ -171,8 +171,11 @@ class VaultSection(Section):
     state: str = ".foredrift/vault.json"
     keystore: str | None = None  # encrypted keystore file; passphrase in FOREDRIFT_PASSPHRASE
     signer_url: SecretStr | None = None  # or an external signer
-    relay: Literal["auto", "public", "private", "bundle"] = "auto"
+    relay: Literal["auto", "public", "private", "bundle", "share"] = "auto"
     relay_url: SecretStr | None = None
+    relay_identity: str | None = None  # keystore of the key that signs relay requests; a key of its own, without funds
+    refund_percent: int = Field(default=90, ge=0, le=100)  # share: of what a back-run bids; more leaves fewer back-runs
+    refund_to: str | None = None  # share: who gets it; the keeper where not given
     journal: str = ".foredrift/journal"
     audit: str = ".foredrift/audit.jsonl"
 

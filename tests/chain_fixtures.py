@@ -66,6 +66,7 @@ def localnet(localnet_session: Localnet) -> Iterator[Localnet]:
         net.faults.clear()
         net.front.calls.clear()
         net.node.searchers.clear()
+        net.node.backrunners.clear()
         net.node.refused.clear()
         net.node.automine = net.node.leaky_relay = False
         net.revert(saved)

@@ -93,7 +93,7 @@ def _hand_over(ctx: EngineContext, plan: Plan, attempt: Attempt, head: Head) -> 
     """Give the signed bytes to their channel (the first time or again: the same bytes can only land once)."""
     blocks = max(1, int((plan.deadline - head.time) // ctx.limits.block_time_s))
     name = attempt.channel if attempt.channel in ctx.channels else "public"
-    reply = ctx.channels[name].send(attempt.raw, attempt.tx_hash, head.number + blocks)
+    reply = ctx.channels[name].send(attempt.raw, attempt.tx_hash, head.number + 1, head.number + blocks)
     ctx.checkpoint("send")
     flight = ctx.journal.sent(attempt.tx_hash, reply.text)
     ctx.checkpoint("journal_sent")

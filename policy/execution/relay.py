@@ -22,6 +22,7 @@ KNOWN = ("already known", "alreadyknown", "known transaction")
 GONE = ("nonce too low",)
 UNDERPRICED = ("replacement transaction underpriced", "underpriced")
 POOR = ("insufficient funds",)
+SHARED_BLOCKS = 24  # most blocks a matchmaker keeps a bundle (MEV-Share: 30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,8 @@ class Channel(Protocol):
     name: str
     private: bool
 
-    def send(self, raw: bytes, tx_hash: str, max_block: int) -> Reply:
-        """Hand over ``raw``; ``max_block`` is the last block it is wanted in."""
+    def send(self, raw: bytes, tx_hash: str, next_block: int, max_block: int) -> Reply:
+        """Hand over ``raw``, wanted in blocks ``next_block`` .. ``max_block``."""
         ...
 
     def cancel(self, tx_hash: str) -> Reply:
@@ -69,33 +70,14 @@ class PublicChannel:
     def __init__(self, rpc: Rpc) -> None:
         self._rpc = rpc
 
-    def send(self, raw: bytes, tx_hash: str, max_block: int) -> Reply:
+    def send(self, raw: bytes, tx_hash: str, next_block: int, max_block: int) -> Reply:
         """Send once."""
-        del max_block
+        del next_block, max_block
         return _ask(self._rpc, "eth_sendRawTransaction", ["0x" + raw.hex()], tx_hash)
 
     def cancel(self, tx_hash: str) -> Reply:
         """Say that the public pool forgets nothing."""
         return Reply(None, f"{tx_hash} stays in the public pool until its nonce is used")
-
-
-class PrivateChannel:
-    """``eth_sendPrivateTransaction`` of a node or relay that speaks it without a signature."""
-
-    name = "private"
-    private = True
-
-    def __init__(self, rpc: Rpc) -> None:
-        self._rpc = rpc
-
-    def send(self, raw: bytes, tx_hash: str, max_block: int) -> Reply:
-        """Send once, wanted until ``max_block``."""
-        params = [{"tx": "0x" + raw.hex(), "maxBlockNumber": hex(max_block), "preferences": {"fast": True}}]
-        return _ask(self._rpc, "eth_sendPrivateTransaction", params, tx_hash)
-
-    def cancel(self, tx_hash: str) -> Reply:
-        """Ask the relay to drop it."""
-        return _ask(self._rpc, "eth_cancelPrivateTransaction", [{"txHash": tx_hash}], tx_hash)
 
 
 class MessageSigner(Protocol):
@@ -148,17 +130,18 @@ class SignedRelay:
         return data.get("result")
 
 
-class SignedPrivateChannel:
-    """``eth_sendPrivateTransaction`` with the signed header."""
+class PrivateChannel:
+    """``eth_sendPrivateTransaction`` of a node, or of a relay that wants it signed."""
 
     name = "private"
     private = True
 
-    def __init__(self, relay: SignedRelay) -> None:
+    def __init__(self, relay: SignedRelay | Rpc) -> None:
         self._relay = relay
 
-    def send(self, raw: bytes, tx_hash: str, max_block: int) -> Reply:
+    def send(self, raw: bytes, tx_hash: str, next_block: int, max_block: int) -> Reply:
         """Send once, wanted until ``max_block``."""
+        del next_block
         params = [{"tx": "0x" + raw.hex(), "maxBlockNumber": hex(max_block), "preferences": {"fast": True}}]
         return _ask(self._relay, "eth_sendPrivateTransaction", params, tx_hash)
 
@@ -177,10 +160,10 @@ class BundleChannel:
         self._relay = relay
         self._blocks = blocks
 
-    def send(self, raw: bytes, tx_hash: str, max_block: int) -> Reply:
-        """Send one bundle a target block, up to ``max_block``; held if any was taken."""
+    def send(self, raw: bytes, tx_hash: str, next_block: int, max_block: int) -> Reply:
+        """Send one bundle a target block, at most up to ``max_block``; held if any was taken."""
         replies = []
-        for block in range(max(1, max_block - self._blocks + 1), max_block + 1):
+        for block in range(next_block, max(next_block, min(next_block + self._blocks - 1, max_block)) + 1):
             bundle = {"txs": ["0x" + raw.hex()], "blockNumber": hex(block), "replacementUuid": _uuid(tx_hash)}
             replies.append(_ask(self._relay, "eth_sendBundle", [bundle], tx_hash))
         taken = True if any(r.taken for r in replies) else (None if any(r.taken is None for r in replies) else False)
@@ -192,25 +175,35 @@ class BundleChannel:
 
 
 class ShareChannel:
-    """``mev_sendBundle`` (MEV-Share): searchers see the hints only and pay back ``refund_percent`` of their gain."""
+    """``mev_sendBundle`` (MEV-Share): searchers see the hints only and pay back ``refund_percent`` of what they bid.
+
+    ``refund_to``: who is paid; the transaction's sender where not given.
+    """
 
     name = "share"
     private = True
 
     def __init__(
-        self, relay: SignedRelay | Rpc, hints: Sequence[str] = ("hash", "logs"), refund_percent: int = 90
+        self,
+        relay: SignedRelay | Rpc,
+        hints: Sequence[str] = ("hash", "logs"),
+        refund_percent: int = 90,
+        refund_to: str | None = None,
     ) -> None:
         self._relay = relay
         self._hints = tuple(hints)
         self._refund = refund_percent
+        self._to = refund_to
 
-    def send(self, raw: bytes, tx_hash: str, max_block: int) -> Reply:
-        """Send once, valid until ``max_block``."""
+    def send(self, raw: bytes, tx_hash: str, next_block: int, max_block: int) -> Reply:
+        """Send once, valid until ``max_block`` or the most blocks a matchmaker keeps it."""
+        last = max(next_block, min(max_block, next_block + SHARED_BLOCKS))
+        named = {} if self._to is None else {"refundConfig": [{"address": self._to, "percent": 100}]}
         bundle = {
             "version": "v0.1",
-            "inclusion": {"block": hex(max(1, max_block - 24)), "maxBlock": hex(max_block)},
+            "inclusion": {"block": hex(next_block), "maxBlock": hex(last)},
             "body": [{"tx": "0x" + raw.hex(), "canRevert": False}],
-            "validity": {"refund": [{"bodyIdx": 0, "percent": self._refund}]},
+            "validity": {"refund": [{"bodyIdx": 0, "percent": self._refund}], **named},
             "privacy": {"hints": list(self._hints)},
         }
         return _ask(self._relay, "mev_sendBundle", [bundle], tx_hash)

@@ -42,5 +42,6 @@ def vaultnet(vaultnet_session: Localnet) -> Iterator[Localnet]:
     finally:
         net.faults.clear()
         net.node.searchers.clear()
+        net.node.backrunners.clear()
         net.node.automine = False
         net.revert(saved)

@@ -117,7 +117,7 @@ class SimChannel:
         self.node, self.private = node, private
         self.name = "private" if private else "public"
 
-    def send(self, raw: bytes, tx_hash: str, max_block: int) -> Reply:
+    def send(self, raw: bytes, tx_hash: str, next_block: int, max_block: int) -> Reply:
         try:
             self.node.send_private(raw, max_block) if self.private else self.node.send_raw(raw)
         except RpcError as error:

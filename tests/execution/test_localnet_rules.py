@@ -342,22 +342,21 @@ def test_every_channel_of_the_execution_path_lands_here(localnet, kind):
     channel = {
         "public": lambda: relay.PublicChannel(net.rpc),
         "private": lambda: relay.PrivateChannel(net.rpc),
-        "signed": lambda: relay.SignedPrivateChannel(signed_relay),
+        "signed": lambda: relay.PrivateChannel(signed_relay),
         "bundle": lambda: relay.BundleChannel(signed_relay),
         "share": lambda: relay.ShareChannel(signed_relay),
     }[kind]()
     net.front.signed_relay = kind in {"signed", "bundle", "share"}
     try:
         raw, sent = signed(nonce=nonce_of(net, "trader"))
-        data, last = bytes.fromhex(raw[2:]), net.node.head().number + 4
-        assert channel.send(data, sent, last).taken
+        data, first = bytes.fromhex(raw[2:]), net.node.head().number + 1
+        assert channel.send(data, sent, first, first + 3).taken
         assert (net.node.pool.find(sent) is None) == channel.private
         if kind in {"private", "signed", "bundle"}:
             assert channel.cancel(sent).taken
             net.mine(5)
             assert net.receipt(sent) is None
-            last += 5
-            assert channel.send(data, sent, last).taken
+            assert channel.send(data, sent, first + 5, first + 8).taken
         net.mine(4)
         assert net.receipt(sent)["status"] == "0x1"
     finally:

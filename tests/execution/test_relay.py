@@ -17,12 +17,12 @@ from policy.execution.relay import (
     PrivateChannel,
     PublicChannel,
     ShareChannel,
-    SignedPrivateChannel,
     SignedRelay,
     classify,
 )
 
 RAW, HASH = b"\x02signed", "0x" + "ab" * 32
+KEEPER = "0x" + "11" * 20
 
 
 class AuthKey:
@@ -53,7 +53,7 @@ OK = {"jsonrpc": "2.0", "id": 1, "result": HASH}
 def test_the_header_is_signed_by_the_auth_key_over_the_exact_body():
     seen: list[httpx.Request] = []
     made, key = relay(OK, seen)
-    assert SignedPrivateChannel(made).send(RAW, HASH, 120).taken is True
+    assert PrivateChannel(made).send(RAW, HASH, 101, 120).taken is True
     (request,) = seen
     address, signature = request.headers["X-Flashbots-Signature"].split(":")
     text = "0x" + keccak(request.content).hex()
@@ -68,9 +68,10 @@ def test_a_bundle_targets_each_of_the_next_blocks_under_one_name():
     seen: list[httpx.Request] = []
     made, _ = relay(OK, seen)
     channel = BundleChannel(made, blocks=3)
-    assert channel.send(RAW, HASH, 50).taken is True
+    assert channel.send(RAW, HASH, 11, 50).taken is True
+    assert channel.send(RAW, HASH, 49, 50).taken is True
     bodies = [json.loads(r.content) for r in seen]
-    assert [int(b["params"][0]["blockNumber"], 16) for b in bodies] == [48, 49, 50]
+    assert [int(b["params"][0]["blockNumber"], 16) for b in bodies] == [11, 12, 13, 49, 50]
     assert len({b["params"][0]["replacementUuid"] for b in bodies}) == 1
     channel.cancel(HASH)
     assert json.loads(seen[-1].content)["method"] == "eth_cancelBundle"
@@ -79,11 +80,16 @@ def test_a_bundle_targets_each_of_the_next_blocks_under_one_name():
 def test_mev_share_shows_only_its_hints_and_asks_for_the_refund():
     seen: list[httpx.Request] = []
     made, _ = relay(OK, seen)
-    assert ShareChannel(made, hints=("hash",), refund_percent=80).send(RAW, HASH, 60).taken is True
+    assert ShareChannel(made, ("hash",), 80, refund_to=KEEPER).send(RAW, HASH, 51, 60).taken is True
     bundle = json.loads(seen[0].content)["params"][0]
     assert bundle["privacy"]["hints"] == ["hash"]
     assert bundle["validity"]["refund"][0]["percent"] == 80
-    assert int(bundle["inclusion"]["maxBlock"], 16) == 60
+    assert bundle["validity"]["refundConfig"] == [{"address": KEEPER, "percent": 100}]
+    assert [int(bundle["inclusion"][k], 16) for k in ("block", "maxBlock")] == [51, 60]
+    ShareChannel(made).send(RAW, HASH, 51, 500)
+    bundle = json.loads(seen[1].content)["params"][0]
+    assert [int(bundle["inclusion"][k], 16) for k in ("block", "maxBlock")] == [51, 75]
+    assert "refundConfig" not in bundle["validity"]
 
 
 @pytest.mark.parametrize(
@@ -102,20 +108,20 @@ def test_mev_share_shows_only_its_hints_and_asks_for_the_refund():
 )
 def test_no_answer_is_unknown_never_failed(answer, taken):
     made, _ = relay(answer, [])
-    reply = SignedPrivateChannel(made).send(RAW, HASH, 1)
+    reply = PrivateChannel(made).send(RAW, HASH, 1, 1)
     assert reply.taken is taken
     assert "secret-path" not in reply.text
 
 
 def test_public_sends_once_and_reports_a_lost_answer_as_unknown():
     transport = FakeTransport({"eth_sendRawTransaction": Unreachable("read timed out")})
-    reply = PublicChannel(Rpc("http://node", transport=transport)).send(RAW, HASH, 9)
+    reply = PublicChannel(Rpc("http://node", transport=transport)).send(RAW, HASH, 1, 9)
     assert reply.taken is None
     assert len(transport.seen) == 1
     good = FakeTransport({"eth_sendRawTransaction": HASH, "eth_sendPrivateTransaction": HASH})
     rpc = Rpc("http://node", transport=good)
-    assert PublicChannel(rpc).send(RAW, HASH, 9).taken
-    assert PrivateChannel(rpc).send(RAW, HASH, 9).taken
+    assert PublicChannel(rpc).send(RAW, HASH, 1, 9).taken
+    assert PrivateChannel(rpc).send(RAW, HASH, 1, 9).taken
     assert good.seen[-1][2][0]["maxBlockNumber"] == "0x9"
 
 

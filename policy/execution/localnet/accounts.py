@@ -32,12 +32,23 @@ class DevAccount:
     key: bytes = field(repr=False)
 
 
+BUILDER_WEI = 10**20
+"""What the builder starts with: it pays refunds of a block out of its own money."""
+
+
+@lru_cache(maxsize=1)
+def builder() -> DevAccount:
+    """Return who builds the blocks, earns their tips and pays refunds: the account after the development ones."""
+    return _derived("builder", len(ROLES))
+
+
 @lru_cache(maxsize=1)
 def dev_accounts() -> dict[str, DevAccount]:
     """Return the ten accounts by role, derived from the well-known mnemonic."""
+    return {role: _derived(role, index) for index, role in enumerate(ROLES)}
+
+
+def _derived(role: str, index: int) -> DevAccount:
     Account.enable_unaudited_hdwallet_features()  # meant for well-known mnemonics like this one
-    accounts = {}
-    for index, role in enumerate(ROLES):
-        account = Account.from_mnemonic(MNEMONIC, account_path=f"m/44'/60'/0'/0/{index}")
-        accounts[role] = DevAccount(role, str(account.address), bytes(account.key))
-    return accounts
+    account = Account.from_mnemonic(MNEMONIC, account_path=f"m/44'/60'/0'/0/{index}")
+    return DevAccount(role, str(account.address), bytes(account.key))

@@ -18,9 +18,10 @@ from eth_utils.exceptions import ValidationError
 
 from lake.errors import RpcError
 from lake.rpc import quantity
+from policy.execution.localnet.bundles import HINTS, Backrun, Bundle, Shared
 from policy.execution.localnet.faults import Fault, Faults, Kind
-from policy.execution.localnet.mempool import REFUSED, decode
-from policy.execution.localnet.node import Bundle, Node
+from policy.execution.localnet.mempool import REFUSED, PooledTx, decode
+from policy.execution.localnet.node import Node
 
 SIGNATURE = "X-Flashbots-Signature"
 _RELAY = frozenset(
@@ -213,19 +214,19 @@ class Front:
         return {"bundleHash": self.node.add_bundle(bundle)}
 
     def _shared_bundle(self, params: Params) -> object:
-        """MEV-Share's form of a bundle; hints and refunds are the relay's business and are not acted on here."""
+        """MEV-Share's bundle: one transaction with hints is shared, one that names a shared hash first back-runs it."""
         ask = params[0]
-        txs, may_revert = [], set()
-        for part in ask["body"]:
-            tx = decode(part["tx"], private=True) if "tx" in part else self.node.pool.find(str(part["hash"]))
-            if tx is None:
-                raise RpcError(f"unknown transaction {part['hash']}", REFUSED)
-            txs.append(tx)
-            if part.get("canRevert"):
-                may_revert.add(tx.hash)
         first = quantity(ask["inclusion"]["block"])
         last = quantity(ask["inclusion"].get("maxBlock") or ask["inclusion"]["block"])
-        return {"bundleHash": self.node.add_bundle(Bundle(tuple(txs), first, last, frozenset(may_revert)))}
+        body = ask["body"]
+        hints = frozenset((ask.get("privacy") or {}).get("hints") or ())
+        if len(body) == 1 and hints:
+            return {"bundleHash": self.node.share(_shared(ask, hints, first, last))}
+        rest = tuple(decode(part["tx"], private=True) for part in (body[1:] if "hash" in body[0] else body))
+        if "hash" in body[0]:  # a part without "tx" further on is refused above: nothing lands before what is shared
+            return {"bundleHash": self.node.backrun(Backrun(str(body[0]["hash"]), rest), first, last)}
+        may_revert = frozenset(t.hash for t, part in zip(rest, body, strict=True) if part.get("canRevert"))
+        return {"bundleHash": self.node.add_bundle(Bundle(rest, first, last, may_revert))}
 
     def _count(self, params: Params) -> object:
         tag = params[1] if len(params) > 1 else "latest"
@@ -245,6 +246,19 @@ class Front:
         for tx in self.node.pool.public.values():
             pending.setdefault(tx.sender, {})[str(tx.nonce)] = tx.view()
         return {"pending": pending, "queued": {}}
+
+
+def _shared(ask: Mapping[str, Any], hints: frozenset[str], first: int, last: int) -> Shared:
+    """Return the transaction that ``ask`` shares; the refund goes to its sender where no other address is named."""
+    if not hints <= HINTS:
+        raise RpcError(f"unknown hints {sorted(hints - HINTS)}; known are {sorted(HINTS)}", -32_602)
+    tx: PooledTx = decode(ask["body"][0]["tx"], private=True, max_block=last)
+    validity = ask.get("validity") or {}
+    percent = sum(int(r["percent"]) for r in validity.get("refund") or () if int(r["bodyIdx"]) == 0)
+    named = validity.get("refundConfig") or [{"address": tx.sender, "percent": 100}]
+    if not 0 <= percent <= 100 or len(named) != 1 or int(named[0]["percent"]) != 100:
+        raise RpcError("a refund is 0 to 100 percent of the payment, to one address", -32_602)
+    return Shared(tx, hints, percent, str(named[0]["address"]), first, last)
 
 
 def _handler(front: Front) -> type[BaseHTTPRequestHandler]:

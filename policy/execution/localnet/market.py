@@ -14,7 +14,7 @@ from eth_account import Account
 from lake.errors import ExecutionError
 from lake.rpc import Rpc, quantity
 from lake.units import WEI_PER_GWEI
-from policy.execution.localnet.accounts import DevAccount, dev_accounts
+from policy.execution.localnet.accounts import BUILDER_WEI, DevAccount, builder, dev_accounts
 from policy.execution.localnet.anvil import Anvil
 from policy.execution.localnet.arbitrageur import Arbitrageur
 from policy.execution.localnet.deploy import Deployer
@@ -125,6 +125,8 @@ def start(
     """
     world, state = prepared(spec_for(prices, depths, chain_id), extras, cache)
     with Anvil(chain_id, timestamp=GENESIS, state=state, cache=cache) as anvil:
+        anvil.rpc.call("anvil_setCoinbase", [builder().address])
+        anvil.rpc.call("anvil_setBalance", [builder().address, hex(BUILDER_WEI)])
         node = node_for(anvil.rpc, chain_id)
         front = Front(node, port=port)
         try:

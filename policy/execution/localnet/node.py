@@ -9,49 +9,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from eth_account import Account
-from eth_utils.crypto import keccak
+from eth_utils.address import to_checksum_address
 
 from lake.errors import RpcError
 from lake.rpc import Rpc, quantity
 from lake.sources.blocks import next_base_fee
 from lake.universe import CHAINS, Chain
-from policy.execution.localnet.accounts import dev_accounts
-from policy.execution.localnet.mempool import REFUSED, Mempool, PooledTx, decode, validate
+from policy.execution.localnet.accounts import builder, dev_accounts
+from policy.execution.localnet.bundles import Backrun, Backrunner, Bundle, Refund, Searcher, Shared
+from policy.execution.localnet.mempool import INTRINSIC_GAS, REFUSED, Mempool, PooledTx, decode, validate
 
 BLOCK_TIME_S = 12
 _TIP = 10**9  # what eth_sendTransaction bids for the unlocked development accounts
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """Transactions that land together, in this order, at the top of a block, or not at all.
-
-    Those in ``may_revert`` may fail; ``first_block`` .. ``last_block`` and the Unix times bound where it may land.
-    """
-
-    txs: tuple[PooledTx, ...]
-    first_block: int
-    last_block: int
-    may_revert: frozenset[str] = frozenset()
-    min_time: int = 0
-    max_time: int = 2**63
-    uuid: str | None = None  # names the bundle for replacing and cancelling
-
-    @property
-    def hash(self) -> str:
-        """Keccak of the transactions' hashes, as relays compute it."""
-        return "0x" + keccak(b"".join(bytes.fromhex(t.hash[2:]) for t in self.txs)).hex()
-
-
-class Searcher(Protocol):
-    """Someone who reads the public pool before every block."""
-
-    def bundles(self, pending: Sequence[PooledTx], base_fee_wei: int, block: int) -> Sequence[Bundle]:
-        """Return bundles for block number ``block``; ``pending`` holds public transactions only."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +35,16 @@ class Head:
     base_fee_wei: int
     gas_used: int
     gas_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """What a snapshot keeps besides the chain."""
+
+    pool: Mempool
+    bundles: list[Bundle]
+    shared: dict[str, Shared]
+    backruns: list[tuple[Backrun, int, int]]
 
 
 @dataclass
@@ -82,10 +63,13 @@ class Node:
     pool: Mempool = field(default_factory=Mempool)
     bundles: list[Bundle] = field(default_factory=list)
     searchers: list[Searcher] = field(default_factory=list)
+    backrunners: list[Backrunner] = field(default_factory=list)
+    shared: dict[str, Shared] = field(default_factory=dict)
+    backruns: list[tuple[Backrun, int, int]] = field(default_factory=list)  # handed in, with their first and last block
     refused: list[tuple[str, str]] = field(default_factory=list)  # (hash, why) of what the node would not take
     lock: threading.RLock = field(default_factory=threading.RLock)
     _known: dict[str, PooledTx] = field(default_factory=dict)
-    _saved: dict[str, tuple[Mempool, list[Bundle]]] = field(default_factory=dict)
+    _saved: dict[str, _Waiting] = field(default_factory=dict)
 
     def head(self) -> Head:
         """Return the newest block's header."""
@@ -127,6 +111,23 @@ class Node:
                 self.mine()
         return bundle.hash
 
+    def share(self, shared: Shared) -> str:
+        """Take a transaction as a private one and show its hints; return the hash searchers call it by."""
+        with self.lock:
+            self.shared[shared.hash] = shared
+            self.submit(shared.tx.raw, private=True, max_block=shared.last_block)
+        return shared.hash
+
+    def backrun(self, backrun: Backrun, first_block: int, last_block: int) -> str:
+        """Keep a back-run for its blocks; RpcError when what it names is not shared. Return the bundle's hash."""
+        with self.lock:
+            found = self.shared.get(backrun.shared)
+            if found is None:
+                raise RpcError(f"unknown transaction {backrun.shared}", REFUSED)
+            self.backruns.append((backrun, first_block, last_block))
+            self._known |= {t.hash: t for t in backrun.txs}
+            return backrun.after(found).hash
+
     def cancel_bundles(self, uuid: str) -> bool:
         """Forget the bundles of this name; False when there are none."""
         with self.lock:
@@ -164,7 +165,7 @@ class Node:
         """Save chain and pool; return the id for :meth:`revert`."""
         with self.lock:
             saved = str(self.admin.call("evm_snapshot"))
-            self._saved[saved] = (self.pool.copy(), list(self.bundles))
+            self._saved[saved] = _Waiting(self.pool.copy(), list(self.bundles), dict(self.shared), list(self.backruns))
             return saved
 
     def revert(self, saved: str) -> bool:
@@ -180,7 +181,8 @@ class Node:
                     raise
                 return False  # a reorg went past it
             self.admin.call("anvil_dropAllTransactions")
-            self.pool, self.bundles = self._saved.pop(saved)
+            kept = self._saved.pop(saved)
+            self.pool, self.bundles, self.shared, self.backruns = kept.pool, kept.bundles, kept.shared, kept.backruns
             return True
 
     def reorg(self, depth: int, drop: Sequence[str] = (), seconds: int | None = None) -> list[str]:
@@ -258,21 +260,78 @@ class Node:
         public = [t for t in self.pool.choose(fee, nonces, head.gas_limit, number, expire=expire) if not t.private]
         for searcher in self.searchers:
             offers += searcher.bundles(public, fee, number)
+        offers += self._matched(number, fee)
         top: list[PooledTx] = []
         for bundle in sorted(offers, key=lambda b: -max(t.effective_tip(fee) for t in b.txs)):
             taken = {t.key for t in top}
-            if not any(t.key in taken for t in bundle.txs) and self._holds(top, bundle, time, fee, world):
+            if any(t.key in taken for t in bundle.txs):
+                continue
+            receipts = self._tried(top, bundle, time, fee, world)
+            if receipts is not None:
                 top += bundle.txs
+                if bundle.refund is not None:
+                    top += self._refund(bundle.refund, receipts, fee, sum(t.sender == builder().address for t in top))
         nonces |= self._nonces({t.sender for t in top} - nonces.keys())
         for tx in top:
             nonces[tx.sender] = max(nonces[tx.sender], tx.nonce + 1)
         room = head.gas_limit - sum(t.gas for t in top)
         return top + self.pool.choose(fee, nonces, room, number, {t.hash for t in top}, expire=expire)
 
-    def _holds(
+    def _matched(self, number: int, fee: int) -> list[Bundle]:
+        """Return the back-runs of shared transactions for block ``number``, each behind what it names."""
+        live = {h: s for h, s in self.shared.items() if s.first_block <= number <= s.last_block}
+        found = [b for b, first, last in self.backruns if first <= number <= last]
+        if live and self.backrunners:
+            hints = [s.hint(logs) for s in live.values() if (logs := self._logs(s.tx)) is not None]
+            for backrunner in self.backrunners:
+                found += backrunner.backruns(hints, fee, number)
+        return [b.after(live[b.shared]) for b in found if b.shared in live]
+
+    def _logs(self, tx: PooledTx) -> list[Mapping[str, object]] | None:
+        """Return the logs ``tx`` would leave on the newest block, None when it would fail."""
+        call = {
+            "from": tx.sender,
+            "to": tx.to,
+            "data": "0x" + tx.data.hex(),
+            "value": hex(tx.value),
+            "gas": hex(tx.gas),
+        }
+        answer = self.admin.call("eth_simulateV1", [{"blockStateCalls": [{"calls": [call]}]}, "latest"])
+        result = answer[0]["calls"][0] if isinstance(answer, list) else {}
+        return list(result["logs"]) if result.get("status") == "0x1" else None
+
+    def _refund(self, refund: Refund, receipts: Mapping[str, Mapping[str, str]], fee: int, sent: int) -> list[PooledTx]:
+        """Return the builder's payment of a refund, its own gas taken off; none where nothing is left.
+
+        What a bundle pays are the tips of ``refund.paying``; ``sent``: payments of this block so far.
+        """
+        paid = [receipts[h] for h in refund.paying]
+        tips = sum(quantity(r["gasUsed"]) * (quantity(r["effectiveGasPrice"]) - fee) for r in paid)
+        amount = tips * refund.percent // 100 - INTRINSIC_GAS * fee
+        if amount <= 0:
+            return []
+        me = builder()
+        nonce, _ = self._account(me.address)
+        fields = {
+            "type": 2,
+            "chainId": self.chain.chain_id,
+            "nonce": nonce + sent,
+            "value": amount,
+            "data": b"",
+            "gas": INTRINSIC_GAS,
+            "maxFeePerGas": fee,
+            "maxPriorityFeePerGas": 0,
+            "to": to_checksum_address(refund.to),
+        }
+        return [decode(bytes(Account.sign_transaction(fields, me.key).raw_transaction), private=True)]
+
+    def _tried(
         self, before: Sequence[PooledTx], bundle: Bundle, time: int, fee: int, world: Sequence[Mapping[str, str]]
-    ) -> bool:
-        """Return whether all of ``bundle`` lands after ``before``, tried on a snapshot that is taken back."""
+    ) -> dict[str, Mapping[str, str]] | None:
+        """Return the receipts of ``bundle`` after ``before``, tried on a snapshot; None if any fails.
+
+        Those that may revert count as landed.
+        """
         saved = self.admin.call("evm_snapshot")
         try:
             self._block([*before, *bundle.txs], time, fee, world)
@@ -280,10 +339,12 @@ class Node:
         finally:
             self.admin.call("evm_revert", [saved])
             self.admin.call("anvil_dropAllTransactions")
-        return all(
-            isinstance(r, dict) and (quantity(r["status"]) == 1 or t.hash in bundle.may_revert)
-            for t, r in zip(bundle.txs, receipts, strict=True)
-        )
+        found: dict[str, Mapping[str, str]] = {}
+        for tx, receipt in zip(bundle.txs, receipts, strict=True):
+            if not isinstance(receipt, dict) or (quantity(receipt["status"]) == 0 and tx.hash not in bundle.may_revert):
+                return None
+            found[tx.hash] = receipt
+        return found
 
     def _block(
         self, txs: Sequence[PooledTx], time: int, fee: int, world: Sequence[Mapping[str, str]] = ()
@@ -312,6 +373,8 @@ class Node:
         gone = {h for h, _ in refused}
         self.pool.public = {k: t for k, t in self.pool.public.items() if t.hash not in gone}
         self.bundles = [b for b in self.bundles if b.last_block > number]
+        self.shared = {h: s for h, s in self.shared.items() if s.tx.hash in self.pool.private and s.last_block > number}
+        self.backruns = [row for row in self.backruns if row[2] > number and row[0].shared in self.shared]
 
 
 def node_for(admin: Rpc, chain_id: int, *, automine: bool = False) -> Node:

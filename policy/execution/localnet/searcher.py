@@ -19,8 +19,9 @@ from lake.rpc import quantity
 from lake.sources.pools import PoolInfo, read_ticks
 from policy.execution.amm import Pool, V2Pool, V3Pool, quote
 from policy.execution.localnet.accounts import dev_accounts
+from policy.execution.localnet.bundles import Bundle
 from policy.execution.localnet.mempool import PooledTx, decode
-from policy.execution.localnet.node import Bundle, Node
+from policy.execution.localnet.node import Node
 from policy.execution.localnet.world import FEED_DECIMALS, TICK_SPACING, PoolRef, World
 
 V3_SWAP = "0x" + keccak(text="Swap(address,address,int256,int256,uint160,uint128,int24)").hex()
@@ -85,13 +86,18 @@ def optimal_sandwich(pool: Pool, token_in: str, victim_in: int, min_out: int) ->
 
 
 def peak(pool: Pool, token_in: str, victim_in: int) -> int:
-    """Return the front-run with the highest profit when the victim accepts anything (golden-section search)."""
+    """Return the front-run with the highest profit when the victim accepts anything."""
 
     def profit(size: int) -> int:
         found = sandwich(pool, token_in, victim_in, size)
         return -(2**200) if found is None else found.profit
 
-    low, high = 1, victim_in
+    return summit(profit, victim_in)
+
+
+def summit(profit: Callable[[int], int], first: int) -> int:
+    """Return where ``profit`` (rising, then falling) is highest, by golden sections; ``first`` is a likely size."""
+    low, high = 1, first
     while high < 2**112 and profit(2 * high) > profit(high):
         high *= 2
     high *= 2
@@ -156,7 +162,7 @@ class SandwichSearcher:
         return [self._bundle(victim, target, attack, base_fee_wei, block)]
 
     def _targets(self, victim: PooledTx) -> list[Target]:
-        results = self._simulate([_as_call(victim)])
+        results = simulate(self.node, [_as_call(victim)])
         if results is None or results[0]["status"] != "0x1":
             return []
         refs = {p.address.lower(): p for p in self.world.pools.values()}
@@ -165,10 +171,10 @@ class SandwichSearcher:
             ref, topic = refs.get(str(log["address"]).lower()), str(log["topics"][0])
             if ref is None or topic not in {V3_SWAP, V2_SWAP}:
                 continue
-            words = [int(log["data"][i : i + 64], 16) for i in range(2, len(log["data"]), 64)]
+            gains = words(str(log["data"]))[:2]
             if topic == V3_SWAP:  # the pool's gain of each token, signed
-                words = [w - 2**256 if w >> 255 else w for w in words]
-            token_in, amount = (ref.token0, words[0]) if words[0] > 0 else (ref.token1, words[1])
+                gains = [w - 2**256 if w >> 255 else w for w in gains]
+            token_in, amount = (ref.token0, gains[0]) if gains[0] > 0 else (ref.token1, gains[1])
             targets.append(Target(ref, token_in, amount))
         return targets
 
@@ -177,8 +183,8 @@ class SandwichSearcher:
         top = peak(pool, target.token_in, target.amount_in)
 
         def survives(size: int) -> bool:
-            front = self._swap(target.ref, target.token_in, size)
-            results = self._simulate([front, _as_call(victim)])
+            front = swap_call(target.ref, target.token_in, size)
+            results = simulate(self.node, [front, _as_call(victim)])
             return results is not None and all(r["status"] == "0x1" for r in results)
 
         size = largest(survives, top)
@@ -188,12 +194,12 @@ class SandwichSearcher:
     def _play(self, victim: PooledTx, target: Target, attack: Sandwich) -> tuple[Sandwich, int] | None:
         """Return the attack as the chain would settle it, and the gas of its two legs; None if it fails there."""
         token_out = target.ref.token1 if target.token_in == target.ref.token0 else target.ref.token0
-        front = self._swap(target.ref, target.token_in, attack.front_in)
-        first = self._simulate([front])
+        front = swap_call(target.ref, target.token_in, attack.front_in)
+        first = simulate(self.node, [front])
         if first is None or first[0]["status"] != "0x1":
             return None
         got = _last_word(first[0])
-        all_three = self._simulate([front, _as_call(victim), self._swap(target.ref, token_out, got)])
+        all_three = simulate(self.node, [front, _as_call(victim), swap_call(target.ref, token_out, got)])
         if all_three is None or any(r["status"] != "0x1" for r in all_three):
             return None
         gas = sum(quantity(all_three[i]["gasUsed"]) for i in (0, 2))
@@ -209,47 +215,58 @@ class SandwichSearcher:
         return int(usd / (answers[1] / 10**FEED_DECIMALS) * 1e18) - gas * (base_fee_wei + self.tip_wei)
 
     def _bundle(self, victim: PooledTx, target: Target, attack: Sandwich, base_fee_wei: int, block: int) -> Bundle:
-        me = dev_accounts()["searcher"]
-        nonce = quantity(self.node.admin.call("eth_getTransactionCount", [me.address, "latest"]))
         token_out = target.ref.token1 if target.token_in == target.ref.token0 else target.ref.token0
         legs = [
-            self._swap(target.ref, target.token_in, attack.front_in),
-            self._swap(target.ref, token_out, attack.front_out),
+            swap_call(target.ref, target.token_in, attack.front_in),
+            swap_call(target.ref, token_out, attack.front_out),
         ]
-        txs = []
-        for index, leg in enumerate(legs):
-            fields = {
-                "type": 2,
-                "chainId": self.node.chain.chain_id,
-                "nonce": nonce + index,
-                "to": leg["to"],
-                "value": 0,
-                "data": leg["data"],
-                "gas": _GAS,
-                "maxFeePerGas": base_fee_wei + self.tip_wei,
-                "maxPriorityFeePerGas": self.tip_wei,
-            }
-            txs.append(decode(bytes(Account.sign_transaction(fields, me.key).raw_transaction), private=True))
+        txs = [swap_tx(self.node, leg, base_fee_wei, self.tip_wei, place) for place, leg in enumerate(legs)]
         return Bundle((txs[0], victim, txs[1]), block, block)
 
-    def _swap(self, ref: PoolRef, token_in: str, amount: int) -> dict[str, str]:
-        me = dev_accounts()["searcher"].address
-        token_out = ref.token1 if token_in == ref.token0 else ref.token0
-        if ref.venue == "uniswap_v3":
-            data = calldata(_V3_CALL, (token_in, token_out, ref.fee_pips, me, 2**40, amount, 0, 0))
-        else:
-            data = calldata(_V2_CALL, amount, 0, [token_in, token_out], me, 2**40)
-        return {"from": me, "to": ref.router, "data": "0x" + data.hex(), "gas": hex(_GAS)}
 
-    def _simulate(self, calls: Sequence[Mapping[str, str]]) -> list[dict[str, Any]] | None:
-        ask = {"blockStateCalls": [{"calls": list(calls)}], "validation": False}
-        try:
-            answer = self.node.admin.call("eth_simulateV1", [ask, "latest"])
-        except RpcError as error:
-            if error.code is None:
-                raise
-            return None  # cannot even start, for example for lack of gas money
-        return answer[0]["calls"] if isinstance(answer, list) else None
+def swap_call(ref: PoolRef, token_in: str, amount: int) -> dict[str, str]:
+    """Return the searcher's call that sells ``amount`` of ``token_in`` in the pool."""
+    me = dev_accounts()["searcher"].address
+    token_out = ref.token1 if token_in == ref.token0 else ref.token0
+    if ref.venue == "uniswap_v3":
+        data = calldata(_V3_CALL, (token_in, token_out, ref.fee_pips, me, 2**40, amount, 0, 0))
+    else:
+        data = calldata(_V2_CALL, amount, 0, [token_in, token_out], me, 2**40)
+    return {"from": me, "to": ref.router, "data": "0x" + data.hex(), "gas": hex(_GAS)}
+
+
+def swap_tx(node: Node, call: Mapping[str, str], base_fee_wei: int, tip_wei: int, place: int = 0) -> PooledTx:
+    """Return ``call`` signed by the searcher, at its next nonce but ``place``."""
+    me = dev_accounts()["searcher"]
+    fields = {
+        "type": 2,
+        "chainId": node.chain.chain_id,
+        "nonce": quantity(node.admin.call("eth_getTransactionCount", [me.address, "latest"])) + place,
+        "to": call["to"],
+        "value": 0,
+        "data": call["data"],
+        "gas": _GAS,
+        "maxFeePerGas": base_fee_wei + tip_wei,
+        "maxPriorityFeePerGas": tip_wei,
+    }
+    return decode(bytes(Account.sign_transaction(fields, me.key).raw_transaction), private=True)
+
+
+def simulate(node: Node, calls: Sequence[Mapping[str, str]]) -> list[dict[str, Any]] | None:
+    """Return the outcome of each call, one after the other on the newest block; None if it cannot even start."""
+    ask = {"blockStateCalls": [{"calls": list(calls)}], "validation": False}
+    try:
+        answer = node.admin.call("eth_simulateV1", [ask, "latest"])
+    except RpcError as error:
+        if error.code is None:
+            raise
+        return None  # for example for lack of gas money
+    return answer[0]["calls"] if isinstance(answer, list) else None
+
+
+def words(data: str) -> list[int]:
+    """Return the 32-byte words of a log's data, unsigned."""
+    return [int(data[i : i + 64], 16) for i in range(2, len(data), 64)]
 
 
 def load_pool(node: Node, ref: PoolRef) -> Pool:
