@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 from lake.errors import ConfigError
+from lake.evm import View, read
 from lake.rpc import Rpc
-from lake.sources.oracles import latest_round
+from lake.sources.oracles import ROUND
 from lake.units import duration
+from lake.universe import chain
 from pipelines.deciding import Choice
 from pipelines.settings import Settings, passphrase
 from pipelines.vaults import keystore, limits_of, portfolio_of, rule_of, view_of
@@ -17,11 +21,14 @@ from pipelines.wiring import rpc_of
 from policy.execution.audit import Audit
 from policy.execution.base import Snapshot, Vault
 from policy.execution.context import EngineContext
+from policy.execution.guards import Evidence
 from policy.execution.journal import Journal
 from policy.execution.node import Head, JsonNode
-from policy.execution.poolstate import describe_pools, read_pools
+from policy.execution.poolstate import PoolInfo, describe_pools, read_pools
 from policy.execution.relay import BundleChannel, Channel, PrivateChannel, PublicChannel, ShareChannel, SignedRelay
+from policy.execution.rounds import recent_rounds
 from policy.execution.signer import ExternalSigner, KeystoreSigner
+from policy.execution.twap import averages
 from policy.execution.vault import ReferenceVault
 
 LOCAL_CHAIN = 31_337  # its blocks carry replayed time, so the chain's clock is the clock
@@ -44,7 +51,8 @@ def open_onchain(settings: Settings, choice: Choice, *, live: bool) -> EngineCon
     _same_assets(settings, snapshot)
     heartbeats = {f.asset: int(duration(f.heartbeat).total_seconds()) for f in settings.sources.feeds}
     held = zip(settings.portfolio.assets, snapshot.tokens, strict=True)
-    feeds = {token.address: rule_of(settings, heartbeats.get(asset, HEARTBEAT_S)) for asset, token in held}
+    feeds = {token.address: rule_of(settings, heartbeats.get(asset, HEARTBEAT_S), asset) for asset, token in held}
+    limits = limits_of(settings, feeds)
     sender = signer.address if signer is not None else keeper_of(settings)
 
     def wait(head: Head) -> None:
@@ -58,11 +66,11 @@ def open_onchain(settings: Settings, choice: Choice, *, live: bool) -> EngineCon
     return EngineContext(
         vault=vault, vault_address=str(settings.vault.address), chain_id=settings.chain.id, node=node,
         policy=choice.policy, portfolio=portfolio_of(settings),
-        view=lambda s: view_of(choice, s, sequencer_of(settings, rpc, s)),
+        view=lambda s: view_of(choice, s, evidence_of(settings, rpc, infos, s)),
         pools=lambda s: read_pools(rpc, infos, s.block_hash), sender=sender,
         journal=Journal(settings.path(settings.vault.journal)), audit=Audit(settings.path(settings.vault.audit)),
         channels=channels_of(settings, rpc), wait=wait, signer=signer, live=live, channel=settings.vault.relay,
-        limits=limits_of(settings, feeds), clock=lambda: now_of(settings, node),
+        limits=limits, clock=lambda: now_of(settings, node),
     )  # fmt: skip
 
 
@@ -87,12 +95,27 @@ def vault_of(settings: Settings, rpc: Rpc, signer: KeystoreSigner | ExternalSign
     return ReferenceVault(rpc, settings.vault.address)
 
 
+def evidence_of(settings: Settings, rpc: Rpc, pools: Sequence[PoolInfo], snapshot: Snapshot) -> Evidence:
+    """Return what the chain tells of its oracle at the snapshot's block: pool averages, feed rounds, sequencer."""
+    window_s = int(duration(settings.mandate.average_window).total_seconds())
+    found: dict[str, dict[str, int | None]] = {}
+    for pool in averages(rpc, pools, snapshot, window_s, chain(settings.chain.id).block_time_s):
+        found.setdefault(pool.token, {})[f"{pool.window_s} s average of {pool.pool}"] = pool.price_e8
+    rounds = recent_rounds(rpc, snapshot)
+    return Evidence(average_e8=found, rounds=rounds, sequencer=sequencer_of(settings, rpc, snapshot))
+
+
 def sequencer_of(settings: Settings, rpc: Rpc, snapshot: Snapshot) -> tuple[bool, int] | None:
-    """Return (is up, since when) from the L2's uptime feed (answer 0 is up), None where none is configured."""
+    """Return (is up, since when) from the L2's uptime feed, None where none is configured.
+
+    Answer 0 is up; a round starts when the answer changes, and is updated without a change too.
+    """
     if settings.chain.sequencer_feed is None:
         return None
-    found = latest_round(rpc, settings.chain.sequencer_feed, snapshot.block_hash)
-    return found.answer == 0, found.updated_at
+    _, answer, started_at, *_ = read(
+        rpc, [View(settings.chain.sequencer_feed, "latestRoundData()", ROUND)], snapshot.block_hash
+    )[0]
+    return answer == 0, cast("int", started_at)
 
 
 def signer_of(settings: Settings) -> KeystoreSigner | ExternalSigner:

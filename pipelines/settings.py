@@ -208,6 +208,8 @@ class MandateSection(Section):
     max_slippage_bps: int = Field(default=100, gt=0, le=10_000)
     loss_budget_bps: int = Field(default=50, gt=0, le=10_000)
     max_oracle_deviation_bps: int = Field(default=500, gt=0, le=10_000)  # oracle against the lake's newest price
+    max_average_deviation_bps: int = Field(default=500, gt=0, le=10_000)  # oracle against each traded pool's average
+    average_window: Duration = "30m"  # longer: harder to manipulate, lags the market more
     min_trade_usd: float = Field(default=100.0, ge=0)
     allow: tuple[str, ...] = ()  # contracts a plan may call; empty: those of the configured pools
 

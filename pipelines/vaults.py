@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from lake.errors import ConfigError
 from lake.units import bps
-from lake.universe import chain
+from lake.universe import STABLE, chain
 from pipelines.deciding import Choice
 from pipelines.paper import PaperChannel, close_vault, open_vault
 from pipelines.settings import Settings
@@ -22,7 +23,7 @@ from policy.execution.audit import Audit
 from policy.execution.base import Snapshot
 from policy.execution.context import EngineContext, Limits
 from policy.execution.gas import fee_rules
-from policy.execution.guards import Evidence, FeedRule
+from policy.execution.guards import FROZEN_ROUNDS, Evidence, FeedRule
 from policy.execution.journal import Journal
 from policy.execution.node import Head
 from policy.execution.planner import PlanRules
@@ -71,7 +72,7 @@ def _paper(settings: Settings, at: datetime, choice: Choice, *, live: bool) -> I
         if live:
             close_vault(settings, chain, vault)
 
-    feeds = {t.address: rule_of(settings, vault.spec.heartbeat_s) for t in vault.spec.tokens}
+    feeds = {t.address: rule_of(settings, vault.spec.heartbeat_s, t.symbol) for t in vault.spec.tokens}
     journal = Journal(settings.path(settings.vault.journal))
     yield EngineContext(
         vault=vault, vault_address=vault.spec.address, chain_id=settings.chain.id, node=chain, policy=choice.policy,
@@ -102,24 +103,31 @@ def portfolio_of(settings: Settings) -> Portfolio:
     return Portfolio(given.assets, np.array([given.caps[a] for a in given.assets]), given.gamma, given.scenario, fees)
 
 
-def view_of(choice: Choice, snapshot: Snapshot, sequencer: tuple[bool, int] | None = None) -> View:
-    """Return what is known off the chain for a snapshot.
+def view_of(choice: Choice, snapshot: Snapshot, chain: Evidence | None = None) -> View:
+    """Return what is known besides the vault for a snapshot.
 
-    The lake's newest price of each asset is the oracle's second source; ``sequencer`` is (is up, since when) of an L2.
+    The lake's newest price of each asset is the oracle's second source, beside what the ``chain`` tells of it.
     """
     market = choice.market
     second = {
         token.address: {"lake": round(close * 1e8)} for token, close in zip(snapshot.tokens, market.close, strict=False)
     }
+    evidence = replace(chain or Evidence(), second_e8=second)
     return View(
-        choice.forecasts, choice.covariance, market.native_usd, choice.data_at,
-        evidence=Evidence(second_e8=second, sequencer=sequencer), usual_gwei=market.usual_gwei,
+        choice.forecasts, choice.covariance, market.native_usd, choice.data_at, evidence=evidence,
+        usual_gwei=market.usual_gwei,
     )  # fmt: skip
 
 
-def rule_of(settings: Settings, heartbeat_s: int) -> FeedRule:
-    """Return what is required of a feed: its own heartbeat, and agreement with the lake's newest price."""
-    return FeedRule(heartbeat_s=heartbeat_s, deviation_bps=bps(settings.mandate.max_oracle_deviation_bps))
+def rule_of(settings: Settings, heartbeat_s: int, asset: str) -> FeedRule:
+    """Return what is required of a feed: its own heartbeat, and agreement with the lake and the pools' averages.
+
+    A stable coin's feed may repeat its answer for as long as it likes.
+    """
+    given = settings.mandate
+    allowed = bps(given.max_oracle_deviation_bps), bps(given.max_average_deviation_bps)
+    frozen = 0 if asset in STABLE else FROZEN_ROUNDS
+    return FeedRule(heartbeat_s, deviation_bps=allowed[0], average_bps=allowed[1], frozen_rounds=frozen)
 
 
 def limits_of(settings: Settings, feeds: dict[str, FeedRule]) -> Limits:

@@ -21,6 +21,8 @@ never repeats its answer; a stable coin's may, so its rule sets ``frozen_rounds=
 
 DEVIATION = Bps(200)
 """Feeds publish at a move of 0.5 to 1 %, so two honest sources differ by up to twice that; tighten for stable coins."""
+LAG = Bps(500)
+"""A half-hour average lags a moving market: 5 % is a move of the roughest half hours. Tighten with a shorter window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class FeedRule:
 
     heartbeat_s: int = 3_600
     deviation_bps: Bps = DEVIATION  # most the feed may differ from any second source
+    average_bps: Bps = LAG  # most it may differ from a pool's time-weighted average
     frozen_rounds: int = FROZEN_ROUNDS
     second_required: bool = False
 
@@ -48,11 +51,13 @@ class Round:
 class Evidence:
     """Second opinions at the snapshot's block, by token address; whatever is missing is not judged unless required.
 
-    ``second_e8``: named second prices (USD x 1e8), for example {"twap": ..., "exchange": ...}; ``rounds``: recent
-    rounds, newest last; ``sequencer``: (is up, since when) of an L2, None on L1.
+    ``second_e8``: named second prices (USD x 1e8), for example {"exchange": ...}; ``average_e8``: named averages of
+    pools, None where a pool does not tell; ``rounds``: recent rounds, newest last; ``sequencer``: (is up, since when)
+    of an L2, None on L1.
     """
 
     second_e8: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    average_e8: Mapping[str, Mapping[str, int | None]] = field(default_factory=dict)
     rounds: Mapping[str, Sequence[Round]] = field(default_factory=dict)
     sequencer: tuple[bool, int] | None = None
 
@@ -89,14 +94,14 @@ def complete(symbol: str, rounds: Sequence[Round], rule: FeedRule) -> Verdict:
     return passed("oracle_rounds", f"{symbol}: round {last.round_id}", round=str(last.round_id))
 
 
-def agrees(symbol: str, price_e8: int, name: str, second_e8: int, rule: FeedRule) -> Verdict:
+def agrees(symbol: str, price_e8: int, name: str, second_e8: int, allowed_bps: Bps) -> Verdict:
     """Return the verdict on the distance to a second source, in basis points OF the second source, rounded up."""
     if second_e8 <= 0:
         return refused("oracle_second", f"{symbol}: {name} has no price", second_e8=second_e8)
     gap = -(-abs(price_e8 - second_e8) * BPS // second_e8)
-    figures = {"price_e8": price_e8, "second_e8": second_e8, "gap_bps": gap, "allowed_bps": int(rule.deviation_bps)}
-    if gap > rule.deviation_bps:
-        reason = f"{symbol}: {gap} bp from {name}, allowed {rule.deviation_bps} bp"
+    figures = {"price_e8": price_e8, "second_e8": second_e8, "gap_bps": gap, "allowed_bps": int(allowed_bps)}
+    if gap > allowed_bps:
+        reason = f"{symbol}: {gap} bp from {name}, allowed {allowed_bps} bp"
         return refused("oracle_deviates", reason, **figures)
     return passed("oracle_agrees", f"{symbol}: {gap} bp from {name}", **figures)
 
@@ -128,7 +133,12 @@ def oracles(
         if evidence.rounds.get(token.address):
             found.append(complete(token.symbol, evidence.rounds[token.address], rule))
         seconds = evidence.second_e8.get(token.address, {})
-        found += [agrees(token.symbol, quote.price_e8, n, p, rule) for n, p in sorted(seconds.items())]
+        found += [agrees(token.symbol, quote.price_e8, n, p, rule.deviation_bps) for n, p in sorted(seconds.items())]
+        for name, price_e8 in sorted(evidence.average_e8.get(token.address, {}).items()):
+            if price_e8 is None:
+                found.append(passed("oracle_average_absent", f"{token.symbol}: {name} does not tell"))
+            else:
+                found.append(agrees(token.symbol, quote.price_e8, name, price_e8, rule.average_bps))
         if rule.second_required and not seconds:
             found.append(refused("oracle_second", f"{token.symbol}: a second source is required, none answered"))
     if evidence.sequencer is not None:

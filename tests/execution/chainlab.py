@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import numpy as np
 
 from lake.rpc import Rpc
 from lake.units import bps
+from pipelines.onchain import evidence_of
+from pipelines.settings import ChainSection, Settings
+from pipelines.vaults import rule_of
 from policy.base import ChainFees
 from policy.execution.audit import Audit
 from policy.execution.context import EngineContext, Limits
@@ -74,3 +78,15 @@ def chain_context(folder: Path, net: Localnet, rpc: Rpc | None = None, **more) -
         "clock": lambda: datetime.fromtimestamp(net.node.head().time, UTC),
     }
     return EngineContext(**{**fields, **more})
+
+
+def watched(ctx: EngineContext, net: Localnet, sequencer: str | None = None) -> EngineContext:
+    """The same context with all evidence on its oracle, as a configured vault has it."""
+    settings = Settings(chain=ChainSection(id=net.chain_id, sequencer_feed=sequencer))
+    infos = known_pools(net)
+    rules = {t.address: rule_of(settings, 90_000, asset) for asset, t in net.world.tokens.items()}
+
+    def view(snapshot):
+        return replace(ctx.view(snapshot), evidence=evidence_of(settings, ctx.node.rpc, infos, snapshot))
+
+    return replace(ctx, view=view, limits=replace(ctx.limits, feeds=rules))

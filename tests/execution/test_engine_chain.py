@@ -15,7 +15,7 @@ from policy.execution.engine import dry, step
 from policy.execution.localnet.faults import Fault, Kind
 from policy.execution.poolstate import read_pools
 from tests.chain_fixtures import into_the_hour
-from tests.execution.chainlab import chain_context, known_pools
+from tests.execution.chainlab import chain_context, known_pools, watched
 
 pytestmark = pytest.mark.chain
 
@@ -149,42 +149,87 @@ def post(net, asset, answer, *, second=True):
     net.mine()
 
 
-def age(net):
-    net.mine(1, seconds=100_000)
+def uptime_feed(net, answer):
+    """An L2's sequencer feed that answers 0 (up) or 1 (down) since now."""
+    kinds = ["uint8", "string", "int256"]
+    return net.deployer.vyper("mock_feed", kinds, [0, "sequencer", answer])
+
+
+def freeze(net, ctx):
+    for _ in range(6):
+        post(net, "ETH", 1_500 * 10**8)
+    return ctx
+
+
+def hold_a_pool(net, ctx):
+    """Buy until the deepest pool is 7.5 % off, and hold it there for more than the window of its average."""
+    ref, me = net.world.pools["v3:ETH/USDC:500"], net.accounts["trader"].address
+    ends = (net.world.token("USDC").address, net.world.token("ETH").address)
+    call = "exactInputSingle((address,address,uint24,address,uint256,uint256,uint256,uint160))"
+    net.send("trader", ref.router, calldata(call, (*ends, ref.fee_pips, me, 2**40, 60 * 10**12, 0, 0)))
+    net.mine()
+    net.mine(seconds=2_000)
+    return ctx
+
+
+def poor(net, ctx):
+    net.node.admin.call("anvil_setBalance", [ctx.sender, hex(10**12)])
+    return ctx
+
+
+def pause(net, ctx):
+    net.send("guardian", ctx.vault_address, ctx.vault.pause().data)
+    net.mine()
+    return ctx
+
+
+def dead(net, ctx):
+    net.faults.add(Fault(Kind.HTTP_502, times=None))
+    return ctx
+
+
+def slow(net, ctx):
+    """Five blocks pass between the simulation and the hand-over."""
+    return replace(ctx, checkpoint=lambda stage: stage == "simulate" and net.mine(5))
+
+
+def after(act):
+    """Do ``act`` to the market, leave the context."""
+    return lambda net, ctx: act(net) and ctx or ctx
 
 
 REFUSED = {
-    "stale oracle": (age, {}, {"oracle_stale"}),
-    "negative oracle": (lambda net: post(net, "ETH", -1), {}, {"oracle_not_positive"}),
-    "manipulated oracle": (lambda net: post(net, "ETH", 1_700 * 10**8, second=False), {}, {"oracle"}),
-    "wrong chain": (None, {"chain_id": 1}, {"chain_id"}),
-    "no gas money": ("poor", {}, {"gas_money"}),
-    "paused vault": ("pause", {}, {"vault_paused"}),
-    "dead node": ("dead", {}, {"rpc"}),
+    "stale oracle": (after(lambda net: net.mine(1, seconds=100_000)), "oracle_stale"),
+    "frozen oracle": (freeze, "oracle_frozen"),
+    "negative oracle": (after(lambda net: post(net, "ETH", -1)), "oracle_not_positive"),
+    "one of two feeds moved": (after(lambda net: post(net, "ETH", 1_700 * 10**8, second=False)), "oracle"),
+    "both feeds moved": (after(lambda net: post(net, "ETH", 1_700 * 10**8)), "oracle_deviates"),
+    "pool held off the feeds": (hold_a_pool, "oracle_deviates"),
+    "sequencer down": (lambda net, ctx: watched(ctx, net, uptime_feed(net, 1)), "sequencer_down"),
+    "sequencer just back": (lambda net, ctx: watched(ctx, net, uptime_feed(net, 0)), "sequencer_grace"),
+    "wrong chain": (lambda net, ctx: replace(ctx, chain_id=1), "chain_id"),
+    "no gas money": (poor, "gas_money"),
+    "paused vault": (pause, "vault_paused"),
+    "expired quote": (slow, "quote_expired"),
+    "dead node": (dead, "rpc"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_each_refusal_on_the_real_vault_sends_nothing(vaultnet, tmp_path, name):
     net = vaultnet
-    act, fields, expected = REFUSED[name]
-    ctx = chain_context(tmp_path, net, **fields)
+    act, expected = REFUSED[name]
+    ctx = watched(chain_context(tmp_path, net), net)
     nonce = ctx.node.account_nonce(ctx.sender)
-    if act == "poor":
-        net.node.admin.call("anvil_setBalance", [ctx.sender, hex(10**12)])
-    elif act == "pause":
-        net.send("guardian", ctx.vault_address, ctx.vault.pause().data)
-        net.mine()
-    elif act == "dead":
-        net.faults.add(Fault(Kind.HTTP_502, times=None))
-    elif act is not None:
-        act(net)
+    ctx = act(net, ctx)
     report = step(ctx)
     net.faults.clear()
     net.mine(2)
-    refusals = {v.check for v in report.verdicts if not v.ok}
+    refusals = {v.check: v for v in report.verdicts if not v.ok}
     assert report.outcome == "refused"
-    assert expected & refusals, refusals
+    assert expected in refusals
+    assert refusals[expected].reason
+    assert refusals[expected].figures or expected in {"vault_paused", "rpc"}
     assert ctx.journal.last() is None
     assert ctx.node.account_nonce(ctx.sender) == nonce
 

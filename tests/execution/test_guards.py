@@ -34,7 +34,7 @@ def test_only_positive_answers_pass(price):
 
 @given(st.integers(1, 10**12), st.integers(1, 10**12), st.integers(0, 2_000))
 def test_deviation_is_measured_in_basis_points_of_the_second_source(price, second, allowed):
-    verdict = guards.agrees("X", price, "twap", second, FeedRule(deviation_bps=bps(allowed)))
+    verdict = guards.agrees("X", price, "twap", second, bps(allowed))
     assert verdict.ok == (abs(price - second) * 10_000 <= allowed * second)
 
 

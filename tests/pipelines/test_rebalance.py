@@ -109,7 +109,7 @@ def test_an_oracle_far_from_the_recorded_market_is_refused(settings, tmp_path):
     _, vault = paper.open_vault(mine, choice.market)
     snapshot = vault.snapshot()
     wrong = replace(choice, market=replace(choice.market, close=choice.market.close * 1.2))
-    rules = {t.address: vaults.rule_of(mine, 90_000) for t in snapshot.tokens}
+    rules = {t.address: vaults.rule_of(mine, 90_000, t.symbol) for t in snapshot.tokens}
     fine = guards.oracles(snapshot, rules, vaults.view_of(choice, snapshot).evidence)
     bad = guards.oracles(snapshot, rules, vaults.view_of(wrong, snapshot).evidence)
     assert all(v.ok for v in fine)
