@@ -9,7 +9,7 @@ export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: demo test test-fast lint format lock env npm bench fuzz audit ops growth
+.PHONY: demo test test-fast lint format lock env npm bench fuzz matrix replay sandwich audit ops growth
 
 env: $(STAMP)
 
@@ -52,6 +52,16 @@ bench: env ## figures against peers in the same run
 
 fuzz: env npm ## 10,000 random keeper call sequences against the vault
 	@FOREDRIFT_FUZZ_SEQUENCES=10000 $(BIN)/python -m pytest tests/execution/test_fuzz.py -s --timeout 5400
+
+matrix: env npm ## kill x fault x reorganisation on the local chain: every case, as a table (about four minutes)
+	@$(BIN)/python -m tests.execution.chain_matrix
+
+replay: env npm ## 200 rebalances of the local chain, replayed by the simulated vault
+	@FOREDRIFT_REPLAYS=200 $(BIN)/python -m pytest tests/execution/test_replay.py -s -p no:xdist --timeout 3600
+
+sandwich: env npm ## 200 random swaps with a searcher in the pool: is the chosen channel the cheaper one?
+	@FOREDRIFT_CHANNEL_CASES=200 $(BIN)/python -m pytest tests/execution/test_localnet_searcher.py tests/execution/test_mev_chain.py \
+	  -s -p no:xdist --timeout 3600
 
 audit: env ## known vulnerabilities and insecure patterns
 	@$(BIN)/bandit -q -c pyproject.toml -r lake features models policy pipelines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import statistics
 import time
@@ -51,19 +52,32 @@ def test_a_simulated_decision_by_stage(benchmark, tmp_path):
 
 
 @pytest.mark.chain
-def test_new_block_to_signed_plan_on_the_local_chain(vaultnet, tmp_path):
-    """Live steps, each undone afterwards; the median up to and including the signature is printed by stage."""
-    from tests.execution.chainlab import chain_context
+@pytest.mark.parametrize("evidence", ["feeds only", "feeds, rounds, averages"])
+def test_new_block_to_signed_plan_on_the_local_chain(benchmark, vaultnet, tmp_path, capsys, evidence):
+    """Live steps on a new block each, undone afterwards: the median up to the signature on disk, split by stage."""
+    from tests.execution.chainlab import chain_context, watched
 
-    totals, stages = [], []
-    for i in range(7):
-        saved = vaultnet.snapshot()
-        report = step(chain_context(tmp_path / str(i), vaultnet))
+    numbers, splits = itertools.count(), []
+
+    def once() -> float:
+        clock, saved = {}, vaultnet.snapshot()
+        ctx = chain_context(
+            tmp_path / str(next(numbers)), vaultnet, checkpoint=lambda n: clock.setdefault(n, time.perf_counter())
+        )
+        ctx = ctx if evidence == "feeds only" else watched(ctx, vaultnet)
+        vaultnet.mine()
+        report = step(ctx)
         vaultnet.revert(saved)
         assert report.outcome == "traded"
-        before_sending = {k: v for k, v in report.stages_ms.items() if k != "follow"}
-        totals.append(sum(before_sending.values()))
-        stages.append(before_sending)
-    typical = {k: round(statistics.median(s[k] for s in stages), 1) for k in stages[0]}
-    print(f"median {statistics.median(totals):.0f} ms: {typical}")
-    assert {"snapshot", "decide", "simulate"} <= set(typical)
+        names = [*itertools.takewhile(lambda n: n != "journal_signed", clock), "journal_signed"]
+        ends = [clock[n] for n in names]
+        splits.append({n: 1e3 * (b - a) for n, a, b in zip(names[1:], ends, ends[1:], strict=False)})
+        return sum(splits[-1].values())
+
+    benchmark.pedantic(once, rounds=15, warmup_rounds=1)
+    typical = {name: statistics.median(s[name] for s in splits) for name in splits[0]}
+    total = statistics.median(sum(s.values()) for s in splits)
+    with capsys.disabled():
+        print(f"\nnew block to signed plan, {evidence}: median {total:.0f} ms")
+        print("".join(f"  {name:<16}{ms:7.1f} ms\n" for name, ms in typical.items()), end="")
+    assert {"snapshot", "guards", "decide", "simulate", "sign"} <= set(typical)

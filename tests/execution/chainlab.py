@@ -37,7 +37,7 @@ ETH_USD = 1_500.0
 def known_pools(net: Localnet):
     """Constants of the world's pools among the vault's tokens."""
     refs = [p for p in net.world.pools.values() if {p.asset, p.quote} <= set(TARGETS)]
-    return describe_pools(net.rpc, [(p.address, p.venue, p.router) for p in refs])
+    return describe_pools(net.node.admin, [(p.address, p.venue, p.router) for p in refs])
 
 
 def chain_context(folder: Path, net: Localnet, rpc: Rpc | None = None, **more) -> EngineContext:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -105,19 +106,20 @@ def test_a_torn_tail_is_no_fault_and_is_cut_by_the_next_writer(path):
     assert verify(path).records == N + 1
 
 
-def write_many(path: str, who: int) -> None:
-    audit = Audit(Path(path))
-    for i in range(25):
-        audit.append("decision", {"who": who, "i": i})
+WRITER = """
+import sys
+from pathlib import Path
+from policy.execution.audit import Audit
+audit = Audit(Path(sys.argv[1]))
+for i in range(25):
+    audit.append("decision", {"who": int(sys.argv[2]), "i": i})
+"""
 
 
 def test_writers_side_by_side_keep_one_chain(tmp_path):
     path = tmp_path / "audit.jsonl"
-    crowd = [multiprocessing.get_context("spawn").Process(target=write_many, args=(str(path), w)) for w in range(3)]
-    for process in crowd:
-        process.start()
-    for process in crowd:
-        process.join()
+    crowd = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(who)]) for who in range(3)]
+    assert [process.wait(timeout=120) for process in crowd] == [0, 0, 0]
     report = verify(path)
     assert report.ok, report
     assert report.records == 75

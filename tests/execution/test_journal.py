@@ -112,7 +112,8 @@ def test_torn_at_any_byte_the_records_before_survive_and_writing_goes_on(tmp_pat
     whole = read(tmp_path / "whole").lines
     ends = [i + 1 for i, b in enumerate(data) if b == 10]
     path = tmp_path / "torn"
-    for cut in range(len(data)):
+    near = {e + d for e in (0, *ends) for d in range(-40, 41)}  # around every end, and all along the lines
+    for cut in sorted({c for c in near if 0 <= c < len(data)} | set(range(0, len(data), 13))):
         path.write_bytes(data[:cut])
         reading = read(path)
         complete = sum(e <= cut for e in ends)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 
@@ -17,6 +18,7 @@ from policy.execution.localnet.searcher import SandwichSearcher, load_pool, opti
 from policy.execution.relay import DEFAULT_COSTS, choose_channel
 from policy.execution.sandwich import ATTACK_GAS, break_even, depth_of, tolerance_bps
 
+CHANNEL_CASES = int(os.environ.get("FOREDRIFT_CHANNEL_CASES", "40"))
 A, B = "0x" + "0a" * 20, "0x" + "0b" * 20
 
 
@@ -137,7 +139,7 @@ def granted(net, name, usd, needed, gas_gwei, cap=100):
 @pytest.mark.slow
 def test_the_chosen_channel_is_right_in_nearly_all_random_cases(localnet):
     """Right means: no dearer, measured on the chain with the searcher in the pool, than the other channel."""
-    net, rng, cases, right, excess = localnet, random.Random(11), 200, 0, []
+    net, rng, cases, right, excess = localnet, random.Random(11), CHANNEL_CASES, 0, []
     chosen, attacks = Counter(), 0
     costs = {n: DEFAULT_COSTS[n] for n in ("public", "private")}
     for _ in range(cases):
@@ -161,7 +163,7 @@ def test_the_chosen_channel_is_right_in_nearly_all_random_cases(localnet):
         right += excess[-1] <= 1e-9
         net.revert(saved)
     print(f"channel right in {right} of {cases}; chosen {dict(chosen)}, {attacks} attacks on the public route")
-    assert min(chosen["public"], chosen["private"], attacks) >= 20  # both answers occur, and attacks do
+    assert min(chosen["public"], chosen["private"], attacks) >= cases // 10  # both answers occur, and attacks do
     assert right >= 0.95 * cases, (right, sorted(excess)[-12:])
 
 

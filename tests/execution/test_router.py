@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from functools import cache
 from math import sqrt
 
 import pytest
@@ -44,16 +45,16 @@ def market(seed: int, n: int, price: float = 1.7):
     return [(make_v2 if rng.random() < 0.5 else make_v3)(rng, f"p{i}", A, B, price) for i in range(n)]
 
 
-def net_of(pools, shares, amount, leg_cost):
+def net_of(told, shares, leg_cost):
     """Exact output less gas of giving each pool its share; None where a pool cannot take it."""
     total = 0
-    for pool, share in zip(pools, shares, strict=True):
+    for i, share in enumerate(shares):
         if share <= 0:
             continue
-        fill = quote(pool, A, share)
-        if fill is None or fill.spent != share:
+        out = told(i, share)
+        if out is None:
             return None
-        total += fill.out - leg_cost
+        total += out - leg_cost
     return total
 
 
@@ -65,18 +66,19 @@ def compositions(parts: int, n: int):
 
 def grid(pools, amount, leg_cost, parts):
     best = None
+
+    @cache  # a pool is asked for the same share in many splits
+    def told(i, share):
+        fill = quote(pools[i], A, share)
+        return None if fill is None or fill.spent != share else fill.out
+
     for shares in compositions(parts, len(pools)):
         amounts = [amount * s // parts for s in shares]
         amounts[amounts.index(max(amounts))] += amount - sum(amounts)
-        got = net_of(pools, amounts, amount, leg_cost)
+        got = net_of(told, amounts, leg_cost)
         if got is not None and (best is None or got > best):
             best = got
     return best
-
-
-CASES = [
-    (seed, n, size, cost) for seed in range(12) for n in (2, 3) for size in (1e20, 1e22, 4e23) for cost in (0.0, 2e18)
-]
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -7,8 +7,10 @@ few things a test does around it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -23,6 +25,11 @@ from policy.execution.situation import weights
 from policy.execution.vault import ReferenceVault
 from tests.chain_fixtures import CLOCK
 from tests.execution import simlab
+
+if TYPE_CHECKING:
+    from policy.execution.localnet.market import Localnet
+
+MARKETS = ExitStack()
 
 
 @dataclass
@@ -73,16 +80,26 @@ def simulated() -> Iterator[Lab]:
     yield Lab(vault, simlab.KEEPER, "0x00000000000000000000000000000000000000cc", plan, land, wait)
 
 
-@contextmanager
-def on_chain(kind: str) -> Iterator[Lab]:
-    """The reference vault or a Safe among the local market's real Uniswap pools."""
+@lru_cache(maxsize=1)
+def both() -> Localnet:
+    """One market with a reference vault and a Safe, for as long as the tests run."""
     from policy.execution.localnet.market import start
-    from policy.execution.localnet.portfolio import reference_vault, safe_account, safe_spec
-    from tests.execution.chain_kit import USD, landed, sealed, v3_leg
+    from policy.execution.localnet.portfolio import reference_vault, safe_account
     from tests.execution.vault_kit import need_node
 
     need_node()
-    with start(extras=[reference_vault() if kind == "reference" else safe_account()], at=CLOCK) as net:
+    return MARKETS.enter_context(start(extras=[reference_vault(), safe_account()], at=CLOCK))
+
+
+@contextmanager
+def on_chain(kind: str) -> Iterator[Lab]:
+    """The reference vault or the Safe among the local market's real Uniswap pools, as they were built."""
+    from policy.execution.localnet.portfolio import safe_spec
+    from tests.execution.chain_kit import USD, landed, sealed, v3_leg
+
+    net = both()
+    saved = net.snapshot()
+    try:
         net.mine()
         node = Rpc(net.node_url)
         safe = kind == "safe"
@@ -101,6 +118,8 @@ def on_chain(kind: str) -> Iterator[Lab]:
         yield Lab(
             vault, who["keeper"], who["trader"], plan, lambda tx: landed(net, "keeper", tx.to, tx.data), wait, safe
         )
+    finally:
+        net.revert(saved)
 
 
 LABS: dict[str, tuple[Callable[[], AbstractContextManager[Lab]], tuple[pytest.MarkDecorator, ...]]] = {
@@ -108,6 +127,14 @@ LABS: dict[str, tuple[Callable[[], AbstractContextManager[Lab]], tuple[pytest.Ma
     "reference": (lambda: on_chain("reference"), (pytest.mark.chain,)),
     "safe": (lambda: on_chain("safe"), (pytest.mark.chain,)),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def markets() -> Iterator[None]:
+    """End what :func:`both` started."""
+    yield
+    MARKETS.close()
+    both.cache_clear()
 
 
 @pytest.fixture(params=[pytest.param(name, marks=marks) for name, (_, marks) in LABS.items()])
