@@ -32,6 +32,7 @@ STAGES = (
 LATE = ("journal_signed", "send", "watch", "journal_mined", "audit_settled")
 FAULTS = {
     "lost reply": Fault(Kind.LOST_REPLY, ("eth_sendRawTransaction", "eth_sendPrivateTransaction")),
+    "lies: old nonce": Fault(Kind.LYING, ("eth_getTransactionCount",), change=lambda m, p, r: "0x0"),
     "timeout": Fault(Kind.TIMEOUT, times=3, skip=60, hold_s=0.02),
     "429": Fault(Kind.HTTP_429, times=4, skip=50),
     "502": Fault(Kind.HTTP_502, times=6, skip=55),
@@ -39,7 +40,6 @@ FAULTS = {
     "internal error": Fault(Kind.ERROR, times=5, skip=52),
     "lagging": Fault(Kind.LAGGING, times=25, skip=55, blocks=3),
     "lies: no receipt": Fault(Kind.LYING, ("eth_getTransactionReceipt",), times=4, change=lambda m, p, r: None),
-    "lies: old nonce": Fault(Kind.LYING, ("eth_getTransactionCount",), change=lambda m, p, r: "0x0"),
 }
 
 

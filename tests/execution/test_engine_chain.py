@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +14,7 @@ from policy.execution.engine import dry, step
 from policy.execution.localnet.faults import Fault, Kind
 from policy.execution.poolstate import read_pools
 from tests.chain_fixtures import into_the_hour
+from tests.execution.chain_matrix import Case, cases, disturbed, undisturbed
 from tests.execution.chainlab import chain_context, known_pools, watched
 
 pytestmark = pytest.mark.chain
@@ -54,81 +54,23 @@ def test_a_dry_run_prints_the_plan_and_sends_nothing(vaultnet, tmp_path):
     assert ctx.node.account_nonce(ctx.sender) == nonce
 
 
-class Killed(BaseException):
-    """The process is gone."""
+def sample():
+    """Of every kind of case in the matrix the first, the middle and the last; ``make matrix`` runs them all."""
+    groups: dict[str, list[Case]] = {}
+    for case in cases():
+        groups.setdefault(case.kind, []).append(case)
+    return [case for group in groups.values() for case in (group[0], group[len(group) // 2], group[-1])]
 
 
-def killer(stage: str):
-    """Ends the process at the first pass of ``stage``."""
-    armed = [True]
-
-    def checkpoint(name: str) -> None:
-        if name == stage and armed:
-            armed.clear()
-            raise Killed(name)
-
-    return checkpoint
+@pytest.fixture(scope="module")
+def calm(vaultnet_session, tmp_path_factory):
+    return undisturbed(vaultnet_session, tmp_path_factory.mktemp("calm"))
 
 
-FAULTS = {
-    "none": None,
-    "lost_reply": Fault(Kind.LOST_REPLY, ("eth_sendRawTransaction",), times=1),
-    "timeout": Fault(Kind.TIMEOUT, times=3, skip=60, hold_s=0.02),
-    "429": Fault(Kind.HTTP_429, times=4, skip=50),
-    "lagging": Fault(Kind.LAGGING, times=25, skip=55, blocks=3),
-    "no_receipt": Fault(Kind.LYING, ("eth_getTransactionReceipt",), times=4, change=lambda m, p, r: None),
-}
-CASES = [
-    *((stage, "none", 0) for stage in ("audit", "journal", "sign", "journal_signed", "send", "journal_sent")),
-    *((stage, "none", depth) for stage in ("watch", "journal_mined") for depth in (1, 3)),
-    *(("", "none", depth) for depth in (1, 2, 3)),
-    *(("", fault, 0) for fault in FAULTS if fault != "none"),
-    *(("send", fault, 2) for fault in ("lost_reply", "lagging", "no_receipt")),
-]
-
-
-@pytest.mark.parametrize(("stage", "fault", "depth"), CASES)
-def test_killed_reorganised_and_lied_to_on_a_real_chain(vaultnet, tmp_path, stage, fault, depth):
-    net = vaultnet
-    checkpoint = killer(stage)
-    waits = itertools.count()
-
-    def wait(head):
-        if next(waits) == 1 and depth:
-            net.reorg(depth)
-        net.mine()
-
-    if FAULTS[fault] is not None:
-        net.faults.add(replace(FAULTS[fault], struck=0))
-    outcomes = []
-    for _ in range(20):
-        try:
-            outcomes.append(step(chain_context(tmp_path, net, wait=wait, checkpoint=checkpoint)).outcome)
-        except Killed:
-            outcomes.append("killed")
-        if outcomes[-1] in {"traded", "done"}:
-            break
-        net.mine()
-    net.faults.clear()
-    net.mine(2)
-    ctx = chain_context(tmp_path, net)
-    last = step(ctx)
-    assert last.outcome in {"done", "waited"}, outcomes
-    assert ctx.vault.snapshot().plan_nonce == 1, outcomes
-    flights = ctx.journal.flights()
-    assert [f.state for f in flights].count("landed") == 1
-    landed = next(f for f in flights if f.state == "landed")
-    receipt = ctx.node.receipt(landed.mined[0])
-    assert receipt.status == 1
-    assert ctx.node.block_hash(receipt.block_number) == receipt.block_hash
-    assert verify(tmp_path / "audit.jsonl").ok
-    if stage:
-        assert "killed" in outcomes
-    # the holdings are those of an undisturbed run: the router's quotes at the plan's own block, to the unit
-    settled = ctx.vault.verify(receipt, landed.plan)
-    assert settled.deltas[landed.plan.legs[0].token_in] < 0
-    for leg in landed.plan.legs:
-        assert settled.deltas[leg.token_out] >= leg.min_out
+@pytest.mark.parametrize("case", sample(), ids=lambda c: "-".join(str(v) for v in vars(c).values() if v))
+def test_killed_reorganised_and_lied_to_on_a_real_chain(vaultnet_session, tmp_path, calm, case):
+    row = disturbed(vaultnet_session, tmp_path, case, calm)
+    assert not row.wrong, row.outcomes
 
 
 def test_private_transactions_land_and_are_never_in_the_public_pool(vaultnet, tmp_path):
