@@ -19,7 +19,7 @@ from eth_utils.crypto import keccak
 from lake.errors import ConfigError
 from lake.evm import View, calldata, read, selector, try_read
 from lake.rpc import Rpc, quantity
-from lake.units import bps
+from policy.execution.adapter import as_quoted, quotes_of, settlement_of, snapshot_of
 from policy.execution.base import (
     Capabilities,
     Outcome,
@@ -35,14 +35,13 @@ from policy.execution.base import (
 )
 from policy.execution.dryrun import balances, dry_run
 from policy.execution.pricing import Source, codes, verdicts
-from policy.execution.rules import Book, Clock, Mandate, after_trading, before_trading, broken, lost, trade
+from policy.execution.rules import Book, Clock, Mandate, before_trading, broken
 from policy.execution.safe_history import EXECUTED, clock_of
 from policy.execution.vault import plan_hash
 from policy.execution.vault_state import Head, Layout, evidence_of, feed_views, head_of
 
 ZERO = "0x" + "0" * 40
 CALL, DELEGATECALL = 0, 1
-PPB = 10**9
 EXEC = "execTransaction(address,uint256,bytes,uint8,uint256,uint256,uint256,address,address,bytes)"
 APPROVE = "approve(address,uint256)"
 # EIP-712 types of Safe.sol 1.5 (unchanged since 1.3)
@@ -164,38 +163,18 @@ class SafeAccount:
         evidence = evidence_of(self._layout, dict(zip(asks, answers, strict=True)))
         prices, found = codes(self.spec.sources, evidence, head.time, self._layout.grace_s)
         held = balances(self.rpc, self.spec.address, self.spec.tokens, head.hash)
-        quotes = tuple(
-            Quote(t.address, p, a.round_id if a else 0, a.updated_at if a else 0)
-            for t, p, a in zip(self.spec.tokens, prices, evidence.first, strict=True)
-        )
+        quotes = quotes_of(self.spec.tokens, prices, evidence.first)
         nonce = int(str(read(self.rpc, [View(self.spec.address, "nonce()", "uint256")], head.hash)[0][0]))
         book = Book(self.spec.tokens, self.spec.targets_bps, prices, held)
         clock = clock_of(self.rpc, self.spec.address, book, self.spec.mandate, head, nonce, self.spec.block_time_s)
-        return SafeState(head, book, found, quotes, clock)
+        return SafeState(head, book, found, tuple(quotes), clock)
 
     def snapshot(self, block: int | str = "latest") -> Snapshot:
         """Read holdings, prices and the used budget at one block hash; every bad price is a failed verdict."""
         s = self.state(block)
-        nav, m = s.book.nav(), self.spec.mandate
-        return Snapshot(
-            chain_id=self.spec.chain_id,
-            block_number=s.head.number,
-            block_hash=s.head.hash,
-            block_time=s.head.time,
-            base_fee_wei=s.head.base_fee_wei,
-            tokens=s.book.tokens,
-            holdings=s.book.holdings,
-            quotes=s.quotes,
-            targets_bps=s.book.targets_bps,
-            nav=nav,
-            supply=0,  # a Safe has no shares
-            plan_nonce=s.clock.nonce,
-            paused=False,
-            max_turnover_bps=bps(m.turnover_bps),
-            loss_budget_left=nav * max(0, m.loss_budget_ppb - lost(s.clock, m.window_s, s.head.time)) // PPB,
-            verdicts=tuple(verdicts([t.symbol for t in s.book.tokens], s.book.prices_e8, s.codes)),
-            max_legs=m.max_legs,
-        )
+        found = verdicts([t.symbol for t in s.book.tokens], s.book.prices_e8, s.codes)
+        what = (s.head, s.book, s.quotes, s.clock, self.spec.mandate)
+        return snapshot_of(*what, chain_id=self.spec.chain_id, supply=0, verdicts=found)  # a Safe has no shares
 
     def seal(self, plan: Plan) -> Plan:
         """Return ``plan`` with the Safe's transaction hash, which the chain recomputes and its owners sign."""
@@ -213,15 +192,10 @@ class SafeAccount:
             return failed
         allowed = {(target, selector(signature)) for target, signature in self.spec.calls}
         never = {self.spec.address, *(t.address for t in self.spec.tokens)}
-        fills = {id(leg): (leg.amount_in, leg.quoted_out) for leg in plan.legs}
-        after, turnover, failed = trade(
-            plan,
-            s.book,
-            self.spec.mandate,
-            lambda leg: fills[id(leg)],
+        return as_quoted(
+            plan, s.book, s.clock, self.spec.mandate, at,
             lambda leg: leg.target not in never and (leg.target, leg.calldata[:4]) in allowed,
-        )
-        return failed or after_trading(plan, s.book, after, turnover, s.clock, self.spec.mandate, at)[1]
+        )  # fmt: skip
 
     def build(self, plan: Plan) -> UnsignedTx:
         """Encode the batch with the owners' signatures; ConfigError when there is neither an owner nor a sender."""
@@ -241,17 +215,9 @@ class SafeAccount:
         before, after = self.state(head.parent), self.state(head.hash)
         landed = receipt.status == 1 and head.hash == receipt.block_hash
         landed = landed and any(_executed(log, self.spec.address, plan.plan_hash) for log in receipt.logs)
-        held = zip(self.spec.tokens, before.book.holdings, after.book.holdings, strict=True)
-        return Settlement(
-            landed=landed,
-            deltas={t.address: b - a for t, a, b in held},
-            nav_before=replace(before.book, prices_e8=after.book.prices_e8).nav(),
-            nav_after=after.book.nav(),
-            gas_used=receipt.gas_used,
-            gas_cost_wei=receipt.gas_used * receipt.effective_gas_price_wei,
-            weights_after_bps=after.book.weights_bps(),
-            verdicts=() if landed else (broken("landed", "no canonical block holds this batch"),),
-        )
+        found = () if landed else (broken("landed", "no canonical block holds this batch"),)
+        nav = replace(before.book, prices_e8=after.book.prices_e8).nav(), after.book.nav()  # both at one price
+        return settlement_of(receipt, before.book, after.book, landed=landed, nav=nav, verdicts=found)
 
     def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> Outcome:
         """Look up what became of ``plan``: by the Safe's nonce and log first, then by the known transactions."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lake.errors import DataError
-from lake.units import bps
+from policy.execution.adapter import settlement_of, snapshot_of
 from policy.execution.amm import Pool, quote
 from policy.execution.base import (
     Capabilities,
@@ -41,7 +41,6 @@ from policy.execution.rules import (
     after_trading,
     before_trading,
     broken,
-    lost,
     trade,
     wrong_keeper,
 )
@@ -192,26 +191,9 @@ class SimulatedVault:
         at = self.node.block(block)
         world, head = at.world, at.head
         book = book_of(self.spec, world)
-        window = self.spec.mandate.window_s
-        left = max(0, self.spec.mandate.loss_budget_ppb - lost(world.clock, window, head.time))
-        return Snapshot(
-            chain_id=self.node.chain_id(),
-            block_number=head.number,
-            block_hash=head.hash,
-            block_time=head.time,
-            base_fee_wei=head.base_fee_wei,
-            tokens=self.spec.tokens,
-            holdings=book.holdings,
-            quotes=tuple(Quote(t.address, *_price_round(world.prices[t.address])) for t in self.spec.tokens),
-            targets_bps=world.targets_bps,
-            nav=book.nav(),
-            supply=book.nav(),
-            plan_nonce=world.clock.nonce,
-            paused=world.paused,
-            max_turnover_bps=bps(self.spec.mandate.turnover_bps),
-            loss_budget_left=book.nav() * left // 10**9,
-            max_legs=self.spec.mandate.max_legs,
-        )
+        quotes = [Quote(t.address, *_price_round(world.prices[t.address])) for t in self.spec.tokens]
+        what = (head, book, quotes, world.clock, self.spec.mandate)
+        return snapshot_of(*what, chain_id=self.node.chain_id(), supply=book.nav(), paused=world.paused)
 
     def pools(self, snapshot: Snapshot) -> tuple[Pool, ...]:
         """Return the pools at the snapshot's block."""
@@ -250,18 +232,8 @@ class SimulatedVault:
         now = self.node.block(receipt.block_number)
         after = book_of(self.spec, now.world)
         landed = receipt.status == 1 and now.head.hash == receipt.block_hash and now.world.clock.nonce > plan.nonce
-        return Settlement(
-            landed=landed,
-            deltas={
-                t.address: a - b for t, a, b in zip(self.spec.tokens, after.holdings, before.holdings, strict=True)
-            },
-            nav_before=before.nav(),
-            nav_after=after.nav(),
-            gas_used=receipt.gas_used,
-            gas_cost_wei=receipt.gas_used * receipt.effective_gas_price_wei,
-            weights_after_bps=after.weights_bps(),
-            verdicts=() if landed else (broken("landed", "the plan's transaction did not execute the plan"),),
-        )
+        found = () if landed else (broken("landed", "the plan's transaction did not execute the plan"),)
+        return settlement_of(receipt, before, after, landed=landed, verdicts=found)
 
     def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> Outcome:
         """Look up what became of the plan."""

@@ -15,14 +15,13 @@ from eth_utils.crypto import keccak
 
 from lake.evm import View, calldata, read
 from lake.rpc import Rpc, quantity
-from lake.units import bps
 from policy.execution import vault_logs as logs
+from policy.execution.adapter import as_quoted, deltas_of, quotes_of, settlement_of, snapshot_of
 from policy.execution.base import (
     Capabilities,
     Leg,
     Outcome,
     Plan,
-    Quote,
     Receipt,
     Settlement,
     Simulation,
@@ -32,14 +31,13 @@ from policy.execution.base import (
 )
 from policy.execution.dryrun import dry_run
 from policy.execution.pricing import codes, verdicts
-from policy.execution.rules import after_trading, before_trading, broken, lost, trade
+from policy.execution.rules import before_trading, broken
 from policy.execution.vault_state import Layout, VaultState, head_of, read_layout, read_state
 
 LEGS = "(address,address,uint256,uint256,address,bytes)[]"
 REBALANCE = f"rebalance({LEGS},bytes32,uint256,uint256,uint256)"
 MAX_CALLDATA = 512  # bytes of one leg's call
 MIN_CALLDATA = 4
-PPB = 10**9
 
 
 def encode_legs(legs: Sequence[Leg]) -> list[tuple[object, ...]]:
@@ -93,30 +91,10 @@ class ReferenceVault:
     def snapshot(self, block: int | str = "latest") -> Snapshot:
         """Read holdings, prices, mandate and budget at one block hash; every bad price is a failed verdict."""
         s = self.state(block)
-        nav = s.book.nav()
-        left = max(0, s.mandate.loss_budget_ppb - lost(s.clock, s.mandate.window_s, s.head.time))
-        return Snapshot(
-            chain_id=s.layout.chain_id,
-            block_number=s.head.number,
-            block_hash=s.head.hash,
-            block_time=s.head.time,
-            base_fee_wei=s.head.base_fee_wei,
-            tokens=s.book.tokens,
-            holdings=s.book.holdings,
-            quotes=tuple(
-                Quote(t.address, p, a.round_id if a else 0, a.updated_at if a else 0)
-                for t, p, a in zip(s.book.tokens, s.book.prices_e8, s.evidence.first, strict=True)
-            ),
-            targets_bps=s.book.targets_bps,
-            nav=nav,
-            supply=s.supply,
-            plan_nonce=s.clock.nonce,
-            paused=s.paused,
-            max_turnover_bps=bps(s.mandate.turnover_bps),
-            loss_budget_left=nav * left // PPB,
-            verdicts=tuple(verdicts([t.symbol for t in s.book.tokens], s.book.prices_e8, s.codes)),
-            max_legs=s.mandate.max_legs,
-        )
+        quotes = quotes_of(s.book.tokens, s.book.prices_e8, s.evidence.first)
+        found = verdicts([t.symbol for t in s.book.tokens], s.book.prices_e8, s.codes)
+        what = (s.head, s.book, quotes, s.clock, s.mandate)
+        return snapshot_of(*what, chain_id=s.layout.chain_id, supply=s.supply, paused=s.paused, verdicts=found)
 
     def seal(self, plan: Plan) -> Plan:
         """Return ``plan`` with the hash the contract recomputes."""
@@ -141,15 +119,10 @@ class ReferenceVault:
         if failed:
             return failed
         allowed = self._allowed(plan, s)
-        fills = {id(leg): (leg.amount_in, leg.quoted_out) for leg in plan.legs}
-        after, turnover, failed = trade(
-            plan,
-            book,
-            s.mandate,
-            lambda leg: fills[id(leg)],
+        return as_quoted(
+            plan, book, s.clock, s.mandate, at,
             lambda leg: allowed[leg.target, leg.calldata[:4]] and len(leg.calldata) <= MAX_CALLDATA,
-        )
-        return failed or after_trading(plan, book, after, turnover, s.clock, s.mandate, at)[1]
+        )  # fmt: skip
 
     def build(self, plan: Plan) -> UnsignedTx:
         """Encode the plan as a call of ``rebalance``."""
@@ -169,8 +142,7 @@ class ReferenceVault:
         record = logs.rebalanced(self.address, receipt.logs, plan.nonce)
         landed = receipt.status == 1 and head.hash == receipt.block_hash
         landed = landed and record is not None and record.plan_hash == plan.plan_hash
-        holdings = zip(before.book.tokens, before.book.holdings, after.book.holdings, strict=True)
-        deltas = {t.address: b - a for t, a, b in holdings}
+        deltas = deltas_of(before.book, after.book)
         found: list[Verdict] = []
         if not landed:
             found.append(broken("landed", "no canonical block holds this plan", status=receipt.status))
@@ -180,16 +152,8 @@ class ReferenceVault:
             if gaps:
                 figures = {a: str(d) for a, d in gaps.items()}
                 found.append(broken("balances", "balances moved in this block beyond what the legs explain", **figures))
-        return Settlement(
-            landed=landed,
-            deltas=deltas,
-            nav_before=record.nav_before if record else before.book.nav(),
-            nav_after=record.nav_after if record else after.book.nav(),
-            gas_used=receipt.gas_used,
-            gas_cost_wei=receipt.gas_used * receipt.effective_gas_price_wei,
-            weights_after_bps=after.book.weights_bps(),
-            verdicts=tuple(found),
-        )
+        nav = None if record is None else (record.nav_before, record.nav_after)
+        return settlement_of(receipt, before.book, after.book, landed=landed, nav=nav, verdicts=found)
 
     def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> Outcome:
         """Look up what became of ``plan``: by the vault's nonce and log first, then by the known transactions."""

@@ -1,0 +1,115 @@
+"""What every adapter makes alike from its books: the snapshot, the check of a plan as quoted, the settlement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from lake.units import bps
+from policy.execution.base import Leg, Plan, Quote, Receipt, Settlement, Snapshot, Token, Verdict
+from policy.execution.pricing import Answer
+from policy.execution.rules import PPB, Book, Clock, Mandate, after_trading, lost, trade
+
+
+class BlockHead(Protocol):
+    """A block's identity, time and base fee."""
+
+    @property
+    def number(self) -> int:
+        """Height."""
+        ...
+
+    @property
+    def hash(self) -> str:
+        """Hash, 0x hex."""
+        ...
+
+    @property
+    def time(self) -> int:
+        """Unix seconds."""
+        ...
+
+    @property
+    def base_fee_wei(self) -> int:
+        """Base fee, wei per gas."""
+        ...
+
+
+def snapshot_of(
+    head: BlockHead,
+    book: Book,
+    quotes: Sequence[Quote],
+    clock: Clock,
+    mandate: Mandate,
+    *,
+    chain_id: int,
+    supply: int,
+    paused: bool = False,
+    verdicts: Sequence[Verdict] = (),
+) -> Snapshot:
+    """Return the snapshot of a portfolio at ``head``; the budget left is what its clock has not counted yet."""
+    nav = book.nav()
+    return Snapshot(
+        chain_id=chain_id,
+        block_number=head.number,
+        block_hash=head.hash,
+        block_time=head.time,
+        base_fee_wei=head.base_fee_wei,
+        tokens=book.tokens,
+        holdings=book.holdings,
+        quotes=tuple(quotes),
+        targets_bps=book.targets_bps,
+        nav=nav,
+        supply=supply,
+        plan_nonce=clock.nonce,
+        paused=paused,
+        max_turnover_bps=bps(mandate.turnover_bps),
+        loss_budget_left=nav * max(0, mandate.loss_budget_ppb - lost(clock, mandate.window_s, head.time)) // PPB,
+        verdicts=tuple(verdicts),
+        max_legs=mandate.max_legs,
+    )
+
+
+def quotes_of(tokens: Sequence[Token], prices_e8: Sequence[int], answers: Sequence[Answer | None]) -> list[Quote]:
+    """Return the prices with the rounds they come from; a feed that does not answer has round and time 0."""
+    return [
+        Quote(t.address, p, a.round_id if a else 0, a.updated_at if a else 0)
+        for t, p, a in zip(tokens, prices_e8, answers, strict=True)
+    ]
+
+
+def as_quoted(
+    plan: Plan, book: Book, clock: Clock, mandate: Mandate, now: int, allowed: Callable[[Leg], bool]
+) -> list[Verdict]:
+    """Return the rules ``plan`` breaks when each leg spends ``amount_in`` and gets ``quoted_out``."""
+    after, turnover, failed = trade(plan, book, mandate, lambda leg: (leg.amount_in, leg.quoted_out), allowed)
+    return failed or after_trading(plan, book, after, turnover, clock, mandate, now)[1]
+
+
+def deltas_of(before: Book, after: Book) -> dict[str, int]:
+    """Return the change of each token's balance."""
+    held = zip(before.tokens, before.holdings, after.holdings, strict=True)
+    return {token.address: b - a for token, a, b in held}
+
+
+def settlement_of(
+    receipt: Receipt,
+    before: Book,
+    after: Book,
+    *,
+    landed: bool,
+    nav: tuple[int, int] | None = None,
+    verdicts: Sequence[Verdict] = (),
+) -> Settlement:
+    """Return what a mined plan did, from the books around its block; ``nav`` before and after where a log tells it."""
+    nav_before, nav_after = nav or (before.nav(), after.nav())
+    return Settlement(
+        landed=landed,
+        deltas=deltas_of(before, after),
+        nav_before=nav_before,
+        nav_after=nav_after,
+        gas_used=receipt.gas_used,
+        gas_cost_wei=receipt.gas_used * receipt.effective_gas_price_wei,
+        weights_after_bps=after.weights_bps(),
+        verdicts=tuple(verdicts),
+    )
