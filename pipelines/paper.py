@@ -12,7 +12,6 @@ from datetime import datetime
 
 import numpy as np
 
-from lake.errors import RpcError
 from lake.units import WEI_PER_GWEI
 from pipelines.settings import Settings
 from pipelines.wiring import mandate_of
@@ -20,7 +19,6 @@ from policy.base import Vector
 from policy.execution import simulated
 from policy.execution.amm import V2Pool
 from policy.execution.base import Token
-from policy.execution.relay import Reply, classify
 from policy.execution.simchain import SimChain
 from policy.execution.simulated import SimulatedVault, VaultSpec
 from policy.execution.simworld import World
@@ -126,26 +124,3 @@ def _pools(settings: Settings, market: Market) -> dict[str, V2Pool]:
             int(reserve * 10**DOLLAR_DECIMALS), fee_pips, router=address("router"),
         )  # fmt: skip
     return pools
-
-
-class PaperChannel:
-    """Hands signed bytes to the paper chain; implements ``policy.execution.relay.Channel``."""
-
-    name = "public"
-    private = False
-
-    def __init__(self, chain: SimChain) -> None:
-        self._chain = chain
-
-    def send(self, raw: bytes, tx_hash: str, next_block: int, max_block: int) -> Reply:
-        """Hand over ``raw``."""
-        del next_block, max_block
-        try:
-            self._chain.send_raw(raw)
-        except RpcError as error:
-            return classify(error)
-        return Reply(taken=True, text=tx_hash)
-
-    def cancel(self, tx_hash: str) -> Reply:
-        """Nothing can be taken back from a public pool."""
-        return Reply(None, f"{tx_hash} stays")

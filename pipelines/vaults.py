@@ -15,7 +15,7 @@ from lake.errors import ConfigError
 from lake.units import bps
 from lake.universe import STABLE, chain
 from pipelines.deciding import Choice
-from pipelines.paper import PaperChannel, close_vault, open_vault
+from pipelines.paper import close_vault, open_vault
 from pipelines.settings import Settings
 from pipelines.wiring import now, rpc_of
 from policy.costs import chain_fees
@@ -27,7 +27,7 @@ from policy.execution.guards import FROZEN_ROUNDS, Evidence, FeedRule
 from policy.execution.journal import Journal
 from policy.execution.node import Head
 from policy.execution.planner import PlanRules
-from policy.execution.simchain import SimSigner
+from policy.execution.simchain import SimChannel, SimSigner
 from policy.execution.situation import Portfolio, View
 
 
@@ -78,7 +78,7 @@ def _paper(settings: Settings, at: datetime, choice: Choice, *, live: bool) -> I
         vault=vault, vault_address=vault.spec.address, chain_id=settings.chain.id, node=chain, policy=choice.policy,
         portfolio=portfolio_of(settings), view=lambda snapshot: view_of(choice, snapshot),
         pools=vault.pools, sender=vault.spec.keeper, journal=journal,
-        audit=Audit(settings.path(settings.vault.audit)), channels={"public": PaperChannel(chain)}, wait=wait,
+        audit=Audit(settings.path(settings.vault.audit)), channels={"public": SimChannel(chain)}, wait=wait,
         signer=SimSigner(vault.spec.keeper), live=live, channel="public", limits=limits_of(settings, feeds),
         clock=lambda: at,
     )  # fmt: skip

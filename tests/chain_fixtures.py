@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -54,12 +55,11 @@ def localnet_session() -> Iterator[Localnet]:
         yield net
 
 
-@pytest.fixture
-def localnet(localnet_session: Localnet) -> Iterator[Localnet]:
-    """A fresh local market at default prices, 1 gwei base fee, not mining by itself."""
-    net = localnet_session
+@contextmanager
+def fresh(net: Localnet, room: int) -> Iterator[Localnet]:
+    """Yield ``net`` with ``room`` empty blocks ahead, which a test may undo; take back whatever the test does to it."""
     saved = net.snapshot()
-    net.mine(REORG_ROOM)
+    net.mine(room)
     try:
         yield net
     finally:
@@ -70,6 +70,13 @@ def localnet(localnet_session: Localnet) -> Iterator[Localnet]:
         net.node.refused.clear()
         net.node.automine = net.node.leaky_relay = False
         net.revert(saved)
+
+
+@pytest.fixture
+def localnet(localnet_session: Localnet) -> Iterator[Localnet]:
+    """A fresh local market at default prices, 1 gwei base fee, not mining by itself."""
+    with fresh(localnet_session, REORG_ROOM) as net:
+        yield net
 
 
 @pytest.fixture

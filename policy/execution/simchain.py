@@ -10,11 +10,13 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
+from typing import Protocol
 
 from lake.errors import RpcError
 from policy.execution.base import Receipt
 from policy.execution.gas import BUMP_PERCENT, FeeRules, next_base_fee
 from policy.execution.node import FeeHistory, Head
+from policy.execution.relay import Reply, classify
 from policy.execution.signer import SignedTx, TxRequest
 from policy.execution.simworld import World
 
@@ -285,6 +287,43 @@ class SimChain:
     def world(self) -> World:
         """The world at the head."""
         return self.blocks[-1].world
+
+
+class SimPool(Protocol):
+    """What takes signed bytes: a :class:`SimChain`, or a faulty front of one."""
+
+    def send_raw(self, raw: bytes) -> str:
+        """Take into the public pool."""
+        ...
+
+    def send_private(self, raw: bytes, max_block: int | None = None) -> str:
+        """Take past the public pool."""
+        ...
+
+
+class SimChannel:
+    """Hands signed bytes to a simulated chain, in the open or past its public pool; implements ``relay.Channel``."""
+
+    def __init__(self, pool: SimPool, *, private: bool = False) -> None:
+        self._pool = pool
+        self.private = private
+        self.name = "private" if private else "public"
+
+    def send(self, raw: bytes, tx_hash: str, next_block: int, max_block: int) -> Reply:
+        """Hand over ``raw``."""
+        del next_block
+        try:
+            if self.private:
+                self._pool.send_private(raw, max_block)
+            else:
+                self._pool.send_raw(raw)
+        except RpcError as error:
+            return classify(error)
+        return Reply(taken=True, text=tx_hash)
+
+    def cancel(self, tx_hash: str) -> Reply:
+        """Take nothing back."""
+        return Reply(None, f"{tx_hash} stays")
 
 
 def _replaces(new: SimTx, old: SimTx) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chain_fixtures import CLOCK
+from tests.chain_fixtures import CLOCK, fresh
 
 if TYPE_CHECKING:
     from policy.execution.localnet.market import Localnet
@@ -34,14 +34,5 @@ def vaultnet_session() -> Iterator[Localnet]:
 @pytest.fixture
 def vaultnet(vaultnet_session: Localnet) -> Iterator[Localnet]:
     """The same, fresh for every test."""
-    net = vaultnet_session
-    saved = net.snapshot()
-    net.mine(ROOM)
-    try:
+    with fresh(vaultnet_session, ROOM) as net:
         yield net
-    finally:
-        net.faults.clear()
-        net.node.searchers.clear()
-        net.node.backrunners.clear()
-        net.node.automine = False
-        net.revert(saved)

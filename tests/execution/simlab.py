@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from lake.errors import RpcError
 from lake.units import bps
 from policy.base import ChainFees, Decision, ForecastView, State
 from policy.execution.amm import V2Pool, V3Pool, tick_at_sqrt_ratio
@@ -16,9 +15,8 @@ from policy.execution.base import Token
 from policy.execution.context import EngineContext, Limits
 from policy.execution.journal import Journal
 from policy.execution.planner import PlanRules
-from policy.execution.relay import Reply, classify
 from policy.execution.rules import Mandate
-from policy.execution.simchain import SimChain, SimSigner
+from policy.execution.simchain import SimChain, SimChannel, SimSigner
 from policy.execution.simulated import SimulatedVault, VaultSpec, executor
 from policy.execution.simworld import World
 from policy.execution.situation import Portfolio, View
@@ -108,24 +106,6 @@ class ToTarget:
         if gap <= self.trigger:
             return Decision("wait", state.weights, 0.0, 0.0, 0.0, f"deviation {gap:.4f}")
         return Decision(self.action, state.target, self.benefit, 0.0, 0.0, f"deviation {gap:.4f}")
-
-
-class SimChannel:
-    """Public or private hand-over to a SimChain (or a faulty front of one)."""
-
-    def __init__(self, node, private: bool = False) -> None:
-        self.node, self.private = node, private
-        self.name = "private" if private else "public"
-
-    def send(self, raw: bytes, tx_hash: str, next_block: int, max_block: int) -> Reply:
-        try:
-            self.node.send_private(raw, max_block) if self.private else self.node.send_raw(raw)
-        except RpcError as error:
-            return classify(error)
-        return Reply(True, tx_hash)
-
-    def cancel(self, tx_hash: str) -> Reply:
-        return Reply(None, "")
 
 
 COVARIANCE = np.diag([1e-8, 4e-5, 3e-5])

@@ -16,6 +16,7 @@ from policy.execution.engine import dry, step
 from policy.execution.gas import FeeRules
 from policy.execution.guards import Evidence, Round
 from policy.execution.planner import PlanRules
+from policy.execution.simchain import SimChannel
 from policy.execution.situation import View
 from tests.execution import simlab
 from tests.execution.simlab import KEEPER, USDC, WETH, ToTarget, chain, context, spec, world
@@ -198,7 +199,7 @@ def test_a_token_that_keeps_a_fee_is_found_by_the_simulation(tmp_path):
             return replace(found, deltas=deltas)
 
     sim = chain()
-    channels = {"private": simlab.SimChannel(sim, private=True)}
+    channels = {"private": SimChannel(sim, private=True)}
     ctx = context(tmp_path, sim, channels=channels, channel="private")
     report = step(replace(ctx, vault=Skimming(ctx.vault)))
     assert report.outcome == "refused"

@@ -15,7 +15,8 @@ from policy.execution.engine import dry, step
 from policy.execution.faults import KINDS, FaultyNode
 from policy.execution.hashlog import read
 from policy.execution.journal import FINAL
-from tests.execution.simlab import SimChannel, ToTarget, chain, context
+from policy.execution.simchain import SimChannel
+from tests.execution.simlab import ToTarget, chain, context
 
 STAGES = (
     "start",

@@ -15,7 +15,7 @@ from policy.execution.localnet.market import Localnet, start
 from policy.execution.localnet.portfolio import safe_account, safe_spec
 from policy.execution.rules import Mandate
 from policy.execution.safe import ZERO, SafeAccount, commitment
-from tests.chain_fixtures import CLOCK
+from tests.chain_fixtures import CLOCK, fresh
 from tests.execution.chain_kit import USD, landed, sealed, v3_leg
 from tests.execution.vault_kit import need_node
 
@@ -31,10 +31,8 @@ def market() -> Iterator[Localnet]:
 
 @pytest.fixture
 def net(market: Localnet) -> Iterator[Localnet]:
-    saved = market.snapshot()
-    market.mine()
-    yield market
-    market.revert(saved)
+    with fresh(market, 1) as made:
+        yield made
 
 
 @pytest.fixture

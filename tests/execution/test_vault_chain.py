@@ -35,6 +35,7 @@ from policy.execution.localnet.portfolio import reference_vault
 from policy.execution.vault import ReferenceVault
 from policy.execution.vault_logs import rebalanced
 from policy.execution.vault_state import head_of
+from tests.chain_fixtures import fresh
 from tests.execution.chain_kit import USD, landed, sealed, v3_leg
 
 pytestmark = pytest.mark.chain
@@ -51,10 +52,8 @@ def market() -> Iterator[Localnet]:
 
 @pytest.fixture
 def net(market: Localnet) -> Iterator[Localnet]:
-    saved = market.snapshot()
-    market.mine()
-    yield market
-    market.revert(saved)
+    with fresh(market, 1) as made:
+        yield made
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from policy.execution.signer import TxRequest
 from policy.execution.simulated import SimulatedVault
 from policy.execution.situation import weights
 from policy.execution.vault import ReferenceVault
-from tests.chain_fixtures import CLOCK
+from tests.chain_fixtures import CLOCK, fresh
 from tests.execution import simlab
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def simulated() -> Iterator[Lab]:
     def wait(seconds: int) -> None:
         chain.mine(skip_s=max(0, seconds - 12))
         head = chain.head()
-        fresh = {k: (p, head.time, r + 1) for k, (p, _, r) in chain.world.prices.items()}
-        chain.set_world(replace(chain.world, prices=fresh))
+        posted = {k: (p, head.time, r + 1) for k, (p, _, r) in chain.world.prices.items()}
+        chain.set_world(replace(chain.world, prices=posted))
 
     yield Lab(vault, simlab.KEEPER, "0x00000000000000000000000000000000000000cc", plan, land, wait)
 
@@ -97,10 +97,7 @@ def on_chain(kind: str) -> Iterator[Lab]:
     from policy.execution.localnet.portfolio import safe_spec
     from tests.execution.chain_kit import USD, landed, sealed, v3_leg
 
-    net = both()
-    saved = net.snapshot()
-    try:
-        net.mine()
+    with fresh(both(), 1) as net:
         node = Rpc(net.node_url)
         safe = kind == "safe"
         vault = SafeAccount(node, safe_spec(net.world)) if safe else ReferenceVault(node, net.world.extras["vault"])
@@ -118,8 +115,6 @@ def on_chain(kind: str) -> Iterator[Lab]:
         yield Lab(
             vault, who["keeper"], who["trader"], plan, lambda tx: landed(net, "keeper", tx.to, tx.data), wait, safe
         )
-    finally:
-        net.revert(saved)
 
 
 LABS: dict[str, tuple[Callable[[], AbstractContextManager[Lab]], tuple[pytest.MarkDecorator, ...]]] = {
