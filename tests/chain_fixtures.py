@@ -6,6 +6,7 @@ the test does to it is undone afterwards. Mark such tests ``chain``; without Nod
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ CLOCK = datetime.fromisoformat(os.environ.get("FOREDRIFT_TEST_CLOCK", "2024-05-0
 """When the local chains of the tests start. No test may depend on it: set FOREDRIFT_TEST_CLOCK to the last seconds of
 an hour, of a day or of a year to see."""
 HOUR_S = 3_600
+_LATER = itertools.count()
+"""Seconds by which each test begins later: Anvil keeps states by block hash, and forgets those it has seen twice."""
 
 
 def hour_ahead(net: Localnet, room_s: int = 60) -> int:
@@ -59,7 +62,8 @@ def localnet_session() -> Iterator[Localnet]:
 def fresh(net: Localnet, room: int) -> Iterator[Localnet]:
     """Yield ``net`` with ``room`` empty blocks ahead, which a test may undo; take back whatever the test does to it."""
     saved = net.snapshot()
-    net.mine(room)
+    net.mine(seconds=12 + next(_LATER))
+    net.mine(room - 1)
     try:
         yield net
     finally:

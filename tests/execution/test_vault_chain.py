@@ -35,7 +35,6 @@ from policy.execution.localnet.portfolio import reference_vault
 from policy.execution.vault import ReferenceVault
 from policy.execution.vault_logs import rebalanced
 from policy.execution.vault_state import head_of
-from tests.chain_fixtures import fresh
 from tests.execution.chain_kit import USD, landed, sealed, v3_leg
 
 pytestmark = pytest.mark.chain
@@ -52,8 +51,10 @@ def market() -> Iterator[Localnet]:
 
 @pytest.fixture
 def net(market: Localnet) -> Iterator[Localnet]:
-    with fresh(market, 1) as made:
-        yield made
+    saved = market.snapshot()
+    market.mine()  # at the same time in every test, for the sake of the gas figures
+    yield market
+    market.revert(saved)
 
 
 @pytest.fixture
