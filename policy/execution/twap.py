@@ -51,20 +51,23 @@ def averages(
     place = {t.address: i for i, t in enumerate(snapshot.tokens)}
     known = [p for p in pools if p.token0 in place and p.token1 in place]
     v3, v2 = ([p for p in known if p.venue == venue] for venue in ("uniswap_v3", "uniswap_v2"))
-    ticks = try_read(rpc, [_observe(p, window_s) for p in v3], snapshot.block_hash) if v3 else []
+    views = [_observe(p, window_s) for p in v3] + _sums(v2)
+    rows = try_read(rpc, views, snapshot.block_hash) if views else []
+    now = _accumulated(v2, rows[len(v3) :], snapshot.block_time)
+    past = _past(rpc, v2, snapshot, window_s, block_time_s) if now else {}
     found: dict[str, int | None] = {}
-    for pool, row in zip(v3, ticks, strict=True):
+    for pool, row in zip(v3, rows, strict=False):
+        if not isinstance(row, RpcError):
+            found[pool.address] = _tick_price(pool, row, snapshot, *_ends(pool, place), window_s)
+    for pool in v2:
         base, quote = _ends(pool, place)
-        found[pool.address] = (
-            None if isinstance(row, RpcError) else _tick_price(pool, row, snapshot, base, quote, window_s)
-        )
-    if v2:
-        ratios = _ratios(rpc, v2, snapshot, window_s, block_time_s)
-        for pool in v2:
-            base, quote = _ends(pool, place)
-            ratio = ratios.get(pool.address)
-            found[pool.address] = None if ratio is None else _ratio_price(ratio, snapshot, base, quote)
-    return [Average(snapshot.tokens[_ends(p, place)[0]].address, p.address, window_s, found[p.address]) for p in known]
+        side = 0 if pool.token0 == snapshot.tokens[base].address else 1
+        if pool.address in past and pool.address in now:
+            mean = (now[pool.address][side] - past[pool.address][side]) % 2**256 // window_s
+            found[pool.address] = _usd(mean, 112, snapshot, base, quote)
+    return [
+        Average(snapshot.tokens[_ends(p, place)[0]].address, p.address, window_s, found.get(p.address)) for p in known
+    ]
 
 
 def _ends(pool: PoolInfo, place: Mapping[str, int]) -> tuple[int, int]:
@@ -89,10 +92,6 @@ def _tick_price(
     return _usd(power(tick), 96, snapshot, base, quote)
 
 
-def _ratio_price(ratio: int, snapshot: Snapshot, base: int, quote: int) -> int:
-    return _usd(ratio, 112, snapshot, base, quote)
-
-
 def _usd(raw: int, bits: int, snapshot: Snapshot, base: int, quote: int) -> int:
     """Return USD x 1e8 of ``raw`` / 2^bits raw quote units per raw base unit, at the quote token's feed."""
     prices = {q.token: q.price_e8 for q in snapshot.quotes}
@@ -100,37 +99,32 @@ def _usd(raw: int, bits: int, snapshot: Snapshot, base: int, quote: int) -> int:
     return int(raw * max(0, prices.get(to.address, 0)) * 10**of.decimals // 10**to.decimals >> bits)
 
 
-def _ratios(
+def _sums(pools: Sequence[PoolInfo]) -> list[View]:
+    """Return what tells a pair's price sums: its reserves, when they changed, and both sums up to then."""
+    return [View(p.address, *ask) for p in pools for ask in (_RESERVES, *_CUMULATIVE)]
+
+
+def _past(
     rpc: Rpc, pools: Sequence[PoolInfo], snapshot: Snapshot, window_s: int, block_time_s: float
-) -> dict[str, int]:
-    """Return each pair's mean price of its priced token over the window, UQ112; pairs without one are left out."""
+) -> dict[str, tuple[int, int]]:
+    """Return both price sums of each pair as they stood ``window_s`` before the snapshot."""
     since = snapshot.block_time - window_s
     try:
         then = _block_before(rpc, snapshot, since, block_time_s)
-        past, now = (
-            _accumulated(rpc, pools, then, since),
-            _accumulated(rpc, pools, snapshot.block_hash, snapshot.block_time),
-        )
     except RpcError as error:
         if error.code is None:
             raise
-        return {}  # the node does not remember that far back
-    place = {t.address: i for i, t in enumerate(snapshot.tokens)}
-    found = {}
-    for pool in pools:
-        if pool.address in past and pool.address in now:
-            side = 0 if pool.token0 == snapshot.tokens[_ends(pool, place)[0]].address else 1
-            found[pool.address] = (now[pool.address][side] - past[pool.address][side]) % 2**256 // window_s
-    return found
+        return {}  # the chain, or what the node remembers of it, does not reach that far back
+    return _accumulated(pools, try_read(rpc, _sums(pools), then), since)
 
 
-def _accumulated(rpc: Rpc, pools: Sequence[PoolInfo], block: str, at: int) -> dict[str, tuple[int, int]]:
-    """Return both price sums of each pair as they stand at time ``at``, of which ``block`` holds the state."""
-    views = [View(p.address, *ask) for p in pools for ask in (_RESERVES, *_CUMULATIVE)]
-    rows = iter(try_read(rpc, views, block))
+def _accumulated(
+    pools: Sequence[PoolInfo], rows: Sequence[tuple[object, ...] | RpcError], at: int
+) -> dict[str, tuple[int, int]]:
+    """Return both price sums of each pair as they stand at time ``at``, from its answers to :func:`_sums`."""
     found = {}
-    for pool in pools:
-        state, *sums = (next(rows) for _ in range(3))
+    for i, pool in enumerate(pools):
+        state, *sums = rows[3 * i : 3 * i + 3]
         if isinstance(state, RpcError) or any(isinstance(s, RpcError) for s in sums):
             continue
         x, y, last = cast("tuple[int, int, int]", state)
@@ -152,7 +146,8 @@ def _block_before(rpc: Rpc, snapshot: Snapshot, at: int, block_time_s: float) ->
     early = [h for h in near if quantity(h["timestamp"]) <= at]
     if early and len(early) < len(near):
         return str(early[-1]["hash"])
-    after = first_block_at_or_after(rpc, datetime.fromtimestamp(at + 1, UTC), snapshot.block_number, 0)
+    newest, oldest = (snapshot.block_number, numbers[-1]) if early else (low, 0)
+    after = first_block_at_or_after(rpc, datetime.fromtimestamp(at + 1, UTC), newest, oldest)
     if after == 0:
         raise RpcError(f"the chain has no block at {at}", -32_000)
     return str(block_at(rpc, after - 1)["hash"])

@@ -58,6 +58,7 @@ def test_new_block_to_signed_plan_on_the_local_chain(benchmark, vaultnet, tmp_pa
     from tests.execution.chainlab import chain_context, watched
 
     numbers, splits = itertools.count(), []
+    vaultnet.mine(160)  # half an hour of blocks on time, which an average over it looks back on
 
     def once() -> float:
         clock, saved = {}, vaultnet.snapshot()
