@@ -54,6 +54,7 @@ def open_vault(settings: Settings, market: Market) -> tuple[SimChain, SimulatedV
     path = settings.path(settings.vault.state)
     if path.exists():
         chain, spec = simulated.load(path)
+        chain.mine()  # the market moves in a block of its own: what an earlier one held can still be looked up
     else:
         spec = _spec(settings)
         chain = SimChain(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,7 +31,7 @@ from policy.execution.base import (
     Verdict,
 )
 from policy.execution.gas import NOOP_GAS
-from policy.execution.node import Node
+from policy.execution.node import Head, Node
 from policy.execution.records import leg_json, plan_json, plan_of
 from policy.execution.rules import (
     Book,
@@ -49,8 +49,9 @@ from policy.execution.simworld import World, world_json, world_of
 
 GAS_BASE = 130_000
 GAS_PER_LEG = 145_000
-STATE_VERSION = 2
+STATE_VERSION = 3
 KEPT_RECEIPTS = 50  # in the state file: enough to look up what an interrupted run left
+KEPT_BLOCKS = 16  # in the state file: a live cycle mines three or four, so five runs may die one after another
 
 
 class SimNode(Node, Protocol):
@@ -283,21 +284,17 @@ def replica(
 
 
 def save(path: Path, chain: SimChain, spec: VaultSpec) -> None:
-    """Write the vault and the head of its chain to ``path``, whole or not at all."""
-    head = chain.head()
+    """Write the vault and the last blocks of its chain to ``path``, whole or not at all.
+
+    With its hash and the one before it, a block still proves what it held: an interrupted run's plan is looked up and
+    settled from the file as it would have been in memory.
+    """
+    receipts = [*chain.past.values(), *(r for b in chain.blocks for r in b.receipts)][-KEPT_RECEIPTS:]
     data = {
         "version": STATE_VERSION,
         "chain_id": chain.id,
-        "number": head.number,
-        "time": head.time,
-        "base_fee_wei": head.base_fee_wei,
-        "nonces": dict(chain.blocks[-1].nonces),
-        "wei": {k: str(v) for k, v in chain.blocks[-1].wei.items()},
-        "world": world_json(chain.world),
-        "receipts": [
-            [r.tx_hash, r.block_number, r.block_hash, r.status, r.gas_used, str(r.effective_gas_price_wei)]
-            for r in [*chain.past.values(), *(r for b in chain.blocks for r in b.receipts)][-KEPT_RECEIPTS:]
-        ],
+        "blocks": [_block_json(b) for b in chain.blocks[-KEPT_BLOCKS:]],
+        "receipts": [_receipt_json(r) for r in receipts],
         "vault": {
             "address": spec.address,
             "keeper": spec.keeper,
@@ -317,6 +314,8 @@ def load(path: Path) -> tuple[SimChain, VaultSpec]:
     """Return the chain and vault :func:`save` wrote; DataError if the file is none of ours."""
     try:
         data = json.loads(path.read_text())
+        if data["version"] != STATE_VERSION:
+            raise DataError(f"{path} has version {data['version']}, this program reads {STATE_VERSION}")
         vault = data["vault"]
         spec = VaultSpec(
             vault["address"],
@@ -326,20 +325,39 @@ def load(path: Path) -> tuple[SimChain, VaultSpec]:
             vault["heartbeat_s"],
             frozenset(vault["targets"]),
         )
-        world = world_of(data["world"])
+        receipts = [_receipt_of(row) for row in data["receipts"]]
+        blocks = [_block_of(row, receipts) for row in data["blocks"]]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} holds no simulated vault ({type(error).__name__}); remove it to start anew") from error
-    if data["version"] != STATE_VERSION:
-        raise DataError(f"{path} has version {data['version']}, this program reads {STATE_VERSION}")
-    chain = SimChain(
-        world,
-        executor(spec),
-        chain_id=data["chain_id"],
-        time=data["time"],
-        number=data["number"],
-        base_fee_wei=data["base_fee_wei"],
-        wei={k: int(v) for k, v in data["wei"].items()},
-    )
-    chain.blocks[0] = replace(chain.blocks[0], nonces=data["nonces"])
-    chain.past = {r[0]: Receipt(r[0], r[1], r[2], r[3], r[4], int(r[5])) for r in data["receipts"]}
+    chain = SimChain(blocks[0].world, executor(spec), chain_id=data["chain_id"])
+    chain.blocks = blocks
+    first = blocks[0].head.number
+    chain.past = {r.tx_hash: r for r in receipts if r.block_number < first}
     return chain, spec
+
+
+def _block_json(block: SimBlock) -> dict[str, Any]:
+    """Return a block without its receipts (they are kept longer) and transactions (they were mined)."""
+    return {
+        "head": asdict(block.head),
+        "parent": block.parent,
+        "world": world_json(block.world),
+        "nonces": dict(block.nonces),
+        "wei": {k: str(v) for k, v in block.wei.items()},
+    }
+
+
+def _block_of(data: dict[str, Any], receipts: Sequence[Receipt]) -> SimBlock:
+    head = Head(**data["head"])
+    return SimBlock(
+        head, data["parent"], (), tuple(r for r in receipts if r.block_number == head.number), world_of(data["world"]),
+        data["nonces"], {k: int(v) for k, v in data["wei"].items()},
+    )  # fmt: skip
+
+
+def _receipt_json(r: Receipt) -> list[Any]:
+    return [r.tx_hash, r.block_number, r.block_hash, r.status, r.gas_used, str(r.effective_gas_price_wei)]
+
+
+def _receipt_of(row: Sequence[Any]) -> Receipt:
+    return Receipt(row[0], row[1], row[2], row[3], row[4], int(row[5]))
