@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from lake.errors import ConfigError
-from lake.store import Lake
 from lake.units import BPS, utc
 from pipelines import watch
 from pipelines.deciding import decider
+from pipelines.kept import Execution, reconcile
 from pipelines.settings import Settings
 from pipelines.vaults import open_context, present
 from pipelines.wiring import lake_of
@@ -25,7 +24,7 @@ from policy.execution.context import StepReport
 from policy.execution.engine import step
 
 Shown = Mapping[str, Any]
-OUTCOME_EVENTS = {"traded": "executed", "refused": "refused", "reverted": "failed"}
+EVENTS = {"traded": "executed", "reverted": "failed"}
 
 
 def rebalance(
@@ -40,6 +39,7 @@ def rebalance(
         raise ConfigError("--as-of replays history and works on the simulated vault only")
     at = utc(as_of) if as_of else present(settings)
     lake = lake_of(settings)
+    told(reconcile(settings, lake))
     choice = decider(settings, lake, at)
     planned: list[str] = []
     with open_context(settings, at, choice, live=live) as ctx:
@@ -58,14 +58,13 @@ def rebalance(
     shown = shown_as(report)
     if on_plan is not None and not planned:
         on_plan(shown)
-    keep(settings, lake, report, shown | {"figures": figures_of(settings, report, seen)}, at, live=live)
+    told(reconcile(settings, lake))
     watch.log(
         "decision", decision_id=report.decision_id, outcome=report.outcome, policy=report.policy, at=at.isoformat(),
         why=report.why, live=live,
     )  # fmt: skip
-    event = OUTCOME_EVENTS.get(report.outcome)
-    if event is not None:
-        watch.notify(event, f"{report.policy} {report.outcome}", shown["summary"])
+    if report.outcome == "refused":
+        watch.notify("refused", f"{report.policy} refused", shown["summary"])
     if choice.abstained:
         watch.notify("abstained", f"{settings.policy.fallback} decided", choice.note)
     return shown
@@ -75,6 +74,17 @@ def rules_off_chain(told: Capabilities) -> list[str]:
     """Return which rules of the mandate the vault does not enforce on chain: this side does, before signing."""
     rules = ("onchain_price_bound", "loss_budget", "progress_rule", "plan_nonce", "deadline")
     return [rule.removeprefix("onchain_").replace("_", " ") for rule in rules if not getattr(told, rule)]
+
+
+def told(done: Sequence[Execution]) -> None:
+    """Tell people of executions that are new to the lake, also of those that an earlier, killed run left."""
+    for execution in done:
+        decision = execution.decision
+        watch.log(
+            "execution", decision_id=decision["decision_id"], outcome=execution.outcome, at=execution.at.isoformat()
+        )
+        words = "; ".join(w for w in (decision["action"], decision["why"]) if w)
+        watch.notify(EVENTS[execution.outcome], f"{decision['policy']} {execution.outcome}", words)
 
 
 def as_shown(report: StepReport, note: str, seen: Snapshot) -> dict[str, Any]:
@@ -97,70 +107,6 @@ def as_shown(report: StepReport, note: str, seen: Snapshot) -> dict[str, Any]:
     words = [report.action, report.why, note]
     data["summary"] = "; ".join(w for w in words if w)
     return data
-
-
-def figures_of(settings: Settings, report: StepReport, seen: Snapshot) -> dict[str, float]:
-    """Return what to watch: the largest drift in tolerances, the loss budget left (bp of NAV), the base fee (gwei)."""
-    given = settings.portfolio
-    before = zip(report.assets, report.weights_before, strict=False)
-    figures = {
-        "drift_distance": max((abs(w - given.weights[a]) / given.caps[a] for a, w in before), default=0.0),
-        "gas_gwei": seen.base_fee_wei / 1e9,
-    }
-    return figures | ({"loss_budget_left_bp": seen.loss_budget_left / seen.nav * 1e4} if seen.nav else {})
-
-
-def impact_of(settings: Settings, report: StepReport) -> dict[str, float]:
-    """Return what a landed plan lost against the oracle and, fees aside, to impact (USD): forecasters learn from it."""
-    settled, nav_usd = report.settlement, report.expected.get("nav_usd", 0.0)
-    if settled is None or not settled.nav_before:
-        return {}
-    loss = (settled.nav_before - settled.nav_after) / settled.nav_before * nav_usd
-    return {"loss_usd": loss, "impact_usd": max(loss - _fees(settings, report), 0.0)}
-
-
-def _fees(settings: Settings, report: StepReport) -> float:
-    """Return the pool fees of the traded value, USD."""
-    return report.expected.get("value_usd", 0.0) * settings.costs.fee_bps / 10_000
-
-
-def keep(settings: Settings, lake: Lake, report: StepReport, shown: Shown, at: datetime, *, live: bool) -> None:
-    """Append the decision, and its execution if there was one, to the lake; log a live cycle to MLflow.
-
-    A dry run is kept as ``<decision_id>-dry``, so that it never stands for the decision that executes.
-    """
-    if not report.decision_id or not report.action:
-        return
-    row = {
-        "decision_id": report.decision_id + ("" if live else "-dry"), "ts": at,
-        "vault": settings.vault.address or settings.vault.kind,
-        "policy": report.policy, "action": report.action, "inputs_digest": _digest(shown),
-        "verdicts": json.dumps(shown["verdicts"]), "plan": json.dumps(shown["plan"]) if shown["plan"] else None,
-        "expected": json.dumps({"why": report.why, **report.expected, **shown["figures"]}), "available_at": at,
-    }  # fmt: skip
-    lake.write("decisions", pl.DataFrame([row], schema_overrides={"plan": pl.String}))
-    if report.settlement is None:
-        return
-    settled = {**shown["settlement"], **impact_of(settings, report)}
-    expected = {**report.expected, "impact_usd": report.expected.get("slippage_usd", 0.0) - _fees(settings, report)}
-    tries = report.attempts or [{}]
-    done = {
-        "decision_id": report.decision_id, "attempt": len(tries) - 1, "ts": at, "tx_hash": tries[-1].get("tx_hash"),
-        "status": "landed" if report.settlement.landed else "reverted", "gas_used": report.settlement.gas_used,
-        "fills": json.dumps(settled.get("deltas")), "realised": json.dumps(settled), "expected": json.dumps(expected),
-        "available_at": at,
-    }  # fmt: skip
-    lake.write("executions", pl.DataFrame([done], schema_overrides={"tx_hash": pl.String}))
-    from pipelines.live import log_execution
-
-    log_execution(settings, report, at)
-
-
-def _digest(shown: Shown) -> str:
-    from hashlib import sha256
-
-    seen = {k: shown[k] for k in ("block_number", "weights_before", "policy", "assets", "note")}
-    return sha256(json.dumps(seen, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def as_markdown(result: Shown) -> str:

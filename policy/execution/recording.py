@@ -41,6 +41,7 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
         "targets_bps": list(snapshot.targets_bps),
         "nav": str(snapshot.nav),
         "plan_nonce": snapshot.plan_nonce,
+        "loss_budget_left": str(snapshot.loss_budget_left),
     }
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 
 import polars as pl
 import pytest
 
+from pipelines import kept, tracking
 from pipelines import rebalance as stage
+from pipelines.process import free_port
 from pipelines.settings import load
 from pipelines.wiring import lake_of
+from policy.execution.engine import step
 from policy.execution.journal import Journal
 from tests.pipelines.market import moment, project
 
@@ -26,14 +31,24 @@ RUN = "import sys; from pathlib import Path; from pipelines import rebalance as 
 RUN += "print(r.rebalance(load(Path(sys.argv[1])), live=True, as_of=sys.argv[2])['outcome'])"
 
 
-@pytest.fixture
-def settings(tmp_path):
-    made = project(tmp_path, EXTRA)
-    file = tmp_path / "foredrift.toml"
+@pytest.fixture(scope="module")
+def drifted(tmp_path_factory):
+    """A project whose paper vault was bought thirty days before the end, with an empty tracking store."""
+    root = tmp_path_factory.mktemp("drifted")
+    project(root, EXTRA)
+    file = root / "foredrift.toml"
     text = file.read_text().replace("nav_usd = 250_000", 'nav_usd = 250_000\nscenario = "hard"\ntolerance = 0.004')
     file.write_text(text)
     assert stage.rebalance(load(file), live=True, as_of=moment(24 * 30))["outcome"] == "waited"
-    return load(file) if made else made
+    tracking.client(load(file))
+    return root
+
+
+@pytest.fixture
+def settings(drifted, tmp_path):
+    """A copy of that project for one test."""
+    shutil.copytree(drifted, tmp_path, dirs_exist_ok=True)
+    return load(tmp_path / "foredrift.toml")
 
 
 def start(settings, at: str) -> subprocess.Popen[str]:
@@ -79,3 +94,80 @@ def test_a_run_killed_in_the_middle_leaves_a_decision_that_is_executed_once(sett
     assert stage.audit_verify(settings)["ok"]
     rows = lake_of(settings).scan("executions").group_by("decision_id").agg(pl.len()).collect()
     assert rows["len"].max() == 1
+
+
+class Killed(BaseException):
+    """The process ends here: nothing after the raise runs, as after kill -9."""
+
+
+def killed_at(name: str, monkeypatch) -> None:
+    """End the next live cycle at a checkpoint of the engine, or where it would write to the lake ("rows", "judge")."""
+    if name == "rows":
+        monkeypatch.setattr(kept, "_execution_row", lambda *_: (_ for _ in ()).throw(Killed))
+    elif name == "judge":
+        monkeypatch.setattr(kept, "_judge", lambda *_: (_ for _ in ()).throw(Killed))
+    else:
+
+        def stop(at: str) -> None:
+            if at == name:
+                raise Killed
+
+        monkeypatch.setattr(stage, "step", lambda ctx: step(replace(ctx, checkpoint=stop)))
+
+
+@pytest.mark.parametrize("where", ["journal_signed", "journal_mined", "audit_settled", "rows", "judge"])
+def test_wherever_a_run_is_killed_the_next_one_completes_the_lake(settings, where):
+    """The next run belongs to another hour: what it finds is kept under the decision that made it."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        killed_at(where, monkeypatch)
+        with pytest.raises(Killed):
+            stage.rebalance(settings, live=True, as_of=moment(1))
+    flight = Journal(settings.path(settings.vault.journal)).last()
+    assert lake_of(settings).scan("executions").collect().is_empty()
+    stage.rebalance(settings, live=True, as_of=moment(0))
+    assert set(executions(settings).values()) == {1}
+    rows = lake_of(settings).scan("executions").collect()
+    assert sorted(rows["decision_id"]) == sorted(executions(settings))
+    decided = lake_of(settings).scan("decisions").filter(pl.col("plan").is_not_null()).collect()
+    assert set(rows["decision_id"]) <= set(decided["decision_id"])
+    if where != "journal_signed":  # not in a block by its deadline: void, and the next hour's decision executes
+        assert flight.plan.decision_id in set(rows["decision_id"])
+    told = tracking.client(settings).search_runs(live_experiment(settings))
+    assert sorted(r.data.tags["decision_id"] for r in told) == sorted(rows["decision_id"])
+
+
+def live_experiment(settings) -> list[str]:
+    return [tracking.client(settings).get_experiment_by_name(tracking.LIVE).experiment_id]
+
+
+def test_reconciling_again_changes_nothing(settings):
+    stage.rebalance(settings, live=True, as_of=moment(0))
+    lake = lake_of(settings)
+    before = [lake.version(name) for name in ("decisions", "executions")]
+    assert kept.reconcile(settings, lake) == []
+    assert [lake.version(name) for name in ("decisions", "executions")] == before
+
+
+def test_lost_rows_come_back_as_they_were(settings):
+    """The lake is made from the audit and the journal: without its tables it is made again, to the last digit."""
+    stage.rebalance(settings, live=True, as_of=moment(0))
+    lake = lake_of(settings)
+    digests = [lake.digest(name) for name in ("decisions", "executions")]
+    for name in ("decisions", "executions"):
+        shutil.rmtree(lake.uri(name))
+    assert len(kept.reconcile(settings, lake)) == 1
+    assert [lake.digest(name) for name in ("decisions", "executions")] == digests
+
+
+def test_executions_that_the_tracking_server_missed_are_logged_with_the_next_one(settings, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert stage.rebalance(settings, live=True, as_of=moment(24 * 15))["outcome"] == "traded"
+    assert lake_of(settings).scan("executions").collect().height == 1
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert stage.rebalance(settings, live=True, as_of=moment(0))["outcome"] == "traded"
+    runs = tracking.client(settings).search_runs(live_experiment(settings))
+    assert len(runs) == 2
+    for name in ("gas", "gas_usd", "slippage_usd", "drift"):
+        for run in runs:
+            assert {f"summary/expected_{name}", f"summary/realised_{name}"} <= set(run.data.metrics)
