@@ -13,6 +13,7 @@ from lake.units import duration, utc
 from models.live import LiveModel, issue, recent
 from models.novelty import Inputs
 from models.trust import Series, Trust
+from pipelines import standing
 from pipelines.health import health
 from pipelines.lifecycle import registry_of
 from pipelines.settings import Settings
@@ -35,20 +36,26 @@ def forecast(settings: Settings, as_of: str | None) -> dict[str, Any]:
     models: dict[str, LiveModel] = {}
     inputs: dict[str, dict[str, Inputs]] = {}
     lost: dict[Series, str] = {}
+    held: dict[tuple[str, int], tuple[float, int]] = {}
+    versions: dict[str, tuple[str, datetime]] = {}
     broken: list[pl.DataFrame] = []
     for name, family in families_of(settings).items():
         champion = registry.champion(name)
         if champion is None:
             continue
+        versions[name] = champion.model_version, champion.trained_at
         try:
             models[name], inputs[name] = registry.load(champion, family, cfg)
         except ModelError as error:
             targets = [s.name for s in family.targets]
             broken.append(silent(lake, targets, at, champion.model_version, f"champion cannot be loaded: {error}"))
             continue
-        lost |= health(lake, cfg, family, at).lost
+        found = health(lake, cfg, family, at)
+        lost |= found.lost
+        held |= found.coverage
     if not models and not broken:
         raise NotEnoughData("no family has a champion yet: foredrift train")
+    standing.note(settings, at, versions, held)
     view = recent(lake, at)
     trust = Trust(view, duration(settings.models.expiry), inputs, lost)
     issued = [issue(view, cfg, models, at, trust)] if models else []

@@ -9,12 +9,14 @@ import polars as pl
 
 from lake.errors import NotEnoughData
 from lake.store import Lake
-from models.base import Family
+from models.base import Family, TargetSpec
 from models.config import ModelConfig
 from models.labels import hide_unknown
 from models.promotion import best_baseline, skill_over
+from models.scores import losses
 from models.trust import RECENT_DAYS, Series, lost_calibration
 from pipelines.settings import Settings
+from pipelines.standing import Coverage
 from pipelines.wiring import families_of, lake_of, model_config
 
 PAST_DAYS = 60
@@ -26,10 +28,11 @@ LEAST_HOURS = 14 * 24
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What one family's logged forecasts of the last RECENT_DAYS showed; empty where nothing is wrong."""
+    """What one family's logged forecasts of the last RECENT_DAYS showed; ``lost`` and ``value`` say what is wrong."""
 
     lost: dict[Series, str] = field(default_factory=dict)
     value: str = ""
+    coverage: Coverage = field(default_factory=dict)
 
 
 def health(lake: Lake, cfg: ModelConfig, family: Family, at: datetime) -> Health:
@@ -47,20 +50,31 @@ def health(lake: Lake, cfg: ModelConfig, family: Family, at: datetime) -> Health
     recent = panel.filter(pl.col("ts") >= since)
     outcomes = family.outcomes(recent, cfg)
     lost = lost_calibration(rows, outcomes, family.targets)
+    held = coverage(rows, outcomes, family.targets)
     if rows["issued_at"].n_unique() < LEAST_HOURS:
-        return Health(lost)
+        return Health(lost, coverage=held)
     past = hide_unknown(panel.filter(pl.col("ts") < since), since)
     try:
         baselines = {n: b.fit(past).predict(recent) for n, b in family.baselines(cfg).items()}
     except NotEnoughData:
-        return Health(lost)
+        return Health(lost, coverage=held)
     name = best_baseline(baselines, outcomes, family.targets)
     if name is None:
-        return Health(lost)
+        return Health(lost, coverage=held)
     spoken = rows.filter(pl.col("q50").is_not_null()).with_columns(abstain=pl.lit(value=False))
     skill = skill_over(spoken, baselines[name], outcomes, family.targets)
     worse = f"lost its value: {100 * skill.value:+.1f} % against {name} over {skill.weeks} weeks"
-    return Health(lost, worse if skill.high < 0 else "")
+    return Health(lost, worse if skill.high < 0 else "", held)
+
+
+def coverage(rows: pl.DataFrame, outcomes: pl.DataFrame, specs: tuple[TargetSpec, ...]) -> Coverage:
+    """Return by target and horizon the share of ``outcomes`` in the 90 % intervals of ``rows``, and how many."""
+    spoken = rows.filter(pl.col("q50").is_not_null()).with_columns(abstain=pl.lit(value=False))
+    judged = losses(spoken, outcomes, tuple(s for s in specs if s.score == "pinball"))
+    if judged.is_empty():
+        return {}
+    table = judged.group_by("target", "horizon_s").agg(pl.col("inside").mean(), pl.len())
+    return {(target, horizon_s): (inside, n) for target, horizon_s, inside, n in table.iter_rows()}
 
 
 def losses_of(settings: Settings, at: datetime) -> list[str]:

@@ -107,6 +107,12 @@ def status(report: Mapping[str, Any]) -> None:
     if report["forecasts"]:
         names = ["target", "rows", "last", "age_h", "abstained"]
         table("Forecasts", names, [[r[n] for n in names] for r in report["forecasts"]])
+    if report["models"]:
+        names = ["family", "version", "trained_until", "age_d"]
+        table("Models in force", names, [[r[n] for n in names] for r in report["models"]], right_from=3)
+    if report["coverage"]:
+        names = ["target", "horizon_h", "coverage90", "outcomes"]
+        table("Outcomes within the 90 % interval", names, [[r[n] for n in names] for r in report["coverage"]])
     last = report["decision"]
     console.print(
         f"last decision: {last['decision_id']} {last['action']} at {last['ts']}" if last else "no decision yet"

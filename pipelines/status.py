@@ -11,9 +11,10 @@ import polars as pl
 from lake.errors import ForedriftError
 from lake.ingest import status as lake_status
 from lake.store import Lake
-from lake.units import duration
+from lake.units import DAY_S, duration
 from pipelines.alerts import api_url, zombies
 from pipelines.settings import Settings
+from pipelines.standing import standing
 from pipelines.wiring import lake_of, now
 
 
@@ -23,6 +24,8 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
     Keys: ``tables`` (table, series, rows, first, last, age_h, state), ``forecasts`` (target, rows, last, age_h,
     abstained), ``decision`` (or None), ``figures`` (of the last decision: drift_distance in tolerances,
     loss_budget_left_bp, gas_gwei, and last_execution_h ago; None where unknown), ``actions`` (decisions by action),
+    ``models`` (family, version, trained_until, age_d) and ``coverage`` (target, horizon_h, coverage90, outcomes) as the
+    last forecast run saw them,
     ``zombies`` (runs whose worker is gone, where PREFECT_API_URL names a scheduler), ``advice`` (sentences).
     """
     at = at or now()
@@ -39,6 +42,7 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
     forecasts = [r | {"age_h": _hours(at, r["last"]), "last": r["last"].isoformat()} for r in newest.to_dicts()]
     decisions = lake.scan("decisions").select("decision_id", "ts", "action", "policy", "expected").sort("ts").collect()
     last = decisions.tail(1).drop("expected").to_dicts()
+    models = standing(settings, at)
     dead, trouble = _zombies()
     return {
         "at": at.isoformat(),
@@ -47,8 +51,9 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
         "decision": {**last[0], "ts": last[0]["ts"].isoformat()} if last else None,
         "figures": _figures(lake, decisions, at),
         "actions": dict(decisions["action"].value_counts().sort("action").iter_rows()),
+        **models,
         "zombies": dead,
-        "advice": _advice(tables, forecasts, stale_h) + trouble,
+        "advice": _advice(tables, forecasts, stale_h) + _old_models(settings, models["models"]) + trouble,
     }
 
 
@@ -98,6 +103,12 @@ def _advice(tables: list[dict[str, Any]], forecasts: list[dict[str, Any]], stale
     if old:
         advice.append(f"forecasts older than {stale_h:g} h ({', '.join(old)}): foredrift forecast")
     return advice
+
+
+def _old_models(settings: Settings, models: list[dict[str, Any]]) -> list[str]:
+    allowed_d = duration(settings.models.expiry).total_seconds() / DAY_S
+    old = [r["family"] for r in models if r["age_d"] > allowed_d]
+    return [f"models older than {allowed_d:g} d, so they abstain ({', '.join(old)}): foredrift train"] if old else []
 
 
 def _hours(at: datetime, then: datetime) -> float:

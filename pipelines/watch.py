@@ -81,6 +81,13 @@ class Metrics:
         self.abstained = Gauge(
             "foredrift_forecast_abstained_rows", "Forecast rows that abstain", ["target"], registry=self.registry
         )
+        self.model_age = Gauge(
+            "foredrift_model_age_days", "Age of the training data in force", ["family"], registry=self.registry
+        )
+        self.coverage = Gauge(
+            "foredrift_forecast_coverage", "Share of recent outcomes within the 90 % interval", ["target", "horizon_h"],
+            registry=self.registry,
+        )  # fmt: skip
         self.value = Gauge("foredrift_value", "Figures of the last decision", ["name"], registry=self.registry)
         self.outcomes = Gauge("foredrift_decisions", "Decisions kept, by action", ["action"], registry=self.registry)
         self.zombies = Gauge("foredrift_zombie_runs", "Runs whose worker is gone", registry=self.registry)
@@ -95,6 +102,10 @@ class Metrics:
         for row in report["forecasts"]:
             self.forecast_age.labels(row["target"]).set(row["age_h"])
             self.abstained.labels(row["target"]).set(row["abstained"])
+        for row in report["models"]:
+            self.model_age.labels(row["family"]).set(row["age_d"])
+        for row in report["coverage"]:
+            self.coverage.labels(row["target"], row["horizon_h"]).set(row["coverage90"])
         for name, figure in report.get("figures", {}).items():
             if figure is not None:
                 self.value.labels(name).set(figure)

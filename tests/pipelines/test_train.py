@@ -11,12 +11,15 @@ import pytest
 
 from lake.errors import ConfigError, ModelError, NotEnoughData
 from lake.store import Lake
+from lake.units import utc
 from models.gas import GasFamily
 from models.promotion import Figure
 from pipelines import forecast as forecasting
 from pipelines import health, lifecycle, wiring
 from pipelines import train as training
 from pipelines.settings import load
+from pipelines.status import status
+from pipelines.watch import Metrics
 from tests.models.market import START, fill
 
 pytestmark = pytest.mark.slow
@@ -187,6 +190,18 @@ def test_forecasts_are_issued_once_and_never_rewritten(project):
     stored = Lake(str(settings.path("lake.data"))).scan("forecasts")
     last = stored.filter(pl.col("issued_at") == END + timedelta(days=9, hours=5)).collect()
     assert len(later["rows"]) == last.height
+    report = status(settings, END + timedelta(days=10))
+    [model] = report["models"]
+    assert model["family"] == "gas"
+    assert model["age_d"] == (END + timedelta(days=10) - utc(model["trained_until"])) / timedelta(days=1)
+    shown = {(r["target"], r["horizon_h"]): r["coverage90"] for r in report["coverage"]}
+    assert ("gas", 1) in shown
+    assert all(0 <= share <= 1 for share in shown.values())
+    metrics = Metrics()
+    metrics.update(report)
+    assert metrics.registry.get_sample_value("foredrift_model_age_days", {"family": "gas"}) == model["age_d"]
+    label = {"target": "gas", "horizon_h": "1"}
+    assert metrics.registry.get_sample_value("foredrift_forecast_coverage", label) == shown["gas", 1]
     training.demote(settings, "gas", "back")
 
 

@@ -1,0 +1,48 @@
+"""How the models in force stand, as the last forecast run saw them: what ``foredrift status`` and the metrics show.
+
+Age and coverage need the registry and the learners' code, which take seconds to load. The forecast stage has them in
+hand every hour, so it leaves what it saw in ``.foredrift/models.json``, whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from lake.units import DAY_S, utc
+from pipelines.settings import Settings
+
+FILE = ".foredrift/models.json"
+
+Coverage = Mapping[tuple[str, int], tuple[float, int]]
+"""By target and horizon (s): the share of recent outcomes within the 90 % interval, and how many there were."""
+
+
+def note(settings: Settings, at: datetime, versions: Mapping[str, tuple[str, datetime]], coverage: Coverage) -> None:
+    """Keep the model version and end of training data of each family, and ``coverage``, as seen at ``at``."""
+    body = {
+        "at": at.isoformat(),
+        "models": [{"family": f, "version": v, "trained_until": t.isoformat()} for f, (v, t) in versions.items()],
+        "coverage": [
+            {"target": target, "horizon_h": horizon_s // 3600, "coverage90": share, "outcomes": n}
+            for (target, horizon_s), (share, n) in sorted(coverage.items())
+        ],
+    }
+    path = settings.path(FILE)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    scratch = path.with_name(path.name + ".new")
+    scratch.write_text(json.dumps(body, indent=1), encoding="utf-8")
+    scratch.replace(path)
+
+
+def standing(settings: Settings, at: datetime) -> dict[str, Any]:
+    """Return ``models`` (family, version, trained_until, age_d at ``at``) and ``coverage``; empty before a forecast."""
+    path = settings.path(FILE)
+    if not path.exists():
+        return {"models": [], "coverage": []}
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    for row in kept["models"]:
+        row["age_d"] = round((at - utc(row["trained_until"])).total_seconds() / DAY_S, 2)
+    return {"models": kept["models"], "coverage": kept["coverage"]}
