@@ -2,7 +2,8 @@
 
 Prefect starts a run at most once and never re-runs a crashed one, so exactly-once lives below: lake writes are
 idempotent, and the rebalance stage holds its own lease and looks every unknown outcome up before it acts. Only reads
-are retried here.
+are retried here. Every scheduled run is a process of its own, so each flow imports its stage when it runs: an ingest
+does not pay ten seconds for learners that it never calls.
 """
 
 from __future__ import annotations
@@ -20,11 +21,7 @@ from prefect.runtime import flow_run
 from lake.errors import ForedriftError
 from lake.units import duration
 from pipelines import alerts, watch
-from pipelines import compare as compare_stage
-from pipelines import forecast as forecast_stage
 from pipelines import ingest as ingest_stage
-from pipelines import rebalance as rebalance_stage
-from pipelines import train as train_stage
 from pipelines.settings import Settings, load
 from pipelines.wiring import now
 
@@ -94,6 +91,8 @@ def ingest(config: str | None = None, until: str | None = None) -> list[dict[str
 @flow(name="forecast", flow_run_name=_moment_name, **_HOOKS)
 def forecast(config: str | None = None) -> dict[str, Any]:
     """Issue forecasts as of now with the champions."""
+    from pipelines import forecast as forecast_stage
+
     result = forecast_stage.forecast(_settings(config), None)
     create_table_artifact(table=result["rows"], key="forecasts", description="Forecasts as issued")
     return {"issued": len(result["rows"]), "abstained": result["abstained"]}
@@ -116,6 +115,8 @@ def rebalance(config: str | None = None, live: bool = False, as_of: str | None =
         )
         watch.notify("late", "a rebalance run declined", f"due at {scheduled}, {late} late")
         return {"outcome": "declined", "reason": f"{late} late"}
+    from pipelines import rebalance as rebalance_stage
+
     result = rebalance_stage.rebalance(settings, live=live, as_of=as_of)
     create_markdown_artifact(rebalance_stage.as_markdown(result), key="rebalance", description="The last decision")
     return {"outcome": result["outcome"], "decision_id": result["decision_id"]}
@@ -124,6 +125,8 @@ def rebalance(config: str | None = None, live: bool = False, as_of: str | None =
 @flow(name="retrain", **_RETRAIN_HOOKS)
 def retrain(config: str | None = None) -> dict[str, Any]:
     """Train walk-forward up to now and promote on evidence; a failure keeps the champion."""
+    from pipelines import train as train_stage
+
     outcome = train_stage.train(_settings(config), [], None, None)
     create_table_artifact(table=outcome.table, key="forecast-scores", description="Skill against baselines")
     return outcome.json
@@ -132,6 +135,8 @@ def retrain(config: str | None = None) -> dict[str, Any]:
 @flow(name="compare", **_HOOKS)
 def compare(config: str | None = None, start: str | None = None, end: str | None = None) -> dict[str, Any]:
     """Compare the policies on the panel and leave the table and the link."""
+    from pipelines import compare as compare_stage
+
     outcome = compare_stage.compare(_settings(config), start, end)
     create_table_artifact(table=outcome.json["policies"], key="policies", description="Cost by policy, bp a year")
     create_markdown_artifact(f"[MLflow run]({outcome.url})", key="comparison", description="Where to look")

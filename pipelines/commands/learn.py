@@ -28,11 +28,12 @@ def train(
     json: Json = None,
 ) -> None:
     """Train walk-forward, score against baselines, log to MLflow and promote on evidence."""
-    from pipelines import show
     from pipelines.settings import load
+
+    settings = load(config)  # first: what is wrong with it is said before seconds of imports
+    from pipelines import show
     from pipelines.train import train as run
 
-    settings = load(config)
     with show.progress() as bar:
         result = run(settings, families or [], start, end, bar, report=report, register=register_)
     show.training(result)

@@ -37,11 +37,12 @@ def compare(
     json: Json = None,
 ) -> None:
     """Compare predictive with reactive policies on a panel of portfolios; logs one MLflow run per policy."""
-    from pipelines import show
-    from pipelines.compare import compare as run
     from pipelines.settings import load
 
-    settings = load(config)
+    settings = load(config)  # first: what is wrong with it is said before seconds of imports
+    from pipelines import show
+    from pipelines.compare import compare as run
+
     with show.progress() as bar:
         outcome = run(
             settings, start, end, bar,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import time
@@ -22,6 +23,15 @@ def test_help_imports_nothing_heavy(tmp_path):
     code = f"import sys, pipelines.cli; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_flows_import_their_stage_when_they_run():
+    """Every scheduled run is a process of its own, and learners take ten seconds to import."""
+    tree = ast.parse((Path(__file__).resolve().parents[2] / "pipelines" / "flows.py").read_text())
+    modules = [n.module for n in tree.body if isinstance(n, ast.ImportFrom)]
+    names = {a.name for n in tree.body if isinstance(n, ast.ImportFrom) and n.module == "pipelines" for a in n.names}
+    assert names == {"alerts", "watch", "ingest"}
+    assert {m for m in modules if m.startswith("pipelines.")} == {"pipelines.settings", "pipelines.wiring"}
 
 
 def test_help_takes_little_more_than_the_libraries_it_stands_on(tmp_path):
