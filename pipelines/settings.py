@@ -79,7 +79,10 @@ class LakeSection(Section):
 
 
 class MlflowSection(Section):
-    """Tracking store. Artifacts lie beside a SQLite store; a server decides for itself."""
+    """Tracking store: a database (SQLite, PostgreSQL) with ``artifacts`` in a folder or bucket, or a server's address.
+
+    A server decides for itself where artifacts lie. A password belongs into MLFLOW_TRACKING_URI or PGPASSFILE.
+    """
 
     tracking_uri: str = "sqlite:///mlruns/mlflow.db"
     artifacts: str = "mlruns/artifacts"

@@ -58,16 +58,27 @@ def client(settings: Settings) -> MlflowClient:
 
 
 def experiment(settings: Settings, mlf: MlflowClient, name: str) -> Experiment:
-    """Return experiment ``name``, created with artifacts beside a SQLite store (a server decides for itself)."""
+    """Return experiment ``name``, created with artifacts where the settings say (a server decides for itself)."""
     found = mlf.get_experiment_by_name(name)
     if found is not None:
         return found
-    location = None
-    if tracking_uri(settings).startswith("sqlite:"):
-        folder = settings.path(settings.mlflow.artifacts) / name
-        folder.mkdir(parents=True, exist_ok=True)
-        location = folder.as_uri()
+    location = None if is_server(tracking_uri(settings)) else f"{artifact_root(settings)}/{name}"
     return mlf.get_experiment(mlf.create_experiment(name, artifact_location=location))
+
+
+def is_server(uri: str) -> bool:
+    """Return whether ``uri`` is a tracking server's address, not a database."""
+    return uri.startswith(("http://", "https://"))
+
+
+def artifact_root(settings: Settings) -> str:
+    """Return where artifacts lie, as a URL: the bucket as it is, or the folder, which is made."""
+    given = settings.mlflow.artifacts
+    if "://" in given:
+        return given.rstrip("/")
+    folder = settings.path(given)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder.as_uri()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import typer
 
 from pipelines.process import stop, wait_until_healthy
 from pipelines.settings import Settings
-from pipelines.tracking import COMPARISON, client, tracking_uri
+from pipelines.tracking import COMPARISON, artifact_root, client, is_server, tracking_uri
 from pipelines.views import TAG, link
 
 
@@ -33,14 +33,15 @@ def newest_view(settings: Settings, base: str) -> str:
 def mlflow_server(settings: Settings, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run MLflow's server on 127.0.0.1:port over the project's store for as long as the block lasts.
 
-    One worker and no job runner: two processes instead of fifteen. Raises ForedriftError when it does not start.
+    One worker and no job runner: two processes instead of fifteen. The store's address, which may hold a password, goes
+    by the environment: command lines are for everyone to see. Raises ForedriftError when it does not start.
     """
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", tracking_uri(settings),
-        "--artifacts-destination", str(settings.path(settings.mlflow.artifacts)),
-    ]  # fmt: skip
+    environment = os.environ | {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_BACKEND_STORE_URI": tracking_uri(settings), "MLFLOW_ARTIFACTS_DESTINATION": artifact_root(settings),
+    }  # fmt: skip
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     process = subprocess.Popen(command, env=environment)
     try:
         wait_until_healthy(process, f"http://127.0.0.1:{port}/health", "is the port taken? try --port")
@@ -52,7 +53,7 @@ def mlflow_server(settings: Settings, port: int) -> Iterator[subprocess.Popen[by
 def serve_ui(settings: Settings, port: int, *, open_browser: bool = True) -> None:
     """Run the MLflow server on 127.0.0.1 until interrupted. Raises ForedriftError when it does not start."""
     uri = tracking_uri(settings)
-    if not uri.startswith("sqlite:"):
+    if is_server(uri):
         typer.echo(f"the tracking server is {uri.split('@')[-1]}")
         return
     page = newest_view(settings, f"http://127.0.0.1:{port}")

@@ -19,7 +19,7 @@ from pipelines.alerts import SILENT, zombies
 from pipelines.process import free_port, stop, wait_until_healthy
 from pipelines.settings import load
 from pipelines.wiring import lake_of
-from tests.pipelines.ops_run import postgres
+from tests.pipelines.ops_stack import has_postgres, postgres
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = """
@@ -39,11 +39,12 @@ def server(request, tmp_path_factory):
     if request.param == "sqlite":
         yield from serving(home, {}, request.param)
         return
-    if not list(Path("/usr/lib/postgresql").glob("*/bin")):
+    if not has_postgres():
         pytest.skip("no /usr/lib/postgresql: install postgresql to test the scheduler on it")
     with tempfile.TemporaryDirectory() as folder:  # the cluster runs as another user, who must be able to enter
         Path(folder).chmod(0o755)
-        with postgres(Path(folder) / "pg") as url:
+        with postgres(Path(folder) / "pg") as databases:
+            url = f"postgresql+asyncpg://{databases}/prefect"
             yield from serving(home, {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url}, request.param)
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
+from pathlib import Path
 
+import boto3
 import pytest
 
+from pipelines import tracking
 from pipelines.compare import compare
 from pipelines.ingest import ingest_all
 from pipelines.settings import load
 from pipelines.train import train
 from pipelines.wiring import lake_of
 from tests.pipelines.market import END, TEXT, moment
+from tests.pipelines.ops_stack import has_postgres, postgres
 
 pytest.importorskip("moto.server", reason="the S3 tests need moto[server]")
 
@@ -28,7 +33,6 @@ KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGIO
 @pytest.fixture
 def bucket(monkeypatch):
     """The address of a loopback S3 server with an empty bucket; credentials are in the environment only."""
-    import boto3
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -65,6 +69,31 @@ def test_a_bucket_and_a_folder_give_the_same_figures(bucket, tmp_path):
     for mine, theirs in zip(remote[:2], folder[:2], strict=True):
         assert timeless(mine) == timeless(theirs)
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in repr(load(tmp_path / "remote" / "foredrift.toml").mlflow)
+
+
+def test_tracking_in_postgresql_with_artifacts_in_a_bucket(bucket, tmp_path):
+    """By configuration alone; ``make ops`` does the same behind a tracking server."""
+    if not has_postgres():
+        pytest.skip("no /usr/lib/postgresql: install postgresql to test tracking on it")
+    with tempfile.TemporaryDirectory() as folder:  # the cluster runs as another user, who must be able to enter
+        Path(folder).chmod(0o755)
+        with postgres(Path(folder) / "pg") as databases:
+            file = tmp_path / "foredrift.toml"
+            store = f"postgresql://{databases}/mlflow"
+            file.write_text(f'[mlflow]\ntracking_uri = "{store}"\nartifacts = "s3://fund/mlflow"\n')
+            mlf = tracking.client(load(file))
+            experiment = tracking.experiment(load(file), mlf, tracking.LIVE)
+            with tracking.run(mlf, experiment.experiment_id, "one", {"policy": "gas_band"}) as run_id:
+                tracking.log_values(mlf, run_id, {"total_bp": 12.5})
+                mlf.log_text(run_id, "<p>kept</p>", "report.html")
+            [run] = mlf.search_runs([experiment.experiment_id], "tags.policy = 'gas_band'")
+            tracking.client(load(file))._tracking_client.store.engine.dispose()
+    assert run.data.metrics == {"summary/total_bp": 12.5}
+    kept = boto3.client("s3", endpoint_url=bucket).get_object(
+        Bucket="fund", Key=f"mlflow/live/{run_id}/artifacts/report.html"
+    )
+    assert kept["Body"].read() == b"<p>kept</p>"
+    assert not (tmp_path / "mlruns").exists()
 
 
 def timeless(data: dict) -> str:
