@@ -221,7 +221,7 @@ TABLES: dict[str, Table] = {
         Table("features", Features, "ts", open_columns=True),
         Table("forecasts", Forecasts, "issued_at", append_only=True),
         Table("paths", Paths, "issued_at", append_only=True),
-        Table("decisions", Decisions, "ts", append_only=True),
+        Table("decisions", Decisions, "ts"),  # one taken again in its hour replaces the row; the audit keeps every one
         Table("executions", Executions, "ts", append_only=True),
     )
 }

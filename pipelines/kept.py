@@ -107,10 +107,12 @@ def row_id(decision: Body) -> str:
 
 
 def _write_decisions(settings: Settings, lake: Lake, decisions: Sequence[Body]) -> None:
-    known = set(lake.scan("decisions").select("decision_id").collect()["decision_id"])
-    missing = {row_id(d): d for d in decisions if row_id(d) not in known}
+    """Write the decisions that are missing or were taken again since: the newest of an hour counts."""
+    known = dict(lake.scan("decisions").select("decision_id", "inputs_digest").collect().iter_rows())
+    newest = {row_id(d): d for d in decisions}
+    missing = [d for name, d in newest.items() if known.get(name) != d["inputs_digest"]]
     if missing:
-        rows = [_decision_row(settings, d) for d in missing.values()]
+        rows = [_decision_row(settings, d) for d in missing]
         lake.write("decisions", pl.DataFrame(rows, schema_overrides={"plan": pl.String}))
 
 

@@ -148,6 +148,17 @@ def test_reconciling_again_changes_nothing(settings):
     assert [lake.version(name) for name in ("decisions", "executions")] == before
 
 
+def test_a_decision_taken_again_in_its_hour_is_kept_as_it_was_taken_last(settings):
+    """The wait of a scheduled run is overtaken by a trade within the same hour: row and execution tell the same."""
+    loose = settings.model_copy(update={"portfolio": settings.portfolio.model_copy(update={"tolerance": 0.2})})
+    waited = stage.rebalance(loose, live=True, as_of=moment(0))
+    traded = stage.rebalance(settings, live=True, as_of=moment(0))
+    assert (waited["outcome"], traded["outcome"]) == ("waited", "traded")
+    assert waited["decision_id"] == traded["decision_id"]
+    rows = lake_of(settings).scan("decisions").filter(pl.col("decision_id") == traded["decision_id"]).collect()
+    assert rows["action"].to_list() == [traded["action"]]
+
+
 def test_lost_rows_come_back_as_they_were(settings):
     """The lake is made from the audit and the journal: without its tables it is made again, to the last digit."""
     stage.rebalance(settings, live=True, as_of=moment(0))
