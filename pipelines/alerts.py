@@ -25,14 +25,15 @@ class Zombie:
 
     run_id: str
     name: str
-    started: datetime
+    started: datetime  # or claimed by its worker, where it never started
     silent: timedelta  # at least so long without a sign of life
+    state: str = "RUNNING"
 
     def text(self) -> str:
         """Return the finding as one line."""
         return (
-            f"run {self.name} ({self.run_id}) is RUNNING since {self.started:%Y-%m-%d %H:%M} UTC and silent for more "
-            f"than {self.silent}: its worker is gone; mark it crashed, the next run recovers from the journal"
+            f"run {self.name} ({self.run_id}) is {self.state} since {self.started:%Y-%m-%d %H:%M} UTC and silent for "
+            f"more than {self.silent}: its worker is gone; mark it crashed, the next run recovers from the journal"
         )
 
 
@@ -42,17 +43,20 @@ def api_url() -> str | None:
 
 
 def zombies(url: str, at: datetime | None = None, silent: timedelta = SILENT, own: str | None = None) -> list[Zombie]:
-    """Return the RUNNING runs of the scheduler at ``url`` that gave no sign of life for ``silent``.
+    """Return the RUNNING and PENDING runs of the scheduler at ``url`` that gave no sign of life for ``silent``.
 
-    A sign of life is the start or a heartbeat event (Prefect never ends a run whose worker was killed with it). ``own``
-    is the id of the asking run, left out. Raises ForedriftError when the scheduler does not answer.
+    A sign of life is the start, the claim by a worker or a heartbeat event (Prefect never ends a run whose worker was
+    killed with it). ``own`` is the id of the asking run, left out. Raises ForedriftError when the scheduler does not
+    answer.
     """
     at = at or datetime.now(UTC)
-    running = _ask(url, "flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}, "limit": _PAGE})
-    old = [r for r in running if r["id"] != own and r["start_time"] and at - utc(r["start_time"]) > silent]
-    return [
-        Zombie(r["id"], r["name"], utc(r["start_time"]), silent) for r in old if not _heard(url, r["id"], at - silent)
+    wanted = {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING"]}}}, "limit": _PAGE}
+    found = [
+        Zombie(r["id"], r["name"], utc(r["start_time"] or r["state"]["timestamp"]), silent, r["state"]["type"])
+        for r in _ask(url, "flow_runs/filter", wanted)
+        if r["id"] != own
     ]
+    return [z for z in found if at - z.started > silent and not _heard(url, z.run_id, at - silent)]
 
 
 def _heard(url: str, run: str, since: datetime) -> bool:

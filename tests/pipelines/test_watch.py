@@ -130,13 +130,18 @@ def test_secret_looking_fields_are_masked_and_decision_ids_are_not(settings, for
 
 
 def runs_api(heard: set[str]):
-    """A scheduler that believes four runs are running: young, alive, dead and the asking one."""
-    started = {"young": NOW - SILENT / 2, "alive": NOW - 5 * SILENT, "dead": NOW - 5 * SILENT, "own": NOW - 5 * SILENT}
+    """A scheduler that believes four runs are running, young, alive, dead and the asking one, and one is claimed."""
+    long_ago = NOW - 5 * SILENT
+    started = {"young": NOW - SILENT / 2, "alive": long_ago, "dead": long_ago, "own": long_ago, "claimed": None}
 
     def answer(path: str, body: dict):
         if path.endswith("flow_runs/filter"):
-            assert body["flow_runs"]["state"]["type"]["any_"] == ["RUNNING"]
-            return [{"id": k, "name": f"{k}-run", "start_time": v.isoformat()} for k, v in started.items()]
+            assert body["flow_runs"]["state"]["type"]["any_"] == ["RUNNING", "PENDING"]
+            return [
+                {"id": k, "name": f"{k}-run", "start_time": v and v.isoformat(),
+                 "state": {"type": "RUNNING" if v else "PENDING", "timestamp": long_ago.isoformat()}}
+                for k, v in started.items()
+            ]  # fmt: skip
         run = body["filter"]["resource"]["id"][0].removeprefix("prefect.flow-run.")
         return {"events": [{}] if run in heard else []}
 
@@ -146,7 +151,7 @@ def runs_api(heard: set[str]):
 def test_a_run_without_heartbeat_is_a_zombie_young_alive_and_own_are_not():
     with Listener(runs_api({"alive"})) as api:
         found = zombies(f"http://127.0.0.1:{api.port}", NOW, own="own")
-    assert [z.run_id for z in found] == ["dead"]
+    assert [(z.run_id, z.state) for z in found] == [("dead", "RUNNING"), ("claimed", "PENDING")]
     assert "dead-run" in found[0].text()
     assert "crashed" in found[0].text()
 
