@@ -9,7 +9,7 @@ export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: demo test test-fast lint format lock env npm bench fuzz matrix replay sandwich audit ops growth
+.PHONY: demo test test-fast lint format lock env npm bench fuzz matrix replay sandwich audit ops pictures growth
 
 env: $(STAMP)
 
@@ -68,6 +68,9 @@ audit: env ## insecure patterns and known vulnerabilities; a part that had no da
 
 ops: env ## ten simulated hours on schedule, worker killed twice, server once; on SQLite, then PostgreSQL (26 minutes)
 	@$(BIN)/python -m tests.pipelines.ops_run $(or $(OPS_ARGS),--both)
+
+pictures: env ## docs/images from the newest comparison of a real project: PROJECT=folder of foredrift.toml
+	@$(BIN)/python -m tests.pipelines.pictures $(PROJECT)
 
 growth: env ## load, features and reads at 1, 10 and 100 million rows
 	@$(BIN)/python -m tests.bench.growth_table

@@ -27,7 +27,8 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
         raise ConfigError(f"there is no deployment {', '.join(unknown)}; there are {', '.join(names)}")
     watch.configure_logging(settings)
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_S)
-    with scheduler(settings.path(".foredrift/prefect")), watch.metrics_port(settings):
+    with scheduler(settings.path(".foredrift/prefect")) as url, watch.metrics_port(settings):
+        watch.log("scheduler", dashboard=url.removesuffix("/api"))
         from prefect import serve as prefect_serve
         from prefect.schedules import Cron
 
@@ -56,15 +57,16 @@ def scheduler(home: Path) -> Iterator[str]:
         return
     home.mkdir(parents=True, exist_ok=True)
     port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
     environment = os.environ | {
         "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_UI_API_URL": url,  # else its pages look for the default port
     }  # fmt: skip
     with (home / "server.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
             env=environment, stdout=log, stderr=log,
         )  # fmt: skip
-    url = f"http://127.0.0.1:{port}/api"
     try:
         wait_until_healthy(process, f"{url}/health", f"see {home / 'server.log'}")
         os.environ |= {"PREFECT_API_URL": url, "PREFECT_HOME": str(home)}

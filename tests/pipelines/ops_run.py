@@ -5,7 +5,7 @@ the paper vault, one simulated hour a minute (cron's finest step), with a mandat
 worker is killed twice and the server once, each with all its processes; at the end the journal, the lake, the scheduler
 and the tracking server are asked what happened. Exit 1 when they disagree.
 
-    python -m tests.pipelines.ops_run [--hours 10] [--postgres | --both] [--keep DIR]
+    python -m tests.pipelines.ops_run [--hours 10] [--postgres | --both] [--keep DIR] [--picture FILE]
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from pipelines.settings import Settings, load
 from pipelines.wiring import lake_of
 from policy.execution.journal import Journal
 from tests.pipelines.ops_stack import Stack, has_postgres, postgres
+from tests.pipelines.pictures import of_scheduler
 
 MINUTE_S = 60
 AWAY_S = 10  # a killed process stays away so long before it is started again
@@ -63,8 +64,11 @@ ENVIRONMENT = {
 }
 
 
-def operate(root: Path, hours: int, databases: str | None = None) -> dict[str, object]:
-    """Live through ``hours`` simulated hours with two worker kills and one server kill; return what was found."""
+def operate(root: Path, hours: int, databases: str | None, picture: Path | None) -> dict[str, object]:
+    """Live through ``hours`` simulated hours with two worker kills and one server kill; return what was found.
+
+    ``picture``: where to keep the scheduler's dashboard as it looked at the end.
+    """
     stack = Stack(root, dict(os.environ) | ENVIRONMENT | {"FOREDRIFT_HOME": str(root)}, databases)
     (root / "foredrift.toml").write_text(TEXT.format(port=stack.mlflow_port))
     settings = load(root / "foredrift.toml")
@@ -79,6 +83,8 @@ def operate(root: Path, hours: int, databases: str | None = None) -> dict[str, o
         stack.environment["FOREDRIFT_REPLAY"] = f"{BEGIN.isoformat()},{began.isoformat()},{3600 / MINUTE_S}"
         stack.start_worker()
         live_through(stack, began, hours)
+        if picture is not None:
+            of_scheduler(stack.url, picture)
         runs = [r for r in stack.runs() if utc(r["expected_start_time"]) <= datetime.now(UTC)]
         stack.kill("worker")
         os.environ["FOREDRIFT_REPLAY"] = stack.environment["FOREDRIFT_REPLAY"]
@@ -170,14 +176,14 @@ def show(found: dict[str, dict[str, object]]) -> None:
         print(f"| {name} | {' | '.join(str(c.get(name, 0)) for c in found.values())} |")
 
 
-def drill(folder: Path, hours: int, *, on_postgres: bool) -> dict[str, object]:
+def drill(folder: Path, hours: int, picture: Path | None, *, on_postgres: bool) -> dict[str, object]:
     """Run one drill in ``folder``."""
     root = folder / "project"
     root.mkdir(parents=True)
     folder.chmod(0o755)
     with ExitStack() as stack:
         databases = stack.enter_context(postgres(folder / "pg")) if on_postgres else None
-        return operate(root, hours, databases)
+        return operate(root, hours, databases, picture)
 
 
 def main() -> int:
@@ -186,6 +192,7 @@ def main() -> int:
     parser.add_argument("--postgres", action="store_true", help="on a PostgreSQL cluster of its own, not on SQLite")
     parser.add_argument("--both", action="store_true", help="on SQLite, then on PostgreSQL")
     parser.add_argument("--keep", type=Path, help="folder to leave projects and logs in")
+    parser.add_argument("--picture", type=Path, help="where to keep the scheduler's dashboard at the end, as PNG")
     given = parser.parse_args()
     names = ["SQLite", "PostgreSQL"] if given.both else ["PostgreSQL" if given.postgres else "SQLite"]
     if "PostgreSQL" in names and not has_postgres():
@@ -198,7 +205,9 @@ def main() -> int:
         Path(scratch).chmod(0o755)
         for name in names:
             print(f"\n{given.hours} simulated hours on {name}", flush=True)
-            found[name] = drill((given.keep or Path(scratch)) / name, given.hours, on_postgres=name == "PostgreSQL")
+            found[name] = drill(
+                (given.keep or Path(scratch)) / name, given.hours, given.picture, on_postgres=name == "PostgreSQL"
+            )
             show({name: found[name]})
     if len(found) > 1:
         show(found)

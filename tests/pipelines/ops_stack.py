@@ -29,7 +29,9 @@ class Stack:
         self.root = root
         self.port, self.mlflow_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}/api"
-        self.environment = environment | {"PREFECT_API_URL": self.url, "PREFECT_HOME": str(root / "prefect")}
+        self.environment = environment | {
+            "PREFECT_API_URL": self.url, "PREFECT_SERVER_UI_API_URL": self.url, "PREFECT_HOME": str(root / "prefect"),
+        }  # fmt: skip
         self.store = f"sqlite:///{root / 'mlflow.db'}"
         if databases:
             self.environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = f"postgresql+asyncpg://{databases}/prefect"

@@ -1,14 +1,8 @@
-"""People's eyes: a headless Chromium opens the tracking server and finds what a comparison promises to show.
-
-With FOREDRIFT_SCREENSHOTS set, the pictures of docs/images are taken anew.
-"""
+"""People's eyes: a headless Chromium opens the tracking server and finds what a comparison promises to show."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -20,22 +14,7 @@ from pipelines.report import headline
 from pipelines.settings import load
 from pipelines.ui import mlflow_server, newest_view
 from tests.pipelines import fake_comparison as fake
-
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-REMEMBERED = {  # what MLflow keeps in the browser once a person chose "Model training" and closed the side panel
-    "mlflow.workflowType_v1": '"machine_learning"',
-    "mlflow.assistant.panelOpen_v1": "false",
-    "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
-}
-IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
-PATIENCE_MS = 90_000
+from tests.pipelines.browser import CHROMIUM, chromium, new_page
 
 pytestmark = [
     pytest.mark.browser,
@@ -67,37 +46,21 @@ def made_up() -> dict:
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
-        yield chromium
-        chromium.close()
+    with chromium() as made:
+        yield made
 
 
 @pytest.fixture
 def page(browser):
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    pairs = json.dumps(REMEMBERED)
-    context.add_init_script(f"for (const [k, v] of Object.entries({pairs})) localStorage.setItem(k, v);")
-    made = context.new_page()
-    made.set_default_timeout(PATIENCE_MS)
+    made = new_page(browser)
     strange: list[str] = []
     made.on(
         "request",
         lambda r: None if re.match(r"(http://127\.0\.0\.1|blob:|data:|file:)", r.url) else strange.append(r.url),
     )
     yield made
-    context.close()
+    made.context.close()
     assert strange == [], "the page asked a host outside this machine"
-
-
-def picture(page, name: str) -> None:
-    if os.environ.get("FOREDRIFT_SCREENSHOTS"):
-        IMAGES.mkdir(parents=True, exist_ok=True)
-        page.wait_for_timeout(3_000)  # animations end
-        page.screenshot(path=IMAGES / name)
-        assert (IMAGES / name).stat().st_size < 200_000
 
 
 def test_the_saved_view_opens_grouped_by_policy_with_its_charts(site, page):
@@ -109,7 +72,6 @@ def test_the_saved_view_opens_grouped_by_policy_with_its_charts(site, page):
     page.get_by_text("Group: predictive").first.wait_for()
     page.get_by_text("Group: gas_band").first.wait_for()
     page.get_by_text("summary/total_bp").first.wait_for()
-    picture(page, "mlflow_charts.png")
 
 
 def test_without_the_chart_mode_the_same_view_is_a_table(site, page):
@@ -117,7 +79,6 @@ def test_without_the_chart_mode_the_same_view_is_a_table(site, page):
     page.goto(views.link(base, where.experiment_id, where.view, chart=False))
     page.get_by_text("Group: predictive").first.wait_for()
     page.get_by_text("(average)").first.wait_for()
-    picture(page, "mlflow_runs.png")
 
 
 def test_predictive_and_gas_band_compare_side_by_side(site, page):
@@ -133,7 +94,6 @@ def test_predictive_and_gas_band_compare_side_by_side(site, page):
     text = page.inner_text("body")
     for metric in ("summary/gas_bp", "summary/tracking_bp", "ts/cost_bp"):
         assert metric in text
-    picture(page, "mlflow_compare.png")
 
 
 def test_the_report_opens_inside_the_run_and_shows_the_headline_and_its_charts(site, page):
@@ -156,8 +116,6 @@ def test_the_report_stands_alone_in_light_and_dark(site, page, scheme):
     )
     assert (brightness(ink) < brightness(paper)) == (scheme == "light")
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    if scheme == "light":
-        picture(page, "report.png")
 
 
 def brightness(colour: str) -> int:

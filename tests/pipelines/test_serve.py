@@ -45,6 +45,7 @@ def runs(url: str) -> list[dict]:
 def test_a_scheduled_ingest_fires_and_fills_the_lake(project, monkeypatch):
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     with scheduler(project / ".foredrift" / "prefect") as url:
+        assert httpx.get(f"{url.removesuffix('/api')}/ui-settings", timeout=10).json()["api_url"] == url
         worker = subprocess.Popen(
             [sys.executable, "-m", "pipelines.cli", "serve", "--only", "ingest"],
             cwd=project,
