@@ -1,7 +1,7 @@
 """The pictures of docs/images, taken from a real project: ``make pictures PROJECT=DIR``.
 
-PROJECT is a folder whose newest comparison is shown (imported recorded data, or the demo's). The scheduler's dashboard is
-taken at the end of a drill: ``make ops OPS_ARGS='--picture docs/images/prefect.png'``.
+PROJECT is a folder whose newest comparison is shown (of imported recorded data, or the demo). The dashboard of the
+scheduler is taken at the end of a drill: ``make ops OPS_ARGS='--picture docs/images/prefect.png'``.
 """
 
 from __future__ import annotations
