@@ -122,17 +122,19 @@ def rebalance(config: str | None = None, live: bool = False, as_of: str | None =
     return {"outcome": result["outcome"], "decision_id": result["decision_id"]}
 
 
-@flow(name="retrain", **_RETRAIN_HOOKS)
+@flow(name="retrain", flow_run_name=_moment_name, **_RETRAIN_HOOKS)
 def retrain(config: str | None = None) -> dict[str, Any]:
     """Train walk-forward up to now and promote on evidence; a failure keeps the champion."""
     from pipelines import train as train_stage
 
     outcome = train_stage.train(_settings(config), [], None, None)
     create_table_artifact(table=outcome.table, key="forecast-scores", description="Skill against baselines")
+    if outcome.url:
+        create_markdown_artifact(f"[MLflow run]({outcome.url})", key="training", description="Where to look")
     return outcome.json
 
 
-@flow(name="compare", **_HOOKS)
+@flow(name="compare", flow_run_name=_moment_name, **_HOOKS)
 def compare(config: str | None = None, start: str | None = None, end: str | None = None) -> dict[str, Any]:
     """Compare the policies on the panel and leave the table and the link."""
     from pipelines import compare as compare_stage

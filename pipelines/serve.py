@@ -15,6 +15,7 @@ from pipelines import watch
 from pipelines.process import free_port, stop, wait_until_healthy
 from pipelines.settings import Settings
 
+START_S = 240.0  # seconds a server may take to answer: seven on an idle machine, minutes on a crowded one
 HEARTBEAT_S = "30"  # seconds between a run's signs of life, the least Prefect allows: a dead worker shows soonest
 
 
@@ -30,10 +31,12 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
     with scheduler(settings.path(".foredrift/prefect")) as url, watch.metrics_port(settings):
         watch.log("scheduler", dashboard=url.removesuffix("/api"))
         from prefect import serve as prefect_serve
+        from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
         from prefect.schedules import Cron
 
         from pipelines.flows import FLOWS, TAGS
 
+        one = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
         config = str(settings.path("foredrift.toml"))
         deployments: list[Any] = [
             FLOWS[name].to_deployment(
@@ -41,7 +44,7 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
                 schedule=Cron(getattr(settings.schedule, name), timezone=settings.schedule.timezone),
                 parameters={"config": config},
                 tags=[*TAGS, *(["money"] if name == "rebalance" else [])],
-                concurrency_limit=1,
+                concurrency_limit=one,
             )
             for name in chosen
         ]
@@ -68,7 +71,7 @@ def scheduler(home: Path) -> Iterator[str]:
             env=environment, stdout=log, stderr=log,
         )  # fmt: skip
     try:
-        wait_until_healthy(process, f"{url}/health", f"see {home / 'server.log'}")
+        wait_until_healthy(process, f"{url}/health", f"see {home / 'server.log'}", START_S)
         os.environ |= {"PREFECT_API_URL": url, "PREFECT_HOME": str(home)}
         yield url
     finally:
