@@ -1,1 +1,1 @@
-"""One family of features per file; polars expressions on lazy frames; nothing after the decision time."""
+"""One family of features per file; finite windows over the hourly grid; nothing after the decision time."""

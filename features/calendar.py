@@ -1,22 +1,17 @@
-"""Hour of day and day of week (UTC), as numbers that cannot overflow (polars gives Int8)."""
+"""Hour of day and day of week (UTC) of hours counted from 1970."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+import numpy as np
 
-import polars as pl
-
-
-def hour(ahead_h: int = 0, ts: str = "ts") -> pl.Expr:
-    """Return the hour of day, 0..23, ``ahead_h`` hours after ``ts``, as Float64."""
-    return (pl.col(ts) + timedelta(hours=ahead_h)).dt.hour().cast(pl.Float64)
+from features.windows import Array, Rows
 
 
-def weekday(ahead_h: int = 0, ts: str = "ts") -> pl.Expr:
-    """Return the day of week, Monday 0 .. Sunday 6, ``ahead_h`` hours after ``ts``, as Float64."""
-    return (pl.col(ts) + timedelta(hours=ahead_h)).dt.weekday().cast(pl.Float64) - 1.0
+def hour(hours: Rows) -> Array:
+    """Return the hour of day, 0..23."""
+    return np.asarray(hours % 24, dtype=np.float64)
 
 
-def hour_of_week(ts: str = "ts") -> pl.Expr:
-    """Return the hour of week, 0..167 from Monday 00:00, as Int64."""
-    return (pl.col(ts).dt.weekday().cast(pl.Int64) - 1) * 24 + pl.col(ts).dt.hour().cast(pl.Int64)
+def weekday(hours: Rows) -> Array:
+    """Return the day of week, Monday 0 .. Sunday 6 (1 January 1970 was a Thursday)."""
+    return np.asarray((hours // 24 + 3) % 7, dtype=np.float64)

@@ -6,22 +6,24 @@ Features at a target hour (``t<h>_``) describe what the past says about the hour
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-import polars as pl
 
 from features.calendar import hour, weekday
+from features.windows import Array, Rows, highest, lag, lowest, mean, since, spread, weighted
 
-LOOKBACK_H = 43 * 24
-"""Hours of history a feature may reach back: six weeks of the week's season and a week to centre it."""
-
+_DAY_H, _WEEK_H = 24, 168
 _DAYS = 28  # days remembered by the daily season
 _WEEKS = 5  # weeks remembered by the weekly season
 _SPANS = (3, 6, 12, 24)
 _MEANS = (24, 72, 168, 336)
 _EXTREMES = (6, 24, 168)
+
+LOOKBACK_H = 2 * _WEEK_H + (_WEEKS - 1) * _WEEK_H + _DAYS * _DAY_H + _WEEK_H
+"""Hours of history a feature may reach back: a week to the last same hour and its level, the weeks and the days of the
+season before it, and a week to centre them."""
 
 TARGET_FEATURES: tuple[str, ...] = (
     "day1", "day2", "day3mean", "week1", "season", "season_fast", "season_week", "hour", "weekday", "horizon",
@@ -29,124 +31,142 @@ TARGET_FEATURES: tuple[str, ...] = (
 )  # fmt: skip
 
 
-@cache
-def level() -> list[pl.Expr]:
-    """Return features of the present from column ``x`` (log gwei on the hourly grid): all relative to x but spreads."""
-    x = pl.col("x")
-    return [
-        *((x - x.ewm_mean(span=k, ignore_nulls=True)).alias(f"over_ewm{k}") for k in _SPANS),
-        *((x - x.rolling_mean(k, min_samples=k // 2)).alias(f"over_mean{k}") for k in _MEANS),
-        *((x - x.rolling_min(k, min_samples=k // 2)).alias(f"over_low{k}") for k in _EXTREMES),
-        *((x - x.rolling_max(k, min_samples=k // 2)).alias(f"under_high{k}") for k in _EXTREMES),
-        *((x - x.shift(k)).alias(f"change{k}") for k in (1, 2, 3, 6, 12)),
-        *((x.diff().rolling_std(k, min_samples=k // 2) + 1e-3).log().alias(f"spread{k}") for k in _EXTREMES),
-        hour().alias("hour"),
-        weekday().alias("weekday"),
-    ]
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Log gas price ``x`` (t, 1) on the hourly grid, NaN where unknown, and each row's hour since 1970."""
+
+    x: Array
+    hours: Rows
 
 
-@cache
-def seasons() -> list[pl.Expr]:
-    """Return the season columns ``s_day``, ``s_fast`` and ``s_week`` of the row's own hour, from column ``x``.
+def level(price: Price, rows: Rows) -> dict[str, Array]:
+    """Return features (n, 1) of the present: all relative to the present price but spreads and the calendar."""
+    x, now = price.x, price.x[rows]
+    step = x - lag(x, np.arange(len(x)), 1)
+    return {
+        **{f"over_ewm{k}": now - _span(x, rows, k) for k in _SPANS},
+        **{f"over_mean{k}": now - mean(x, rows, k, k // 2) for k in _MEANS},
+        **{f"over_low{k}": now - lowest(x, rows, k, k // 2) for k in _EXTREMES},
+        **{f"under_high{k}": now - highest(x, rows, k, k // 2) for k in _EXTREMES},
+        **{f"change{k}": now - lag(x, rows, k) for k in (1, 2, 3, 6, 12, 24)},
+        **{f"spread{k}": np.log(spread(step, rows, k, k // 2) + 1e-3) for k in _EXTREMES},
+        "hour": hour(price.hours[rows])[:, None],
+        "weekday": weekday(price.hours[rows])[:, None],
+    }
+
+
+def _span(x: Array, rows: Rows, span: int) -> Array:
+    """Return the exponential mean of ``span`` (its centre of mass is (span - 1) / 2), eight spans long."""
+    return weighted(x, rows, np.power(1.0 - 2.0 / (span + 1), np.arange(8 * span, dtype=np.float64)))
+
+
+@dataclass(frozen=True, slots=True)
+class Seasons:
+    """Season series (m, 1) by name for the rows from ``first`` on."""
+
+    first: int
+    series: Mapping[str, Array]
+
+    def at(self, name: str, rows: Rows, back_h: int = 0) -> Array:
+        """Return series ``name`` (n, 1) at ``back_h`` hours before each row, NaN before it begins."""
+        return lag(self.series[name], rows - self.first, back_h)
+
+
+def seasons(price: Price, rows: Rows) -> Seasons:
+    """Return the seasons ``day``, ``fast`` and ``week`` of each hour from a week before the first of ``rows`` on.
 
     Each is a decayed mean of past deviations from a trailing mean at the same hour of day (28 days, half-life ten
     or four days) or of week (five weeks, half-life two weeks), shrunk towards zero by one observation.
     """
-    x = pl.col("x")
-    of_day = x - x.rolling_mean(24, min_samples=12)
-    of_week = x - x.rolling_mean(168, min_samples=24)
-    return [
-        decayed(of_day, 24, _DAYS, 10.0).alias("s_day"),
-        decayed(of_day, 24, _DAYS, 4.0).alias("s_fast"),
-        decayed(of_week, 168, _WEEKS, 2.0).alias("s_week"),
-    ]
+    span = since(rows, _WEEK_H)
+    every = since(rows, LOOKBACK_H)
+    of_day, of_week = (_centred(price.x, every, hours, least) for hours, least in ((24, 12), (168, 24)))
+    at = span - every[0]
+    return Seasons(
+        int(span[0]),
+        {
+            "day": season(of_day, at, _DAY_H, _DAYS, 10.0),
+            "fast": season(of_day, at, _DAY_H, _DAYS, 4.0),
+            "week": season(of_week, at, _WEEK_H, _WEEKS, 2.0),
+        },
+    )
 
 
-@cache
-def classical(horizons_h: tuple[int, ...]) -> list[pl.Expr]:
-    """Return what the AR(1) baseline needs, from columns x, c_day, c_week: ``b|level``, ``b|season|<h>`` (0 is now).
-
-    The level is the trailing week's mean of x without its season; the season is that of the hour of week.
-    """
-    season = pl.col("c_day") + pl.col("c_week")
-    later = [
-        (pl.col("c_day").shift(-(-h // 24) * 24 - h) + pl.col("c_week").shift(168 - h)).alias(f"b|season|{h}")
-        for h in horizons_h
-    ]
-    level_now = (pl.col("x") - season).rolling_mean(168, min_samples=24).alias("b|level")
-    return [level_now, season.alias("b|season|0"), *later]
+def _centred(x: Array, rows: Rows, hours: int, least: int) -> Array:
+    return np.asarray(x[rows] - mean(x, rows, hours, least), dtype=np.float64)
 
 
-@cache
-def classical_seasons() -> list[list[pl.Expr]]:
-    """Return two steps of columns: ``c_day``, the hour of day's season, then ``c_week``, what the hour of week adds."""
-    gap = pl.col("x") - pl.col("x").rolling_mean(168, min_samples=24)
-    return [
-        [decayed(gap, 24, _DAYS, 10.0).alias("c_day")],
-        [decayed(gap - pl.col("c_day"), 168, _WEEKS, 4.0, prior=2.0).alias("c_week")],
-    ]
-
-
-def decayed(value: pl.Expr, period: int, count: int, half_life: float, prior: float = 1.0) -> pl.Expr:
+def season(value: Array, rows: Rows, period: int, count: int, half_life: float, prior: float = 1.0) -> Array:
     """Return sum(w_k value[t - k period]) / (prior + sum(w_k)), k < count, w_k = 2^(-k/half_life), over known values.
 
     ``prior`` is how many observations of zero stand against the sample.
     """
-    weights = 0.5 ** (np.arange(count) / half_life)
-    return value.map_batches(lambda v: _decay(v, period, weights, prior), return_dtype=pl.Float64)
+    return weighted(value, rows, 0.5 ** (np.arange(count) / half_life), step=period, prior=prior, least=0)
 
 
-def _decay(value: pl.Series, period: int, weights: npt.NDArray[np.float64], prior: float) -> pl.Series:
-    known = value.is_not_null().to_numpy().astype(np.float64)
-    filled = value.fill_null(0.0).to_numpy()
-    n = len(filled)
-    total, weight = np.zeros(n), np.full(n, prior)
-    for k, w in enumerate(weights):  # over lags, not rows
-        if k * period >= n:
-            break
-        total[k * period :] += w * filled[: n - k * period]
-        weight[k * period :] += w * known[: n - k * period]
-    return pl.Series(value.name, total / weight)
+def ahead(price: Price, rows: Rows, horizon_h: int, of: Seasons) -> dict[str, Array]:
+    """Return the TARGET_FEATURES (n, 1) for the hour ``horizon_h`` ahead, named ``t<h>_<feature>``.
 
-
-@cache
-def ahead(horizon_h: int) -> list[pl.Expr]:
-    """Return the TARGET_FEATURES for the hour ``horizon_h`` ahead, named ``t<h>_<feature>``.
-
-    From columns x, s_day, s_fast, s_week. "day1" is the last known value at the target's hour of day, less x.
+    "day1" is the last known price at the target's hour of day, less the present one.
     """
-    x = pl.col("x")
-    days = -(-horizon_h // 24) * 24
-    weeks = -(-horizon_h // 168) * 168
-    shift = {"day1": days - horizon_h, "day2": days + 24 - horizon_h, "day3": days + 48 - horizon_h}
-    known = min(horizon_h, 24)  # the window (t, t + known] one day earlier is in the past
-    low = x.rolling_min(known, min_samples=max(known // 2, 1)).shift(24 - known)
-    season_low = pl.col("s_day").rolling_min(known, min_samples=max(known // 2, 1)).shift(24 - known)
+    x, now = price.x, price.x[rows]
+    days = -(-horizon_h // _DAY_H) * _DAY_H
+    weeks = -(-horizon_h // _WEEK_H) * _WEEK_H
+    same = [lag(x, rows, days + k * _DAY_H - horizon_h) for k in range(3)]
+    known = min(horizon_h, _DAY_H)  # the window (t, t + known] one day earlier is in the past
+    least = max(known // 2, 1)
+    back = _DAY_H - known
+    later = price.hours[rows] + horizon_h
     named = {
-        "day1": x.shift(shift["day1"]) - x,
-        "day2": x.shift(shift["day2"]) - x,
-        "day3mean": pl.mean_horizontal(x.shift(s) for s in shift.values()) - x,
-        "week1": x.shift(weeks - horizon_h) - x,
-        "season": pl.col("s_day").shift(days - horizon_h) - pl.col("s_day"),
-        "season_fast": pl.col("s_fast").shift(days - horizon_h) - pl.col("s_fast"),
-        "season_week": pl.col("s_week").shift(weeks - horizon_h) - pl.col("s_week"),
-        "hour": hour(horizon_h),
-        "weekday": weekday(horizon_h),
-        "horizon": pl.lit(float(horizon_h)),
-        "low_day1": low - x,
-        "low_season": season_low - pl.col("s_day"),
+        "day1": same[0] - now,
+        "day2": same[1] - now,
+        "day3mean": _mean_of(same) - now,
+        "week1": lag(x, rows, weeks - horizon_h) - now,
+        "season": of.at("day", rows, days - horizon_h) - of.at("day", rows),
+        "season_fast": of.at("fast", rows, days - horizon_h) - of.at("fast", rows),
+        "season_week": of.at("week", rows, weeks - horizon_h) - of.at("week", rows),
+        "hour": hour(later)[:, None],
+        "weekday": weekday(later)[:, None],
+        "horizon": np.full_like(now, float(horizon_h)),
+        "low_day1": lowest(x, rows - back, known, least) - now,
+        "low_season": lowest(of.series["day"], rows - of.first - back, known, least) - of.at("day", rows),
     }
-    return [named[f].alias(f"t{horizon_h}_{f}") for f in TARGET_FEATURES]
+    return {f"t{horizon_h}_{f}": named[f] for f in TARGET_FEATURES}
 
 
-@cache
-def optional(columns: tuple[str, ...]) -> list[pl.Expr]:
-    """Return level and momentum of optional gas columns (gas_used_ratio, priority_fee_gwei); null where absent."""
-    return [
-        expression
-        for c in columns
-        for expression in (
-            pl.col(c).alias(f"{c}_now"),
-            (pl.col(c) - pl.col(c).rolling_mean(24, min_samples=6)).alias(f"{c}_over24"),
-        )
-    ]
+def _mean_of(parts: Sequence[Array]) -> Array:
+    """Return the mean of what is known of ``parts``, NaN where nothing is."""
+    total = sum(np.nan_to_num(p) for p in parts)
+    count = sum(np.isfinite(p).astype(np.float64) for p in parts)
+    return np.where(count > 0, total / np.maximum(count, 1.0), np.nan)
+
+
+def classical(price: Price, rows: Rows, horizons_h: Sequence[int]) -> dict[str, Array]:
+    """Return what the AR(1) baseline needs (n, 1): ``b|level`` and ``b|season|<h>`` (0 is now).
+
+    The season is that of the hour of day and what the hour of week adds to it; the level is the trailing week's mean
+    of the price without its season.
+    """
+    gap = _centred(price.x, np.arange(len(price.x)), _WEEK_H, 24)
+    recent = since(rows, _WEEK_H * (_WEEKS + 1))
+    day = season(gap, recent, _DAY_H, _DAYS, 10.0)
+    span = since(rows, _WEEK_H)
+    week = season(gap[recent] - day, span - recent[0], _WEEK_H, _WEEKS, 4.0, prior=2.0)
+    of = Seasons(int(span[0]), {"day": day[span - recent[0]], "week": week})
+    whole = of.series["day"] + of.series["week"]
+    found = {
+        "b|level": mean(price.x[span] - whole, rows - span[0], _WEEK_H, 24),
+        "b|season|0": lag(whole, rows - span[0], 0),
+    }
+    for h in horizons_h:
+        found[f"b|season|{h}"] = of.at("day", rows, -(-h // _DAY_H) * _DAY_H - h) + of.at("week", rows, _WEEK_H - h)
+    return found
+
+
+def optional(values: Mapping[str, Array], rows: Rows) -> dict[str, Array]:
+    """Return level and momentum (n, 1) of optional series (t, 1) such as gas_used_ratio; NaN where absent."""
+    found = {}
+    for name, x in values.items():
+        found[f"{name}_now"] = x[rows]
+        found[f"{name}_over24"] = x[rows] - mean(x, rows, 24, 6)
+    return found

@@ -152,6 +152,13 @@ class Family(Protocol):
         """
         ...
 
+    def now(self, lake: LakeView, cfg: ModelConfig, at: datetime) -> pl.DataFrame:
+        """Return the rows of ``build`` at the one decision time ``at`` without labels, in milliseconds.
+
+        Every value equals the one ``build`` gives, whatever range it is asked for.
+        """
+        ...
+
     def outcomes(self, panel: pl.DataFrame, cfg: ModelConfig) -> pl.DataFrame:
         """Return (target, key, issued_at, horizon_s, y) of the panel's labels, under the keys forecasts use."""
         ...

@@ -156,34 +156,28 @@ class Corrections:
 
     def apply(self, rows: pl.DataFrame, specs: tuple[TargetSpec, ...]) -> pl.DataFrame:
         """Return raw forecast ``rows`` with the corrections added (in log where the target says so)."""
-        spaces = {s.name: s.space for s in specs if s.score == "pinball"}
-        table = pl.DataFrame(
-            [(*k, *v) for k, v in self.offsets.items()],
-            schema={
-                "target": pl.String,
-                "key": pl.String,
-                "horizon_s": pl.Int64,
-                **{f"_{c}": pl.Float64 for c in QUANTILE_COLUMNS},
-            },
-            orient="row",
+        spaces = _spaces(specs)
+        series = list(zip(rows["target"].to_list(), rows["key"].to_list(), rows["horizon_s"].to_list(), strict=True))
+        given = [self.offsets.get(s) if s[0] in spaces else None for s in series]
+        known = np.array([g is not None for g in given], dtype=bool)
+        raw = np.column_stack([rows[c].to_numpy() for c in QUANTILE_COLUMNS])
+        if not known.any():
+            return rows
+        q = raw[known]
+        scaled = np.array([spaces.get(s[0]) == "log" for s in series], dtype=bool)[known]
+        q[scaled] = np.log(q[scaled])
+        width = np.maximum(q[:, -1] - q[:, 0], 1e-12)
+        q = np.sort(q + width[:, None] * np.array([g for g in given if g is not None]), axis=1)
+        q[scaled] = np.exp(q[scaled])
+        raw[known] = q
+        return rows.with_columns(
+            pl.Series(c, raw[:, k], pl.Float64, nan_to_null=True) for k, c in enumerate(QUANTILE_COLUMNS)
         )
-        joined = rows.join(table, on=["target", "key", "horizon_s"], how="left", maintain_order="left")
-        log = pl.col("target").is_in([n for n, space in spaces.items() if space == "log"])
-        known = pl.col("_q50").is_not_null() & pl.col("target").is_in(list(spaces))
-        inner = [pl.when(log).then(pl.col(c).log()).otherwise(pl.col(c)).alias(c) for c in QUANTILE_COLUMNS]
-        width = (pl.col("q95") - pl.col("q05")).clip(1e-12)
-        shifted = pl.concat_list(pl.col(c) + pl.col(f"_{c}") * width for c in QUANTILE_COLUMNS).list.sort()
-        moved = joined.with_columns(inner).select(
-            *(shifted.list.get(i).alias(c) for i, c in enumerate(QUANTILE_COLUMNS)), log=log, known=known
-        )
-        values = [
-            pl.when(moved["known"])
-            .then(pl.when(moved["log"]).then(moved[c].exp()).otherwise(moved[c]))
-            .otherwise(pl.col(c))
-            .alias(c)
-            for c in QUANTILE_COLUMNS
-        ]
-        return joined.with_columns(values).select(rows.columns)
+
+
+def _spaces(specs: tuple[TargetSpec, ...]) -> dict[str, str]:
+    """Return the space of each target whose quantiles are corrected."""
+    return {s.name: s.space for s in specs if s.score == "pinball"}
 
 
 def _trust(ts_s: npt.NDArray[np.int64], horizon_s: int, y: Array, prior: float) -> Array:

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy.signal import lfilter
 from scipy.special import expit, logit
 
+from features.bars import Bars
+from features.panel import flat
+from features.windows import Rows, decayed, mean, mean_known
 from lake.errors import ConfigError
 from lake.universe import STABLE
 from models.base import QUANTILES
@@ -37,71 +39,63 @@ def pair_key(a: str, b: str) -> str:
     return "|".join(sorted((a, b)))
 
 
-def pair_features(moves: pl.DataFrame, horizon_h: int = 24) -> pl.DataFrame:
-    """Return (key, ts, c24, c168, c672, cewm, rho72, rho672, rho_mean, y) for every pair of assets, itself included.
+def pair_features(
+    ret: Array, assets: Sequence[str], bars: Bars, rows: Rows, horizon_h: int = 24
+) -> tuple[dict[str, Array], pl.DataFrame]:
+    """Return past products, correlations and the outcome of every asset with itself and of every pair of two.
 
     ``c*`` are past means of the product of hourly log returns (rolling hours; ``cewm`` decays 0.9715 an hour), ``rho*``
     past correlations without mean (half-lives of 72 h, 672 h rolling, and the panel's mean of the latter). ``y`` is
-    the mean product over the next ``horizon_h`` hours, null unless all of them are known. Pairs of two assets are
-    given every PAIR_STEP_H hours. ``moves`` is features.volatility.add_moves (hourly grid per asset).
+    the mean product over the next ``horizon_h`` hours, unknown unless all of them are known. ``ret`` (t, k) belongs to
+    ``assets`` on the grid of ``bars``. The first result holds c* and y (n, k) at ``rows``; the second (key, ts, c*,
+    rho*, y) of pairs, at every PAIR_STEP_H-th hour of the day.
     """
-    wide = moves.pivot(on="asset", index="ts", values="ret").sort("ts")
-    assets = sorted(c for c in wide.columns if c != "ts")
-    pairs = [(a, a) for a in assets] + list(combinations(assets, 2))
-    if not pairs:
-        return pl.DataFrame()
-    r = wide.select(pl.col(assets).fill_null(float("nan"))).to_numpy()
-    left, right = ([assets.index(pair[k]) for pair in pairs] for k in (0, 1))
-    product = r[:, left] * r[:, right]
-    columns = {f"c{h}": _rolling_mean(product, h, h // 2) for h in (24, 168, 672)}
-    columns["cewm"] = _decayed_mean(product, 24.0, 12)
-    slow = _decayed_mean(product, 72.0, 48)
-    own = {asset: k for k, asset in enumerate(assets)}  # the diagonal leads
-    ia, ib = ([own[pair[k]] for pair in pairs] for k in (0, 1))
-    columns["rho72"], columns["rho672"] = (_ratio(x, x[:, ia] * x[:, ib]) for x in (slow, columns["c672"]))
-    cross = np.array([a != b for a, b in pairs])
-    columns["rho_mean"] = np.broadcast_to(_row_mean(columns["rho672"][:, cross])[:, None], product.shape)
-    ahead = np.full_like(product, np.nan)
-    if len(product) > horizon_h:
-        ahead[:-horizon_h] = _rolling_mean(product, horizon_h, horizon_h)[horizon_h:]
-    columns["y"] = ahead
-    keep = np.ones(product.shape, dtype=bool)
-    keep[:, cross] = (wide["ts"].dt.hour().to_numpy() % PAIR_STEP_H == 0)[:, None]
-    row, pair = np.nonzero(keep)
-    names = pl.Series("key", [f"{a}|{b}" for a, b in pairs])
-    values = [pl.Series(n, columns[n][row, pair]) for n in (*PRODUCTS, *CORRELATIONS, "y")]
-    table = pl.DataFrame([names.gather(pair).alias("key"), wide["ts"].gather(row), *values])
-    return table.with_columns(pl.col(pl.Float64).fill_nan(None))
+    own = _products(ret**2, rows)
+    own["y"] = _outcome(ret**2, rows, horizon_h)
+    pairs = list(combinations(range(len(assets)), 2))
+    chosen = rows[bars.hours[rows] % PAIR_STEP_H == 0]
+    if not pairs or not len(chosen):
+        return own, pl.DataFrame(schema=_PAIR_SCHEMA)
+    ia, ib = ([p[k] for p in pairs] for k in (0, 1))
+    product = ret[:, ia] * ret[:, ib]
+    table = _products(product, chosen)
+    for name, levels in (("rho72", _slow), ("rho672", _month)):
+        square = levels(ret**2, chosen)
+        table[name] = _ratio(levels(product, chosen), square[:, ia] * square[:, ib])
+    table["rho_mean"] = np.broadcast_to(mean_known(table["rho672"]), product[chosen].shape)
+    table["y"] = _outcome(product, chosen, horizon_h)
+    frame = flat([pair_key(assets[a], assets[b]) for a, b in pairs], bars.times(chosen), table)
+    return own, frame.filter(pl.col("cewm").is_not_null())
 
 
-def _rolling_mean(x: Array, hours: int, least: int) -> Array:
-    """Return means (t, k) of the known values of the last ``hours`` rows, NaN with fewer than ``least``."""
-    known = np.isfinite(x)
-    sums, counts = (np.cumsum(v, axis=0) for v in (np.where(known, x, 0.0), known.astype(np.float64)))
-    for v in (sums, counts):
-        if len(v) > hours:
-            v[hours:] -= v[:-hours].copy()
-    return np.asarray(np.where(counts >= least, sums / np.maximum(counts, 1.0), np.nan), dtype=np.float64)
+_PAIR_SCHEMA: dict[str, pl.DataType] = {
+    "key": pl.String(), "ts": pl.Datetime("us", "UTC"),
+    **dict.fromkeys((*PRODUCTS, *CORRELATIONS, "y"), pl.Float64()),
+}  # fmt: skip
 
 
-def _decayed_mean(x: Array, half_life: float, least: int) -> Array:
-    """Return exponentially weighted means (t, k) of the known values, NaN before ``least`` of them."""
-    decay = 0.5 ** (1.0 / half_life)
-    known = np.isfinite(x)
-    sums, weights = (lfilter([1.0], [1.0, -decay], v, axis=0) for v in (np.where(known, x, 0.0), known.astype(float)))
-    enough = np.cumsum(known, axis=0) >= least
-    return np.asarray(np.where(enough, sums / np.maximum(weights, 1e-300), np.nan), dtype=np.float64)
+def _products(product: Array, rows: Rows) -> dict[str, Array]:
+    rolling = {f"c{h}": mean(product, rows, h, h // 2) for h in (24, 168, 672)}
+    return {**rolling, "cewm": decayed(product, rows, 24.0)}
+
+
+def _slow(x: Array, rows: Rows) -> Array:
+    return decayed(x, rows, 72.0)
+
+
+def _month(x: Array, rows: Rows) -> Array:
+    return mean(x, rows, 672, 336)
+
+
+def _outcome(product: Array, rows: Rows, horizon_h: int) -> Array:
+    later = rows + horizon_h
+    return np.where((later < len(product))[:, None], mean(product, np.minimum(later, len(product) - 1), horizon_h,
+                                                          horizon_h), np.nan)  # fmt: skip
 
 
 def _ratio(x: Array, square: Array) -> Array:
     scale = np.sqrt(np.maximum(square, 0.0))
     return np.asarray(np.clip(np.where(scale > 0, x / np.where(scale > 0, scale, 1.0), np.nan), -1.0, 1.0))
-
-
-def _row_mean(x: Array) -> Array:
-    known = np.isfinite(x)
-    count = known.sum(axis=1)
-    return np.asarray(np.where(count > 0, np.where(known, x, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,15 +24,14 @@ from models.drift_fitted import (
     DriftFitted,
     ExitModel,
     MoveModel,
-    column,
+    pair_variances,
     trends,
-    with_pair_variances,
 )
 from models.drift_panel import COVARIANCE_S, build_panel, every, panel_keys
 from models.exit import fit_excursions
-from models.gbm import matrix
 from models.labels import melt
 from models.location import fit_location
+from models.numbers import column, matrix
 from models.volatility import MIN_ROWS, Shape, fit_scale, fit_shape
 
 Array = npt.NDArray[np.float64]
@@ -80,6 +79,11 @@ class DriftFamily:
         """Return the panel; see models.drift_panel.build_panel."""
         return build_panel(lake, cfg, start, end, sentiment=self.sentiment)
 
+    def now(self, lake: LakeView, cfg: ModelConfig, at: datetime) -> pl.DataFrame:
+        """Return the panel's rows of the decision time ``at`` without labels."""
+        end = at + timedelta(hours=1)
+        return build_panel(lake, cfg, at, end, sentiment=self.sentiment, labelled=False)
+
     def outcomes(self, panel: pl.DataFrame, cfg: ModelConfig) -> pl.DataFrame:  # noqa: ARG002
         """Return (target, key, issued_at, horizon_s, y); the variance of an asset goes by the key ``A|A``."""
         wanted = [label(s.name, h) for s in self.targets for h in s.horizons_s]
@@ -118,7 +122,7 @@ class DriftFamily:
 
 def scale_features(series: str, horizon_h: int) -> list[str]:
     """Return the features of the scale of ``series`` over ``horizon_h`` hours."""
-    other = [f"{series}_{kind}{h}" for kind in ("s", "w") for h in SEASON_H if h != horizon_h]
+    other = [f"{s}_{kind}{h}" for s in (series, "pk") for kind in ("s", "w") for h in SEASON_H if h != horizon_h]
     trends = [f"{series}_{n}" for n in TREND[1:]]
     names = [f for f in feature_names((series,)) if f not in other and f not in trends]
     return names if series == "dev" else [f for f in names if f != "gap"]
@@ -171,12 +175,11 @@ def _fit_covariance(
     if known.sum() < MIN_ROWS:
         return 1.0, none
     ratio = float(relative[known].mean())
-    own = recent.select("key", "ts").with_columns(_v=pl.Series(ratio * variance))
-    pairs = with_pair_variances(panel.filter(pl.col("ts") >= since), own)
+    pairs = panel.filter((pl.col("ts") >= since) & pl.col("key").str.contains("|", literal=True))
     if pairs.is_empty():
         return ratio, none
-    scale = np.sqrt(column(pairs, "_va") * column(pairs, "_vb"))
-    product = column(pairs, label("covariance", COVARIANCE_S)) / scale
+    va, vb = pair_variances(pairs, recent, ratio * variance)
+    product = column(pairs, label("covariance", COVARIANCE_S)) / np.sqrt(va * vb)
     return ratio, fit_correlation(matrix(pairs, CORRELATIONS), product)
 
 

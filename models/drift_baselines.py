@@ -19,7 +19,7 @@ from models.base import DRIFT_HORIZONS_H, QUANTILES, Forecaster, label
 from models.baseline import forecast_rows
 from models.config import ModelConfig
 from models.covariance import NORMAL_SHAPE
-from models.drift_fitted import SERIES_OF, column, mean_rows
+from models.drift_fitted import SERIES_OF, mean_rows
 from models.drift_panel import COVARIANCE_S, every
 from models.exit import (
     LEAST_CHANCE,
@@ -29,6 +29,7 @@ from models.exit import (
     fit_excursions,
     gaussian_exit_probability,
 )
+from models.numbers import column
 from models.scores import pinball
 from models.volatility import MIN_ROWS
 

@@ -17,8 +17,9 @@ from models.baseline import forecast_rows
 from models.covariance import CORRELATIONS, CorrelationModel
 from models.drift_panel import COVARIANCE_S
 from models.exit import Excursions, band_edges, exit_probability
-from models.gbm import Bundle, gains, matrix
+from models.gbm import Bundle, gains
 from models.location import Location
+from models.numbers import Numbers, Panel, column, matrix
 from models.rows import RowBuffer
 from models.volatility import ScaleModel, Shape
 
@@ -39,12 +40,12 @@ class MoveModel:
     shape: Shape
     location: Location
 
-    def size(self, panel: pl.DataFrame, series: str) -> Array:
+    def size(self, panel: Panel, series: str) -> Array:
         """Return forecast sizes (n,) of the move, NaN where the series is unknown."""
         base = column(panel, f"{series}_base")
         return np.asarray(np.exp(self.scale.log_scale(matrix(panel, self.scale.features), base)), dtype=np.float64)
 
-    def mean(self, panel: pl.DataFrame, series: str, horizon_h: int) -> Array:
+    def mean(self, panel: Panel, series: str, horizon_h: int) -> Array:
         """Return means (n,) of the move."""
         unit = np.exp(column(panel, f"{series}_base")) * np.sqrt(horizon_h)
         return np.asarray(unit * self.location.mean(trends(panel, series)), dtype=np.float64)
@@ -81,13 +82,14 @@ class DriftFitted:
         rows = RowBuffer(self.version)
         daily = np.full(assets.height, np.nan)
         keys, times, names = assets["key"], assets["ts"], assets["key"].to_numpy()
+        inputs = Numbers(assets)
         for target, series in SERIES_OF.items():
             for h in DRIFT_HORIZONS_H:
                 model = self.moves.get((series, h))
                 if model is None or assets.is_empty():
                     continue
-                size = model.size(assets, series)
-                mean = model.mean(assets, series, h)
+                size = model.size(inputs, series)
+                mean = model.mean(inputs, series, h)
                 quantiles = mean[:, None] + size[:, None] * model.shape.rows(names)
                 rows.add(keys, times, target, h * HOUR_S, mean, quantiles)
                 if series == "dev" and h in self.exits:
@@ -112,10 +114,11 @@ class DriftFitted:
     def _covariances(self, rows: RowBuffer, panel: pl.DataFrame, assets: pl.DataFrame, daily: Array) -> None:
         variance = self.variances(daily)
         rows.add(assets["key"] + "|" + assets["key"], assets["ts"], "covariance", COVARIANCE_S, variance)
-        pairs = with_pair_variances(panel, assets.select("key", "ts").with_columns(_v=pl.Series(variance)))
-        if not pairs.is_empty():
+        pairs = panel.filter(pl.col("key").str.contains("|", literal=True))
+        if not pairs.is_empty() and not assets.is_empty():
             rho = self.correlation.forecast(matrix(pairs, CORRELATIONS))
-            covariance = rho * np.sqrt(column(pairs, "_va") * column(pairs, "_vb"))
+            va, vb = pair_variances(pairs, assets, variance)
+            covariance = rho * np.sqrt(va * vb)
             rows.add(pairs["key"], pairs["ts"], "covariance", COVARIANCE_S, covariance)
 
     def importances(self) -> pl.DataFrame:
@@ -181,26 +184,24 @@ def _plain(model: MoveModel) -> dict[str, Any]:
     return {"scale": model.scale.plain(), "shape": model.shape.plain(), "location": model.location.plain()}
 
 
-def trends(panel: pl.DataFrame, series: str) -> Array:
+def trends(panel: Panel, series: str) -> Array:
     """Return the predictors of the mean (n, 3), in units of the base volatility."""
     return matrix(panel, [f"{series}_{n}" for n in TREND])
 
 
-def column(panel: pl.DataFrame, name: str) -> Array:
-    """Return one column (n,) as float64, null as NaN."""
-    return np.asarray(panel[name].cast(pl.Float64).fill_null(float("nan")).to_numpy(), dtype=np.float64)
-
-
-def with_pair_variances(panel: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
-    """Return the pair rows of ``panel`` with the variances ``_va`` and ``_vb`` of ``own`` (key, ts, _v) beside them."""
-    both = pl.col("key").str.split("|")
-    pairs = panel.filter(pl.col("key").str.contains("|", literal=True)).with_columns(
-        both.list.first().alias("_a"), both.list.last().alias("_b")
-    )
-    for side in ("a", "b"):
-        known = own.select(pl.col("key").alias(f"_{side}"), "ts", pl.col("_v").alias(f"_v{side}"))
-        pairs = pairs.join(known, on=[f"_{side}", "ts"], how="left", maintain_order="left")
-    return pairs
+def pair_variances(pairs: pl.DataFrame, assets: pl.DataFrame, variance: Array) -> tuple[Array, Array]:
+    """Return the variances (n,), (n,) of both assets of the ``pairs`` (key "A|B", ts) from those of ``assets``."""
+    moments = assets["ts"].unique().sort().to_physical().to_numpy()
+    names = {name: k for k, name in enumerate(assets["key"].unique().to_list())}
+    table = np.full((len(moments) + 1, len(names) + 1), np.nan)  # the last row and column stand for what is missing
+    row = np.searchsorted(moments, assets["ts"].to_physical().to_numpy())
+    table[row, [names[k] for k in assets["key"].to_list()]] = variance
+    at = pairs["ts"].to_physical().to_numpy()
+    row = np.searchsorted(moments, at)
+    row = np.where(moments[np.minimum(row, len(moments) - 1)] == at, row, len(moments))
+    both = [key.split("|") for key in pairs["key"].to_list()]
+    first, second = ([names.get(pair[k], len(names)) for pair in both] for k in (0, 1))
+    return table[row, first], table[row, second]
 
 
 def mean_rows(panel: pl.DataFrame, target: str, horizon_s: int, mean: Array, version: str) -> pl.DataFrame:

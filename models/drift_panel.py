@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
+from features.bars import Bars, assets_with_prices, read_bars
+from features.panel import flat, hours_between, whole_hour
 from features.sentiment import signal_features
-from features.volatility import (
-    LOOKBACK_H,
-    add_moves,
-    assets_with_prices,
-    deviation,
-    hourly_bars,
-    volatility_features,
-)
+from features.volatility import LOOKBACK_H, deviation, moves, volatility_features
+from features.windows import Rows, mean
 from lake.units import DAY_S, HOUR_S
 from lake.universe import STABLE
 from models.base import DRIFT_HORIZONS_H, LakeView, label
@@ -24,13 +21,10 @@ from models.config import ModelConfig
 from models.covariance import pair_features
 from models.exit import band_edges
 
+Array = npt.NDArray[np.float64]
+
 COVARIANCE_S = DAY_S
 """Horizon of covariance rows: a day, the time scale on which bands are left and gas is waited for."""
-
-
-def basket(cfg: ModelConfig) -> dict[str, float]:
-    """Return the configured basket: its assets' target weights."""
-    return dict(cfg.targets)
 
 
 def panel_keys(lake: LakeView, cfg: ModelConfig) -> list[str]:
@@ -41,43 +35,39 @@ def panel_keys(lake: LakeView, cfg: ModelConfig) -> list[str]:
 
 
 def build_panel(
-    lake: LakeView, cfg: ModelConfig, start: datetime, end: datetime, *, sentiment: bool = False
+    lake: LakeView, cfg: ModelConfig, start: datetime, end: datetime, *, sentiment: bool = False, labelled: bool = True
 ) -> pl.DataFrame:
     """Return the panel of ``models.base.Family.build``: asset rows every hour, pair rows (key A|B) every fourth.
 
     Asset rows carry the volatility features, pair rows past products and correlations. Labels: ``return``, ``drift``,
     ``band_exit``, ``covariance``, and for training ``size_ret`` / ``size_dev`` (mean absolute hourly move times the
     root of the horizon) and ``up`` / ``down`` (largest deviation to either side at the hours of the horizon).
+    ``labelled`` false leaves them out, for a decision knows none.
     """
-    read_from = start - timedelta(hours=LOOKBACK_H)
-    keys = panel_keys(lake, cfg)
-    horizon = timedelta(hours=max(DRIFT_HORIZONS_H))
-    bars = hourly_bars(lake, keys, read_from, end + horizon, cfg.step_s, cfg.price_source)
-    cash = [
-        a for a in keys if a in STABLE and bars.filter(pl.col("asset") == a)["close"].null_count() == _count(bars, a)
-    ]
-    if cash:
-        is_cash = pl.col("asset").is_in(cash)
-        bars = bars.with_columns(
-            pl.when(is_cash).then(1.0).otherwise(pl.col("close")).alias("close"), fresh=is_cash | pl.col("fresh")
-        )
-    moves = add_moves(bars, basket(cfg))
-    if cash:  # a constant price has no volatility of its own; its weight still moves
-        unpriced = moves.with_columns(pl.when(~pl.col("asset").is_in(cash)).then(pl.col("ret")).alias("ret"))
-    else:
-        unpriced = moves
-    inside = pl.col("ts").is_between(start, end, closed="left")
-    seen = unpriced.filter(pl.col("ts") < end)
-    features = volatility_features(seen).filter(inside)
-    live = not _any_after(bars, start)
-    labels = _labels(unpriced, basket(cfg), cfg, live=live).filter(inside)
-    panel = features.join(labels, on=["key", "ts"], how="left", maintain_order="left")
-    known = pl.col("ret_base").is_not_null() | pl.col("dev_base").is_not_null()
-    alive = bars.filter(pl.col("close").is_not_null()).select(pl.col("asset").alias("key"), "ts")
-    panel = panel.filter(known).join(alive, on=["key", "ts"], how="semi", maintain_order="left")
-    pairs = _pairs(unpriced.filter(pl.col("ts") >= read_from), cash, inside)
-    panel = panel.join(pairs, on=["key", "ts"], how="left", maintain_order="left").drop("rho72", "rho672", "rho_mean")
-    panel = pl.concat([panel, pairs.filter(pl.col("key").str.contains("|", literal=True))], how="diagonal")
+    start, end = whole_hour(start), whole_hour(end)
+    beyond = max(DRIFT_HORIZONS_H) if labelled else 0
+    bars = read_bars(
+        lake, panel_keys(lake, cfg), start - timedelta(hours=LOOKBACK_H), end + timedelta(hours=beyond), cfg.step_s,
+        cfg.price_source,
+    )  # fmt: skip
+    bars, cash = _with_cash(bars)
+    ret, dev = moves(bars, cfg.targets)
+    ret[:, cash] = np.nan  # a constant price has no volatility of its own; its weight still moves
+    rows = np.arange(LOOKBACK_H, LOOKBACK_H + hours_between(start, end))
+    columns = volatility_features(bars, ret, dev, rows)
+    if labelled:
+        columns |= _labels(bars, ret, dev, cfg, rows)
+    priced = [k for k in range(len(bars.assets)) if not cash[k]]
+    own, pairs = pair_features(ret[:, priced], [bars.assets[k] for k in priced], bars, rows, COVARIANCE_S // HOUR_S)
+    if not labelled:
+        own, pairs = {n: x for n, x in own.items() if n != "y"}, pairs.drop("y", strict=False)
+    for name, values in own.items():
+        spread = np.full((len(rows), len(bars.assets)), np.nan)
+        spread[:, priced] = values
+        columns[label("covariance", COVARIANCE_S) if name == "y" else name] = spread
+    known = np.isfinite(bars.close[rows]) & (np.isfinite(columns["ret_base"]) | np.isfinite(columns["dev_base"]))
+    panel = flat(bars.assets, bars.times(rows), columns).filter(pl.Series(known.ravel()))
+    panel = pl.concat([panel, pairs.rename({"y": label("covariance", COVARIANCE_S)}, strict=False)], how="diagonal")
     if sentiment:
         panel = panel.join(signal_features(lake, start, end), on="ts", how="left", maintain_order="left")
     return panel.sort("ts", "key")
@@ -89,65 +79,46 @@ def every(panel: pl.DataFrame, hours: int) -> pl.DataFrame:
     return panel.filter((hour + hour // 24) % hours == 0)
 
 
-def _count(bars: pl.DataFrame, asset: str) -> int:
-    return bars.filter(pl.col("asset") == asset).height
+def _with_cash(bars: Bars) -> tuple[Bars, npt.NDArray[np.bool_]]:
+    """Return the bars with a price of 1 for cash that has none, and which assets (k,) that is."""
+    cash = np.array([a in STABLE for a in bars.assets], dtype=bool) & ~np.isfinite(bars.close).any(axis=0)
+    if not cash.any():
+        return bars, cash
+    return replace(bars, close=np.where(cash, 1.0, bars.close), fresh=bars.fresh | cash), cash
 
 
-def _any_after(bars: pl.DataFrame, start: datetime) -> bool:
-    return bool(bars.select((pl.col("fresh") & (pl.col("ts") > start)).any()).item())
-
-
-def _pairs(moves: pl.DataFrame, cash: list[str], inside: pl.Expr) -> pl.DataFrame:
-    rows = pair_features(moves.filter(~pl.col("asset").is_in(cash)), COVARIANCE_S // HOUR_S).filter(inside)
-    name = label("covariance", COVARIANCE_S)
-    first = pl.col("key").str.split("|").list.first()
-    own = pl.when(pl.col("key") == first + "|" + first).then(first).otherwise(pl.col("key"))
-    return rows.rename({"y": name}).with_columns(own.alias("key")).filter(pl.col("cewm").is_not_null())
-
-
-def _labels(moves: pl.DataFrame, targets: Mapping[str, float], cfg: ModelConfig, *, live: bool) -> pl.DataFrame:
-    frame = moves.sort("asset", "ts").with_columns(_log=pl.col("close").log())
-    names = [label(t, h * HOUR_S) for h in DRIFT_HORIZONS_H for t in _TARGETS]
-    if live:
-        return frame.select(pl.col("asset").alias("key"), "ts", *(pl.lit(None, pl.Float64).alias(n) for n in names))
-    frame = frame.with_columns(e for h in DRIFT_HORIZONS_H for e in _ahead(h))
-    for h in range(1, max(DRIFT_HORIZONS_H) + 1):
-        step = frame.with_columns(_x=(pl.col("_log").shift(-h) - pl.col("_log")).over("asset"))
-        frame = frame.with_columns(deviation(step, "_x", targets).alias(f"_d{h}"))
-    edges = _edges(cfg)
-    frame = frame.join(edges, on="asset", how="left", maintain_order="left")
-    columns: list[pl.Expr] = []
+def _labels(bars: Bars, ret: Array, dev: Array, cfg: ModelConfig, rows: Rows) -> dict[str, Array]:
+    """Return the labels (n, k) at ``rows``; the arrays reach a day beyond the last of them."""
+    longest = max(DRIFT_HORIZONS_H)
+    log, now = np.log(bars.close), np.log(bars.close[rows])
+    ends = [log[rows + h] - now for h in range(1, longest + 1)]
+    path = np.stack([deviation(end, bars.assets, cfg.targets) for end in ends])  # (24, n, k)
+    last = np.arange(len(ret))
+    up_edge, down_edge = _edges(bars.assets, cfg)
+    found: dict[str, Array] = {}
     for h in DRIFT_HORIZONS_H:
-        s = h * HOUR_S
-        both = pl.col("fresh") & pl.col(f"_f{h}")
-        path = [pl.col(f"_d{k}") for k in range(1, h + 1)]
-        up, down = pl.max_horizontal(path), -pl.min_horizontal(path)
-        known = both & pl.col(f"_d{h}").is_not_null()
-        left = (up > pl.col("_up")) | (down > pl.col("_down"))
-        columns += [
-            pl.when(both & pl.col("ret").is_not_null()).then(pl.col(f"_r{h}")).alias(label("return", s)),
-            pl.when(known).then(pl.col(f"_d{h}")).alias(label("drift", s)),
-            pl.when(known).then(left.cast(pl.Float64)).alias(label("band_exit", s)),
-            pl.when(known).then(up).alias(label("up", s)),
-            pl.when(known).then(down).alias(label("down", s)),
-            *(pl.col(f"_{n}{h}").alias(label(f"size_{n}", s)) for n in ("ret", "dev")),
-        ]
-    return frame.select(pl.col("asset").alias("key"), "ts", *columns)
+        seconds = h * HOUR_S
+        both = bars.fresh[rows] & bars.fresh[rows + h]
+        within = path[:h]
+        up, down = (_largest(x) for x in (within, -within))
+        known = both & np.isfinite(path[h - 1])
+        left = ((up > up_edge) | (down > down_edge)).astype(np.float64)
+        found[label("return", seconds)] = np.where(both & np.isfinite(ret[rows]), ends[h - 1], np.nan)
+        found[label("drift", seconds)] = np.where(known, path[h - 1], np.nan)
+        for name, values in (("band_exit", left), ("up", up), ("down", down)):
+            found[label(name, seconds)] = np.where(known, values, np.nan)
+        for name, x in (("ret", ret), ("dev", dev)):
+            found[label(f"size_{name}", seconds)] = mean(np.abs(x), last, h, h)[rows + h] * np.sqrt(h)
+    return found
 
 
-_TARGETS: tuple[str, ...] = ("return", "drift", "band_exit", "up", "down", "size_ret", "size_dev")
+def _largest(path: Array) -> Array:
+    """Return the largest known value over the first axis, NaN where none is."""
+    low = np.max(np.where(np.isfinite(path), path, -np.inf), axis=0)
+    return np.where(np.isfinite(low), low, np.nan)
 
 
-def _ahead(h: int) -> list[pl.Expr]:
-    move = (pl.col("_log").shift(-h) - pl.col("_log")).over("asset").alias(f"_r{h}")
-    size = [
-        (pl.col(n).abs().rolling_mean(h).shift(-h) * np.sqrt(h)).over("asset").alias(f"_{n}{h}") for n in ("ret", "dev")
-    ]
-    return [move, pl.col("fresh").shift(-h).over("asset").alias(f"_f{h}"), *size]
-
-
-def _edges(cfg: ModelConfig) -> pl.DataFrame:
-    target = np.array([cfg.targets[a] for a in cfg.assets], dtype=np.float64)
-    tolerance = np.array([cfg.tolerance[a] for a in cfg.assets], dtype=np.float64)
-    up, down = band_edges(target, tolerance)
-    return pl.DataFrame({"asset": list(cfg.assets), "_up": up, "_down": down}, schema_overrides={"asset": pl.String})
+def _edges(assets: tuple[str, ...], cfg: ModelConfig) -> tuple[Array, Array]:
+    """Return how far up and down each asset's weight may move (k,); NaN outside of the basket."""
+    target = np.array([cfg.targets.get(a, np.nan) for a in assets], dtype=np.float64)
+    return band_edges(target, np.array([cfg.tolerance.get(a, np.nan) for a in assets], dtype=np.float64))

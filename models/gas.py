@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,18 +19,21 @@ import numpy.typing as npt
 import polars as pl
 
 from features import gas as gas_features
-from features.panel import CARRY_H, decision_grid, feature_columns, on_grid, to_hours
-from features.returns import STRESS_LOOKBACK_H, stress_panel
+from features.bars import dense, read_bars, times
+from features.panel import CARRY_H, feature_columns, flat, hours_between, to_hours, whole_hour
+from features.returns import STRESS_LOOKBACK_H, stress
+from features.windows import Rows, carried, lowest
 from lake.errors import NotEnoughData
 from lake.units import HOUR_S
 from lake.universe import chain
 from models.base import GAS_HORIZONS_H, GAS_MIN_HORIZONS_H, QUANTILES, Forecaster, LakeView, TargetSpec, label
-from models.baseline import forecast_rows
 from models.config import ModelConfig
 from models.gas_baselines import gas_baselines
-from models.gbm import Bundle, fit_quantiles, gains, matrix, predict, schema_hash
+from models.gbm import Bundle, fit_quantiles, gains, predict, schema_hash
 from models.labels import melt
+from models.numbers import Numbers, Panel, matrix, numbers
 from models.paths import scenario_paths
+from models.rows import RowBuffer
 from models.tuning import tune
 
 Array = npt.NDArray[np.float64]
@@ -77,8 +79,23 @@ class GasFamily:
         Labels are gwei: the price of the interval complete at ts + h, and the minimum over (ts, ts + h], null where
         an hour of it is missing.
         """
-        parts = [self._build(lake, cfg, int(key), start, end) for key in self.keys(lake, cfg)]
-        return pl.concat(parts, how="diagonal") if parts else pl.DataFrame({"key": [], "ts": []})
+        return self._panel(lake, cfg, (whole_hour(start), whole_hour(end)), labelled=True)
+
+    def now(self, lake: LakeView, cfg: ModelConfig, at: datetime) -> pl.DataFrame:
+        """Return the panel's rows of the decision time ``at`` without labels."""
+        return self._panel(lake, cfg, (at, at + timedelta(hours=1)), labelled=False)
+
+    def _panel(
+        self, lake: LakeView, cfg: ModelConfig, span: tuple[datetime, datetime], *, labelled: bool
+    ) -> pl.DataFrame:
+        parts = [_chain_panel(lake, int(key), span, labelled=labelled) for key in self.keys(lake, cfg)]
+        parts = [p for p in parts if not p.is_empty()]
+        if not parts:
+            return pl.DataFrame(schema={"key": pl.String, "ts": pl.Datetime("us", "UTC")})
+        panel = parts[0] if len(parts) == 1 else pl.concat(parts, how="diagonal")
+        stressed = _stress(lake, cfg, span)
+        at = ((panel["ts"].dt.epoch("s") - round(span[0].timestamp())) // HOUR_S).to_numpy()
+        return panel.with_columns(pl.Series(n, x[at], nan_to_null=True) for n, x in stressed.items())
 
     def outcomes(self, panel: pl.DataFrame, cfg: ModelConfig) -> pl.DataFrame:  # noqa: ARG002
         """Return the labels in long form; panel keys are forecast keys."""
@@ -96,48 +113,52 @@ class GasFamily:
         """Return joint hourly scenario paths whose margins are the quantiles in ``rows``."""
         return scenario_paths(rows.filter(pl.col("target") == "gas"), panel.select("key", "ts", NOW, SEASON), cfg.paths)
 
-    def _build(self, lake: LakeView, cfg: ModelConfig, chain_id: int, start: datetime, end: datetime) -> pl.DataFrame:
-        low = start - timedelta(hours=gas_features.LOOKBACK_H)
-        high = end + timedelta(hours=max(GAS_HORIZONS_H) + 1)
-        rows = lake.scan("gas").filter((pl.col("chain_id") == chain_id) & pl.col("ts").is_between(low, high))
-        hours = to_hours(rows, ("base_fee_gwei", *OPTIONAL)).collect()
-        if hours.is_empty():
-            return pl.DataFrame(schema={"key": pl.String, "ts": pl.Datetime("us", "UTC")})
-        first: datetime = hours["ts"].min()  # type: ignore[assignment]
-        span = (max(low, first), high)
-        grid = on_grid(decision_grid(*span), hours.lazy().rename({"base_fee_gwei": "raw"}), ("raw", *OPTIONAL), 0)
-        base = grid.with_columns(pl.col("raw").clip(_LEAST_GWEI)).collect()
-        base = base.with_columns(pl.col("raw").forward_fill(limit=CARRY_H).log().alias("x"))
-        for step in (gas_features.seasons(), *gas_features.classical_seasons()):
-            base = base.with_columns(step)
-        panel = base.select(
-            pl.lit(str(chain_id)).alias("key"),
-            "ts",
-            pl.col("x").exp().alias(NOW),
-            pl.col("s_day").alias(SEASON),
-            *gas_features.level(),
-            (pl.col("x") - pl.col("x").shift(24)).alias("change24"),
-            *gas_features.optional(OPTIONAL),
-            *(e for h in GAS_HORIZONS_H for e in gas_features.ahead(h)),
-            *gas_features.classical(tuple(range(1, max(GAS_HORIZONS_H) + 1))),
-            *_labels(),
-        )
-        panel = panel.filter(pl.col(NOW).is_not_null() & pl.col("ts").is_between(start, end, closed="left"))
-        market = next((a for a in cfg.assets if a != cfg.native), cfg.native)
-        near = (max(span[0], start - timedelta(hours=STRESS_LOOKBACK_H)), min(end, span[1]))
-        prices = lake.scan("prices").filter(pl.col("ts").is_between(near[0] - timedelta(hours=6), near[1]))
-        pair = (("native", cfg.native), ("market", market))
-        stress = stress_panel(prices, pair, near, cfg.step_s, cfg.price_source).collect()
-        return panel.join(stress, on="ts", how="left", maintain_order="left")
+
+def _chain_panel(lake: LakeView, chain_id: int, span: tuple[datetime, datetime], *, labelled: bool) -> pl.DataFrame:
+    """Return the panel of one chain without stress: rows whose present price is known."""
+    low = span[0] - timedelta(hours=gas_features.LOOKBACK_H)
+    high = span[1] + timedelta(hours=max(GAS_HORIZONS_H) + 1 if labelled else 0)
+    rows = lake.scan("gas").filter((pl.col("chain_id") == chain_id) & pl.col("ts").is_between(low, high))
+    found = to_hours(rows, ("base_fee_gwei", *OPTIONAL), ("chain_id",)).with_columns(pl.col("ts").dt.epoch("s"))
+    values = dense(
+        found.collect(), "chain_id", [str(chain_id)], low, hours_between(low, high), ("base_fee_gwei", *OPTIONAL)
+    )
+    raw = np.maximum(values[0], _LEAST_GWEI)
+    hours = round(low.timestamp()) // HOUR_S + np.arange(len(raw))
+    price = gas_features.Price(np.log(carried(raw, CARRY_H)), hours)
+    first = gas_features.LOOKBACK_H
+    inside = np.arange(first, first + hours_between(*span))
+    at = inside[np.isfinite(price.x[inside, 0])]
+    if not len(at):
+        return pl.DataFrame()
+    seasons = gas_features.seasons(price, at)
+    columns = {NOW: np.exp(price.x[at]), SEASON: seasons.at("day", at), **gas_features.level(price, at)}
+    columns |= gas_features.optional(dict(zip(OPTIONAL, values[1:], strict=True)), at)
+    for h in GAS_HORIZONS_H:
+        columns |= gas_features.ahead(price, at, h, seasons)
+    columns |= gas_features.classical(price, at, range(1, max(GAS_HORIZONS_H) + 1))
+    if labelled:
+        columns |= _labels(raw, at)
+    return flat([str(chain_id)], times(low, at), columns)
 
 
-@cache
-def _labels() -> list[pl.Expr]:
-    raw = pl.col("raw")
-    return [
-        *(raw.shift(-h).alias(label("gas", h * HOUR_S)) for h in GAS_HORIZONS_H),
-        *(raw.rolling_min(h, min_samples=h).shift(-h).alias(label("gas_min", h * HOUR_S)) for h in GAS_MIN_HORIZONS_H),
-    ]
+def _labels(raw: Array, rows: Rows) -> dict[str, Array]:
+    every = np.arange(len(raw))
+    least = {h: lowest(raw, every, h, h) for h in GAS_MIN_HORIZONS_H}  # null where an hour is missing
+    return {
+        **{label("gas", h * HOUR_S): raw[rows + h] for h in GAS_HORIZONS_H},
+        **{label("gas_min", h * HOUR_S): x[rows + h] for h, x in least.items()},
+    }
+
+
+def _stress(lake: LakeView, cfg: ModelConfig, span: tuple[datetime, datetime]) -> dict[str, Array]:
+    """Return stress features (n,) of the gas asset and of the market for the hours of ``span``."""
+    market = next((a for a in cfg.assets if a != cfg.native), cfg.native)
+    bars = read_bars(
+        lake, (cfg.native, market), span[0] - timedelta(hours=STRESS_LOOKBACK_H), span[1], cfg.step_s, cfg.price_source
+    )
+    rows = np.arange(STRESS_LOOKBACK_H, len(bars.close))
+    return {**stress("native", bars, cfg.native, rows), **stress("market", bars, market, rows)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,26 +174,25 @@ class GasModel:
 
     def predict(self, panel: pl.DataFrame) -> pl.DataFrame:
         """Return raw forecast rows in gwei for every row of ``panel``."""
-        now = np.log(panel[NOW].to_numpy())
-        parts = []
+        inputs = Numbers(panel)
+        now = np.log(inputs.column(NOW))
+        rows = RowBuffer(self.version)
         for spec in TARGETS:
-            count = len(spec.horizons_s)
-            change = np.average(self.members(panel, spec), axis=0, weights=_WEIGHTS)
-            q = np.exp(change + np.tile(now, count)[:, None])
-            factors = [float(self.bundle.extras["mean"][f"{spec.name}|{h}"]) for h in spec.horizons_s]
-            mean = q[:, 2] * np.repeat(factors, panel.height)
-            repeated = pl.concat([panel.select("key", "ts")] * count)
-            horizons = np.repeat(np.asarray(spec.horizons_s), panel.height)
-            parts.append(forecast_rows(repeated, spec.name, horizons, q, mean, self.version))
-        return pl.concat(parts)
+            change = np.average(self.members(inputs, spec), axis=0, weights=_WEIGHTS)
+            q = np.exp(change.reshape(len(spec.horizons_s), panel.height, -1) + now[None, :, None])
+            for h, quantiles in zip(spec.horizons_s, q, strict=True):
+                mean = quantiles[:, 2] * float(self.bundle.extras["mean"][f"{spec.name}|{h}"])
+                rows.add(panel["key"], panel["ts"], spec.name, h, mean, quantiles)
+        return rows.frame()
 
-    def members(self, panel: pl.DataFrame, spec: TargetSpec) -> Array:
+    def members(self, panel: Panel, spec: TargetSpec) -> Array:
         """Return (members, horizons * n, 5) sorted quantiles of the log change: ridge, direct, ridge plus rest."""
-        x = np.concatenate([block(panel, self.bundle.features, h) for h in spec.horizons_s])
+        inputs = numbers(panel)
+        x = np.concatenate([block(inputs, self.bundle.features, h) for h in spec.horizons_s])
         linear = [self.bundle.extras["linear"][f"{spec.name}|{h}"] for h in spec.horizons_s]
-        anchors = [_apply(f, panel, h) for f, h in zip(linear, spec.horizons_s, strict=True)]
+        anchors = [_apply(f, inputs, h) for f, h in zip(linear, spec.horizons_s, strict=True)]
         anchor = np.concatenate(anchors)[:, None]
-        errors = np.repeat([f["errors"] for f in linear], panel.height, axis=0)
+        errors = np.repeat([f["errors"] for f in linear], inputs.panel.height, axis=0)
         direct = predict([self.bundle.boosters[f"{spec.name}-direct-{k}"] for k in range(len(QUANTILES))], x)
         rest = predict([self.bundle.boosters[f"{spec.name}-rest-{k}"] for k in range(len(QUANTILES))], x)
         return np.sort(np.stack([anchor + errors, direct, anchor + rest]), axis=2)
@@ -206,7 +226,7 @@ def generic_features(panel: pl.DataFrame) -> tuple[str, ...]:
     return (*sorted(common), *(f"t_{f}" for f in gas_features.TARGET_FEATURES))
 
 
-def block(panel: pl.DataFrame, features: tuple[str, ...], horizon_s: int) -> Array:
+def block(panel: Panel, features: tuple[str, ...], horizon_s: int) -> Array:
     """Return the feature matrix (n, k) for one horizon; raises ModelError naming missing columns."""
     prefix = f"t{horizon_s // HOUR_S}_"
     return matrix(panel, [prefix + f[2:] if f.startswith("t_") else f for f in features])
@@ -259,12 +279,12 @@ def _label(panel: pl.DataFrame, spec: TargetSpec, horizon_s: int) -> Array:
     return np.asarray(np.log(column), dtype=np.float64)
 
 
-def _linear_matrix(panel: pl.DataFrame, horizon_s: int) -> Array:
+def _linear_matrix(panel: Panel, horizon_s: int) -> Array:
     ahead = [f"t{horizon_s // HOUR_S}_{f}" for f in _LINEAR_AHEAD]
     return np.nan_to_num(matrix(panel, [*_LINEAR, *ahead]))
 
 
-def _fit_linear(panel: pl.DataFrame, change: Array, horizon_s: int) -> dict[str, Any]:
+def _fit_linear(panel: Panel, change: Array, horizon_s: int) -> dict[str, Any]:
     """Ridge regression of ``change`` on level and season features; unknown features count as zero (no deviation)."""
     known = np.isfinite(change)
     x, y = _linear_matrix(panel, horizon_s)[known], change[known]
@@ -275,6 +295,6 @@ def _fit_linear(panel: pl.DataFrame, change: Array, horizon_s: int) -> dict[str,
     return {"coefficients": coefficients.tolist(), "intercept": float(offset - centre @ coefficients)}
 
 
-def _apply(linear: Mapping[str, Any], panel: pl.DataFrame, horizon_s: int) -> Array:
+def _apply(linear: Mapping[str, Any], panel: Panel, horizon_s: int) -> Array:
     fitted = _linear_matrix(panel, horizon_s) @ np.asarray(linear["coefficients"]) + linear["intercept"]
     return np.asarray(fitted, dtype=np.float64)

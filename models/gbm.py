@@ -14,7 +14,6 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from lake.errors import ModelError
 
@@ -37,15 +36,6 @@ PARAMS: dict[str, Any] = {
 }
 
 MANIFEST = "model.json"
-
-
-def matrix(panel: pl.DataFrame, features: Sequence[str]) -> Array:
-    """Return the features as (n, k) float64, nulls as NaN; raises ModelError naming every missing column."""
-    columns = set(panel.columns)
-    missing = [f for f in features if f not in columns]
-    if missing:
-        raise ModelError(f"the panel lacks features the model was trained on: {missing}")
-    return panel.select(features).cast(pl.Float64).to_numpy()  # nulls of floats become NaN
 
 
 def fit_quantiles(

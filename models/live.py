@@ -18,8 +18,8 @@ from models.base import FORECAST_COLUMNS, QUANTILE_COLUMNS, Family, LakeView, Sa
 from models.calibrate import Corrections
 from models.config import ModelConfig
 
-RECENT_DAYS = 45
-"""Days of rows kept in memory for live features: the longest look-back of any feature, with room for its decay."""
+RECENT_DAYS = 78
+"""Days of rows kept in memory for live features: the longest look-back of any feature, and a day for holes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +116,20 @@ def _issue_one(lake: LakeView, cfg: ModelConfig, model: LiveModel, at: datetime,
     reason = None
     rows: pl.DataFrame | None = None
     try:
-        panel = model.family.build(lake, cfg, at, at + timedelta(seconds=HOUR_S))
-        rows = model.corrections.apply(model.fitted.predict(panel), model.family.targets)
-        if review is not None:
-            rows = review(model, panel, rows.select(FORECAST_COLUMNS), at)
+        panel = model.family.now(lake, cfg, at)
+        if not panel.is_empty():
+            rows = model.corrections.apply(model.fitted.predict(panel), model.family.targets)
+            if review is not None:
+                rows = review(model, panel, rows.select(FORECAST_COLUMNS), at)
     except FAILURES as error:
         rows = None
         reason = f"model {model.version} does not fit its input: {error}"
-    wanted = list(model.corrections.offsets)
-    spoken = set() if rows is None else set(rows.select("target", "key", "horizon_s").iter_rows())
-    silent = [w for w in wanted if w not in spoken]
+    spoken: set[tuple[str, str, int]] = set()
+    if rows is not None:
+        spoken = set(zip(rows["target"].to_list(), rows["key"].to_list(), rows["horizon_s"].to_list(), strict=True))
+    silent = [w for w in model.corrections.offsets if w not in spoken]
+    if rows is not None and not silent:
+        return rows.select(FORECAST_COLUMNS)
     missing = pl.DataFrame(
         [
             (

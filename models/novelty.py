@@ -19,6 +19,7 @@ import polars as pl
 
 from features.panel import feature_columns
 from lake.errors import ModelError
+from models.numbers import matrix
 
 Array = npt.NDArray[np.float64]
 
@@ -77,10 +78,7 @@ class Inputs:
 
 def values(panel: pl.DataFrame, features: tuple[str, ...]) -> Array:
     """Return the features (n, k), unknown as NaN; raises ModelError naming every missing column."""
-    missing = [f for f in features if f not in panel.columns]
-    if missing:
-        raise ModelError(f"the panel lacks features the model was trained on: {missing}")
-    x = panel.select(pl.col(features).cast(pl.Float64)).to_numpy()
+    x = matrix(panel, features)
     return np.where(np.isfinite(x), x, np.nan)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from models.base import FORECAST_COLUMNS, QUANTILE_COLUMNS
+from models.base import QUANTILE_COLUMNS
 
 Array = npt.NDArray[np.float64]
 
@@ -48,25 +48,21 @@ class RowBuffer:
         if not self._keys:
             return pl.DataFrame(schema=_SCHEMA)
         q, mean = np.concatenate(self._quantiles), np.concatenate(self._means)
-        counts = [n for _, _, n in self._targets]
-        index = pl.Series(np.repeat(np.arange(len(counts)), counts))
-        columns = [
-            pl.Series("target", [t for t, _, _ in self._targets], pl.String).gather(index),
-            pl.concat([k.alias("key") for k in self._keys]),
-            pl.concat([t.alias("issued_at") for t in self._times]),
-            pl.Series("horizon_s", [h for _, h, _ in self._targets], pl.Int64).gather(index),
-            *(pl.Series(c, q[:, k], nan_to_null=True) for k, c in enumerate(QUANTILE_COLUMNS)),
-            pl.Series("mean", mean, nan_to_null=True),
-        ]
-        return (
-            pl.DataFrame(columns)
-            .filter(pl.col("mean").is_not_null())
-            .with_columns(
-                pl.lit(self.version).alias("model_version"),
-                pl.lit(value=False).alias("abstain"),
-                pl.lit(None, pl.String).alias("reason"),
-            )
-            .select(FORECAST_COLUMNS)
+        known = np.isfinite(mean)
+        counts, kept = [n for _, _, n in self._targets], np.flatnonzero(known)
+        index = pl.Series(np.repeat(np.arange(len(counts)), counts)[kept])
+        return pl.DataFrame(
+            [
+                pl.Series("target", [t for t, _, _ in self._targets], pl.String).gather(index),
+                pl.concat([k.alias("key") for k in self._keys]).gather(kept),
+                pl.concat([t.alias("issued_at") for t in self._times]).gather(kept),
+                pl.Series("horizon_s", [h for _, h, _ in self._targets], pl.Int64).gather(index),
+                *(pl.Series(c, q[kept, k], pl.Float64, nan_to_null=True) for k, c in enumerate(QUANTILE_COLUMNS)),
+                pl.Series("mean", mean[kept], pl.Float64),
+                pl.Series("model_version", [self.version], pl.String).new_from_index(0, len(kept)),
+                pl.Series("abstain", [False]).new_from_index(0, len(kept)),
+                pl.Series("reason", [None], pl.String).new_from_index(0, len(kept)),
+            ]
         )
 
 

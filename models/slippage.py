@@ -21,15 +21,17 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from features.bars import times
 from features.liquidity import FEATURES, LOOKBACK_H, liquidity_features, pool_states
+from features.panel import flat, hours_between, whole_hour
 from lake.errors import NotEnoughData
 from lake.units import HOUR_S
 from models.base import QUANTILES, SLIPPAGE_HORIZONS_H, Forecaster, LakeView, TargetSpec, label
 from models.config import ModelConfig
-from models.drift_fitted import column
 from models.executed import impact_ratio
-from models.gbm import Bundle, fit_quantiles, gains, matrix, predict
+from models.gbm import Bundle, fit_quantiles, gains, predict
 from models.labels import melt
+from models.numbers import Numbers, column
 from models.rows import RowBuffer
 from models.scores import pinball
 
@@ -63,21 +65,28 @@ class SlippageFamily:
 
     def build(self, lake: LakeView, cfg: ModelConfig, start: datetime, end: datetime) -> pl.DataFrame:
         """Return the panel: one row a pool and hour with features, context columns ``b|`` and labels of depth."""
-        low = start - timedelta(hours=LOOKBACK_H)
-        high = end + timedelta(hours=max(SLIPPAGE_HORIZONS_H))
+        return self._panel(lake, cfg, (whole_hour(start), whole_hour(end)), labelled=True)
+
+    def now(self, lake: LakeView, cfg: ModelConfig, at: datetime) -> pl.DataFrame:
+        """Return the panel's rows of the decision time ``at`` without labels."""
+        return self._panel(lake, cfg, (at, at + timedelta(hours=1)), labelled=False)
+
+    def _panel(
+        self, lake: LakeView, cfg: ModelConfig, span: tuple[datetime, datetime], *, labelled: bool
+    ) -> pl.DataFrame:
+        low = span[0] - timedelta(hours=LOOKBACK_H)
+        high = span[1] + timedelta(hours=max(SLIPPAGE_HORIZONS_H) if labelled else 0)
         states = pool_states(lake, cfg.pools, low, high)
-        inside = pl.col("ts").is_between(start, end, closed="left")
-        ratio = impact_ratio(lake, start, end)
-        features = liquidity_features(states.filter(pl.col("ts") < end)).filter(inside)
-        ahead = [
-            pl.when(pl.col("fresh").shift(-h) & pl.col("fresh")).then(pl.col("depth").shift(-h)).over("key")
-            .alias(label("depth", h * HOUR_S))
-            for h in SLIPPAGE_HORIZONS_H
-        ]  # fmt: skip
-        context = states.select("key", "ts", pl.col("depth").alias(NOW), pl.col("fee_pips").alias(FEE), *ahead)
-        panel = features.join(context.filter(inside), on=["key", "ts"], how="left", maintain_order="left")
-        panel = panel.join(ratio, on="ts", how="left", maintain_order="left")
-        return panel.filter(pl.col(NOW).is_not_null()).sort("ts", "key")
+        rows = np.arange(LOOKBACK_H, LOOKBACK_H + hours_between(*span))
+        columns = liquidity_features(states, rows)
+        columns |= {NOW: states.depth[rows], FEE: states.fee_pips[rows]}
+        if labelled:
+            for h in SLIPPAGE_HORIZONS_H:
+                both = states.fresh[rows] & states.fresh[rows + h]
+                columns[label("depth", h * HOUR_S)] = np.where(both, states.depth[rows + h], np.nan)
+        panel = flat(states.pools, times(low, rows), columns)
+        panel = panel.join(impact_ratio(lake, *span), on="ts", how="left", maintain_order="left")
+        return panel.filter(pl.col(NOW).is_not_null())
 
     def outcomes(self, panel: pl.DataFrame, cfg: ModelConfig) -> pl.DataFrame:
         """Return depths by pool and the costs they mean by "<pool>|<size_usd>", at the fee and impact ratio of ts."""
@@ -100,7 +109,7 @@ class SlippageFamily:
         share: dict[int, float] = {}
         boosters: dict[int, list[lgb.Booster]] = {}
         ordered = panel.sort("ts", "key")
-        x = matrix(ordered, FEATURES)
+        x = Numbers(ordered).matrix(FEATURES)
         for h in SLIPPAGE_HORIZONS_H:
             y = np.log(column(ordered, label("depth", h * HOUR_S))) - np.log(column(ordered, NOW))
             known = np.isfinite(y)
@@ -145,21 +154,19 @@ def around_quote(changes: Array) -> Array:
     return np.asarray(np.sort(q), dtype=np.float64)
 
 
-def add_depth_rows(
-    rows: RowBuffer, panel: pl.DataFrame, horizon_h: int, change: Array, sizes: tuple[float, ...]
-) -> None:
+def add_depth_rows(rows: RowBuffer, inputs: Numbers, horizon_h: int, change: Array, sizes: tuple[float, ...]) -> None:
     """Add rows of ``depth`` and ``slippage`` from quantiles (n, 5) of the log change of depth.
 
     Costs are largest where depth is least, so their quantiles run the other way. The mean is that of the five-point
     distribution that gives each quantile the probability nearest to it.
     """
-    horizon_s, times = horizon_h * HOUR_S, panel["ts"]
-    depth = column(panel, NOW)[:, None] * np.exp(np.sort(change, axis=1))
-    rows.add(panel["key"], times, "depth", horizon_s, depth @ MASS, depth)
-    fee, ratio = column(panel, FEE) / 1e6, column(panel, IMPACT)
+    horizon_s, keys, times = horizon_h * HOUR_S, inputs.panel["key"], inputs.panel["ts"]
+    depth = inputs.column(NOW)[:, None] * np.exp(np.sort(change, axis=1))
+    rows.add(keys, times, "depth", horizon_s, depth @ MASS, depth)
+    fee, ratio = inputs.column(FEE) / 1e6, inputs.column(IMPACT)
     for size in sizes:
         cost = fee[:, None] + ratio[:, None] * IMPACT_SHARE * size / depth[:, ::-1]
-        rows.add(panel["key"] + f"|{size:.0f}", times, "slippage", horizon_s, cost @ MASS, cost)
+        rows.add(keys + f"|{size:.0f}", times, "slippage", horizon_s, cost @ MASS, cost)
 
 
 MASS: Array = np.array([0.15, 0.225, 0.25, 0.225, 0.15])
@@ -178,14 +185,15 @@ class SlippageFitted:
 
     def predict(self, panel: pl.DataFrame) -> pl.DataFrame:
         """Return forecast rows of depth and of slippage for every size."""
-        x = matrix(panel, FEATURES)
+        inputs = Numbers(panel)
+        x = inputs.matrix(FEATURES)
         rows = RowBuffer(self.version)
         for h, quoted in self.changes.items():
             change = np.broadcast_to(quoted, (panel.height, len(QUANTILES)))
             share = self.share.get(h, 0.0)
             if share > 0.0 and panel.height:
                 change = (1.0 - share) * change + share * np.sort(predict(self.boosters[h], x), axis=1)
-            add_depth_rows(rows, panel, h, change, self.sizes)
+            add_depth_rows(rows, inputs, h, change, self.sizes)
         return rows.frame()
 
     def importances(self) -> pl.DataFrame:

@@ -12,7 +12,7 @@ import polars as pl
 from lake.units import HOUR_S
 from models.base import QUANTILES, SLIPPAGE_HORIZONS_H, Forecaster, label
 from models.config import ModelConfig
-from models.drift_fitted import column
+from models.numbers import Numbers, column
 from models.rows import RowBuffer
 from models.slippage import NOW, add_depth_rows, around_quote
 
@@ -54,10 +54,10 @@ class FittedDepth:
     def predict(self, panel: pl.DataFrame) -> pl.DataFrame:
         """Return forecast rows of depth and slippage; an unknown point counts as the current quote."""
         point = np.nan_to_num(self.point(panel), nan=0.0)
-        rows = RowBuffer(self.version)
+        rows, inputs = RowBuffer(self.version), Numbers(panel)
         for h, errors in self.errors.items():
             change = self.slopes[h] * point[:, None] + errors[None, :]
-            add_depth_rows(rows, panel, h, change, self.sizes)
+            add_depth_rows(rows, inputs, h, change, self.sizes)
         return rows.frame()
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.liquidity import CARRY_H, FEATURES, liquidity_features, pool_states
+from features.bars import times
+from features.liquidity import CARRY_H, FEATURES, LOOKBACK_H, PoolStates, liquidity_features, pool_states
+from features.panel import flat
 from features.sentiment import STALE_DAYS, signal_features
 from lake.store import Lake
 from tests.models.drift_market import START
@@ -34,13 +36,17 @@ def pool_rows(days: int, seed: int = 1, pool: str = "0xpool", fee: int | None = 
     ).with_columns((pl.col("ts") + timedelta(hours=1)).alias("available_at"))
 
 
+def described(states: PoolStates) -> pl.DataFrame:
+    rows = np.arange(len(states.depth))
+    return flat(states.pools, times(states.start, rows), liquidity_features(states, rows))
+
+
 def test_a_state_counts_from_when_it_was_known(lake: Lake) -> None:
     rows = pool_rows(3)
     lake.write("pool_state", rows)
     states = pool_states(lake, (), START, START + timedelta(days=3))
     for hour in (1, 30, 70):
-        at = states.filter(pl.col("ts") == START + timedelta(hours=hour))
-        assert at["depth"].item() == pytest.approx(rows["depth_1pct_usd"][hour - 1])
+        assert states.depth[hour, 0] == pytest.approx(rows["depth_1pct_usd"][hour - 1])
 
 
 def test_liquidity_never_looks_ahead(lake: Lake, tmp_path) -> None:
@@ -56,7 +62,7 @@ def test_liquidity_never_looks_ahead(lake: Lake, tmp_path) -> None:
         ),
     )
     span = (START, START + timedelta(days=40))
-    a, b = (liquidity_features(pool_states(k, (), *span)) for k in (lake, changed))
+    a, b = (described(pool_states(k, (), *span)) for k in (lake, changed))
     past = pl.col("ts") <= cut
     assert a.filter(past).equals(b.filter(past))
     assert not a.filter(~past).equals(b.filter(~past))
@@ -67,10 +73,19 @@ def test_missing_states_are_carried_for_a_while(lake: Lake) -> None:
     hole = START + timedelta(days=5)
     lake.write("pool_state", pool_rows(8).filter(~pl.col("ts").is_between(hole, hole + timedelta(hours=11))))
     states = pool_states(lake, (), START, START + timedelta(days=8))
-    gap = states.filter(pl.col("ts").is_between(hole + timedelta(hours=1), hole + timedelta(hours=12)))
-    assert gap.height == 12
-    assert gap["depth"].is_not_null().sum() == CARRY_H
-    assert not gap["fresh"].any()
+    gap = slice(5 * 24 + 1, 5 * 24 + 13)
+    assert np.isfinite(states.depth[gap]).sum() == CARRY_H
+    assert not states.fresh[gap].any()
+    assert states.fresh[gap.start - 1]
+    assert states.fresh[gap.stop]
+
+
+def test_a_window_of_the_longest_look_back_gives_the_same_features_to_the_bit(lake: Lake) -> None:
+    lake.write("pool_state", pool_rows(60).filter(pl.col("ts").dt.hour() != 3))
+    at = START + timedelta(days=59)
+    full = described(pool_states(lake, (), START, START + timedelta(days=60))).filter(pl.col("ts") == at)
+    states = pool_states(lake, (), at - timedelta(hours=LOOKBACK_H), at + timedelta(hours=1))
+    assert described(states).tail(1).equals(full)
 
 
 def test_bare_depth_is_enough(lake: Lake) -> None:
@@ -78,7 +93,7 @@ def test_bare_depth_is_enough(lake: Lake) -> None:
         pl.lit(None, pl.Float64).alias("price"), pl.lit(None, pl.Float64).alias("volume_usd")
     )
     lake.write("pool_state", bare)
-    last = liquidity_features(pool_states(lake, (), START, START + timedelta(days=20))).tail(1)
+    last = described(pool_states(lake, (), START, START + timedelta(days=20))).tail(1)
     assert last["over_median24"].item() is not None
     assert last["price_gap24"].item() is None
 

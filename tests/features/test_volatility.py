@@ -6,15 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.volatility import (
-    CARRY_H,
-    LOOKBACK_H,
-    add_moves,
-    assets_with_prices,
-    feature_names,
-    hourly_bars,
-    volatility_features,
-)
+from features.bars import CARRY_H, assets_with_prices, read_bars
+from features.panel import flat
+from features.volatility import LOOKBACK_H, moves, volatility_features
 from lake.store import Lake
 from tests.models.drift_market import ASSETS, START, bars, garch, noise
 
@@ -22,27 +16,31 @@ W = {"AAA": 0.5, "BBB": 0.3, "CCC": 0.2}
 
 
 def features_of(lake: Lake, days: int, assets=ASSETS, weights=None) -> pl.DataFrame:
-    moves = add_moves(hourly_bars(lake, assets, START, START + timedelta(days=days)), weights or W)
-    return volatility_features(moves)
+    return described(read_bars(lake, assets, START, START + timedelta(days=days)), weights or W)
+
+
+def described(bars, weights=W, rows=None) -> pl.DataFrame:
+    rows = np.arange(len(bars.close)) if rows is None else rows
+    return flat(bars.assets, bars.times(rows), volatility_features(bars, *moves(bars, weights), rows))
 
 
 def test_the_deviation_is_the_log_change_of_the_weight(lake: Lake) -> None:
     r, _ = garch(3, 1)
     lake.write("prices", bars(r))
-    moves = add_moves(hourly_bars(lake, ASSETS, START, START + timedelta(days=3)), W)
-    at = moves.filter(pl.col("ts") == START + timedelta(hours=40)).sort("asset")
+    grid = read_bars(lake, ASSETS, START, START + timedelta(days=3))
     growth = np.exp([r[a][39] for a in ASSETS])
     w = np.array([W[a] for a in ASSETS])
     after = w * growth / (w * growth).sum()
-    assert np.allclose(at["dev"].to_numpy(), np.log(after / w), atol=1e-12)
+    assert grid.assets == ASSETS
+    assert np.allclose(moves(grid, W)[1][40], np.log(after / w), atol=1e-12)
 
 
 def test_levels_equal_a_plain_recursion(lake: Lake) -> None:
     r, _ = garch(20, 2)
     lake.write("prices", bars(r))
     got = features_of(lake, 20).filter(pl.col("key") == "BBB")
-    weights = 0.5 ** (np.arange(300)[::-1] / 24.0)
-    squares = r["BBB"][1:301] ** 2  # the first bar has no return
+    weights = 0.5 ** (np.arange(240)[::-1] / 24.0)  # ten half-lives
+    squares = r["BBB"][61:301] ** 2
     expected = 0.5 * np.log((weights * squares).sum() / weights.sum())
     row = got.filter(pl.col("ts") == START + timedelta(hours=301))
     assert row["ret_base"].item() == pytest.approx(expected, abs=1e-6)
@@ -69,16 +67,16 @@ def test_no_feature_looks_ahead(lake: Lake, tmp_path) -> None:
     assert not a.filter(~past).equals(b.filter(~past))
 
 
-def test_a_short_history_gives_nearly_the_same_features(lake: Lake) -> None:
+@pytest.mark.parametrize("hours_ago", [1, 60])
+def test_a_window_of_the_longest_look_back_gives_the_same_features_to_the_bit(lake: Lake, hours_ago) -> None:
     days = 75
-    lake.write("prices", bars(garch(days, 4)[0]))
-    end = START + timedelta(days=days)
-    full = features_of(lake, days).filter(pl.col("ts") == end - timedelta(hours=1)).sort("key")
-    tail = add_moves(hourly_bars(lake, ASSETS, end - timedelta(hours=LOOKBACK_H), end), W)
-    short = volatility_features(tail).filter(pl.col("ts") == end - timedelta(hours=1)).sort("key")
-    for name in feature_names():
-        gap = np.abs(full[name].to_numpy() - short[name].to_numpy()).max()
-        assert gap < 0.02, name
+    lake.write("prices", bars(garch(days, 4)[0]).filter(pl.col("ts").dt.hour() != 5))  # with a hole every day
+    at = START + timedelta(days=days, hours=-hours_ago)
+    full = features_of(lake, days).filter(pl.col("ts") == at)
+    tail = read_bars(lake, ASSETS, at - timedelta(hours=LOOKBACK_H), at + timedelta(hours=1))
+    short = described(tail, rows=np.array([LOOKBACK_H]))
+    assert full["dev_w24"].null_count() == 0
+    assert short.equals(full)
 
 
 def test_the_season_is_learnt_from_the_past(lake: Lake) -> None:
@@ -94,12 +92,13 @@ def test_holes_are_carried_six_hours_and_no_further(lake: Lake) -> None:
     hole = START + timedelta(days=10)
     missing = pl.col("ts").is_between(hole, hole + timedelta(hours=9)) & (pl.col("asset") == "AAA")
     lake.write("prices", rows.filter(~missing))
-    grid = hourly_bars(lake, ASSETS, START, START + timedelta(days=20)).filter(pl.col("asset") == "AAA")
-    inside = grid.filter(pl.col("ts").is_between(hole + timedelta(hours=1), hole + timedelta(hours=10)))
-    assert inside.height == 10
-    assert not inside["fresh"].any()
-    assert inside["close"].is_not_null().sum() == CARRY_H
-    assert inside["close"][:CARRY_H].n_unique() == 1
+    grid = read_bars(lake, ASSETS, START, START + timedelta(days=20))
+    first = 10 * 24 + 1
+    close = grid.close[first : first + 10, 0]
+    assert not grid.fresh[first : first + 10, 0].any()
+    assert grid.fresh[first - 1, 0]
+    assert np.isfinite(close).sum() == CARRY_H
+    assert np.unique(close[:CARRY_H]).size == 1
     f = features_of(lake, 20).filter((pl.col("key") == "AAA") & (pl.col("ts") == hole + timedelta(hours=3)))
     assert f["ret_base"].is_not_null().all()
 
@@ -114,7 +113,9 @@ def test_closes_alone_are_enough(lake: Lake) -> None:
 
 def test_two_sources_count_once(lake: Lake) -> None:
     rows = bars(noise(5, 8, assets=("AAA",)))
-    lake.write("prices", pl.concat([rows, rows.with_columns(pl.lit("another").alias("source"), pl.col("close") * 1.0)]))
-    grid = hourly_bars(lake, ["AAA"], START, START + timedelta(days=5))
-    assert grid.height == 5 * 24
+    dearer = (pl.col(c) * 1.1 for c in ("open", "high", "low", "close"))
+    lake.write("prices", pl.concat([rows, rows.with_columns(pl.lit("another").alias("source"), *dearer)]))
+    grid = read_bars(lake, ["AAA"], START, START + timedelta(days=5))
+    assert grid.close.shape == (5 * 24, 1)
+    assert grid.close[1, 0] == pytest.approx(rows["close"][0] * 1.1)  # the first source by name
     assert assets_with_prices(lake) == ["AAA"]

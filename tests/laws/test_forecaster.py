@@ -17,6 +17,7 @@ from models.config import ModelConfig
 from models.drift import DriftFamily
 from models.gas import GasFamily
 from models.labels import hide_unknown, label_columns, parse_label
+from models.live import recent
 from models.slippage import SlippageFamily
 from tests.models.market import START, fill
 
@@ -114,6 +115,16 @@ def test_no_feature_up_to_a_moment_changes_when_later_rows_do(family, market, pa
     names = ["key", "ts", *feature_columns(panel)]
     assert again.filter(past).select(names).sort("key", "ts").equals(panel.filter(past).select(names).sort("key", "ts"))
     assert not again.select(names).sort("key", "ts").equals(panel.select(names).sort("key", "ts"))
+
+
+@pytest.mark.parametrize("hours_ago", [1, 2, 190])
+def test_the_row_of_a_decision_equals_the_batch_to_the_bit(family, market, panel, hours_ago):
+    at = END - timedelta(hours=hours_ago)
+    one = family.now(recent(market, at), CFG, at)
+    batch = panel.filter(pl.col("ts") == at).select(one.columns).sort("key")
+    assert one.sort("key").equals(batch)
+    assert one.height
+    assert set(panel.columns) - set(one.columns) == set(label_columns(panel))
 
 
 def test_forecasts_fit_the_table_and_belong_to_declared_targets(family, rows):

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.volatility import add_moves, hourly_bars
+from features.bars import read_bars
+from features.volatility import moves
 from lake.errors import ConfigError
 from lake.store import Lake
 from models.covariance import (
@@ -92,16 +93,18 @@ def test_pairs_are_past_products_and_future_labels(lake: Lake) -> None:
     r = noise(50, 9)
     lake.write("prices", bars(r))
     weights = {"AAA": 0.5, "BBB": 0.3, "CCC": 0.2}
-    moves = add_moves(hourly_bars(lake, list(r), START, START + timedelta(days=50)), weights)
-    rows = pair_features(moves, 24)
-    assert set(rows["key"]) == {pair_key(a, b) for a in r for b in r}
+    grid = read_bars(lake, list(r), START, START + timedelta(days=50))
+    every = np.arange(len(grid.close))
+    own, rows = pair_features(moves(grid, weights)[0], list(r), grid, every, 24)
+    assert set(rows["key"]) == {pair_key(a, b) for a in r for b in r if a != b}
     hour = 1100 // PAIR_STEP_H * PAIR_STEP_H  # the return of bar i is known at START + (i + 1) h
     row = rows.filter((pl.col("key") == "AAA|CCC") & (pl.col("ts") == START + timedelta(hours=hour)))
     product = r["AAA"] * r["CCC"]
     assert row["c24"].item() == pytest.approx(product[hour - 24 : hour].mean(), abs=1e-12)
     assert row["y"].item() == pytest.approx(product[hour : hour + 24].mean(), abs=1e-12)
-    own = rows.filter((pl.col("key") == "AAA|AAA") & (pl.col("ts") == START + timedelta(hours=hour)))
-    assert own["rho672"].item() == pytest.approx(1.0)
+    assert own["c24"][hour, 1] == pytest.approx((r["BBB"][hour - 24 : hour] ** 2).mean(), abs=1e-12)
+    assert own["y"][hour, 1] == pytest.approx((r["BBB"][hour : hour + 24] ** 2).mean(), abs=1e-12)
+    assert np.isnan(own["y"][-24:]).all()
     assert abs(row["rho672"].item()) < 0.15
     between = rows.filter((pl.col("key") == "AAA|CCC") & (pl.col("ts").dt.hour() % PAIR_STEP_H != 0))
     assert between.is_empty()
