@@ -1,8 +1,13 @@
-"""Do sentiment and funding help? The drift family walked forward with and without them, judged in pairs."""
+"""Do sentiment and funding help? The drift family walked forward with and without them, judged in pairs.
+
+The folds trained for that also show how well band exits are forecast (models.exits).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 
 import polars as pl
@@ -11,44 +16,61 @@ from lake.errors import NotEnoughData
 from lake.store import Lake
 from models.config import ModelConfig
 from models.drift import DriftFamily
+from models.exits import exit_rows
 from models.scores import losses, weekly_bootstrap
-from models.splits import folds, prediction_rows, training_rows
+from models.splits import Fold, folds, prediction_rows, training_rows
 from models.walkforward import history_start
 
 _PAIR = ["target", "key", "horizon_s", "issued_at"]
 
 
-def ablation(lake: Lake, cfg: ModelConfig, start: datetime, end: datetime) -> pl.DataFrame:
-    """Return what each kind of signal adds to forecasts of return and drift over start <= ts < end.
+@dataclass(frozen=True, slots=True)
+class Refits:
+    """What the drift family shows when its folds are trained again: ``signals`` (empty without any) and ``exits``."""
 
-    One row per (signals, target, horizon_s): ``skill`` = 1 - loss with / loss without, in pinball of the raw quantiles
-    summed over assets, its 5 and 95 % weekly block-bootstrap bounds ``ci_low`` and ``ci_high``, ``rows``, and
-    ``verdict``: "helps" when the interval is above zero, "hurts" when below, else "no evidence". ``signals`` is a
-    signal's name or "all". Folds and labels are those of training. Raises NotEnoughData without signals or history.
+    signals: pl.DataFrame
+    exits: pl.DataFrame
+
+
+def ablation(lake: Lake, cfg: ModelConfig, start: datetime, end: datetime) -> Refits:
+    """Return what each kind of signal adds to forecasts of return and drift over start <= ts < end, and band exits.
+
+    ``signals`` has one row per (signals, target, horizon_s): ``skill`` = 1 - loss with / loss without, in pinball of
+    the raw quantiles summed over assets, its 5 and 95 % weekly block-bootstrap bounds ``ci_low`` and ``ci_high``,
+    ``rows``, and ``verdict``: "helps" when the interval is above zero, "hurts" when below, else "no evidence".
+    ``signals`` is a signal's name or "all". ``exits`` are models.exits.exit_rows of the model without
+    signals. Folds and labels are those of training. Raises NotEnoughData without history.
     """
     family = DriftFamily(sentiment=True)
     panel = family.build(lake, cfg, history_start(lake), end)
+    if panel.is_empty():
+        raise NotEnoughData("the lake holds no prices")
     kinds = signal_kinds(panel)
-    if not kinds:
-        raise NotEnoughData("table signals is empty: there is nothing to leave out; ingest or import signals first")
     panel = panel.filter(~pl.col("key").str.contains("|", literal=True))
     first: datetime = panel["ts"].min()  # type: ignore[assignment]
     plan = [f for f in folds(cfg, start, end, first) if f.end > start]
     if not plan:
         raise NotEnoughData(f"less than {cfg.min_train_days} days of history before {end}")
     every = [c for columns in kinds.values() for c in columns]
-    chosen: dict[str, list[str]] = {"none": []} | (kinds if len(kinds) > 1 else {}) | {"all": every}
-    forecasts: dict[str, list[pl.DataFrame]] = {name: [] for name in chosen}
-    for fold in plan:
+    chosen: dict[str, list[str]] = {"none": []} | (kinds if len(kinds) > 1 else {}) | ({"all": every} if kinds else {})
+
+    def refit(fold: Fold) -> tuple[dict[str, pl.DataFrame], pl.DataFrame]:
         known, ahead = training_rows(panel, fold), prediction_rows(panel, fold).filter(pl.col("ts") >= start)
+        found, exits = {}, pl.DataFrame()
         for name, columns in chosen.items():
-            left_out = [c for c in every if c not in columns]
-            model = family.fit(known.drop(left_out), cfg)
-            forecasts[name].append(model.predict(ahead).filter(pl.col("target").is_in(["return", "drift"])))
+            model = family.fit(known.drop([c for c in every if c not in columns]), cfg)
+            found[name] = model.predict(ahead).filter(pl.col("target").is_in(["return", "drift"]))
+            if name == "none":
+                exits = exit_rows(model, known, ahead, cfg)
+        return found, exits
+
+    with ThreadPoolExecutor(cfg.threads) as pool:
+        parts = list(pool.map(refit, plan))
     outcomes = family.outcomes(panel.filter(pl.col("ts") >= start), cfg)
     specs = tuple(s for s in family.targets if s.score == "pinball")
-    scored = {name: losses(pl.concat(rows), outcomes, specs) for name, rows in forecasts.items()}
-    return compare(scored)
+    scored = {name: losses(pl.concat([p[0][name] for p in parts]), outcomes, specs) for name in chosen}
+    exits = [p[1] for p in parts if not p[1].is_empty()]
+    return Refits(compare(scored), pl.concat(exits) if exits else pl.DataFrame())
 
 
 def signal_kinds(panel: pl.DataFrame) -> dict[str, list[str]]:

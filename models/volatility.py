@@ -92,21 +92,39 @@ def fit_scale(features: Sequence[str], x: Array, size: Array, log_base: Array, r
     if known.sum() < MIN_ROWS:
         raise NotEnoughData(f"{int(known.sum())} known moves are too few to fit a volatility; {MIN_ROWS} are required")
     x, size, log_base = x[known], np.maximum(size[known], 1e-9), log_base[known]
-    weight = np.minimum(np.exp(log_base - log_base.mean()), 5.0)
-    seen = np.isfinite(x).any(axis=0)
-    mean, sd = np.zeros(x.shape[1]), np.ones(x.shape[1])
-    mean[seen] = np.nanmean(x[:, seen], axis=0)
-    sd[seen] = np.nanstd(x[:, seen], axis=0) + 1e-9
-    beta = _gamma_regression(design(x, mean, sd), size / np.exp(log_base), weight)
+    linear = fit_linear(x, size, log_base)
     data = lgb.Dataset(
         x,
         label=size,
-        weight=weight,
+        weight=_weight(log_base),
         init_score=log_base,
         params={k: GAMMA[k] for k in ("max_bin", "feature_pre_filter", "num_threads", "verbose")},
     )
     booster = lgb.train({**GAMMA, "seed": seed}, data, num_boost_round=max(1, rounds // 2))
-    return ScaleModel(tuple(features), mean, sd, beta, booster)
+    return ScaleModel(tuple(features), linear.mean, linear.sd, linear.beta, booster)
+
+
+@dataclass(frozen=True, slots=True)
+class LinearModel:
+    """The log-linear part of a scale: ``mean``, ``sd`` (k,) standardise, ``beta`` is (k + 1,)."""
+
+    mean: Array
+    sd: Array
+    beta: Array
+
+
+def fit_linear(x: Array, size: Array, log_base: Array) -> LinearModel:
+    """Return the gamma regression of ``size`` / base (n,) on ``x`` (n, k); every size and base is known."""
+    seen = np.isfinite(x).any(axis=0)
+    mean, sd = np.zeros(x.shape[1]), np.ones(x.shape[1])
+    mean[seen] = np.nanmean(x[:, seen], axis=0)
+    sd[seen] = np.nanstd(x[:, seen], axis=0) + 1e-9
+    ratio = np.maximum(size, 1e-9) / np.exp(log_base)
+    return LinearModel(mean, sd, _gamma_regression(design(x, mean, sd), ratio, _weight(log_base)))
+
+
+def _weight(log_base: Array) -> Array:
+    return np.asarray(np.minimum(np.exp(log_base - log_base.mean()), 5.0), dtype=np.float64)
 
 
 def _gamma_regression(z: Array, ratio: Array, weight: Array, steps: int = 6) -> Array:

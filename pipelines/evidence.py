@@ -14,9 +14,10 @@ from lake.errors import NotEnoughData
 from lake.store import Lake
 from lake.units import duration
 from models import novelty
-from models.ablation import ablation
+from models.ablation import Refits, ablation
 from models.base import TargetSpec
 from models.config import ModelConfig
+from models.hindsight import hindsight_rows
 from models.live import issue, recent
 from models.scores import losses, weekly_bootstrap
 from models.trust import Trust
@@ -37,14 +38,17 @@ def evidence(
     tails = pl.concat([tail_skills(r, specs) for r in result.records.values()])
     months = pl.concat([monthly_coverage(r, specs) for r in result.records.values()])
     waits = result.summary["families"].get("gas", {}).get("waiting", {})
-    ablated, note = _ablation(lake, cfg, span)
+    refits, note = _refits(lake, cfg, span)
+    exits = exit_skills(refits.exits)
+    ceiling = {name: table.to_dicts() for name, table in _hindsight(result, span, specs).items()}
     latency = live_latency(settings, lake, cfg, result, span[1])
     data = {
         "skill": skill.to_dicts(), "tails": tails.to_dicts(), "coverage_by_month": months.to_dicts(),
-        "waiting": waits, "ablation": ablated.to_dicts(), "ablation_note": note, "latency_ms": latency,
+        "waiting": waits, "ablation": refits.signals.to_dicts(), "ablation_note": note, "latency_ms": latency,
+        "band_exits": exits.to_dicts(), "drift_hindsight": ceiling,
     }  # fmt: skip
     tables = [_skill_table(skill), _tail_table(tails), _month_table(months), _waiting_table(waits)]
-    tables.append(_ablation_table(ablated, note))
+    tables += [_exit_table(exits), _hindsight_table(ceiling), _ablation_table(refits.signals, note)]
     cells = [[latency["series"], latency["median"], latency["worst"]]]
     tables.append(
         (
@@ -133,11 +137,50 @@ def monthly_coverage(record: WalkRecord, specs: Mapping[str, TargetSpec]) -> pl.
     )
 
 
-def _ablation(lake: Lake, cfg: ModelConfig, span: tuple[datetime, datetime]) -> tuple[pl.DataFrame, str]:
+def _refits(lake: Lake, cfg: ModelConfig, span: tuple[datetime, datetime]) -> tuple[Refits, str]:
     try:
-        return ablation(lake, cfg, *span), ""
+        found = ablation(lake, cfg, *span)
     except NotEnoughData as error:
-        return pl.DataFrame(), f"no ablation: {error}"
+        return Refits(pl.DataFrame(), pl.DataFrame()), f"no ablation: {error}"
+    return found, "table signals is empty: nothing to leave out" if found.signals.is_empty() else ""
+
+
+def exit_skills(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return Brier skill by horizon and baseline over ``rows`` (models.exits.exit_rows), with 90 % weekly intervals."""
+    schema = {
+        "horizon_h": pl.Int64, "exits": pl.Float64, "tolerance_low": pl.Float64, "tolerance_high": pl.Float64,
+        "baseline": pl.String, "skill": pl.Float64, "ci_low": pl.Float64, "ci_high": pl.Float64, "rows": pl.Int64,
+    }  # fmt: skip
+    found: list[tuple[Any, ...]] = []
+    names = [c for c in rows.columns if c not in ("key", "issued_at", "horizon_h", "tolerance", "y", "model")]
+    for (horizon_h,), part in rows.group_by(["horizon_h"], maintain_order=True) if names else ():
+        y, week = part["y"].to_numpy(), (part["issued_at"].dt.epoch("d") // 7).to_numpy()
+        own = (part["model"].to_numpy() - y) ** 2
+        limits = part["tolerance"]
+        for name in names:
+            base = (part[name].to_numpy() - y) ** 2
+            found.append(
+                (horizon_h, float(y.mean()), limits.min(), limits.max(), name, float(1 - own.sum() / base.sum()),
+                 *weekly_bootstrap(own, base, week), part.height)
+            )  # fmt: skip
+    return pl.DataFrame(found, schema=schema, orient="row").sort("horizon_h", "baseline")
+
+
+def _hindsight(
+    result: TrainResult, span: tuple[datetime, datetime], specs: Mapping[str, TargetSpec]
+) -> dict[str, pl.DataFrame]:
+    """Return the skill of models.hindsight over ``span`` overall and in the tails; empty without drift."""
+    record = result.records.get("drift")
+    if record is None:
+        return {}
+    try:
+        rows = hindsight_rows(record.known.filter(pl.col("ts").is_between(*span, closed="left")))
+    except NotEnoughData:
+        return {}
+    gaussian = {n: r for n, r in record.baselines.items() if n in ("ar", "ewma94", "ewma_empirical")}
+    looked_back = WalkRecord(rows, record.outcomes, gaussian, record.known)
+    found = {"skill": skills(looked_back, specs), "tails": tail_skills(looked_back, specs)}
+    return {name: table.filter(pl.col("baseline") != "naive") for name, table in found.items()}
 
 
 def live_latency(
@@ -194,6 +237,26 @@ def _waiting_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
     ]
     names = ["chain", "decisions", "saved", "with foresight", "share in gwei", "share in fractions"]
     return "Waiting up to 24 h for the hour forecast as cheapest", names, cells
+
+
+def _exit_table(table: pl.DataFrame) -> Table:
+    names = table["baseline"].unique().sort().to_list()
+    cells = []
+    for (horizon,), part in table.group_by(["horizon_h"], maintain_order=True):
+        by = dict(part.select("baseline", "skill").iter_rows())
+        low, high, share = part.select("tolerance_low", "tolerance_high", "exits").row(0)
+        band = f"{100 * low:.2f} .. {100 * high:.2f} %"
+        cells.append([f"{horizon} h", band, f"{100 * share:.1f} %", *(_percent(by[n]) for n in names)])
+    title = "Band exits at the tolerance each asset left in a tenth of its past hours: Brier skill of the raw model"
+    return title, ["horizon", "tolerance", "exits", *names], cells
+
+
+def _hindsight_table(found: Mapping[str, list[dict[str, Any]]]) -> Table:
+    cells = [
+        [kind, f"{r['horizon_h']} h", r["baseline"], _percent(r["skill"])] for kind, rows in found.items() for r in rows
+    ]
+    title = "Drift, a ceiling: volatility model and quantiles fitted in hindsight on the test hours themselves"
+    return title, ["score", "horizon", "baseline", "skill"], cells
 
 
 def _ablation_table(table: pl.DataFrame, note: str) -> Table:

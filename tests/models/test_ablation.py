@@ -30,7 +30,8 @@ def test_a_signal_that_tells_tomorrows_volatility_helps_and_noise_does_not(lake:
     returns = {a: r * np.repeat(level, 24) for a, r in noise(days, 41).items()}
     lake.write("prices", bars(returns))
     lake.write("signals", pl.concat([daily(level, "told"), daily(rng.standard_normal(days), "made_up")]))
-    table = ablation(lake, CFG, START + timedelta(days=100), START + timedelta(days=145))
+    found = ablation(lake, CFG, START + timedelta(days=100), START + timedelta(days=145))
+    table = found.signals
     assert set(table["signals"]) == {"told", "made_up", "all"}
     here = table.filter(pl.col("target") == "return")
     told = here.filter((pl.col("signals") == "told") & (pl.col("horizon_s") == 4 * 3600))
@@ -38,12 +39,21 @@ def test_a_signal_that_tells_tomorrows_volatility_helps_and_noise_does_not(lake:
     assert told["skill"].item() > 0.005
     idle = here.filter((pl.col("signals") == "made_up") & (pl.col("horizon_s") == 4 * 3600))
     assert idle["skill"].item() < told["skill"].item() / 3
+    shares = found.exits.group_by("horizon_h").agg(pl.col("y").mean()).sort("horizon_h")
+    assert shares["horizon_h"].to_list() == [1, 4, 12, 24]
+    assert shares["y"].is_between(0.02, 0.3).all()  # often enough to be measured
+    assert found.exits["tolerance"].is_between(0.0005, 0.1).all()
 
 
-def test_nothing_to_leave_out_is_said(lake: Lake) -> None:
+def test_without_signals_or_history_nothing_is_compared(lake: Lake) -> None:
+    with pytest.raises(NotEnoughData, match="no prices"):
+        ablation(lake, CFG, START, START + timedelta(days=30))
     lake.write("prices", bars(noise(30, 42)))
-    with pytest.raises(NotEnoughData, match="signals is empty"):
-        ablation(lake, CFG, START + timedelta(days=25), START + timedelta(days=30))
+    with pytest.raises(NotEnoughData, match="days of history"):
+        ablation(lake, CFG, START + timedelta(days=5), START + timedelta(days=9))
+    found = ablation(lake, CFG, START + timedelta(days=25), START + timedelta(days=30))
+    assert found.signals.is_empty()
+    assert not found.exits.is_empty()
 
 
 def test_columns_are_grouped_by_signal() -> None:
