@@ -31,6 +31,7 @@ from typing import Literal, Protocol, Self, runtime_checkable
 
 import polars as pl
 
+from features.panel import Columns
 from models.config import ModelConfig
 
 QUANTILES: tuple[float, ...] = (0.05, 0.25, 0.50, 0.75, 0.95)
@@ -112,6 +113,10 @@ class Forecaster(Protocol):
 class SavedFitted(Fitted, Protocol):
     """A trained forecaster that survives a restart: LightGBM text and JSON in a folder, never pickle."""
 
+    def predict(self, panel: pl.DataFrame | Columns) -> pl.DataFrame:
+        """Return forecast rows; see ``Fitted.predict``."""
+        ...
+
     def save(self, folder: Path) -> None:
         """Write the model into ``folder`` with its feature names, schema hash and git revision."""
         ...
@@ -152,7 +157,7 @@ class Family(Protocol):
         """
         ...
 
-    def now(self, lake: LakeView, cfg: ModelConfig, at: datetime) -> pl.DataFrame:
+    def now(self, lake: LakeView, cfg: ModelConfig, at: datetime) -> Columns:
         """Return the rows of ``build`` at the one decision time ``at`` without labels, in milliseconds.
 
         Every value equals the one ``build`` gives, whatever range it is asked for.

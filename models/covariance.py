@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 from scipy.special import expit, logit
 
 from features.bars import Bars
-from features.panel import flat
+from features.panel import Columns, flat
 from features.windows import Rows, decayed, mean, mean_known
 from lake.errors import ConfigError
 from lake.universe import STABLE
@@ -40,38 +39,35 @@ def pair_key(a: str, b: str) -> str:
 
 
 def pair_features(
-    ret: Array, assets: Sequence[str], bars: Bars, rows: Rows, horizon_h: int = 24
-) -> tuple[dict[str, Array], pl.DataFrame]:
+    ret: Array, assets: Sequence[str], bars: Bars, rows: Rows, horizon_h: int = 24, name: str | None = "y"
+) -> tuple[dict[str, Array], Columns]:
     """Return past products, correlations and the outcome of every asset with itself and of every pair of two.
 
     ``c*`` are past means of the product of hourly log returns (rolling hours; ``cewm`` decays 0.9715 an hour), ``rho*``
-    past correlations without mean (half-lives of 72 h, 672 h rolling, and the panel's mean of the latter). ``y`` is
-    the mean product over the next ``horizon_h`` hours, unknown unless all of them are known. ``ret`` (t, k) belongs to
-    ``assets`` on the grid of ``bars``. The first result holds c* and y (n, k) at ``rows``; the second (key, ts, c*,
-    rho*, y) of pairs, at every PAIR_STEP_H-th hour of the day.
+    past correlations without mean (half-lives of 72 h, 672 h rolling, and the panel's mean of the latter). ``name``
+    (None: left out) is the mean product over the next ``horizon_h`` hours, unknown unless all of them are known.
+    ``ret`` (t, k) belongs to ``assets`` on the grid of ``bars``. The first result holds c* and the outcome (n, k) at
+    ``rows``; the second (key, ts, c*, rho*, outcome) of pairs, at every PAIR_STEP_H-th hour of the day.
     """
     own = _products(ret**2, rows)
-    own["y"] = _outcome(ret**2, rows, horizon_h)
+    if name is not None:
+        own[name] = _outcome(ret**2, rows, horizon_h)
     pairs = list(combinations(range(len(assets)), 2))
     chosen = rows[bars.hours[rows] % PAIR_STEP_H == 0]
     if not pairs or not len(chosen):
-        return own, pl.DataFrame(schema=_PAIR_SCHEMA)
+        columns = [*PRODUCTS, *CORRELATIONS, *([] if name is None else [name])]
+        return own, flat([], bars.times(chosen[:0]), {c: np.empty((0, 0)) for c in columns})
     ia, ib = ([p[k] for p in pairs] for k in (0, 1))
     product = ret[:, ia] * ret[:, ib]
     table = _products(product, chosen)
-    for name, levels in (("rho72", _slow), ("rho672", _month)):
+    for rho, levels in (("rho72", _slow), ("rho672", _month)):
         square = levels(ret**2, chosen)
-        table[name] = _ratio(levels(product, chosen), square[:, ia] * square[:, ib])
+        table[rho] = _ratio(levels(product, chosen), square[:, ia] * square[:, ib])
     table["rho_mean"] = np.broadcast_to(mean_known(table["rho672"]), product[chosen].shape)
-    table["y"] = _outcome(product, chosen, horizon_h)
-    frame = flat([pair_key(assets[a], assets[b]) for a, b in pairs], bars.times(chosen), table)
-    return own, frame.filter(pl.col("cewm").is_not_null())
-
-
-_PAIR_SCHEMA: dict[str, pl.DataType] = {
-    "key": pl.String(), "ts": pl.Datetime("us", "UTC"),
-    **dict.fromkeys((*PRODUCTS, *CORRELATIONS, "y"), pl.Float64()),
-}  # fmt: skip
+    if name is not None:
+        table[name] = _outcome(product, chosen, horizon_h)
+    found = flat([pair_key(assets[a], assets[b]) for a, b in pairs], bars.times(chosen), table)
+    return own, found.filter(np.isfinite(found.column("cewm")))
 
 
 def _products(product: Array, rows: Rows) -> dict[str, Array]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from features.panel import Columns
 from features.volatility import SEASON_H, feature_names
 from lake.errors import NotEnoughData
 from lake.units import HOUR_S
@@ -77,9 +78,9 @@ class DriftFamily:
 
     def build(self, lake: LakeView, cfg: ModelConfig, start: datetime, end: datetime) -> pl.DataFrame:
         """Return the panel; see models.drift_panel.build_panel."""
-        return build_panel(lake, cfg, start, end, sentiment=self.sentiment)
+        return build_panel(lake, cfg, start, end, sentiment=self.sentiment).frame()
 
-    def now(self, lake: LakeView, cfg: ModelConfig, at: datetime) -> pl.DataFrame:
+    def now(self, lake: LakeView, cfg: ModelConfig, at: datetime) -> Columns:
         """Return the panel's rows of the decision time ``at`` without labels."""
         end = at + timedelta(hours=1)
         return build_panel(lake, cfg, at, end, sentiment=self.sentiment, labelled=False)
@@ -178,7 +179,7 @@ def _fit_covariance(
     pairs = panel.filter((pl.col("ts") >= since) & pl.col("key").str.contains("|", literal=True))
     if pairs.is_empty():
         return ratio, none
-    va, vb = pair_variances(pairs, recent, ratio * variance)
+    va, vb = pair_variances(Columns.of(pairs), Columns.of(recent), ratio * variance)
     product = column(pairs, label("covariance", COVARIANCE_S)) / np.sqrt(va * vb)
     return ratio, fit_correlation(matrix(pairs, CORRELATIONS), product)
 

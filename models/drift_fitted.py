@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from features.panel import Columns
 from lake.units import HOUR_S
 from models.base import DRIFT_HORIZONS_H
 from models.baseline import forecast_rows
@@ -19,7 +20,7 @@ from models.drift_panel import COVARIANCE_S
 from models.exit import Excursions, band_edges, exit_probability
 from models.gbm import Bundle, gains
 from models.location import Location
-from models.numbers import Numbers, Panel, column, matrix
+from models.numbers import Panel, column, matrix
 from models.rows import RowBuffer
 from models.volatility import ScaleModel, Shape
 
@@ -76,27 +77,28 @@ class DriftFitted:
     targets: Mapping[str, float]
     tolerance: Mapping[str, float]
 
-    def predict(self, panel: pl.DataFrame) -> pl.DataFrame:
+    def predict(self, panel: Panel) -> pl.DataFrame:
         """Return forecast rows of return, drift, band_exit and covariance for the rows of ``panel``."""
-        assets = panel.filter(~pl.col("key").str.contains("|", literal=True))
+        inputs = Columns.of(panel)
+        pair = inputs.pairs()
+        assets, pairs = inputs.filter(~pair), inputs.filter(pair)
         rows = RowBuffer(self.version)
         daily = np.full(assets.height, np.nan)
-        keys, times, names = assets["key"], assets["ts"], assets["key"].to_numpy()
-        inputs = Numbers(assets)
+        keys, times, names = assets.key, assets.ts, assets.key.to_numpy()
         for target, series in SERIES_OF.items():
             for h in DRIFT_HORIZONS_H:
                 model = self.moves.get((series, h))
-                if model is None or assets.is_empty():
+                if model is None or not assets.height:
                     continue
-                size = model.size(inputs, series)
-                mean = model.mean(inputs, series, h)
+                size = model.size(assets, series)
+                mean = model.mean(assets, series, h)
                 quantiles = mean[:, None] + size[:, None] * model.shape.rows(names)
                 rows.add(keys, times, target, h * HOUR_S, mean, quantiles)
                 if series == "dev" and h in self.exits:
                     rows.add(keys, times, "band_exit", h * HOUR_S, self._exits(keys, h, size))
                 if series == "ret" and h * HOUR_S == COVARIANCE_S:
                     daily = size
-        self._covariances(rows, panel, assets, daily)
+        self._covariances(rows, pairs, assets, daily)
         return rows.frame()
 
     def _exits(self, keys: pl.Series, horizon_h: int, size: Array) -> Array:
@@ -111,15 +113,14 @@ class DriftFitted:
         """Return hourly variances (n,) from forecast sizes of a day's return."""
         return np.asarray(self.variance_ratio * size_day**2 * HOUR_S / COVARIANCE_S, dtype=np.float64)
 
-    def _covariances(self, rows: RowBuffer, panel: pl.DataFrame, assets: pl.DataFrame, daily: Array) -> None:
+    def _covariances(self, rows: RowBuffer, pairs: Columns, assets: Columns, daily: Array) -> None:
         variance = self.variances(daily)
-        rows.add(assets["key"] + "|" + assets["key"], assets["ts"], "covariance", COVARIANCE_S, variance)
-        pairs = panel.filter(pl.col("key").str.contains("|", literal=True))
-        if not pairs.is_empty() and not assets.is_empty():
+        rows.add(assets.key + "|" + assets.key, assets.ts, "covariance", COVARIANCE_S, variance)
+        if pairs.height and assets.height:
             rho = self.correlation.forecast(matrix(pairs, CORRELATIONS))
             va, vb = pair_variances(pairs, assets, variance)
             covariance = rho * np.sqrt(va * vb)
-            rows.add(pairs["key"], pairs["ts"], "covariance", COVARIANCE_S, covariance)
+            rows.add(pairs.key, pairs.ts, "covariance", COVARIANCE_S, covariance)
 
     def importances(self) -> pl.DataFrame:
         """Return (target, horizon_s, feature, gain) of the boosters, largest gain first."""
@@ -189,17 +190,17 @@ def trends(panel: Panel, series: str) -> Array:
     return matrix(panel, [f"{series}_{n}" for n in TREND])
 
 
-def pair_variances(pairs: pl.DataFrame, assets: pl.DataFrame, variance: Array) -> tuple[Array, Array]:
+def pair_variances(pairs: Columns, assets: Columns, variance: Array) -> tuple[Array, Array]:
     """Return the variances (n,), (n,) of both assets of the ``pairs`` (key "A|B", ts) from those of ``assets``."""
-    moments = assets["ts"].unique().sort().to_physical().to_numpy()
-    names = {name: k for k, name in enumerate(assets["key"].unique().to_list())}
+    moments = np.unique(assets.ts.to_physical().to_numpy())
+    names = {name: k for k, name in enumerate(sorted(set(assets.key.to_list())))}
     table = np.full((len(moments) + 1, len(names) + 1), np.nan)  # the last row and column stand for what is missing
-    row = np.searchsorted(moments, assets["ts"].to_physical().to_numpy())
-    table[row, [names[k] for k in assets["key"].to_list()]] = variance
-    at = pairs["ts"].to_physical().to_numpy()
+    row = np.searchsorted(moments, assets.ts.to_physical().to_numpy())
+    table[row, [names[k] for k in assets.key.to_list()]] = variance
+    at = pairs.ts.to_physical().to_numpy()
     row = np.searchsorted(moments, at)
     row = np.where(moments[np.minimum(row, len(moments) - 1)] == at, row, len(moments))
-    both = [key.split("|") for key in pairs["key"].to_list()]
+    both = [key.split("|") for key in pairs.key.to_list()]
     first, second = ([names.get(pair[k], len(names)) for pair in both] for k in (0, 1))
     return table[row, first], table[row, second]
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from features.bars import Bars, assets_with_prices, read_bars
-from features.panel import flat, hours_between, whole_hour
+from features.panel import Columns, flat, hours_between, stacked, whole_hour
 from features.sentiment import signal_features
 from features.volatility import LOOKBACK_H, deviation, moves, volatility_features
 from features.windows import Rows, mean
@@ -36,7 +36,7 @@ def panel_keys(lake: LakeView, cfg: ModelConfig) -> list[str]:
 
 def build_panel(
     lake: LakeView, cfg: ModelConfig, start: datetime, end: datetime, *, sentiment: bool = False, labelled: bool = True
-) -> pl.DataFrame:
+) -> Columns:
     """Return the panel of ``models.base.Family.build``: asset rows every hour, pair rows (key A|B) every fourth.
 
     Asset rows carry the volatility features, pair rows past products and correlations. Labels: ``return``, ``drift``,
@@ -58,19 +58,22 @@ def build_panel(
     if labelled:
         columns |= _labels(bars, ret, dev, cfg, rows)
     priced = [k for k in range(len(bars.assets)) if not cash[k]]
-    own, pairs = pair_features(ret[:, priced], [bars.assets[k] for k in priced], bars, rows, COVARIANCE_S // HOUR_S)
-    if not labelled:
-        own, pairs = {n: x for n, x in own.items() if n != "y"}, pairs.drop("y", strict=False)
-    for name, values in own.items():
+    name = label("covariance", COVARIANCE_S) if labelled else None
+    own, pairs = pair_features(
+        ret[:, priced], [bars.assets[k] for k in priced], bars, rows, COVARIANCE_S // HOUR_S, name
+    )
+    for product, values in own.items():
         spread = np.full((len(rows), len(bars.assets)), np.nan)
         spread[:, priced] = values
-        columns[label("covariance", COVARIANCE_S) if name == "y" else name] = spread
+        columns[product] = spread
     known = np.isfinite(bars.close[rows]) & (np.isfinite(columns["ret_base"]) | np.isfinite(columns["dev_base"]))
-    panel = flat(bars.assets, bars.times(rows), columns).filter(pl.Series(known.ravel()))
-    panel = pl.concat([panel, pairs.rename({"y": label("covariance", COVARIANCE_S)}, strict=False)], how="diagonal")
+    panel = stacked(flat(bars.assets, bars.times(rows), columns).filter(known.ravel()), pairs)
+    if not sentiment and not labelled:  # one decision time: assets before pairs is order enough
+        return panel
+    frame = panel.frame()
     if sentiment:
-        panel = panel.join(signal_features(lake, start, end), on="ts", how="left", maintain_order="left")
-    return panel.sort("ts", "key")
+        frame = frame.join(signal_features(lake, start, end), on="ts", how="left", maintain_order="left")
+    return Columns.of(frame.sort("ts", "key"))
 
 
 def every(panel: pl.DataFrame, hours: int) -> pl.DataFrame:

@@ -22,9 +22,11 @@ def impact_ratio(lake: LakeView, start: datetime, end: datetime) -> pl.DataFrame
     """
     step = timedelta(hours=1)
     hours = pl.DataFrame({"ts": pl.datetime_range(start, end, step, closed="left", time_unit="us", eager=True)})
+    landed = lake.scan("executions").filter((pl.col("status") == "landed") & (pl.col("available_at") < end)).collect()
+    if landed.is_empty():
+        return hours.cast({"ts": pl.Datetime("us", "UTC")}).with_columns(pl.lit(1.0).alias("b|impact_ratio"))
     done = (
-        lake.scan("executions")
-        .filter((pl.col("status") == "landed") & (pl.col("available_at") < end))
+        landed.lazy()
         .select(
             pl.col("available_at").alias("ts"),
             *(

@@ -20,7 +20,7 @@ import polars as pl
 
 from features import gas as gas_features
 from features.bars import dense, read_bars, times
-from features.panel import CARRY_H, feature_columns, flat, hours_between, to_hours, whole_hour
+from features.panel import CARRY_H, Columns, feature_columns, flat, hours_between, stacked, to_hours, whole_hour
 from features.returns import STRESS_LOOKBACK_H, stress
 from features.windows import Rows, carried, lowest
 from lake.errors import NotEnoughData
@@ -31,7 +31,7 @@ from models.config import ModelConfig
 from models.gas_baselines import gas_baselines
 from models.gbm import Bundle, fit_quantiles, gains, predict, schema_hash
 from models.labels import melt
-from models.numbers import Numbers, Panel, matrix, numbers
+from models.numbers import Panel, matrix
 from models.paths import scenario_paths
 from models.rows import RowBuffer
 from models.tuning import tune
@@ -79,23 +79,20 @@ class GasFamily:
         Labels are gwei: the price of the interval complete at ts + h, and the minimum over (ts, ts + h], null where
         an hour of it is missing.
         """
-        return self._panel(lake, cfg, (whole_hour(start), whole_hour(end)), labelled=True)
+        return self._panel(lake, cfg, (whole_hour(start), whole_hour(end)), labelled=True).frame()
 
-    def now(self, lake: LakeView, cfg: ModelConfig, at: datetime) -> pl.DataFrame:
+    def now(self, lake: LakeView, cfg: ModelConfig, at: datetime) -> Columns:
         """Return the panel's rows of the decision time ``at`` without labels."""
         return self._panel(lake, cfg, (at, at + timedelta(hours=1)), labelled=False)
 
-    def _panel(
-        self, lake: LakeView, cfg: ModelConfig, span: tuple[datetime, datetime], *, labelled: bool
-    ) -> pl.DataFrame:
+    def _panel(self, lake: LakeView, cfg: ModelConfig, span: tuple[datetime, datetime], *, labelled: bool) -> Columns:
         parts = [_chain_panel(lake, int(key), span, labelled=labelled) for key in self.keys(lake, cfg)]
-        parts = [p for p in parts if not p.is_empty()]
+        parts = [p for p in parts if p.height]
         if not parts:
-            return pl.DataFrame(schema={"key": pl.String, "ts": pl.Datetime("us", "UTC")})
-        panel = parts[0] if len(parts) == 1 else pl.concat(parts, how="diagonal")
-        stressed = _stress(lake, cfg, span)
-        at = ((panel["ts"].dt.epoch("s") - round(span[0].timestamp())) // HOUR_S).to_numpy()
-        return panel.with_columns(pl.Series(n, x[at], nan_to_null=True) for n, x in stressed.items())
+            return flat([], times(span[0], np.arange(0)), {})
+        panel = parts[0] if len(parts) == 1 else stacked(*parts)
+        at = (panel.ts.to_physical().to_numpy() // 1_000_000 - round(span[0].timestamp())) // HOUR_S
+        return panel.extended({name: x[at] for name, x in _stress(lake, cfg, span).items()})
 
     def outcomes(self, panel: pl.DataFrame, cfg: ModelConfig) -> pl.DataFrame:  # noqa: ARG002
         """Return the labels in long form; panel keys are forecast keys."""
@@ -114,7 +111,7 @@ class GasFamily:
         return scenario_paths(rows.filter(pl.col("target") == "gas"), panel.select("key", "ts", NOW, SEASON), cfg.paths)
 
 
-def _chain_panel(lake: LakeView, chain_id: int, span: tuple[datetime, datetime], *, labelled: bool) -> pl.DataFrame:
+def _chain_panel(lake: LakeView, chain_id: int, span: tuple[datetime, datetime], *, labelled: bool) -> Columns:
     """Return the panel of one chain without stress: rows whose present price is known."""
     low = span[0] - timedelta(hours=gas_features.LOOKBACK_H)
     high = span[1] + timedelta(hours=max(GAS_HORIZONS_H) + 1 if labelled else 0)
@@ -130,7 +127,7 @@ def _chain_panel(lake: LakeView, chain_id: int, span: tuple[datetime, datetime],
     inside = np.arange(first, first + hours_between(*span))
     at = inside[np.isfinite(price.x[inside, 0])]
     if not len(at):
-        return pl.DataFrame()
+        return flat([], times(low, at), {})
     seasons = gas_features.seasons(price, at)
     columns = {NOW: np.exp(price.x[at]), SEASON: seasons.at("day", at), **gas_features.level(price, at)}
     columns |= gas_features.optional(dict(zip(OPTIONAL, values[1:], strict=True)), at)
@@ -172,27 +169,27 @@ class GasModel:
         """Return the version: last training hour and feature schema."""
         return self.bundle.version
 
-    def predict(self, panel: pl.DataFrame) -> pl.DataFrame:
+    def predict(self, panel: Panel) -> pl.DataFrame:
         """Return raw forecast rows in gwei for every row of ``panel``."""
-        inputs = Numbers(panel)
+        inputs = Columns.of(panel)
         now = np.log(inputs.column(NOW))
         rows = RowBuffer(self.version)
         for spec in TARGETS:
             change = np.average(self.members(inputs, spec), axis=0, weights=_WEIGHTS)
-            q = np.exp(change.reshape(len(spec.horizons_s), panel.height, -1) + now[None, :, None])
+            q = np.exp(change.reshape(len(spec.horizons_s), inputs.height, -1) + now[None, :, None])
             for h, quantiles in zip(spec.horizons_s, q, strict=True):
                 mean = quantiles[:, 2] * float(self.bundle.extras["mean"][f"{spec.name}|{h}"])
-                rows.add(panel["key"], panel["ts"], spec.name, h, mean, quantiles)
+                rows.add(inputs.key, inputs.ts, spec.name, h, mean, quantiles)
         return rows.frame()
 
     def members(self, panel: Panel, spec: TargetSpec) -> Array:
         """Return (members, horizons * n, 5) sorted quantiles of the log change: ridge, direct, ridge plus rest."""
-        inputs = numbers(panel)
+        inputs = Columns.of(panel)
         x = np.concatenate([block(inputs, self.bundle.features, h) for h in spec.horizons_s])
         linear = [self.bundle.extras["linear"][f"{spec.name}|{h}"] for h in spec.horizons_s]
         anchors = [_apply(f, inputs, h) for f, h in zip(linear, spec.horizons_s, strict=True)]
         anchor = np.concatenate(anchors)[:, None]
-        errors = np.repeat([f["errors"] for f in linear], inputs.panel.height, axis=0)
+        errors = np.repeat([f["errors"] for f in linear], inputs.height, axis=0)
         direct = predict([self.bundle.boosters[f"{spec.name}-direct-{k}"] for k in range(len(QUANTILES))], x)
         rest = predict([self.bundle.boosters[f"{spec.name}-rest-{k}"] for k in range(len(QUANTILES))], x)
         return np.sort(np.stack([anchor + errors, direct, anchor + rest]), axis=2)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from features.panel import Columns
 from lake.errors import NotEnoughData
 from lake.units import HOUR_S
 from models.base import DRIFT_HORIZONS_H, QUANTILES, label
 from models.drift import scale_features
-from models.numbers import Numbers
 from models.rows import RowBuffer
 from models.volatility import MIN_ROWS, design, fit_linear
 
@@ -27,7 +27,7 @@ def hindsight_rows(panel: pl.DataFrame) -> pl.DataFrame:
         rows = panel.filter(pl.all_horizontal(pl.col(size, y, "dev_base").is_not_null()))
         if rows.height < MIN_ROWS:
             continue
-        inputs = Numbers(rows)
+        inputs = Columns.of(rows)
         base = inputs.column("dev_base")
         linear = fit_linear(inputs.matrix(scale_features("dev", h)), inputs.column(size), base)
         scale = np.exp(base + design(inputs.matrix(scale_features("dev", h)), linear.mean, linear.sd) @ linear.beta)

@@ -17,6 +17,7 @@ from lake.units import HOUR_S
 from models.base import FORECAST_COLUMNS, QUANTILE_COLUMNS, Family, LakeView, SavedFitted
 from models.calibrate import Corrections
 from models.config import ModelConfig
+from models.numbers import Panel
 
 RECENT_DAYS = 78
 """Days of rows kept in memory for live features: the longest look-back of any feature, and a day for holes."""
@@ -58,17 +59,34 @@ class LiveModel:
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """Recent rows of the lake held in memory; reads like a lake, in microseconds."""
+    """Recent rows of the lake held in memory; reads like a lake, in microseconds.
+
+    ``until`` is the moment up to which it was cut: no row in it was available later.
+    """
 
     frames: Mapping[str, pl.DataFrame]
+    until: datetime | None = None
 
     def scan(self, name: str, as_of: datetime | None = None) -> pl.LazyFrame:
         """Return table ``name`` lazily without rows that were not available at ``as_of``."""
         frame = self.frames[name].lazy() if name in self.frames else pl.LazyFrame(schema=TABLES[name].columns)
-        return frame if as_of is None else frame.filter(pl.col("available_at") <= as_of)
+        if as_of is None or (self.until is not None and self.until <= as_of):
+            return frame
+        return frame.filter(pl.col("available_at") <= as_of)
+
+    def cut(self, moment: datetime) -> Recent:
+        """Return the rows that were available at ``moment``."""
+        if self.until is not None and self.until <= moment:
+            return self
+        micros = round(moment.timestamp() * 1e6)
+        kept = {}
+        for name, frame in self.frames.items():
+            known = frame["available_at"].cast(pl.Datetime("us", "UTC")).to_physical() <= micros
+            kept[name] = frame if known.all() else frame.filter(known)
+        return Recent(kept, moment)
 
 
-Review = Callable[[LiveModel, pl.DataFrame, pl.DataFrame, datetime], pl.DataFrame]
+Review = Callable[[LiveModel, Panel, pl.DataFrame, datetime], pl.DataFrame]
 """Called with (model, panel, rows, decision time); returns the rows, some of them abstaining (``models.trust``)."""
 
 FAILURES = (ModelError, LightGBMError, pl.exceptions.PolarsError, ArithmeticError, LookupError, ValueError)
@@ -97,7 +115,7 @@ def issue(
     """
     seconds = int(as_of.timestamp()) // HOUR_S * HOUR_S
     at = datetime.fromtimestamp(seconds, UTC)
-    view = _AsOf(lake, as_of)
+    view = lake.cut(as_of) if isinstance(lake, Recent) else _AsOf(lake, as_of)
     parts = [_issue_one(view, cfg, model, at, review) for model in fitted.values()]
     rows = pl.concat(parts) if parts else pl.DataFrame(schema=dict.fromkeys(FORECAST_COLUMNS, pl.String))
     return rows.with_columns(pl.col("issued_at").alias("available_at"))
@@ -117,7 +135,7 @@ def _issue_one(lake: LakeView, cfg: ModelConfig, model: LiveModel, at: datetime,
     rows: pl.DataFrame | None = None
     try:
         panel = model.family.now(lake, cfg, at)
-        if not panel.is_empty():
+        if panel.height:
             rows = model.corrections.apply(model.fitted.predict(panel), model.family.targets)
             if review is not None:
                 rows = review(model, panel, rows.select(FORECAST_COLUMNS), at)

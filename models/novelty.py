@@ -19,7 +19,7 @@ import polars as pl
 
 from features.panel import feature_columns
 from lake.errors import ModelError
-from models.numbers import matrix
+from models.numbers import Panel, matrix
 
 Array = npt.NDArray[np.float64]
 
@@ -50,11 +50,11 @@ class Inputs:
     mean_distance: float
     threshold: float
 
-    def index(self, panel: pl.DataFrame) -> Array:
+    def index(self, panel: Panel) -> Array:
         """Return the dissimilarity index (n,) of the rows of ``panel``."""
         return np.asarray(nearest(self._scaled(panel), self.sample) / self.mean_distance, dtype=np.float64)
 
-    def reasons(self, panel: pl.DataFrame) -> list[str | None]:
+    def reasons(self, panel: Panel) -> list[str | None]:
         """Return per row why it is unlike anything in training, None where it is not."""
         z = self._scaled(panel)
         index = nearest(z, self.sample) / self.mean_distance
@@ -71,12 +71,12 @@ class Inputs:
                 out.append(None)
         return out
 
-    def _scaled(self, panel: pl.DataFrame) -> Array:
+    def _scaled(self, panel: Panel) -> Array:
         x = values(panel, self.features)
         return np.clip((x - self.centre) / self.scale, -_LIMIT, _LIMIT)
 
 
-def values(panel: pl.DataFrame, features: tuple[str, ...]) -> Array:
+def values(panel: Panel, features: tuple[str, ...]) -> Array:
     """Return the features (n, k), unknown as NaN; raises ModelError naming every missing column."""
     x = matrix(panel, features)
     return np.where(np.isfinite(x), x, np.nan)

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import polars as pl
 
+from features.panel import Columns
 from lake.errors import ModelError
 from models.base import Family, Fitted
 from models.config import ModelConfig
+from models.numbers import Panel
 
 FILE = "baseline.json"
 DAYS = 120
@@ -38,9 +40,9 @@ class BaselineModel:
         kept = known.filter(pl.col("ts") > pl.lit(last) - timedelta(days=DAYS))
         return cls(name, f"{family.name}-{name}-{last:%Y%m%dT%H}", kept, baselines[name].fit(kept))
 
-    def predict(self, panel: pl.DataFrame) -> pl.DataFrame:
+    def predict(self, panel: Panel) -> pl.DataFrame:
         """Return raw forecast rows for every row of ``panel``."""
-        return self.fitted.predict(panel).with_columns(pl.lit(self.version).alias("model_version"))
+        return self.fitted.predict(Columns.of(panel).frame()).with_columns(pl.lit(self.version).alias("model_version"))
 
     def importances(self) -> pl.DataFrame:
         """Return an empty table: a baseline weighs no features."""

@@ -49,19 +49,22 @@ class RowBuffer:
             return pl.DataFrame(schema=_SCHEMA)
         q, mean = np.concatenate(self._quantiles), np.concatenate(self._means)
         known = np.isfinite(mean)
-        counts, kept = [n for _, _, n in self._targets], np.flatnonzero(known)
-        index = pl.Series(np.repeat(np.arange(len(counts)), counts)[kept])
+        kept, count = pl.Series(known), int(known.sum())
+        targets, horizons = (
+            pl.concat([pl.Series(name, [part[k]], kind).new_from_index(0, part[2]) for part in self._targets])
+            for k, name, kind in ((0, "target", pl.String), (1, "horizon_s", pl.Int64))
+        )
         return pl.DataFrame(
             [
-                pl.Series("target", [t for t, _, _ in self._targets], pl.String).gather(index),
-                pl.concat([k.alias("key") for k in self._keys]).gather(kept),
-                pl.concat([t.alias("issued_at") for t in self._times]).gather(kept),
-                pl.Series("horizon_s", [h for _, h, _ in self._targets], pl.Int64).gather(index),
-                *(pl.Series(c, q[kept, k], pl.Float64, nan_to_null=True) for k, c in enumerate(QUANTILE_COLUMNS)),
-                pl.Series("mean", mean[kept], pl.Float64),
-                pl.Series("model_version", [self.version], pl.String).new_from_index(0, len(kept)),
-                pl.Series("abstain", [False]).new_from_index(0, len(kept)),
-                pl.Series("reason", [None], pl.String).new_from_index(0, len(kept)),
+                targets.filter(kept),
+                pl.concat([k.alias("key") for k in self._keys]).filter(kept),
+                pl.concat([t.alias("issued_at") for t in self._times]).filter(kept),
+                horizons.filter(kept),
+                *(pl.Series(c, q[known, k], pl.Float64, nan_to_null=True) for k, c in enumerate(QUANTILE_COLUMNS)),
+                pl.Series("mean", mean[known], pl.Float64),
+                pl.Series("model_version", [self.version], pl.String).new_from_index(0, count),
+                pl.Series("abstain", [False]).new_from_index(0, count),
+                pl.Series("reason", [None], pl.String).new_from_index(0, count),
             ]
         )
 

@@ -23,7 +23,7 @@ import polars as pl
 
 from features.bars import times
 from features.liquidity import FEATURES, LOOKBACK_H, liquidity_features, pool_states
-from features.panel import flat, hours_between, whole_hour
+from features.panel import Columns, flat, hours_between, whole_hour
 from lake.errors import NotEnoughData
 from lake.units import HOUR_S
 from models.base import QUANTILES, SLIPPAGE_HORIZONS_H, Forecaster, LakeView, TargetSpec, label
@@ -31,7 +31,7 @@ from models.config import ModelConfig
 from models.executed import impact_ratio
 from models.gbm import Bundle, fit_quantiles, gains, predict
 from models.labels import melt
-from models.numbers import Numbers, column
+from models.numbers import Panel, column
 from models.rows import RowBuffer
 from models.scores import pinball
 
@@ -65,15 +65,13 @@ class SlippageFamily:
 
     def build(self, lake: LakeView, cfg: ModelConfig, start: datetime, end: datetime) -> pl.DataFrame:
         """Return the panel: one row a pool and hour with features, context columns ``b|`` and labels of depth."""
-        return self._panel(lake, cfg, (whole_hour(start), whole_hour(end)), labelled=True)
+        return self._panel(lake, cfg, (whole_hour(start), whole_hour(end)), labelled=True).frame()
 
-    def now(self, lake: LakeView, cfg: ModelConfig, at: datetime) -> pl.DataFrame:
+    def now(self, lake: LakeView, cfg: ModelConfig, at: datetime) -> Columns:
         """Return the panel's rows of the decision time ``at`` without labels."""
         return self._panel(lake, cfg, (at, at + timedelta(hours=1)), labelled=False)
 
-    def _panel(
-        self, lake: LakeView, cfg: ModelConfig, span: tuple[datetime, datetime], *, labelled: bool
-    ) -> pl.DataFrame:
+    def _panel(self, lake: LakeView, cfg: ModelConfig, span: tuple[datetime, datetime], *, labelled: bool) -> Columns:
         low = span[0] - timedelta(hours=LOOKBACK_H)
         high = span[1] + timedelta(hours=max(SLIPPAGE_HORIZONS_H) if labelled else 0)
         states = pool_states(lake, cfg.pools, low, high)
@@ -84,9 +82,10 @@ class SlippageFamily:
             for h in SLIPPAGE_HORIZONS_H:
                 both = states.fresh[rows] & states.fresh[rows + h]
                 columns[label("depth", h * HOUR_S)] = np.where(both, states.depth[rows + h], np.nan)
+        ratio = impact_ratio(lake, *span)[IMPACT].to_numpy()
+        columns[IMPACT] = np.broadcast_to(ratio[:, None], columns[NOW].shape)
         panel = flat(states.pools, times(low, rows), columns)
-        panel = panel.join(impact_ratio(lake, *span), on="ts", how="left", maintain_order="left")
-        return panel.filter(pl.col(NOW).is_not_null())
+        return panel.filter(np.isfinite(panel.column(NOW)))
 
     def outcomes(self, panel: pl.DataFrame, cfg: ModelConfig) -> pl.DataFrame:
         """Return depths by pool and the costs they mean by "<pool>|<size_usd>", at the fee and impact ratio of ts."""
@@ -109,7 +108,7 @@ class SlippageFamily:
         share: dict[int, float] = {}
         boosters: dict[int, list[lgb.Booster]] = {}
         ordered = panel.sort("ts", "key")
-        x = Numbers(ordered).matrix(FEATURES)
+        x = Columns.of(ordered).matrix(FEATURES)
         for h in SLIPPAGE_HORIZONS_H:
             y = np.log(column(ordered, label("depth", h * HOUR_S))) - np.log(column(ordered, NOW))
             known = np.isfinite(y)
@@ -154,13 +153,13 @@ def around_quote(changes: Array) -> Array:
     return np.asarray(np.sort(q), dtype=np.float64)
 
 
-def add_depth_rows(rows: RowBuffer, inputs: Numbers, horizon_h: int, change: Array, sizes: tuple[float, ...]) -> None:
+def add_depth_rows(rows: RowBuffer, inputs: Columns, horizon_h: int, change: Array, sizes: tuple[float, ...]) -> None:
     """Add rows of ``depth`` and ``slippage`` from quantiles (n, 5) of the log change of depth.
 
     Costs are largest where depth is least, so their quantiles run the other way. The mean is that of the five-point
     distribution that gives each quantile the probability nearest to it.
     """
-    horizon_s, keys, times = horizon_h * HOUR_S, inputs.panel["key"], inputs.panel["ts"]
+    horizon_s, keys, times = horizon_h * HOUR_S, inputs.key, inputs.ts
     depth = inputs.column(NOW)[:, None] * np.exp(np.sort(change, axis=1))
     rows.add(keys, times, "depth", horizon_s, depth @ MASS, depth)
     fee, ratio = inputs.column(FEE) / 1e6, inputs.column(IMPACT)
@@ -183,15 +182,15 @@ class SlippageFitted:
     boosters: Mapping[int, list[lgb.Booster]]
     sizes: tuple[float, ...]
 
-    def predict(self, panel: pl.DataFrame) -> pl.DataFrame:
+    def predict(self, panel: Panel) -> pl.DataFrame:
         """Return forecast rows of depth and of slippage for every size."""
-        inputs = Numbers(panel)
+        inputs = Columns.of(panel)
         x = inputs.matrix(FEATURES)
         rows = RowBuffer(self.version)
         for h, quoted in self.changes.items():
-            change = np.broadcast_to(quoted, (panel.height, len(QUANTILES)))
+            change = np.broadcast_to(quoted, (inputs.height, len(QUANTILES)))
             share = self.share.get(h, 0.0)
-            if share > 0.0 and panel.height:
+            if share > 0.0 and inputs.height:
                 change = (1.0 - share) * change + share * np.sort(predict(self.boosters[h], x), axis=1)
             add_depth_rows(rows, inputs, h, change, self.sizes)
         return rows.frame()

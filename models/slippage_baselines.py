@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from features.panel import Columns
 from lake.units import HOUR_S
 from models.base import QUANTILES, SLIPPAGE_HORIZONS_H, Forecaster, label
 from models.config import ModelConfig
-from models.numbers import Numbers, column
+from models.numbers import column
 from models.rows import RowBuffer
 from models.slippage import NOW, add_depth_rows, around_quote
 
@@ -54,7 +55,7 @@ class FittedDepth:
     def predict(self, panel: pl.DataFrame) -> pl.DataFrame:
         """Return forecast rows of depth and slippage; an unknown point counts as the current quote."""
         point = np.nan_to_num(self.point(panel), nan=0.0)
-        rows, inputs = RowBuffer(self.version), Numbers(panel)
+        rows, inputs = RowBuffer(self.version), Columns.of(panel)
         for h, errors in self.errors.items():
             change = self.slopes[h] * point[:, None] + errors[None, :]
             add_depth_rows(rows, inputs, h, change, self.sizes)

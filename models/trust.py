@@ -13,10 +13,12 @@ from datetime import datetime, timedelta
 import polars as pl
 from scipy.special import bdtr, bdtrc
 
+from features.panel import Columns
 from lake.units import HOUR_S
 from models.base import LakeView, TargetSpec
 from models.live import LiveModel
 from models.novelty import Inputs
+from models.numbers import Panel
 from models.scores import losses
 
 Series = tuple[str, str, int]
@@ -59,32 +61,34 @@ class Trust:
     inputs: Mapping[str, Mapping[str, Inputs]] = field(default_factory=dict)
     lost: Mapping[Series, str] = field(default_factory=dict)
 
-    def __call__(self, model: LiveModel, panel: pl.DataFrame, rows: pl.DataFrame, at: datetime) -> pl.DataFrame:
+    def __call__(self, model: LiveModel, panel: Panel, rows: pl.DataFrame, at: datetime) -> pl.DataFrame:
         """Return ``rows`` with those that should not be trusted abstaining, the gravest reason first."""
         if rows.is_empty():
             return rows
         age = at - model.trained_at
         if age > self.expiry:
             return abstaining(rows, [f"model {model.version} expired: {age.days} d old, {self.expiry.days} d allowed"])
-        keys = set(panel["key"].to_list())
-        novel = self._novel(model.family.name, panel)
+        inputs = Columns.of(panel)
+        keys = set(inputs.key.to_list())
+        novel = self._novel(model.family.name, inputs)
         newest = feed_times(self.lake, model.family.name, at)
         reasons: list[str | None] = []
-        for target, key, horizon_s in rows.select("target", "key", "horizon_s").iter_rows():
+        series = (rows[c].to_list() for c in ("target", "key", "horizon_s"))
+        for target, key, horizon_s in zip(*series, strict=True):
             source = key if key in keys else key.split("|")[0]
             reasons.append(
                 stale(newest, source, horizon_s, at) or novel.get(source) or self.lost.get((target, key, horizon_s))
             )
         return abstaining(rows, reasons)
 
-    def _novel(self, family: str, panel: pl.DataFrame) -> dict[str, str]:
+    def _novel(self, family: str, panel: Columns) -> dict[str, str]:
         found: dict[str, str] = {}
-        pair = panel["key"].str.contains("|", literal=True)
+        pair = panel.pairs()
         for kind, inputs in self.inputs.get(family, {}).items():
             part = panel.filter(pair if kind == "pair" else ~pair)
-            if part.is_empty():
+            if not part.height:
                 continue
-            judged = zip(part["key"].to_list(), inputs.reasons(part), strict=True)
+            judged = zip(part.key.to_list(), inputs.reasons(part), strict=True)
             found |= {key: reason for key, reason in judged if reason is not None}
         return found
 

@@ -38,7 +38,7 @@ def pool_rows(days: int, seed: int = 1, pool: str = "0xpool", fee: int | None = 
 
 def described(states: PoolStates) -> pl.DataFrame:
     rows = np.arange(len(states.depth))
-    return flat(states.pools, times(states.start, rows), liquidity_features(states, rows))
+    return flat(states.pools, times(states.start, rows), liquidity_features(states, rows)).frame()
 
 
 def test_a_state_counts_from_when_it_was_known(lake: Lake) -> None:

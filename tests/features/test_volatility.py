@@ -21,7 +21,7 @@ def features_of(lake: Lake, days: int, assets=ASSETS, weights=None) -> pl.DataFr
 
 def described(bars, weights=W, rows=None) -> pl.DataFrame:
     rows = np.arange(len(bars.close)) if rows is None else rows
-    return flat(bars.assets, bars.times(rows), volatility_features(bars, *moves(bars, weights), rows))
+    return flat(bars.assets, bars.times(rows), volatility_features(bars, *moves(bars, weights), rows)).frame()
 
 
 def test_the_deviation_is_the_log_change_of_the_weight(lake: Lake) -> None:

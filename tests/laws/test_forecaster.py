@@ -120,7 +120,7 @@ def test_no_feature_up_to_a_moment_changes_when_later_rows_do(family, market, pa
 @pytest.mark.parametrize("hours_ago", [1, 2, 190])
 def test_the_row_of_a_decision_equals_the_batch_to_the_bit(family, market, panel, hours_ago):
     at = END - timedelta(hours=hours_ago)
-    one = family.now(recent(market, at), CFG, at)
+    one = family.now(recent(market, at), CFG, at).frame()
     batch = panel.filter(pl.col("ts") == at).select(one.columns).sort("key")
     assert one.sort("key").equals(batch)
     assert one.height

@@ -95,7 +95,8 @@ def test_pairs_are_past_products_and_future_labels(lake: Lake) -> None:
     weights = {"AAA": 0.5, "BBB": 0.3, "CCC": 0.2}
     grid = read_bars(lake, list(r), START, START + timedelta(days=50))
     every = np.arange(len(grid.close))
-    own, rows = pair_features(moves(grid, weights)[0], list(r), grid, every, 24)
+    own, found = pair_features(moves(grid, weights)[0], list(r), grid, every, 24)
+    rows = found.frame()
     assert set(rows["key"]) == {pair_key(a, b) for a in r for b in r if a != b}
     hour = 1100 // PAIR_STEP_H * PAIR_STEP_H  # the return of bar i is known at START + (i + 1) h
     row = rows.filter((pl.col("key") == "AAA|CCC") & (pl.col("ts") == START + timedelta(hours=hour)))
