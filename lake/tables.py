@@ -92,7 +92,7 @@ class Oracle(dy.Schema):
 
 
 class Signals(dy.Schema):
-    """Any named series: fear_greed, funding, sentiment."""
+    """Any named series: fear_greed; funding_8h (a charge) or funding_8h_mean (a day's mean of them); sentiment."""
 
     name = _key()
     key = _key()

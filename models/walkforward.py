@@ -58,6 +58,20 @@ class TrainResult:
     records: Mapping[str, WalkRecord] = field(default_factory=dict)  # by family, beside ``live``
 
 
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """One family's walk: what is walked over ``span`` and where; ``timing`` gathers seconds by stage."""
+
+    lake: Lake
+    cfg: ModelConfig
+    family: Family
+    panel: pl.DataFrame
+    plan: list[Fold]
+    span: tuple[datetime, datetime]
+    folder: Path
+    timing: dict[str, float]
+
+
 @dataclass(slots=True)
 class _FoldRun:
     fold: Fold
@@ -106,9 +120,8 @@ def train(
         with tempfile.TemporaryDirectory() as scratch:
             folder = (workdir or Path(scratch)) / family.name
             try:
-                found, record = _walk(
-                    lake, cfg, family, panel, plan, (start, end), folder, timing, progress, models, live
-                )
+                walk = _Walk(lake, cfg, family, panel, plan, (start, end), folder, timing)
+                found, record = _walk(walk, progress, models, live)
             except NotEnoughData as error:
                 skipped[family.name] = str(error)
                 continue
@@ -148,34 +161,25 @@ def history_start(lake: LakeView) -> datetime:
 
 
 def _walk(
-    lake: Lake,
-    cfg: ModelConfig,
-    family: Family,
-    panel: pl.DataFrame,
-    plan: list[Fold],
-    span: tuple[datetime, datetime],
-    folder: Path,
-    timing: dict[str, float],
-    progress: Progress | None,
-    models: dict[str, LiveModel],
-    live: bool,
+    walk: _Walk, progress: Progress | None, models: dict[str, LiveModel], live: bool
 ) -> tuple[tuple[pl.DataFrame, dict[str, Any], pl.DataFrame, pl.DataFrame, pl.DataFrame], WalkRecord]:
-    folder.mkdir(parents=True, exist_ok=True)
+    lake, cfg, family, panel, plan, span = walk.lake, walk.cfg, walk.family, walk.panel, walk.plan, walk.span
+    walk.folder.mkdir(parents=True, exist_ok=True)
     complete = [_issued(lake, family, panel, fold, span[0]) for fold in plan]
     needed = live or not all(complete)  # calibration has to run through the whole sequence again
     runs: list[_FoldRun] = []
     with ThreadPoolExecutor(cfg.threads) as pool:
-        jobs = [pool.submit(_run_fold, cfg, family, panel, fold, folder, needed) for fold in plan]
+        jobs = [pool.submit(_run_fold, walk, fold, needed) for fold in plan]
         for count, job in enumerate(jobs, 1):
             runs.append(job.result())
             if progress is not None:
                 progress(family.name, count, len(plan))
     for name in ("train_s", "predict_s"):
-        timing[name] += sum(r.seconds[name] for r in runs)
+        walk.timing[name] += sum(r.seconds[name] for r in runs)
     outcomes = family.outcomes(panel.filter(pl.col("ts") >= plan[0].start), cfg)
     corrections, own = Corrections({}), None
     if needed:
-        own, corrections = _issue_folds(lake, cfg, family, panel, runs, complete, outcomes, span, timing)
+        own, corrections = _issue_folds(walk, runs, complete, outcomes)
     rows = _logged(lake, family, span)
     within = pl.col("issued_at").is_between(*span, closed="left")
     inside = outcomes.filter(within)
@@ -204,14 +208,13 @@ def _walk(
     return (scores, summary, table, pl.concat(gains) if gains else pl.DataFrame(), quality), record
 
 
-def _run_fold(
-    cfg: ModelConfig, family: Family, panel: pl.DataFrame, fold: Fold, folder: Path, needed: bool
-) -> _FoldRun:
-    """Train and predict one fold, or read its raw predictions from ``folder`` where an earlier run left them."""
-    known = training_rows(panel, fold)
-    ahead = prediction_rows(panel, fold)
+def _run_fold(walk: _Walk, fold: Fold, needed: bool) -> _FoldRun:
+    """Train and predict one fold, or read its raw predictions from the folder where an earlier run left them."""
+    cfg, family = walk.cfg, walk.family
+    known = training_rows(walk.panel, fold)
+    ahead = prediction_rows(walk.panel, fold)
     version = f"{family.name}-{fold.start:%Y%m%d}-{_digest(cfg, known)}"
-    raw = folder / f"{fold.name}-{version}.parquet"
+    raw = walk.folder / f"{fold.name}-{version}.parquet"
     importances = None
     began = time.perf_counter()
     baselines = {name: b.fit(known).predict(ahead) for name, b in family.baselines(cfg).items()}
@@ -233,23 +236,16 @@ def _run_fold(
 
 
 def _issue_folds(
-    lake: Lake,
-    cfg: ModelConfig,
-    family: Family,
-    panel: pl.DataFrame,
-    runs: list[_FoldRun],
-    complete: list[bool],
-    outcomes: pl.DataFrame,
-    span: tuple[datetime, datetime],
-    timing: dict[str, float],
+    walk: _Walk, runs: list[_FoldRun], complete: list[bool], outcomes: pl.DataFrame
 ) -> tuple[pl.DataFrame, Corrections]:
     """Calibrate the raw rows of all folds in time order and write those of unfinished folds, one commit a fold.
 
     Returns all rows, calibrated, and the corrections in force at the end.
     """
+    family, span, timing = walk.family, walk.span, walk.timing
     began = time.perf_counter()
     rows, corrections = calibrate_rows(pl.concat([r.rows for r in runs]), outcomes, family.targets)
-    paths = family.paths(rows, panel, cfg) if isinstance(family, PathFamily) else None
+    paths = family.paths(rows, walk.panel, walk.cfg) if isinstance(family, PathFamily) else None
     timing["calibrate_s"] += time.perf_counter() - began
     began = time.perf_counter()
     for run, finished in zip(runs, complete, strict=True):
@@ -258,8 +254,8 @@ def _issue_folds(
             continue
         here = pl.col("issued_at").is_between(low, high, closed="left")
         if paths is not None:
-            lake.write("paths", paths.filter(here).with_columns(pl.col("issued_at").alias("available_at")))
-        lake.write("forecasts", rows.filter(here).with_columns(pl.col("issued_at").alias("available_at")))
+            walk.lake.write("paths", paths.filter(here).with_columns(pl.col("issued_at").alias("available_at")))
+        walk.lake.write("forecasts", rows.filter(here).with_columns(pl.col("issued_at").alias("available_at")))
     timing["write_s"] += time.perf_counter() - began
     return rows, corrections
 

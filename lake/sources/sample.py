@@ -178,7 +178,7 @@ def sources(
         SampleSource(f"sample:pool:{a.name}", "pool_state", {"chain_id": 1, "pool": pool_of(a.name)}, HOUR_S, market)
         for a in params.assets
     ]
-    for name, key in (("fear_greed", "market"), ("funding", params.assets[0].name)):
+    for name, key in (("fear_greed", "market"), ("funding_8h_mean", params.assets[0].name)):
         made.append(SampleSource(f"sample:{name}", "signals", {"name": name, "key": key}, 24 * HOUR_S, market))
     return made
 
@@ -298,7 +298,7 @@ def _signals(rng: np.random.Generator, ts: pl.Series, close: Vector, asset: str)
     days = ts.gather(midnight)
     frames = [
         pl.DataFrame({"ts": days, "value": value}).with_columns(name=pl.lit(name), key=pl.lit(key))
-        for name, key, value in (("fear_greed", "market", greed), ("funding", asset, funding))
+        for name, key, value in (("fear_greed", "market", greed), ("funding_8h_mean", asset, funding))
     ]
     return _fit("signals", pl.concat(frames), 24)
 

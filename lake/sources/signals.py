@@ -69,8 +69,8 @@ class FundingSource:
 
     @property
     def series(self) -> Mapping[str, str | int]:
-        """Signal ``funding`` of the asset."""
-        return {"name": "funding", "key": self.asset}
+        """Signal ``funding_8h`` of the asset: each charge, a fraction of the position (per 8 h on most contracts)."""
+        return {"name": "funding_8h", "key": self.asset}
 
     def collect(self, start: datetime, end: datetime) -> Iterator[pl.DataFrame]:
         """Yield the charges of ``[start, end)``, a page at a time, oldest first."""

@@ -64,6 +64,7 @@ def test_funding_is_paged_without_loss(lake: Lake) -> None:
     got = lake.scan("signals").collect()
     assert got.height == 2500
     assert set(got["key"]) == {"BTC"}
+    assert set(got["name"]) == {"funding_8h"}  # a charge, not the mean of a day
     assert run(lake, source, T0, T0 + 2500 * 8 * H).added == 0
 
 
