@@ -21,6 +21,7 @@ _LAYOUT = {
     "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "font": {"color": "#7b8496", "size": 12},
     "margin": {"l": 60, "r": 20, "t": 40, "b": 50},
 }  # fmt: skip
+SAME = 0.0005  # cost ratios nearer to 1 than this read as 1.000
 _LABELLED = {"predictive", "gas_band", "threshold_5pct"}  # points that carry their name; the others show it on hover
 _GRID = {"gridcolor": "rgba(128,128,128,0.25)", "zerolinecolor": "rgba(128,128,128,0.4)"}
 
@@ -41,6 +42,7 @@ def render(
     return environment.get_template("report.html.j2").render(
         data={**data, "pairs": sound(data, "pairs"), "headroom": sound(data, "headroom")},
         comparison_id=comparison_id, lineage=lineage, headline=headline(data), nulls=nulls(data),
+        rivals=sorted({b for row in nulls(data) for b in row["ratios"]}),
         charts={k: Markup(v) for k, v in charts.items()}, baselines=baselines,  # nosec B704 - made by plotly, above
         plotlyjs=Markup(get_plotlyjs()),  # nosec B704 - a file of the plotly package
         cells=[{"title": f"{s}, NAV ${n:,.0f}", "rows": rows_of(data, s, n)} for s, n in cells(data)],
@@ -48,12 +50,21 @@ def render(
 
 
 def headline(data: Mapping[str, Any]) -> str:
-    """Return the main result in one or two sentences, with its interval; a loss or a null is said as plainly."""
+    """Return the main result in few sentences, with its intervals; a loss or a null is said as plainly."""
     pairs = [r for r in sound(data, "pairs") if r["a"] == "predictive" and r["b"] == "gas_band"]
     if not pairs:
         return "This comparison holds no pair of predictive and gas_band, the strongest reactive policy."
-    sentences = [_sentence(r) for r in sorted(pairs, key=lambda r: (r["scenario"], r["nav_usd"]))]
-    return "Against the strongest reactive policy (gas_band), prediction costs " + "; ".join(sentences) + "."
+    ordered = sorted(pairs, key=lambda r: (r["scenario"], r["nav_usd"]))
+    moved = [r for r in ordered if abs(r["ratio"] - 1) >= SAME]
+    same = [_cell(r) for r in ordered if abs(r["ratio"] - 1) < SAME]
+    said = "; ".join(_sentence(r) for r in moved)
+    first = f"Against the strongest reactive policy (gas_band), prediction costs {said}." if moved else ""
+    rest = f"It costs the same as gas_band at {', '.join(same)}." if same else ""
+    return " ".join(text for text in (first, rest) if text)
+
+
+def _cell(pair: Mapping[str, Any]) -> str:
+    return f"${pair['nav_usd']:,.0f} {pair['scenario']}"
 
 
 def _sentence(pair: Mapping[str, Any]) -> str:
@@ -61,19 +72,19 @@ def _sentence(pair: Mapping[str, Any]) -> str:
     proven = "" if pair["ci_high"] < 1 or pair["ci_low"] > 1 else ", not distinguishable from none"
     word = "less" if change < 0 else "more"
     return (
-        f"{abs(change):.1f} % {word} at ${pair['nav_usd']:,.0f} {pair['scenario']} "
+        f"{abs(change):.1f} % {word} at {_cell(pair)} "
         f"(ratio {pair['ratio']:.3f}, 95 % interval {pair['ci_low']:.3f} to {pair['ci_high']:.3f}{proven})"
     )
 
 
-def nulls(data: Mapping[str, Any]) -> str:
-    """Return the cells in which prediction was not shown to help, in words; empty when there is none."""
+def nulls(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what prediction was not shown to beat: a row per cell with the ratio and interval against each rival."""
     bad = [r for r in sound(data, "pairs") if r["a"] == "predictive" and r["ci_high"] >= 1]
-    return "; ".join(
-        f"{r['scenario']} ${r['nav_usd']:,.0f} against {r['b']}: ratio {r['ratio']:.3f} "
-        f"({r['ci_low']:.3f} to {r['ci_high']:.3f})"
-        for r in bad
-    )
+    rows: dict[str, dict[str, str]] = {}
+    for r in bad:
+        text = f"{r['ratio']:.3f} ({r['ci_low']:.3f} to {r['ci_high']:.3f})"
+        rows.setdefault(_cell(r), {})[r["b"]] = text
+    return [{"cell": cell, "ratios": ratios} for cell, ratios in rows.items()]
 
 
 def ratios(data: Mapping[str, Any]) -> go.Figure:

@@ -20,7 +20,7 @@ from tests.pipelines.browser import chromium, new_page
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 SETTLED_MS = 4_000  # animations end
-LARGEST = 300_000  # bytes
+LARGEST = 450_000  # bytes
 
 
 def take(page: Any, file: Path) -> None:
