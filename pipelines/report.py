@@ -101,6 +101,7 @@ def ratios(data: Mapping[str, Any]) -> go.Figure:
             },
         )  # fmt: skip
     figure.add_vline(x=1, line_dash="dot", line_color="#999")
+    figure.update_xaxes(range=[0, 2])  # a policy that hardly trades breaks the mandate at a tenth of the cost
     return _styled(figure, "predictive / baseline, total cost", "", 320)
 
 
