@@ -176,7 +176,7 @@ class GasModel:
         rows = RowBuffer(self.version)
         for spec in TARGETS:
             change = np.average(self.members(inputs, spec), axis=0, weights=_WEIGHTS)
-            q = np.exp(change.reshape(len(spec.horizons_s), inputs.height, -1) + now[None, :, None])
+            q = np.exp(change.reshape(len(spec.horizons_s), inputs.height, len(QUANTILES)) + now[None, :, None])
             for h, quantiles in zip(spec.horizons_s, q, strict=True):
                 mean = quantiles[:, 2] * float(self.bundle.extras["mean"][f"{spec.name}|{h}"])
                 rows.add(inputs.key, inputs.ts, spec.name, h, mean, quantiles)

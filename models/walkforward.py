@@ -289,8 +289,10 @@ def _waiting(lake: LakeView, panel: pl.DataFrame, span: tuple[datetime, datetime
 
 
 def _known(cfg: ModelConfig, panel: pl.DataFrame, end: datetime) -> pl.DataFrame:
-    """Return the rows a model that starts at ``end`` may learn from."""
-    window = None if cfg.train_window_days is None else end - timedelta(days=cfg.train_window_days)
+    """Return the rows a model that starts at ``end`` may learn from; a window counts from the newest row before it."""
+    last: datetime = panel.select(pl.col("ts").max()).item()
+    newest = min(end, last)
+    window = None if cfg.train_window_days is None else newest - timedelta(days=cfg.train_window_days)
     return training_rows(panel, Fold(end, end, end, window))
 
 

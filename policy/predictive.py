@@ -21,7 +21,7 @@ from policy.history import History
 from policy.reactive import Bands
 from policy.registry import CompareConfig
 from policy.scenario import Window, hours_of_week, index_in, speeds, windows
-from policy.schedule import Case, Levels, Portfolio, Schedule, prepare
+from policy.schedule import Case, Latest, Levels, Portfolio, Schedule, prepare
 from policy.skill import Outlook, outlook_of
 
 GAS_BAND = Bands("gas_band", constant=False)
@@ -42,9 +42,13 @@ class Predictive:
     outlook: Outlook
     name: str = "predictive"
     learnt: dict[experts.Kind, Matrix] = field(default_factory=dict, compare=False, repr=False)
+    latest: Latest = field(default_factory=Latest, compare=False, repr=False)
 
     def plan(self, case: Case) -> Schedule:
         """Return the levels of every step of ``case``; those of step t depend on nothing after t."""
+        return self.latest.of(case, self._plan)
+
+    def _plan(self, case: Case) -> Schedule:
         base = GAS_BAND.plan(case)
         weights = self.weights(case, case.first, case.last + 1)
         outer, inner = self.moved(case, base, weights, case.first, case.last + 1)

@@ -6,6 +6,8 @@ steps at once; the compiled step then applies them. ``Rule`` applies the same le
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -140,6 +142,21 @@ class Case:
             h.when(step), p.assets, weights, p.target, p.tolerance, p.nav_usd, p.gamma, p.scenario,
             self.covariance[h.day[step]], market, last_trade,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """The schedule each thread asked for last: bounds choose among plans that another policy has just made."""
+
+    held: dict[int, tuple[Case, Schedule]] = field(default_factory=dict)
+
+    def of(self, case: Case, make: Callable[[Case], Schedule]) -> Schedule:
+        """Return ``make(case)``, made once for the same case in a row."""
+        thread = threading.get_ident()
+        found = self.held.get(thread)
+        if found is None or found[0] is not case:
+            self.held[thread] = found = (case, make(case))
+        return found[1]
 
 
 class Planner(Protocol):
