@@ -9,7 +9,7 @@ export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: demo test test-fast lint format lock env npm bench fuzz matrix replay sandwich audit ops pictures growth
+.PHONY: demo test test-fast lint format lock env npm bench fuzz kills matrix replay sandwich audit ops pictures growth
 
 env: $(STAMP)
 
@@ -52,6 +52,10 @@ bench: env ## figures against peers in the same run
 
 fuzz: env npm ## 10,000 random keeper call sequences against the vault
 	@FOREDRIFT_FUZZ_SEQUENCES=10000 $(BIN)/python -m pytest tests/execution/test_fuzz.py -s --timeout 5400
+
+kills: env ## import and ingest killed 25 times each, and ten million rows imported within 2 GiB
+	@FOREDRIFT_KILLS=25 FOREDRIFT_IMPORT_ROWS=10000000 $(BIN)/python -m pytest tests/lake/test_kill.py tests/lake/test_files.py \
+	  -k "killed or memory" -p no:xdist --timeout 1800
 
 matrix: env npm ## kill x fault x reorganisation on the local chain: every case, as a table (about four minutes)
 	@$(BIN)/python -m tests.execution.chain_matrix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from lake.tables import TABLES, table
 from lake.units import from_word
 
 T0 = datetime(2022, 1, 1, tzinfo=UTC)
+IMPORT_ROWS = int(os.environ.get("FOREDRIFT_IMPORT_ROWS", "2000000"))
 H = timedelta(hours=1)
 
 
@@ -368,13 +370,16 @@ def test_recorded_history_loads_as_it_is(lake: Lake, real_data: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ten_million_rows_stay_within_two_gigabytes(tmp_path: Path) -> None:
-    """A fresh process imports 10 million bars of a file sorted by asset (the hard order) and tells its peak memory."""
+def test_memory_of_an_import_is_bounded(tmp_path: Path) -> None:
+    """A fresh process imports bars of a file sorted by asset (the hard order) and tells its peak memory.
+
+    Two million by default within 1 GiB; `make kills` imports ten million within 2 GiB.
+    """
     import json
     import subprocess
     import sys
 
-    rng, n = np.random.default_rng(1), 500_000
+    rng, n = np.random.default_rng(1), IMPORT_ROWS // 20
     ts = pl.datetime_range(T0, T0 + timedelta(minutes=n - 1), "1m", time_unit="us", time_zone="UTC", eager=True)
     close = 100 * np.exp(np.cumsum(rng.standard_normal(n)) * 1e-4)
     bar = pl.LazyFrame({"ts": ts, "open": close, "high": close, "low": close, "close": close, "volume": 1.0})
@@ -389,4 +394,4 @@ def test_ten_million_rows_stay_within_two_gigabytes(tmp_path: Path) -> None:
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     added, rejected, peak_kib = json.loads(done.stdout)
     assert (added, rejected) == (20 * n, 0)
-    assert peak_kib < 2 * 1024**2
+    assert peak_kib < (1 if IMPORT_ROWS <= 2_000_000 else 2) * 1024**2
