@@ -30,8 +30,8 @@ lock: ## rewrite the lock file (no hosts in it) after changing pyproject.toml
 demo: env ## the whole loop on the built-in market
 	@$(BIN)/foredrift demo
 
-test: env npm ## the whole suite, warnings are errors; servers first: they wait more than they work
-	@$(BIN)/python -m pytest tests/pipelines tests -n 3 --dist loadfile
+test: env npm ## the whole suite, warnings are errors; servers first: they wait more than they work; speeds: make bench
+	@$(BIN)/python -m pytest tests/pipelines tests -n 3 --dist loadfile --ignore tests/bench
 
 test-fast: env ## without the slow, chain, server and browser tests
 	@$(BIN)/python -m pytest tests -n 2 --dist loadfile -m "not slow and not chain and not server and not browser"
@@ -48,7 +48,7 @@ format: env
 	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .
 
 bench: env ## figures against peers in the same run
-	@$(BIN)/python -m pytest tests/bench --benchmark-only -p no:xdist
+	@$(BIN)/python -m pytest tests/bench -s -p no:xdist
 
 fuzz: env npm ## 10,000 random keeper call sequences against the vault
 	@FOREDRIFT_FUZZ_SEQUENCES=10000 $(BIN)/python -m pytest tests/execution/test_fuzz.py -s --timeout 5400

@@ -164,8 +164,14 @@ def _summary_run(
     return run_id
 
 
+NOTED = ("gas_band", "best_threshold", "best_reactive")
+
+
 def note(data: Mapping[str, Any]) -> str:
-    """Return the Markdown that MLflow shows on top of the summary run: the result and the paired ratios."""
+    """Return the Markdown that MLflow shows on top of the summary run: the result and the ratios that carry it.
+
+    MLflow cuts a note at 8,000 characters; every pair is in ``comparison.json``.
+    """
     from pipelines.report import headline
 
     lines = [headline(data), "", "| a / b | mandate | NAV | ratio | 95 % interval |", "|---|---|---|---|---|"]
@@ -173,5 +179,6 @@ def note(data: Mapping[str, Any]) -> str:
         f"| {r['a']} / {r['b']} | {r['scenario']} | {r['nav_usd']:,.0f} | {r['ratio']:.3f} | "
         f"{r['ci_low']:.3f} to {r['ci_high']:.3f} |"
         for r in sound(data, "pairs")
+        if r["a"] == "predictive" and r["b"] in NOTED
     ]
     return "\n".join(lines)

@@ -193,6 +193,7 @@ class ModelsSection(Section):
     trade_sizes_usd: tuple[int, ...] = (10_000, 100_000, 1_000_000)
     seed: int = 7
     threads: int = Field(default=0, ge=0)  # 0: one per core
+    rounds: int = Field(default=120, ge=1)  # of boosting; fewer train faster and forecast worse
     tune: bool = False
     tune_seconds: int = Field(default=60, ge=1)
 

@@ -149,6 +149,7 @@ def model_config(settings: Settings) -> ModelConfig:
         embargo_h=int(duration(given.embargo).total_seconds() // HOUR_S),
         seed=given.seed,
         threads=given.threads or (os.cpu_count() or 1),
+        rounds=given.rounds,
         tune_seconds=float(given.tune_seconds) if given.tune else 0.0,
     )
 

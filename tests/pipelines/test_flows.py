@@ -76,7 +76,12 @@ def prefect(environment, *arguments: str, cwd: Path) -> str:
 
 
 def post(url: str, path: str, body: dict):
-    answer = httpx.post(f"{url}/{path}", json=body, timeout=60)
+    """Return the answer; a server on SQLite says 503 while its file is busy, so that is asked again a few times."""
+    for wait_s in (1, 2, 4, 8, None):
+        answer = httpx.post(f"{url}/{path}", json=body, timeout=60)
+        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or wait_s is None:
+            break
+        time.sleep(wait_s)
     answer.raise_for_status()
     return answer.json()
 

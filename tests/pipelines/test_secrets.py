@@ -65,6 +65,7 @@ router = "0x{THREE}"
     signer = chain.replace('keystore = "keeper.json"', f'signer_url = "http://127.0.0.1:{port}/{token}"')
     (root / "signer.toml").write_text(signer)
     environment = os.environ | {
+        "FOREDRIFT_MODELS__ROUNDS": "8",
         "FOREDRIFT_PASSPHRASE": SECRETS["the passphrase"],
         "FOREDRIFT_NOTIFY": f"json://user:{SECRETS['a notification token']}@127.0.0.1:{port}/",
         "AWS_SECRET_ACCESS_KEY": SECRETS["the object store's secret"],
