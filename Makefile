@@ -9,7 +9,7 @@ export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: demo test test-fast lint format lock env npm bench fuzz kills matrix replay sandwich audit ops pictures growth
+.PHONY: demo test test-fast lint format lock env npm bench fuzz kills matrix replay sandwich audit ops pictures growth mirrored
 
 env: $(STAMP)
 
@@ -78,3 +78,6 @@ pictures: env ## docs/images from the newest comparison of a real project: PROJE
 
 growth: env ## load, features and reads at 1, 10 and 100 million rows
 	@$(BIN)/python -m tests.bench.growth_table
+
+mirrored: env ## policies on mirrored pasts of a project: PROJECT=DIR ARGS="START END BASKETS" (some minutes)
+	@$(BIN)/python -m tests.bench.mirrored_table $(or $(PROJECT),.) $(ARGS)
