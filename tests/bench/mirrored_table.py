@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def main(project: str, start: str, end: str, baskets: str = "24") -> None:
             full = np.zeros((len(history.ts), len(experts.MEMBERS)))
             full[:, -1] = 1.0
             outer, inner = experts.moved(p.scenario, (base.outer, base.inner), found, full)
-            followed = type(base)(outer, inner, base.resume, base.cap, base.box, base.must, base.scale, base.direct)
+            followed = replace(base, outer=outer, inner=inner)
             plans = (base, policy.plan(case), followed, along_true_gas(case))
             soft = p.scenario == "soft"
             for draw in range(PATHS):
