@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
@@ -11,30 +11,12 @@ from eth_abi.exceptions import DecodingError
 from lake.errors import RpcError
 from lake.evm import View, at_block, read
 from lake.rpc import Rpc, quantity
+from policy.execution.adapter import BlockHead
 from policy.execution.base import Simulation, Token, UnsignedTx
 
 ERROR_STRING = bytes.fromhex("08c379a0")  # Error(string)
 NOT_SUPPORTED = frozenset({-32601, -32600, -32602})
 """Codes nodes without eth_simulateV1 answer with: no such method, bad request, bad parameters."""
-
-
-class BlockHead(Protocol):
-    """What is needed of a block."""
-
-    @property
-    def number(self) -> int:
-        """Its number."""
-        ...
-
-    @property
-    def hash(self) -> str:
-        """Its hash."""
-        ...
-
-    @property
-    def time(self) -> int:
-        """Its time, Unix seconds."""
-        ...
 
 
 def dry_run(
