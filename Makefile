@@ -8,6 +8,7 @@ NPM_DIR := policy/execution/localnet
 export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
+export PYTHONDONTWRITEBYTECODE =# empty: libraries are compiled once, not again by every process that starts
 
 .PHONY: demo test test-fast lint format lock env npm bench fuzz kills matrix replay sandwich audit ops pictures growth mirrored
 
@@ -30,8 +31,8 @@ lock: ## rewrite the lock file (no hosts in it) after changing pyproject.toml
 demo: env ## the whole loop on the built-in market
 	@$(BIN)/foredrift demo
 
-test: env npm ## the whole suite, warnings are errors; servers first: they wait more than they work; speeds: make bench
-	@$(BIN)/python -m pytest tests/pipelines tests -n 3 --dist loadfile --ignore tests/bench
+test: env npm ## the whole suite, warnings are errors; speeds: make bench
+	@$(BIN)/python -m pytest tests -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/bench
 
 test-fast: env ## without the slow, chain, server and browser tests
 	@$(BIN)/python -m pytest tests -n 2 --dist loadfile -m "not slow and not chain and not server and not browser"

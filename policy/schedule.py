@@ -186,7 +186,7 @@ def prepare(history: History, portfolio: Portfolio, like: Case | None = None) ->
     n = len(columns)
     fee = p.fee if p.fee.size else np.full(n, DEFAULT_FEE)
     base, leg = gas_lines(p.fees, history.gas_gwei, history.native_usd)
-    impact = impact_per_square(p.nav_usd, history.depth_usd[:, columns])
+    impact = np.ascontiguousarray(impact_per_square(p.nav_usd, history.depth_usd[:, columns]))
     first = max(history.step_of(p.start), history.first)
     last = min(history.step_of(p.end), len(history.ts) - 1)
     if like is not None and like.portfolio.assets == p.assets and np.array_equal(like.portfolio.target, p.target):
@@ -233,10 +233,7 @@ def schedule(
     A: Vector | None = None,
 ) -> Schedule:
     """Return a Schedule of ``steps`` steps from numbers or (T,) arrays."""
-    full = [
-        np.ascontiguousarray(np.broadcast_to(np.asarray(v, dtype=np.float64), steps))
-        for v in (outer, inner, resume, cap)
-    ]
+    full = [np.full(steps, v, dtype=np.float64) for v in (outer, inner, resume, cap)]
     return Schedule(full[0], full[1], full[2], full[3], box, must, scale, direct, A)
 
 

@@ -10,7 +10,17 @@ import pytest
 from lake.store import Lake
 from tests.chain_fixtures import automining, localnet, localnet_session, pytest_runtest_setup  # noqa: F401
 
+FIRST = ("server", "slow")
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that wait for servers first, then the slow ones: the last minutes then keep all workers busy."""
+    rank: dict[Path, int] = {}
+    for item in items:
+        mine = next((i for i, name in enumerate(FIRST) if item.get_closest_marker(name)), len(FIRST))
+        rank[item.path] = min(mine, rank.get(item.path, mine))
+    items.sort(key=lambda item: rank[item.path])
 
 
 @pytest.fixture

@@ -23,17 +23,18 @@ def test_history_is_replayed_block_by_block_until_it_is_stopped():
     stop, lines, seen = threading.Event(), [], {}
 
     def ready(net):
-        threading.Timer(0.5, stop.set).start()
-        seen["mine"] = net.node.mine
+        seen["mine"], seen["heads"] = net.node.mine, []
 
         def mined(*args, **kwargs):
             head = seen["mine"](*args, **kwargs)
-            seen.setdefault("heads", []).append(head)
+            seen["heads"].append(head)
+            if len(seen["heads"]) == len(history):
+                stop.set()
             return head
 
         net.node.mine = mined
 
-    assert run(history, extras=(), port=0, every_s=0.05, say=lines.append, stop=stop, ready=ready) >= 4
+    assert run(history, extras=(), port=0, every_s=0.05, say=lines.append, stop=stop, ready=ready) == 4
     heads = seen["heads"]
     assert [h.time for h in heads[:3]] == [int((begin + timedelta(hours=i)).timestamp()) for i in (1, 2, 3)]
     assert [h.base_fee_wei for h in heads[:3]] == [6 * 10**9, 7 * 10**9, 8 * 10**9]

@@ -12,7 +12,7 @@ from models.ablation import ablation, compare, signal_kinds
 from models.config import ModelConfig
 from tests.models.drift_market import ASSETS, START, bars, noise
 
-CFG = ModelConfig(ASSETS, rounds=60, refit_every_days=60)
+CFG = ModelConfig(ASSETS, rounds=25, refit_every_days=60)
 
 
 def daily(values: np.ndarray, name: str) -> pl.DataFrame:

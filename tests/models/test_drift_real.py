@@ -20,7 +20,7 @@ from models.slippage import SlippageFamily
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 ASSETS = ("BTC", "ETH", "LINK", "UNI", "AAVE")
-CFG = ModelConfig(ASSETS, tolerance=dict.fromkeys(ASSETS, 0.005))
+CFG = ModelConfig(ASSETS, tolerance=dict.fromkeys(ASSETS, 0.005), rounds=60)
 TRAINED, END = utc("2022-10-01"), utc("2022-12-01")
 
 

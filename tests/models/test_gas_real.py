@@ -30,7 +30,7 @@ def load(lake: Lake, folder, gas: pl.DataFrame) -> Lake:
 def test_gas_beats_last_value_season_and_autoregression_on_recorded_history(lake, real_data):
     gas = pl.read_parquet(real_data / "gas_1h.parquet").select("ts", pl.col("gas_price_gwei").alias("base_fee_gwei"))
     load(lake, real_data, gas)
-    cfg = ModelConfig(("BTC", "ETH"), rounds=80, warmup_days=14)
+    cfg = ModelConfig(("BTC", "ETH"), rounds=60, warmup_days=14)
     span = (datetime(2022, 9, 1, tzinfo=UTC), datetime(2022, 11, 1, tzinfo=UTC))
     result = train(lake, cfg, [GasFamily()], *span, live=False)
     own = result.scores.filter((pl.col("model") == "lightgbm") & (pl.col("target") == "gas"))
@@ -52,7 +52,7 @@ def test_it_holds_on_another_year_with_violent_spikes_and_two_months_of_history(
     )
     load(lake, real_data, gas)
     span = (datetime(2021, 12, 24, tzinfo=UTC), datetime(2022, 1, 26, tzinfo=UTC))
-    result = train(lake, ModelConfig(("BTC", "ETH"), rounds=80), [GasFamily()], *span, live=False)
+    result = train(lake, ModelConfig(("BTC", "ETH"), rounds=40), [GasFamily()], *span, live=False)
     own = result.scores.filter((pl.col("model") == "lightgbm") & (pl.col("target") == "gas"))
     best = own.filter(pl.col("horizon_s") <= 24 * HOURLY).select(
         pl.min_horizontal("skill_last", "skill_seasonal").min()

@@ -51,7 +51,8 @@ def figures(root, extra: str) -> tuple[dict, dict, str]:
     """Ingest, train gas and compare in a new project; return what does not depend on time."""
     root.mkdir()
     file = root / "foredrift.toml"
-    file.write_text(TEXT.replace('kind = "gas_band"', 'kind = "predictive"') + "\n[models]\nthreads = 1\n" + extra)
+    models = "\n[models]\nthreads = 1\nrounds = 8\n"
+    file.write_text(TEXT.replace('kind = "gas_band"', 'kind = "predictive"') + models + extra)
     settings = load(file)
     ingest_all(settings, [], None, END.isoformat())
     trained = train(settings, ["gas"], moment(24 * 7), moment(0), register=False)
