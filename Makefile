@@ -8,7 +8,7 @@ NPM_DIR := policy/execution/localnet
 export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
-export PYTHONDONTWRITEBYTECODE =# empty: libraries are compiled once, not again by every process that starts
+export PYTHONDONTWRITEBYTECODE =# empty: modules are compiled once, not again by every process that starts
 
 .PHONY: demo test test-fast lint format lock env npm bench fuzz kills matrix replay sandwich audit ops pictures growth mirrored
 
@@ -18,7 +18,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PY) -m venv $(VENV)
 	@echo "installing the locked environment into $(VENV)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==0.13.8
-	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements.lock \
+	@$(BIN)/uv pip sync -q --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock \
 	  || $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m ensurepip -q >/dev/null 2>&1 || true
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
@@ -32,7 +32,7 @@ demo: env ## the whole loop on the built-in market
 	@$(BIN)/foredrift demo
 
 test: env npm ## the whole suite, warnings are errors; speeds: make bench
-	@$(BIN)/python -m pytest tests -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/bench
+	@$(BIN)/python -m pytest tests -n 4 --dist loadfile --no-loadscope-reorder --ignore tests/bench
 
 test-fast: env ## without the slow, chain, server and browser tests
 	@$(BIN)/python -m pytest tests -n 2 --dist loadfile -m "not slow and not chain and not server and not browser"

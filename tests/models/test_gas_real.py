@@ -31,7 +31,7 @@ def test_gas_beats_last_value_season_and_autoregression_on_recorded_history(lake
     gas = pl.read_parquet(real_data / "gas_1h.parquet").select("ts", pl.col("gas_price_gwei").alias("base_fee_gwei"))
     load(lake, real_data, gas)
     cfg = ModelConfig(("BTC", "ETH"), rounds=60, warmup_days=14)
-    span = (datetime(2022, 9, 1, tzinfo=UTC), datetime(2022, 11, 1, tzinfo=UTC))
+    span = (datetime(2022, 9, 15, tzinfo=UTC), datetime(2022, 10, 20, tzinfo=UTC))
     result = train(lake, cfg, [GasFamily()], *span, live=False)
     own = result.scores.filter((pl.col("model") == "lightgbm") & (pl.col("target") == "gas"))
     for hours, floor in ((1, 0.15), (4, 0.27), (12, 0.22), (24, 0.18)):

@@ -15,7 +15,7 @@ from models.live import LiveModel, issue, recent
 from models.walkforward import train
 from tests.models.market import START, fill, gas_rows
 
-CFG = ModelConfig(("ETH", "BTC"), rounds=12, paths=8, refit_every_days=10, warmup_days=10)
+CFG = ModelConfig(("ETH", "BTC"), rounds=6, paths=4, refit_every_days=10, warmup_days=10)
 SPAN = (START + timedelta(days=45), START + timedelta(days=65))
 
 

@@ -31,7 +31,7 @@ CONFIG = (
 
 
 def quick(settings):
-    return replace(wiring.model_config(settings), rounds=20, paths=4, warmup_days=14)
+    return replace(wiring.model_config(settings), rounds=10, paths=4, warmup_days=14)
 
 
 @pytest.fixture(scope="module", autouse=True)
