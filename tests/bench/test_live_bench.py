@@ -2,43 +2,94 @@
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from datetime import timedelta
 
+import numpy as np
 import pytest
 
 from lake.sources.sample import simulate
 from lake.store import Lake
 from models import novelty
-from models.base import DRIFT_HORIZONS_H, GAS_HORIZONS_H, GAS_MIN_HORIZONS_H
-from models.calibrate import Corrections
+from models.base import DRIFT_HORIZONS_H, GAS_HORIZONS_H, GAS_MIN_HORIZONS_H, SLIPPAGE_HORIZONS_H
+from models.calibrate import Corrections, calibrate_rows
 from models.config import ModelConfig
 from models.drift import DriftFamily
 from models.gas import GasFamily
 from models.labels import hide_unknown
 from models.live import LiveModel, issue, recent
+from models.slippage import SlippageFamily
 from models.trust import Trust
 from tests.models.market import START
 
 ASSETS = ("BTC", "ETH", "LINK", "UNI", "AAVE")
+RUNS = 50
+HORIZONS_H = {
+    "gas": GAS_HORIZONS_H,
+    "gas_min": GAS_MIN_HORIZONS_H,
+    **dict.fromkeys(("return", "drift", "band_exit"), DRIFT_HORIZONS_H),
+    "covariance": (24,),
+    **dict.fromkeys(("slippage", "depth"), SLIPPAGE_HORIZONS_H),
+}
+
+
+class Clock:
+    """Milliseconds of wall and processor time by stage, one list entry a decision."""
+
+    def __init__(self):
+        self.spent = defaultdict(list)
+
+    def run(self, stage, call):
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            return call()
+        finally:
+            self.spent[stage].append(((time.perf_counter() - wall) * 1e3, (time.process_time() - cpu) * 1e3))
+
+    def wrap(self, monkeypatch, owner, name, stage):
+        whole = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *args: self.run(stage, lambda: whole(*args)))
+
+    def table(self):
+        found = {stage: np.median(values, axis=0) for stage, values in self.spent.items()}
+        return "\n".join(f"{stage:24s} {wall:8.2f} {cpu:8.2f}" for stage, (wall, cpu) in found.items())
 
 
 @pytest.mark.slow
-def test_live_decision_latency(benchmark, tmp_path):
+def test_live_decision_latency(tmp_path, monkeypatch):
     lake = Lake(str(tmp_path))
     for name, frame in simulate(start=START, hours=24 * 80, seed=7).items():
-        if name in ("prices", "gas"):
+        if name in ("prices", "gas", "pool_state"):
             lake.write(name, frame)
     cfg = ModelConfig(ASSETS, rounds=120)
     end = START + timedelta(days=78)
     models, inputs = {}, {}
-    for family in (GasFamily(), DriftFamily()):
+    for family in (GasFamily(), DriftFamily(), SlippageFamily()):
         known = hide_unknown(family.build(lake, cfg, START, end), end)
         fitted = family.fit(known, cfg)
-        models[family.name] = LiveModel(family, fitted, Corrections({}), end)
+        week = known.filter(known["ts"] >= end - timedelta(days=7))
+        _, corrections = calibrate_rows(fitted.predict(week), family.outcomes(week, cfg), family.targets)
+        models[family.name] = LiveModel(family, fitted, corrections, end)
         inputs[family.name] = novelty.learn(known)
-    at = end + timedelta(hours=3)
-    view = recent(lake, at)
-    rows = benchmark(issue, view, cfg, models, at, Trust(view, timedelta(days=45), inputs))
-    spoken = {t: set(rows.filter(target=t)["horizon_s"] // 3600) for t in ("gas", "gas_min", "drift")}
-    assert spoken == {"gas": set(GAS_HORIZONS_H), "gas_min": set(GAS_MIN_HORIZONS_H), "drift": set(DRIFT_HORIZONS_H)}
+    at = end + timedelta(hours=4)  # an hour with rows of pairs
+    clock, plain = Clock(), recent(lake, at)
+
+    def decide():
+        view = type(plain)(plain.frames)  # nothing that an earlier decision worked out is left in it
+        return issue(view, cfg, models, at, Trust(view, timedelta(days=45), inputs))
+
+    rows = decide()  # the first one compiles
+    for _ in range(RUNS):
+        clock.run("decision", decide)
+    for model in models.values():
+        clock.wrap(monkeypatch, type(model.family), "now", f"{model.family.name} features")
+        clock.wrap(monkeypatch, type(model.fitted), "predict", f"{model.family.name} forecasts")
+    clock.wrap(monkeypatch, Corrections, "apply", "calibration, a family")
+    clock.wrap(monkeypatch, Trust, "__call__", "trust, a family")
+    for _ in range(RUNS):
+        decide()
+    print(f"\nlive decision, {rows.height} rows: median ms     wall      cpu\n{clock.table()}")
+    spoken = {t: set(rows.filter(target=t)["horizon_s"] // 3600) for t in HORIZONS_H}
+    assert spoken == {target: set(hours) for target, hours in HORIZONS_H.items()}
     assert not rows["abstain"].all()
