@@ -128,7 +128,7 @@ class DriftFitted:
         rows = [
             (of[series], h * HOUR_S, feature, gain)
             for (series, h), model in self.moves.items()
-            for feature, gain in gains(model.scale.booster, model.scale.features).items()
+            for feature, gain in gains(model.scale.forest.boosters[0], model.scale.features).items()
         ]
         types = {"target": pl.String, "horizon_s": pl.Int64, "feature": pl.String, "gain": pl.Float64}
         return pl.DataFrame(rows, schema=types, orient="row").sort("gain", descending=True)
@@ -147,7 +147,7 @@ class DriftFitted:
             "tolerance": dict(self.tolerance),
         }
         features = sorted({f for m in self.moves.values() for f in m.scale.features})
-        boosters = {_name(s, h): m.scale.booster for (s, h), m in self.moves.items()}
+        boosters = {_name(s, h): m.scale.forest.boosters[0] for (s, h), m in self.moves.items()}
         Bundle("drift", self.version, tuple(features), boosters, extras).save(folder)
 
     @classmethod

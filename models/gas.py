@@ -9,7 +9,7 @@ quantile boosters on the change itself (non-linear, spikes); quantile boosters o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -28,8 +28,9 @@ from lake.units import HOUR_S
 from lake.universe import chain
 from models.base import GAS_HORIZONS_H, GAS_MIN_HORIZONS_H, QUANTILES, Forecaster, LakeView, TargetSpec, label
 from models.config import ModelConfig
+from models.forest import Forest
 from models.gas_baselines import gas_baselines
-from models.gbm import Bundle, fit_quantiles, gains, predict, schema_hash
+from models.gbm import Bundle, fit_quantiles, gains, schema_hash
 from models.labels import melt
 from models.numbers import Panel, matrix
 from models.paths import scenario_paths
@@ -163,6 +164,14 @@ class GasModel:
     """The trained members: boosters in a bundle, ridge coefficients in its extras."""
 
     bundle: Bundle
+    forests: Mapping[str, Forest] = field(init=False, repr=False, compare=False)  # by target: direct, then rest
+
+    def __post_init__(self) -> None:
+        """Gather the boosters of each target, so that a forecast evaluates them at once."""
+        every = self.bundle.boosters
+        names = {s.name: sorted(n for n in every if n.startswith(f"{s.name}-")) for s in TARGETS}
+        forests = {target: Forest.of([every[n] for n in own]) for target, own in names.items()}
+        object.__setattr__(self, "forests", forests)
 
     @property
     def version(self) -> str:
@@ -190,8 +199,7 @@ class GasModel:
         anchors = [_apply(f, inputs, h) for f, h in zip(linear, spec.horizons_s, strict=True)]
         anchor = np.concatenate(anchors)[:, None]
         errors = np.repeat([f["errors"] for f in linear], inputs.height, axis=0)
-        direct = predict([self.bundle.boosters[f"{spec.name}-direct-{k}"] for k in range(len(QUANTILES))], x)
-        rest = predict([self.bundle.boosters[f"{spec.name}-rest-{k}"] for k in range(len(QUANTILES))], x)
+        direct, rest = np.hsplit(self.forests[spec.name].predict(x), 2)
         return np.sort(np.stack([anchor + errors, direct, anchor + rest]), axis=2)
 
     def save(self, folder: Path) -> None:

@@ -29,6 +29,7 @@ from lake.units import HOUR_S
 from models.base import QUANTILES, SLIPPAGE_HORIZONS_H, Forecaster, LakeView, TargetSpec, label
 from models.config import ModelConfig
 from models.executed import impact_ratio
+from models.forest import Forest
 from models.gbm import Bundle, fit_quantiles, gains, predict
 from models.labels import melt
 from models.numbers import Panel, column
@@ -106,7 +107,7 @@ class SlippageFamily:
         """Train all horizons; raises NotEnoughData with less than a day of known depth changes."""
         changes: dict[int, Array] = {}
         share: dict[int, float] = {}
-        boosters: dict[int, list[lgb.Booster]] = {}
+        forests: dict[int, Forest] = {}
         ordered = panel.sort("ts", "key")
         x = Columns.of(ordered).matrix(FEATURES)
         for h in SLIPPAGE_HORIZONS_H:
@@ -116,12 +117,12 @@ class SlippageFamily:
                 raise NotEnoughData(f"{int(known.sum())} known depth changes over {h} h; a day of them is required")
             changes[h] = around_quote(y[known])
             if known.sum() >= MIN_ROWS:
-                boosters[h] = _boosters(x, y, cfg)
+                forests[h] = Forest.of(_boosters(x, y, cfg))
                 share[h] = _share(x[known], y[known], h, cfg)
         last = ordered["ts"].max()
         assert isinstance(last, datetime)
         digest = hashlib.sha256(f"{cfg.fingerprint()}{last}{panel.height}".encode()).hexdigest()[:10]
-        return SlippageFitted(f"slippage-{last:%Y%m%d}-{digest}", changes, share, boosters, cfg.trade_sizes_usd)
+        return SlippageFitted(f"slippage-{last:%Y%m%d}-{digest}", changes, share, forests, cfg.trade_sizes_usd)
 
     def baselines(self, cfg: ModelConfig) -> Mapping[str, Forecaster]:
         """Return the current quote ("last"), the depth a day earlier ("seasonal"), and reversion to the week ("ar")."""
@@ -179,7 +180,7 @@ class SlippageFitted:
     version: str
     changes: Mapping[int, Array]
     share: Mapping[int, float]
-    boosters: Mapping[int, list[lgb.Booster]]
+    forests: Mapping[int, Forest]
     sizes: tuple[float, ...]
 
     def predict(self, panel: Panel) -> pl.DataFrame:
@@ -191,15 +192,15 @@ class SlippageFitted:
             change = np.broadcast_to(quoted, (inputs.height, len(QUANTILES)))
             share = self.share.get(h, 0.0)
             if share > 0.0 and inputs.height:
-                change = (1.0 - share) * change + share * np.sort(predict(self.boosters[h], x), axis=1)
+                change = (1.0 - share) * change + share * np.sort(self.forests[h].predict(x), axis=1)
             add_depth_rows(rows, inputs, h, change, self.sizes)
         return rows.frame()
 
     def importances(self) -> pl.DataFrame:
         """Return (target, horizon_s, feature, gain), the mean over the quantile boosters, largest first."""
         rows = [
-            ("depth", h * HOUR_S, feature, float(np.mean([gains(b, FEATURES)[feature] for b in boosters])))
-            for h, boosters in self.boosters.items()
+            ("depth", h * HOUR_S, feature, float(np.mean([gains(b, FEATURES)[feature] for b in forest.boosters])))
+            for h, forest in self.forests.items()
             for feature in FEATURES
         ]
         types = {"target": pl.String, "horizon_s": pl.Int64, "feature": pl.String, "gain": pl.Float64}
@@ -207,7 +208,7 @@ class SlippageFitted:
 
     def save(self, folder: Path) -> None:
         """Write the boosters as text and the rest as JSON."""
-        boosters = {f"h{h}_{k}": b for h, members in self.boosters.items() for k, b in enumerate(members)}
+        boosters = {f"h{h}_{k}": b for h, own in self.forests.items() for k, b in enumerate(own.boosters)}
         extras = {
             "changes": {str(h): q.tolist() for h, q in self.changes.items()},
             "share": {str(h): s for h, s in self.share.items()},
@@ -220,6 +221,6 @@ class SlippageFitted:
         """Read what ``save`` wrote; raises ModelError when it does not fit."""
         bundle = Bundle.load(folder, "slippage")
         share = {int(h): float(s) for h, s in bundle.extras["share"].items()}
-        boosters = {h: [bundle.boosters[f"h{h}_{k}"] for k in range(len(QUANTILES))] for h in share}
+        forests = {h: Forest.of([bundle.boosters[f"h{h}_{k}"] for k in range(len(QUANTILES))]) for h in share}
         changes = {h: np.asarray(bundle.extras["changes"][str(h)]) for h in sorted(map(int, bundle.extras["changes"]))}
-        return cls(bundle.version, changes, share, boosters, tuple(bundle.extras["sizes"]))
+        return cls(bundle.version, changes, share, forests, tuple(bundle.extras["sizes"]))

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from lake.errors import NotEnoughData
 from models.base import QUANTILES
+from models.forest import Forest
 
 Array = npt.NDArray[np.float64]
 Strings = npt.NDArray[np.str_]
@@ -55,12 +56,12 @@ class ScaleModel:
     mean: Array
     sd: Array
     beta: Array
-    booster: lgb.Booster
+    forest: Forest
 
     def log_scale(self, x: Array, log_base: Array) -> Array:
         """Return log sizes (n,) of moves for features ``x`` (n, k, NaN where unknown) and log base volatility (n,)."""
         linear = design(x, self.mean, self.sd) @ self.beta
-        boosted = np.asarray(self.booster.predict(x, raw_score=True, num_threads=1), dtype=np.float64)
+        boosted = self.forest.predict(x)[:, 0]
         return np.asarray(log_base + 0.5 * (linear + boosted), dtype=np.float64)
 
     def plain(self) -> dict[str, Any]:
@@ -72,7 +73,7 @@ class ScaleModel:
     def of(cls, plain: Mapping[str, Any], booster: lgb.Booster) -> ScaleModel:
         """Rebuild a model from what ``plain`` returned."""
         mean, sd, beta = (np.asarray(plain[k], dtype=np.float64) for k in ("mean", "sd", "beta"))
-        return cls(tuple(plain["features"]), mean, sd, beta, booster)
+        return cls(tuple(plain["features"]), mean, sd, beta, Forest.of([booster]))
 
 
 def design(x: Array, mean: Array, sd: Array) -> Array:
@@ -101,7 +102,7 @@ def fit_scale(features: Sequence[str], x: Array, size: Array, log_base: Array, r
         params={k: GAMMA[k] for k in ("max_bin", "feature_pre_filter", "num_threads", "verbose")},
     )
     booster = lgb.train({**GAMMA, "seed": seed}, data, num_boost_round=max(1, rounds // 2))
-    return ScaleModel(tuple(features), linear.mean, linear.sd, linear.beta, booster)
+    return ScaleModel(tuple(features), linear.mean, linear.sd, linear.beta, Forest.of([booster]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ def test_a_random_walk_of_depth_is_left_at_the_quote(lake: Lake) -> None:
 def test_without_enough_history_the_forecast_is_the_quote(lake: Lake) -> None:
     lake.write("pool_state", pool_rows(12))
     model, _, ahead = split(lake, 12, 8)
-    assert model.boosters == {}
+    assert model.forests == {}
     rows = model.predict(ahead).filter((pl.col("target") == "depth") & (pl.col("horizon_s") == 4 * 3600))
     now = ahead.select("key", pl.col("ts").alias("issued_at"), NOW)
     paired = rows.join(now, on=["key", "issued_at"])
