@@ -5,26 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from features.records import Holds, Records, Scans, microseconds, records
 from features.windows import Array, Rows, carried
 
 CARRY_H = 6
 """A missing bar is bridged by the last close for at most this many hours."""
 
 VALUES: tuple[str, ...] = ("close", "high", "low", "volume")
-
-
-class Scans(Protocol):
-    """What features read: a lake, or recent rows of one."""
-
-    def scan(self, name: str, as_of: datetime | None = None) -> pl.LazyFrame:
-        """Return table ``name`` lazily without rows that were not available at ``as_of``."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +41,30 @@ class Bars:
         """Return each row's decision time in hours since 1970."""
         return (int(self.start.timestamp()) + self.step_s * np.arange(len(self.close), dtype=np.int64)) // 3_600
 
-    def times(self, rows: Rows) -> pl.Series:
-        """Return the decision times of ``rows``."""
+    def times(self, rows: Rows) -> Rows:
+        """Return the decision times of ``rows`` in microseconds since 1970."""
         return times(self.start, rows, self.step_s)
 
 
-def times(start: datetime, rows: Rows, step_s: int = 3_600) -> pl.Series:
-    """Return ``start`` + rows x step as a series ``ts`` of UTC times."""
-    micros = (round(start.timestamp()) + rows * step_s) * 1_000_000
-    return pl.Series("ts", micros, pl.Int64).cast(pl.Datetime("us", "UTC"))
+def times(start: datetime, rows: Rows, step_s: int = 3_600) -> Rows:
+    """Return ``start`` + rows x step in microseconds since 1970."""
+    return (round(start.timestamp()) + rows * step_s) * 1_000_000
 
 
 def assets_with_prices(lake: Scans, step_s: int = 3_600, source: str | None = None) -> list[str]:
     """Return the assets that have bars of ``step_s`` seconds, sorted."""
+    held = lake.held("prices") if isinstance(lake, Holds) else None
+    if held is not None:
+        return _of_source(held, step_s, source).present("asset")
     rows = lake.scan("prices").filter(pl.col("step") == step_s)
     if source is not None:
         rows = rows.filter(pl.col("source") == source)
     return sorted(rows.select(pl.col("asset").unique()).collect()["asset"].to_list())
+
+
+def _of_source(found: Records, step_s: int, source: str | None) -> Records:
+    keep = found["step"] == step_s
+    return found.where(keep if source is None else keep & (found.among("source", [source]) == 0))
 
 
 def read_bars(
@@ -76,39 +75,52 @@ def read_bars(
     Where several sources have an asset and none is named, the first by name is taken bar by bar.
     """
     step = timedelta(seconds=step_s)
-    rows = lake.scan("prices").filter(
-        (pl.col("step") == step_s)
-        & pl.col("asset").is_in(list(assets))
-        & pl.col("ts").is_between(start - step, end - step, closed="left")
-    )
-    if source is not None:
-        rows = rows.filter(pl.col("source") == source)
-    found = rows.select("source", "asset", (pl.col("ts") + step).dt.epoch("s"), *VALUES).collect()
-    if found["source"].n_unique() > 1:
-        found = found.sort("source", descending=True, maintain_order=True)  # the last one written stands
+    found = records(lake, "prices", ("source", "asset", "step", *VALUES), start - step, end - step)
+    found = _of_source(found, step_s, source)
     names = tuple(sorted(set(assets)))
+    if len(found.present("source")) > 1:
+        order = np.argsort(-found["source"], kind="stable")  # the last one written stands
+        found = Records({name: x[order] for name, x in found.columns.items()}, found.texts)
     count = max(-(-round((end - start).total_seconds()) // step_s), 0)
-    close, high, low, volume = dense(found, "asset", names, start, count, VALUES, step_s)
+    row = on_grid(found["ts"] + step_s * 1_000_000, start, count, step_s)
+    close, high, low, volume = dense(row, found.among("asset", names), (count, len(names)), [found[v] for v in VALUES])
     fresh = np.isfinite(close)
     return Bars(names, start.astimezone(UTC), step_s, carried(close, CARRY_H), high, low, volume, fresh)
 
 
-def dense(
-    found: pl.DataFrame, key: str, names: Sequence[str], start: datetime, count: int, values: Sequence[str],
-    step_s: int = 3_600,
-) -> list[Array]:  # fmt: skip
-    """Return one array (count, len(names)) per value column of ``found`` (``key``, ts in epoch seconds, values).
+def on_grid(at: Rows, start: datetime, count: int, step_s: int = 3_600) -> Rows:
+    """Return the grid row (n,) of each time (microseconds since 1970); -1 between two grid times and outside of it."""
+    row, rest = np.divmod(at - microseconds(start), step_s * 1_000_000)
+    return np.where((rest == 0) & (row >= 0) & (row < count), row, -1)
 
-    Every key of ``found`` is among ``names``. Rows between two grid times are left out; of several rows at one the last
-    stands.
+
+def dense(row: Rows, column: Rows, shape: tuple[int, int], values: Sequence[Array]) -> list[Array]:
+    """Return one array of ``shape`` for each of ``values`` (n,); places below zero are left out.
+
+    Of several values at one place the last stands.
     """
-    offset = found["ts"].to_numpy() - round(start.timestamp())
-    row, rest = np.divmod(offset, step_s)
-    keep = (rest == 0) & (row >= 0) & (row < count)
-    column = found[key].cast(pl.String).cast(pl.Enum(list(names))).to_physical().to_numpy()
+    keep = (row >= 0) & (column >= 0)
+    row, column = row[keep], column[keep]
     out = []
     for value in values:
-        x = np.full((count, len(names)), np.nan)
-        x[row[keep], column[keep]] = found[value].cast(pl.Float64).fill_null(float("nan")).to_numpy()[keep]
+        x = np.full(shape, np.nan)
+        x[row, column] = value[keep]
         out.append(x)
     return out
+
+
+def summed(row: Rows, column: Rows, shape: tuple[int, int], value: Array) -> Array:
+    """Return ``value`` (n,) added up at each place, unknown ones as zero; NaN where there is no row."""
+    keep = (row >= 0) & (column >= 0)
+    place = row[keep] * shape[1] + column[keep]
+    total = np.bincount(place, np.nan_to_num(value[keep]), minlength=shape[0] * shape[1])
+    some = np.bincount(place, minlength=shape[0] * shape[1]) > 0
+    return np.where(some, total, np.nan).reshape(shape)
+
+
+def averaged(row: Rows, count: int, value: Array) -> Array:
+    """Return (count, 1): the mean of what is known of ``value`` (n,) at each row; rows below zero are left out."""
+    keep = (row >= 0) & np.isfinite(value)
+    total = np.bincount(row[keep], value[keep], minlength=count)
+    known = np.bincount(row[keep], minlength=count)
+    return np.where(known > 0, total / np.maximum(known, 1), np.nan)[:, None]

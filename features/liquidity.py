@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
-from features.bars import Scans, dense
+from features.bars import dense, on_grid, summed
 from features.calendar import hour, weekday
 from features.panel import hour_of
+from features.records import Records, Scans, records
 from features.windows import Array, Rows, carried, decayed, lag, lowest, mean, median
 
 LOOKBACK_H = 1_056
@@ -34,7 +34,7 @@ FEATURES: tuple[str, ...] = (
 how often it jumped by 10 %; volume over depth; volatility of the pool's price; fee tier; time."""
 
 
-_VALUES = ("depth", "price", "volume", "fee_pips")
+_COLUMNS = ("pool", "depth_1pct_usd", "price", "volume_usd", "fee_pips")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,27 +60,21 @@ def pool_states(lake: Scans, pools: Sequence[str], start: datetime, end: datetim
     A state counts from the first full hour at or after its ``available_at``; of several in one hour the last depth and
     price and the sum of volumes are taken. States without a positive depth are left out.
     """
-    low = start - timedelta(hours=CARRY_H + 1)
-    rows = lake.scan("pool_state").filter(
-        (pl.col("depth_1pct_usd") > 0) & pl.col("available_at").is_between(low, end, closed="left")
-    )
+    low, early = start - timedelta(hours=CARRY_H + 1), CARRY_H + 1
+    found = records(lake, "pool_state", _COLUMNS, low, end, on="available_at")
+    keep = found["depth_1pct_usd"] > 0
     if pools:
-        rows = rows.filter(pl.col("pool").is_in(list(pools)))
-    found = (
-        rows.sort("available_at")
-        .group_by("pool", hour_of().dt.epoch("s").alias("ts"))
-        .agg(
-            pl.col("depth_1pct_usd").last().alias("depth"),
-            pl.col("price").last(),
-            pl.col("volume_usd").sum().alias("volume"),
-            pl.col("fee_pips").drop_nulls().last(),
-        )
-        .collect()
-    )
-    names = tuple(sorted(found["pool"].unique().to_list()))
-    early = CARRY_H + 1
-    count = max(-(-round((end - start).total_seconds()) // 3_600), 0)
-    depth, price, volume, fee = dense(found, "pool", names, low, count + early, _VALUES)
+        keep &= found.among("pool", pools) >= 0
+    found = found.where(keep)
+    order = np.argsort(found["available_at"], kind="stable")
+    found = Records({name: x[order] for name, x in found.columns.items()}, found.texts)
+    names = tuple(found.present("pool"))
+    count = max(-(-round((end - start).total_seconds()) // 3_600), 0) + early
+    row, column = on_grid(hour_of(found["available_at"]), low, count), found.among("pool", names)
+    depth, price = dense(row, column, (count, len(names)), [found["depth_1pct_usd"], found["price"]])
+    volume = summed(row, column, (count, len(names)), found["volume_usd"])
+    paid = np.isfinite(found["fee_pips"])
+    (fee,) = dense(np.where(paid, row, -1), column, (count, len(names)), [found["fee_pips"]])
     fresh = np.isfinite(depth)
     kept = (carried(depth, CARRY_H), carried(price, CARRY_H), volume, carried(fee, len(fee)))
     depth, price, volume, fee = (x[early:] for x in kept)

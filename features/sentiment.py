@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from features.bars import Scans
+from features.records import Scans
 
 STALE_DAYS = 3
 """A published value is used for at most this long; daily series miss a day now and then, not three."""

@@ -27,12 +27,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
 
 import polars as pl
 
 from features.panel import Columns
 from models.config import ModelConfig
+
+if TYPE_CHECKING:
+    from models.rows import Forecasts
 
 QUANTILES: tuple[float, ...] = (0.05, 0.25, 0.50, 0.75, 0.95)
 QUANTILE_COLUMNS: tuple[str, ...] = ("q05", "q25", "q50", "q75", "q95")
@@ -115,6 +118,10 @@ class SavedFitted(Fitted, Protocol):
 
     def predict(self, panel: pl.DataFrame | Columns) -> pl.DataFrame:
         """Return forecast rows; see ``Fitted.predict``."""
+        ...
+
+    def forecasts(self, panel: pl.DataFrame | Columns) -> Forecasts:
+        """Return the same rows as arrays, for a decision that has milliseconds."""
         ...
 
     def save(self, folder: Path) -> None:

@@ -11,7 +11,7 @@ absorbed only once ``issued_at + horizon`` has passed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
@@ -19,6 +19,7 @@ import numpy.typing as npt
 import polars as pl
 
 from models.base import QUANTILE_COLUMNS, QUANTILES, TargetSpec
+from models.rows import Forecasts
 
 Array = npt.NDArray[np.float64]
 
@@ -154,25 +155,22 @@ class Corrections:
 
     offsets: dict[tuple[str, str, int], tuple[float, ...]]
 
-    def apply(self, rows: pl.DataFrame, specs: tuple[TargetSpec, ...]) -> pl.DataFrame:
+    def apply(self, rows: Forecasts, specs: tuple[TargetSpec, ...]) -> Forecasts:
         """Return raw forecast ``rows`` with the corrections added (in log where the target says so)."""
-        spaces = _spaces(specs)
-        series = list(zip(rows["target"].to_list(), rows["key"].to_list(), rows["horizon_s"].to_list(), strict=True))
+        spaces, series = _spaces(specs), rows.series
         given = [self.offsets.get(s) if s[0] in spaces else None for s in series]
         known = np.array([g is not None for g in given], dtype=bool)
-        raw = np.column_stack([rows[c].to_numpy() for c in QUANTILE_COLUMNS])
         if not known.any():
             return rows
-        q = raw[known]
+        q = rows.quantiles[known]
         scaled = np.array([spaces.get(s[0]) == "log" for s in series], dtype=bool)[known]
         q[scaled] = np.log(q[scaled])
         width = np.maximum(q[:, -1] - q[:, 0], 1e-12)
         q = np.sort(q + width[:, None] * np.array([g for g in given if g is not None]), axis=1)
         q[scaled] = np.exp(q[scaled])
-        raw[known] = q
-        return rows.with_columns(
-            pl.Series(c, raw[:, k], pl.Float64, nan_to_null=True) for k, c in enumerate(QUANTILE_COLUMNS)
-        )
+        corrected = rows.quantiles.copy()
+        corrected[known] = q
+        return replace(rows, quantiles=corrected)
 
 
 def _spaces(specs: tuple[TargetSpec, ...]) -> dict[str, str]:

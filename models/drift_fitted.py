@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.panel import Columns
+from features.panel import Columns, Strings
 from lake.units import HOUR_S
 from models.base import DRIFT_HORIZONS_H
 from models.baseline import forecast_rows
@@ -21,7 +21,7 @@ from models.exit import Excursions, band_edges, exit_probability
 from models.gbm import Bundle, gains
 from models.location import Location
 from models.numbers import Panel, column, matrix
-from models.rows import RowBuffer
+from models.rows import Forecasts, RowBuffer
 from models.volatility import ScaleModel, Shape
 
 Array = npt.NDArray[np.float64]
@@ -79,12 +79,18 @@ class DriftFitted:
 
     def predict(self, panel: Panel) -> pl.DataFrame:
         """Return forecast rows of return, drift, band_exit and covariance for the rows of ``panel``."""
+        return self.forecasts(panel).frame()
+
+    def forecasts(self, panel: Panel) -> Forecasts:
+        """Return the same as arrays."""
         inputs = Columns.of(panel)
         pair = inputs.pairs()
         assets, pairs = inputs.filter(~pair), inputs.filter(pair)
         rows = RowBuffer(self.version)
         daily = np.full(assets.height, np.nan)
-        keys, times, names = assets.key, assets.ts, assets.key.to_numpy()
+        keys, times = assets.key, assets.ts
+        names, at = np.unique(keys, return_inverse=True)
+        up, down = self._edges(keys)
         for target, series in SERIES_OF.items():
             for h in DRIFT_HORIZONS_H:
                 model = self.moves.get((series, h))
@@ -92,22 +98,26 @@ class DriftFitted:
                     continue
                 size = model.size(assets, series)
                 mean = model.mean(assets, series, h)
-                quantiles = mean[:, None] + size[:, None] * model.shape.rows(names)
+                quantiles = mean[:, None] + size[:, None] * model.shape.rows(names)[at]
                 rows.add(keys, times, target, h * HOUR_S, mean, quantiles)
                 if series == "dev" and h in self.exits:
-                    rows.add(keys, times, "band_exit", h * HOUR_S, self._exits(keys, h, size))
+                    rows.add(keys, times, "band_exit", h * HOUR_S, self._exits(up, down, h, size))
                 if series == "ret" and h * HOUR_S == COVARIANCE_S:
                     daily = size
         self._covariances(rows, pairs, assets, daily)
-        return rows.frame()
+        return rows.forecasts()
 
-    def _exits(self, keys: pl.Series, horizon_h: int, size: Array) -> Array:
+    def _edges(self, keys: Strings) -> tuple[Array, Array]:
+        """Return how far up and down each asset's weight may move (n,), NaN outside of the basket."""
         target = np.array([self.targets.get(k, np.nan) for k in keys], dtype=np.float64)
-        tolerance = np.array([self.tolerance.get(k, np.nan) for k in keys], dtype=np.float64)
-        up, down = band_edges(target, tolerance)
+        edges = band_edges(target, np.array([self.tolerance.get(k, np.nan) for k in keys], dtype=np.float64))
+        up, down = (np.where(np.isnan(target), np.nan, edge) for edge in edges)
+        return up, down
+
+    def _exits(self, up: Array, down: Array, horizon_h: int, size: Array) -> Array:
         model = self.exits[horizon_h]
         chance = exit_probability(up, down, size, model.above, model.below, model.either)
-        return np.where(np.isfinite(target), chance, np.nan)
+        return np.where(np.isnan(up), np.nan, chance)
 
     def variances(self, size_day: Array) -> Array:
         """Return hourly variances (n,) from forecast sizes of a day's return."""
@@ -192,15 +202,15 @@ def trends(panel: Panel, series: str) -> Array:
 
 def pair_variances(pairs: Columns, assets: Columns, variance: Array) -> tuple[Array, Array]:
     """Return the variances (n,), (n,) of both assets of the ``pairs`` (key "A|B", ts) from those of ``assets``."""
-    moments = np.unique(assets.ts.to_physical().to_numpy())
-    names = {name: k for k, name in enumerate(sorted(set(assets.key.to_list())))}
+    moments = np.unique(assets.ts)
+    names = {name: k for k, name in enumerate(sorted(set(assets.key.tolist())))}
     table = np.full((len(moments) + 1, len(names) + 1), np.nan)  # the last row and column stand for what is missing
-    row = np.searchsorted(moments, assets.ts.to_physical().to_numpy())
-    table[row, [names[k] for k in assets.key.to_list()]] = variance
-    at = pairs.ts.to_physical().to_numpy()
+    row = np.searchsorted(moments, assets.ts)
+    table[row, [names[k] for k in assets.key.tolist()]] = variance
+    at = pairs.ts
     row = np.searchsorted(moments, at)
     row = np.where(moments[np.minimum(row, len(moments) - 1)] == at, row, len(moments))
-    both = [key.split("|") for key in pairs.key.to_list()]
+    both = [key.split("|") for key in pairs.key.tolist()]
     first, second = ([names.get(pair[k], len(names)) for pair in both] for k in (0, 1))
     return table[row, first], table[row, second]
 

@@ -19,8 +19,9 @@ import numpy.typing as npt
 import polars as pl
 
 from features import gas as gas_features
-from features.bars import dense, read_bars, times
-from features.panel import CARRY_H, Columns, feature_columns, flat, hours_between, stacked, to_hours, whole_hour
+from features.bars import averaged, on_grid, read_bars, times
+from features.panel import CARRY_H, Columns, feature_columns, flat, hour_of, hours_between, stacked, whole_hour
+from features.records import records
 from features.returns import STRESS_LOOKBACK_H, stress
 from features.windows import Rows, carried, lowest
 from lake.errors import NotEnoughData
@@ -34,7 +35,7 @@ from models.gbm import Bundle, fit_quantiles, gains, schema_hash
 from models.labels import melt
 from models.numbers import Panel, matrix
 from models.paths import scenario_paths
-from models.rows import RowBuffer
+from models.rows import Forecasts, RowBuffer
 from models.tuning import tune
 
 Array = npt.NDArray[np.float64]
@@ -70,9 +71,8 @@ class GasFamily:
 
     def keys(self, lake: LakeView, cfg: ModelConfig) -> list[str]:
         """Return the chain ids, as text, that the lake has gas history for."""
-        wanted = [cfg.chain_id, chain(cfg.chain_id).l1_chain_id]
         known = set(lake.scan("gas").select("chain_id").unique().collect()["chain_id"])
-        return [str(c) for c in wanted if c in known]
+        return [str(c) for c in _chains(cfg) if c in known]
 
     def build(self, lake: LakeView, cfg: ModelConfig, start: datetime, end: datetime) -> pl.DataFrame:
         """Return the panel of decision times start <= ts < end; see ``models.base.Family``.
@@ -87,12 +87,12 @@ class GasFamily:
         return self._panel(lake, cfg, (at, at + timedelta(hours=1)), labelled=False)
 
     def _panel(self, lake: LakeView, cfg: ModelConfig, span: tuple[datetime, datetime], *, labelled: bool) -> Columns:
-        parts = [_chain_panel(lake, int(key), span, labelled=labelled) for key in self.keys(lake, cfg)]
+        parts = [_chain_panel(lake, key, span, labelled=labelled) for key in _chains(cfg)]
         parts = [p for p in parts if p.height]
         if not parts:
             return flat([], times(span[0], np.arange(0)), {})
         panel = parts[0] if len(parts) == 1 else stacked(*parts)
-        at = (panel.ts.to_physical().to_numpy() // 1_000_000 - round(span[0].timestamp())) // HOUR_S
+        at = (panel.ts // 1_000_000 - round(span[0].timestamp())) // HOUR_S
         return panel.extended({name: x[at] for name, x in _stress(lake, cfg, span).items()})
 
     def outcomes(self, panel: pl.DataFrame, cfg: ModelConfig) -> pl.DataFrame:  # noqa: ARG002
@@ -112,16 +112,21 @@ class GasFamily:
         return scenario_paths(rows.filter(pl.col("target") == "gas"), panel.select("key", "ts", NOW, SEASON), cfg.paths)
 
 
+def _chains(cfg: ModelConfig) -> list[int]:
+    """Return the configured chain and, where it is a roll-up, its L1."""
+    above = chain(cfg.chain_id).l1_chain_id
+    return [cfg.chain_id] if above is None else [cfg.chain_id, above]
+
+
 def _chain_panel(lake: LakeView, chain_id: int, span: tuple[datetime, datetime], *, labelled: bool) -> Columns:
     """Return the panel of one chain without stress: rows whose present price is known."""
     low = span[0] - timedelta(hours=gas_features.LOOKBACK_H)
     high = span[1] + timedelta(hours=max(GAS_HORIZONS_H) + 1 if labelled else 0)
-    rows = lake.scan("gas").filter((pl.col("chain_id") == chain_id) & pl.col("ts").is_between(low, high))
-    found = to_hours(rows, ("base_fee_gwei", *OPTIONAL), ("chain_id",)).with_columns(pl.col("ts").dt.epoch("s"))
-    values = dense(
-        found.collect(), "chain_id", [str(chain_id)], low, hours_between(low, high), ("base_fee_gwei", *OPTIONAL)
-    )
-    raw = np.maximum(values[0], _LEAST_GWEI)
+    found = records(lake, "gas", ("chain_id", "available_at", "base_fee_gwei", *OPTIONAL), low, high)
+    found = found.where(found["chain_id"] == chain_id)
+    row = on_grid(hour_of(found["available_at"]), low, hours_between(low, high))
+    averages = [averaged(row, hours_between(low, high), found[v]) for v in ("base_fee_gwei", *OPTIONAL)]
+    raw = np.maximum(averages[0], _LEAST_GWEI)
     hours = round(low.timestamp()) // HOUR_S + np.arange(len(raw))
     price = gas_features.Price(np.log(carried(raw, CARRY_H)), hours)
     first = gas_features.LOOKBACK_H
@@ -131,7 +136,7 @@ def _chain_panel(lake: LakeView, chain_id: int, span: tuple[datetime, datetime],
         return flat([], times(low, at), {})
     seasons = gas_features.seasons(price, at)
     columns = {NOW: np.exp(price.x[at]), SEASON: seasons.at("day", at), **gas_features.level(price, at)}
-    columns |= gas_features.optional(dict(zip(OPTIONAL, values[1:], strict=True)), at)
+    columns |= gas_features.optional(dict(zip(OPTIONAL, averages[1:], strict=True)), at)
     for h in GAS_HORIZONS_H:
         columns |= gas_features.ahead(price, at, h, seasons)
     columns |= gas_features.classical(price, at, range(1, max(GAS_HORIZONS_H) + 1))
@@ -180,6 +185,10 @@ class GasModel:
 
     def predict(self, panel: Panel) -> pl.DataFrame:
         """Return raw forecast rows in gwei for every row of ``panel``."""
+        return self.forecasts(panel).frame()
+
+    def forecasts(self, panel: Panel) -> Forecasts:
+        """Return the same as arrays."""
         inputs = Columns.of(panel)
         now = np.log(inputs.column(NOW))
         rows = RowBuffer(self.version)
@@ -189,7 +198,7 @@ class GasModel:
             for h, quantiles in zip(spec.horizons_s, q, strict=True):
                 mean = quantiles[:, 2] * float(self.bundle.extras["mean"][f"{spec.name}|{h}"])
                 rows.add(inputs.key, inputs.ts, spec.name, h, mean, quantiles)
-        return rows.frame()
+        return rows.forecasts()
 
     def members(self, panel: Panel, spec: TargetSpec) -> Array:
         """Return (members, horizons * n, 5) sorted quantiles of the log change: ridge, direct, ridge plus rest."""

@@ -32,12 +32,12 @@ def hindsight_rows(panel: pl.DataFrame) -> pl.DataFrame:
         linear = fit_linear(inputs.matrix(scale_features("dev", h)), inputs.column(size), base)
         scale = np.exp(base + design(inputs.matrix(scale_features("dev", h)), linear.mean, linear.sd) @ linear.beta)
         quantiles = np.empty((rows.height, len(QUANTILES)))
-        keys = rows["key"].to_numpy()
+        keys = inputs.key
         for key in np.unique(keys):
             own = keys == key
             quantiles[own] = scale[own, None] * np.quantile(inputs.column(y)[own] / scale[own], QUANTILES)
-        found.add(rows["key"], rows["ts"], "drift", h * HOUR_S, np.zeros(rows.height), quantiles)
-    frame = found.frame()
+        found.add(keys, inputs.ts, "drift", h * HOUR_S, np.zeros(rows.height), quantiles)
+    frame = found.forecasts().frame()
     if frame.is_empty():
         raise NotEnoughData("no known outcomes of drift to look back on")
     return frame

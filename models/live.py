@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,13 +11,15 @@ from pathlib import Path
 import polars as pl
 from lightgbm.basic import LightGBMError
 
+from features.records import Records, microseconds
 from lake.errors import ModelError
 from lake.tables import TABLES
 from lake.units import HOUR_S
-from models.base import FORECAST_COLUMNS, QUANTILE_COLUMNS, Family, LakeView, SavedFitted
+from models.base import Family, LakeView, SavedFitted
 from models.calibrate import Corrections
 from models.config import ModelConfig
 from models.numbers import Panel
+from models.rows import Forecasts, joined
 
 RECENT_DAYS = 78
 """Days of rows kept in memory for live features: the longest look-back of any feature, and a day for holes."""
@@ -59,13 +61,19 @@ class LiveModel:
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """Recent rows of the lake held in memory; reads like a lake, in microseconds.
+    """Recent rows of the lake held in memory, as frames and as arrays; reads like a lake, in microseconds.
 
     ``until`` is the moment up to which it was cut: no row in it was available later.
     """
 
     frames: Mapping[str, pl.DataFrame]
+    arrays: Mapping[str, Records]
     until: datetime | None = None
+
+    @classmethod
+    def of(cls, frames: Mapping[str, pl.DataFrame]) -> Recent:
+        """Return the rows of ``frames`` by table name."""
+        return cls(frames, {name: Records.of(frame) for name, frame in frames.items()})
 
     def scan(self, name: str, as_of: datetime | None = None) -> pl.LazyFrame:
         """Return table ``name`` lazily without rows that were not available at ``as_of``."""
@@ -74,19 +82,23 @@ class Recent:
             return frame
         return frame.filter(pl.col("available_at") <= as_of)
 
+    def held(self, name: str) -> Records | None:
+        """Return the rows of table ``name`` as arrays, None where it is not kept."""
+        return self.arrays.get(name)
+
     def cut(self, moment: datetime) -> Recent:
         """Return the rows that were available at ``moment``."""
         if self.until is not None and self.until <= moment:
             return self
-        micros = round(moment.timestamp() * 1e6)
-        kept = {}
-        for name, frame in self.frames.items():
-            known = frame["available_at"].cast(pl.Datetime("us", "UTC")).to_physical() <= micros
-            kept[name] = frame if known.all() else frame.filter(known)
-        return Recent(kept, moment)
+        frames, arrays = dict(self.frames), dict(self.arrays)
+        for name, rows in self.arrays.items():
+            known = rows["available_at"] <= microseconds(moment)
+            if not known.all():
+                frames[name], arrays[name] = frames[name].filter(known), rows.where(known)
+        return Recent(frames, arrays, moment)
 
 
-Review = Callable[[LiveModel, Panel, pl.DataFrame, datetime], pl.DataFrame]
+Review = Callable[[LiveModel, Panel, Forecasts, datetime], Forecasts]
 """Called with (model, panel, rows, decision time); returns the rows, some of them abstaining (``models.trust``)."""
 
 FAILURES = (ModelError, LightGBMError, pl.exceptions.PolarsError, ArithmeticError, LookupError, ValueError)
@@ -94,10 +106,11 @@ FAILURES = (ModelError, LightGBMError, pl.exceptions.PolarsError, ArithmeticErro
 
 
 def recent(lake: LakeView, as_of: datetime, days: int = RECENT_DAYS) -> Recent:
-    """Return the last ``days`` of every table that features read, as of ``as_of``."""
+    """Return the last ``days`` of every table that features read, and all executions, as of ``as_of``."""
     since = as_of - timedelta(days=days)
     tables = ("prices", "gas", "pool_state", "signals")
-    return Recent({n: lake.scan(n, as_of=as_of).filter(pl.col("ts") >= since).collect() for n in tables})
+    frames = {n: lake.scan(n, as_of=as_of).filter(pl.col("ts") >= since).collect() for n in tables}
+    return Recent.of(frames | {"executions": lake.scan("executions", as_of=as_of).collect()})
 
 
 def issue(
@@ -116,9 +129,8 @@ def issue(
     seconds = int(as_of.timestamp()) // HOUR_S * HOUR_S
     at = datetime.fromtimestamp(seconds, UTC)
     view = lake.cut(as_of) if isinstance(lake, Recent) else _AsOf(lake, as_of)
-    parts = [_issue_one(view, cfg, model, at, review) for model in fitted.values()]
-    rows = pl.concat(parts) if parts else pl.DataFrame(schema=dict.fromkeys(FORECAST_COLUMNS, pl.String))
-    return rows.with_columns(pl.col("issued_at").alias("available_at"))
+    rows = joined([_issue_one(view, cfg, model, at, review) for model in fitted.values()]).frame()
+    return rows.insert_column(rows.width, rows["issued_at"].alias("available_at"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,49 +142,24 @@ class _AsOf:
         return self.lake.scan(name, as_of=self.moment if as_of is None else min(as_of, self.moment))
 
 
-def _issue_one(lake: LakeView, cfg: ModelConfig, model: LiveModel, at: datetime, review: Review | None) -> pl.DataFrame:
-    reason = None
-    rows: pl.DataFrame | None = None
+def _issue_one(lake: LakeView, cfg: ModelConfig, model: LiveModel, at: datetime, review: Review | None) -> Forecasts:
     try:
         panel = model.family.now(lake, cfg, at)
-        if panel.height:
-            rows = model.corrections.apply(model.fitted.predict(panel), model.family.targets)
-            if review is not None:
-                rows = review(model, panel, rows.select(FORECAST_COLUMNS), at)
+        if not panel.height:
+            return _missing(model, at, [])
+        rows = model.corrections.apply(model.fitted.forecasts(panel), model.family.targets)
+        if review is not None:
+            rows = review(model, panel, rows, at)
     except FAILURES as error:
-        rows = None
-        reason = f"model {model.version} does not fit its input: {error}"
-    spoken: set[tuple[str, str, int]] = set()
-    if rows is not None:
-        spoken = set(zip(rows["target"].to_list(), rows["key"].to_list(), rows["horizon_s"].to_list(), strict=True))
-    silent = [w for w in model.corrections.offsets if w not in spoken]
-    if rows is not None and not silent:
-        return rows.select(FORECAST_COLUMNS)
-    missing = pl.DataFrame(
-        [
-            (
-                t,
-                k,
-                at,
-                h,
-                *[None] * len(QUANTILE_COLUMNS),
-                None,
-                model.version,
-                True,
-                reason or f"no value of {k} at {at}",
-            )
-            for t, k, h in silent
-        ],
-        schema={
-            "target": pl.String,
-            "key": pl.String,
-            "issued_at": pl.Datetime("us", "UTC"),
-            "horizon_s": pl.Int64,
-            **dict.fromkeys((*QUANTILE_COLUMNS, "mean"), pl.Float64),
-            "model_version": pl.String,
-            "abstain": pl.Boolean,
-            "reason": pl.String,
-        },
-        orient="row",
-    )
-    return missing if rows is None else pl.concat([rows.select(FORECAST_COLUMNS), missing])
+        return _missing(model, at, [], f"model {model.version} does not fit its input: {error}")
+    return joined([rows, _missing(model, at, rows.series)])
+
+
+def _missing(
+    model: LiveModel, at: datetime, spoken: Sequence[tuple[str, str, int]], reason: str | None = None
+) -> Forecasts:
+    """Return abstaining rows for every series that ``model`` was calibrated for and has not ``spoken`` of."""
+    said = set(spoken)
+    series = [w for w in model.corrections.offsets if w not in said]
+    reasons = [reason or f"no value of {key} at {at}" for _, key, _ in series]
+    return Forecasts.silent(series, microseconds(at), model.version, reasons)

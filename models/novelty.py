@@ -9,7 +9,7 @@ know, in robust units (median and interquartile range); a feature that leaves ev
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -39,6 +39,28 @@ FILE = "novelty.npz"
 
 
 @dataclass(frozen=True, slots=True)
+class Points:
+    """Rows (m, k) ready to be measured: ``value`` with zero where unknown, ``known`` ones and zeros."""
+
+    value: Array
+    square: Array
+    known: Array
+
+    @classmethod
+    def of(cls, x: Array) -> Points:
+        """Return the rows of ``x`` (m, k), NaN where unknown."""
+        value = np.where(np.isfinite(x), x, 0.0)
+        return cls(value, value**2, np.isfinite(x).astype(np.float64))
+
+    def distances(self, to: Points) -> Array:
+        """Return (n, m) root mean square differences over the features known in both rows."""
+        total = self.square @ to.known.T + self.known @ to.square.T - 2.0 * self.value @ to.value.T
+        count = self.known @ to.known.T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(count > 0, np.sqrt(np.maximum(total, 0.0) / count), np.inf)
+
+
+@dataclass(frozen=True, slots=True)
 class Inputs:
     """What training inputs of one kind of row looked like."""
 
@@ -49,27 +71,36 @@ class Inputs:
     sample: Array  # (m, k) scaled, NaN where unknown
     mean_distance: float
     threshold: float
+    points: Points = field(init=False, repr=False, compare=False)  # the sample, ready to be measured from
+
+    def __post_init__(self) -> None:
+        """Prepare the sample once: every decision measures its distance from the same rows."""
+        object.__setattr__(self, "points", Points.of(self.sample))
 
     def index(self, panel: Panel) -> Array:
         """Return the dissimilarity index (n,) of the rows of ``panel``."""
-        return np.asarray(nearest(self._scaled(panel), self.sample) / self.mean_distance, dtype=np.float64)
+        return self._index(self._scaled(panel))
 
     def reasons(self, panel: Panel) -> list[str | None]:
         """Return per row why it is unlike anything in training, None where it is not."""
         z = self._scaled(panel)
-        index = nearest(z, self.sample) / self.mean_distance
+        index = self._index(z)
         away = np.nan_to_num(np.abs(z)) / (BEYOND * np.maximum(self.reach, 1.0))
-        out: list[str | None] = []
-        for row, value in zip(away, index, strict=True):
+        out: list[str | None] = [None] * len(z)
+        for n in np.flatnonzero((away > 1.0).any(axis=1) | ~(index <= self.threshold)):
+            row, value = away[n], float(index[n])
             worst = int(np.argmax(row))
             if row[worst] > 1.0:
-                out.append(f"novel input: {self.features[worst]} is {row[worst] * BEYOND:.3g} times as far from usual "
-                           f"as ever in training")  # fmt: skip
-            elif not value <= self.threshold:
-                out.append(f"novel input: dissimilarity {value:.2f}, trained up to {self.threshold:.2f}")
+                out[n] = (
+                    f"novel input: {self.features[worst]} is {row[worst] * BEYOND:.3g} times as far from usual "
+                    f"as ever in training"
+                )
             else:
-                out.append(None)
+                out[n] = f"novel input: dissimilarity {value:.2f}, trained up to {self.threshold:.2f}"
         return out
+
+    def _index(self, z: Array) -> Array:
+        return np.asarray(Points.of(z).distances(self.points).min(axis=1) / self.mean_distance, dtype=np.float64)
 
     def _scaled(self, panel: Panel) -> Array:
         x = values(panel, self.features)
@@ -89,12 +120,7 @@ def nearest(a: Array, b: Array) -> Array:
 
 def distances(a: Array, b: Array) -> Array:
     """Return (n, m) root mean square differences over the features known in both rows."""
-    known_a, known_b = np.isfinite(a).astype(np.float64), np.isfinite(b).astype(np.float64)
-    x, y = np.nan_to_num(a), np.nan_to_num(b)
-    total = (x**2) @ known_b.T + known_a @ (y**2).T - 2.0 * x @ y.T
-    count = known_a @ known_b.T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(count > 0, np.sqrt(np.maximum(total, 0.0) / count), np.inf)
+    return Points.of(a).distances(Points.of(b))
 
 
 def learn(panel: pl.DataFrame, seed: int = 7) -> dict[str, Inputs]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from features.panel import Columns
@@ -14,6 +15,7 @@ from lake.errors import ModelError
 from models.base import Family, Fitted
 from models.config import ModelConfig
 from models.numbers import Panel
+from models.rows import Forecasts
 
 FILE = "baseline.json"
 DAYS = 120
@@ -42,7 +44,12 @@ class BaselineModel:
 
     def predict(self, panel: Panel) -> pl.DataFrame:
         """Return raw forecast rows for every row of ``panel``."""
-        return self.fitted.predict(Columns.of(panel).frame()).with_columns(pl.lit(self.version).alias("model_version"))
+        return self.forecasts(panel).frame()
+
+    def forecasts(self, panel: Panel) -> Forecasts:
+        """Return the same as arrays."""
+        rows = Forecasts.of(self.fitted.predict(Columns.of(panel).frame()))
+        return replace(rows, version=np.full(rows.height, self.version, dtype=object))
 
     def importances(self) -> pl.DataFrame:
         """Return an empty table: a baseline weighs no features."""

@@ -33,7 +33,7 @@ from models.forest import Forest
 from models.gbm import Bundle, fit_quantiles, gains, predict
 from models.labels import melt
 from models.numbers import Panel, column
-from models.rows import RowBuffer
+from models.rows import Forecasts, RowBuffer
 from models.scores import pinball
 
 Array = npt.NDArray[np.float64]
@@ -83,8 +83,7 @@ class SlippageFamily:
             for h in SLIPPAGE_HORIZONS_H:
                 both = states.fresh[rows] & states.fresh[rows + h]
                 columns[label("depth", h * HOUR_S)] = np.where(both, states.depth[rows + h], np.nan)
-        ratio = impact_ratio(lake, *span)[IMPACT].to_numpy()
-        columns[IMPACT] = np.broadcast_to(ratio[:, None], columns[NOW].shape)
+        columns[IMPACT] = np.broadcast_to(impact_ratio(lake, *span)[:, None], columns[NOW].shape)
         panel = flat(states.pools, times(low, rows), columns)
         return panel.filter(np.isfinite(panel.column(NOW)))
 
@@ -185,6 +184,10 @@ class SlippageFitted:
 
     def predict(self, panel: Panel) -> pl.DataFrame:
         """Return forecast rows of depth and of slippage for every size."""
+        return self.forecasts(panel).frame()
+
+    def forecasts(self, panel: Panel) -> Forecasts:
+        """Return the same as arrays."""
         inputs = Columns.of(panel)
         x = inputs.matrix(FEATURES)
         rows = RowBuffer(self.version)
@@ -194,7 +197,7 @@ class SlippageFitted:
             if share > 0.0 and inputs.height:
                 change = (1.0 - share) * change + share * np.sort(self.forests[h].predict(x), axis=1)
             add_depth_rows(rows, inputs, h, change, self.sizes)
-        return rows.frame()
+        return rows.forecasts()
 
     def importances(self) -> pl.DataFrame:
         """Return (target, horizon_s, feature, gain), the mean over the quantile boosters, largest first."""

@@ -59,7 +59,7 @@ class FittedDepth:
         for h, errors in self.errors.items():
             change = self.slopes[h] * point[:, None] + errors[None, :]
             add_depth_rows(rows, inputs, h, change, self.sizes)
-        return rows.frame()
+        return rows.forecasts().frame()
 
 
 @dataclass(frozen=True, slots=True)

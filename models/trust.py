@@ -7,18 +7,21 @@ policy then uses its fallback. What a model cannot compute at all is handled in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+import numpy as np
 import polars as pl
 from scipy.special import bdtr, bdtrc
 
 from features.panel import Columns
+from features.records import Holds, microseconds, moment
 from lake.units import HOUR_S
 from models.base import LakeView, TargetSpec
 from models.live import LiveModel
 from models.novelty import Inputs
 from models.numbers import Panel
+from models.rows import Forecasts
 from models.scores import losses
 
 Series = tuple[str, str, int]
@@ -61,24 +64,25 @@ class Trust:
     inputs: Mapping[str, Mapping[str, Inputs]] = field(default_factory=dict)
     lost: Mapping[Series, str] = field(default_factory=dict)
 
-    def __call__(self, model: LiveModel, panel: Panel, rows: pl.DataFrame, at: datetime) -> pl.DataFrame:
+    def __call__(self, model: LiveModel, panel: Panel, rows: Forecasts, at: datetime) -> Forecasts:
         """Return ``rows`` with those that should not be trusted abstaining, the gravest reason first."""
-        if rows.is_empty():
+        if not rows.height:
             return rows
         age = at - model.trained_at
         if age > self.expiry:
-            return abstaining(rows, [f"model {model.version} expired: {age.days} d old, {self.expiry.days} d allowed"])
+            expired = f"model {model.version} expired: {age.days} d old, {self.expiry.days} d allowed"
+            return abstaining(rows, [expired] * rows.height)
         inputs = Columns.of(panel)
-        keys = set(inputs.key.to_list())
+        keys = set(inputs.key.tolist())
         novel = self._novel(model.family.name, inputs)
         newest = feed_times(self.lake, model.family.name, at)
+        if all(at - known <= tolerance(0) for known in newest.values()):
+            newest = {}  # the least that any horizon allows: no row is stale
         reasons: list[str | None] = []
-        series = (rows[c].to_list() for c in ("target", "key", "horizon_s"))
-        for target, key, horizon_s in zip(*series, strict=True):
+        for target, key, horizon_s in rows.series:
             source = key if key in keys else key.split("|")[0]
-            reasons.append(
-                stale(newest, source, horizon_s, at) or novel.get(source) or self.lost.get((target, key, horizon_s))
-            )
+            old = stale(newest, source, horizon_s, at) if newest else None
+            reasons.append(old or novel.get(source) or self.lost.get((target, key, horizon_s)))
         return abstaining(rows, reasons)
 
     def _novel(self, family: str, panel: Columns) -> dict[str, str]:
@@ -88,19 +92,15 @@ class Trust:
             part = panel.filter(pair if kind == "pair" else ~pair)
             if not part.height:
                 continue
-            judged = zip(part.key.to_list(), inputs.reasons(part), strict=True)
+            judged = zip(part.key.tolist(), inputs.reasons(part), strict=True)
             found |= {key: reason for key, reason in judged if reason is not None}
         return found
 
 
-def abstaining(rows: pl.DataFrame, reasons: list[str | None]) -> pl.DataFrame:
-    """Return ``rows`` with ``reasons`` (one a row, or one for all); a row with a reason abstains."""
-    given = pl.Series("_why", reasons * rows.height if len(reasons) == 1 else reasons, dtype=pl.String)
-    return (
-        rows.with_columns(given)
-        .with_columns(abstain=pl.col("abstain") | pl.col("_why").is_not_null(), reason=pl.coalesce("reason", "_why"))
-        .drop("_why")
-    )
+def abstaining(rows: Forecasts, reasons: list[str | None]) -> Forecasts:
+    """Return ``rows`` with ``reasons``, one a row; the reason that a row has already stands."""
+    both = [own or given for own, given in zip(rows.reason.tolist(), reasons, strict=True)]
+    return replace(rows, reason=np.array(both, dtype=object))
 
 
 def feed_times(lake: LakeView, family: str, at: datetime) -> dict[str, datetime]:
@@ -108,8 +108,16 @@ def feed_times(lake: LakeView, family: str, at: datetime) -> dict[str, datetime]
     if family not in FEEDS:
         return {}
     table, column = FEEDS[family]
-    newest = lake.scan(table, as_of=at).group_by(pl.col(column).cast(pl.String)).agg(pl.col("available_at").max())
-    return dict(newest.collect().iter_rows())
+    held = lake.held(table) if isinstance(lake, Holds) else None
+    if held is None:
+        newest = lake.scan(table, as_of=at).group_by(pl.col(column).cast(pl.String)).agg(pl.col("available_at").max())
+        return dict(newest.collect().iter_rows())
+    known = held.where(held["available_at"] <= microseconds(at), ("available_at", column))
+    keys, place = np.unique(known[column], return_inverse=True)
+    last = np.zeros(len(keys), dtype=np.int64)
+    np.maximum.at(last, place, known["available_at"])
+    names = [held.texts[column][k] if column in held.texts else f"{k:.0f}" for k in keys.tolist()]
+    return dict(zip(names, (moment(m) for m in last.tolist()), strict=True))
 
 
 def stale(newest: Mapping[str, datetime], source: str, horizon_s: int, at: datetime) -> str | None:

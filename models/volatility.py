@@ -16,12 +16,12 @@ import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 
+from features.panel import Strings
 from lake.errors import NotEnoughData
 from models.base import QUANTILES
 from models.forest import Forest
 
 Array = npt.NDArray[np.float64]
-Strings = npt.NDArray[np.str_]
 
 GAMMA: dict[str, Any] = {
     "objective": "gamma",
@@ -149,9 +149,8 @@ class Shape:
     keys: Mapping[str, Array]
 
     def rows(self, keys: Strings) -> Array:
-        """Return the quantiles (n, 5) of each row's key."""
-        names, index = np.unique(keys, return_inverse=True)
-        return np.stack([self.keys.get(str(name), self.pooled) for name in names])[index]
+        """Return the quantiles (n, 5) of each of ``keys`` (n,)."""
+        return np.array([self.keys.get(str(key), self.pooled) for key in keys]).reshape(-1, len(QUANTILES))
 
     def plain(self) -> dict[str, Any]:
         """Return the shape JSON-able."""

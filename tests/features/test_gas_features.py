@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import calendar, gas
-from features.bars import read_bars
-from features.panel import feature_columns, hour_of, to_hours, whole_hour
+from features.bars import averaged, on_grid, read_bars
+from features.panel import feature_columns, hour_of, whole_hour
+from features.records import microseconds, moment
 from features.returns import STRESS_LOOKBACK_H, stress
 from features.windows import carried
 from lake.store import Lake
@@ -116,15 +117,17 @@ def test_the_calendar_agrees_with_the_standard_library():
 
 def test_rows_are_known_at_the_first_full_hour_after_them():
     times = [T0, T0 + timedelta(microseconds=1), T0 + timedelta(minutes=59, seconds=59), T0 + timedelta(hours=1)]
-    frame = pl.DataFrame({"available_at": times}).select(hour_of())
-    assert [t - T0 for t in frame.to_series()] == [timedelta(0), *[timedelta(hours=1)] * 3]
+    found = hour_of(np.array([microseconds(t) for t in times]))
+    assert [moment(m) - T0 for m in found.tolist()] == [timedelta(0), *[timedelta(hours=1)] * 3]
 
 
 def test_rows_of_one_hour_are_averaged():
-    rows = pl.LazyFrame({"available_at": [T0 - timedelta(minutes=m) for m in (0, 20, 70)], "v": [1.0, 2.0, 5.0]})
-    hours = to_hours(rows, ["v"]).collect().sort("ts")
-    assert hours["ts"].to_list() == [T0 - timedelta(hours=1), T0]
-    assert hours["v"].to_list() == [5.0, 1.5]
+    at = np.array([microseconds(T0 - timedelta(minutes=m)) for m in (0, 20, 70, 300)])
+    row = on_grid(hour_of(at), T0 - timedelta(hours=2), 3)
+    assert row.tolist() == [2, 2, 1, -1]
+    found = averaged(row, 3, np.array([1.0, 2.0, 5.0, 9.0]))
+    np.testing.assert_array_equal(found[:, 0], [np.nan, 5.0, 1.5])
+    np.testing.assert_array_equal(averaged(row, 3, np.array([1.0, np.nan, np.nan, 9.0]))[:, 0], [np.nan, np.nan, 1.0])
     assert whole_hour(T0 - timedelta(minutes=1)) == whole_hour(T0) == T0
 
 

@@ -144,7 +144,7 @@ def test_own_executions_correct_the_impact_from_when_they_are_known(lake: Lake) 
     ]
     frame = pl.DataFrame(rows).with_columns(pl.col("ts", "available_at").cast(pl.Datetime("us", "UTC")))
     lake.write("executions", frame)
-    ratio = impact_ratio(lake, START, START + timedelta(hours=30))["b|impact_ratio"].to_list()
+    ratio = impact_ratio(lake, START, START + timedelta(hours=30)).tolist()
     assert ratio[9] == 1.0
     assert ratio[10] == pytest.approx((PRIOR_USD + 300) / (PRIOR_USD + 150))
     assert ratio[19] == ratio[10]

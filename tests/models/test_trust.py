@@ -102,7 +102,7 @@ def test_a_series_out_of_calibration_is_silent_alone(setup):
 class Failing:
     version: str = "failing-1"
 
-    def predict(self, panel):
+    def forecasts(self, panel):
         raise LightGBMError("the number of features in data is not the same as it was in training data")
 
 

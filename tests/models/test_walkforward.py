@@ -168,7 +168,7 @@ def test_live_forecasts_equal_what_the_model_says(trained):
     assert rows.height == 10
     assert not rows["abstain"].any()
     panel = live.family.build(lake, CFG, START + timedelta(days=69), START + timedelta(days=69, hours=1))
-    plain = live.corrections.apply(live.fitted.predict(panel), live.family.targets)
+    plain = live.corrections.apply(live.fitted.forecasts(panel), live.family.targets).frame()
     np.testing.assert_allclose(rows.select(QUANTILE_COLUMNS), plain.select(QUANTILE_COLUMNS), rtol=1e-9)
     lake.write("forecasts", rows)  # fits the table
 
