@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.calendar import hour, weekday
-from features.windows import Array, Rows, highest, lag, lowest, mean, since, spread, weighted
+from features.windows import Array, Rows, highest, lag, lags, lowest, mean, since, spread, weighted
 
 _DAY_H, _WEEK_H = 24, 168
 _DAYS = 28  # days remembered by the daily season
@@ -67,9 +67,13 @@ class Seasons:
     first: int
     series: Mapping[str, Array]
 
-    def at(self, name: str, rows: Rows, back_h: int = 0) -> Array:
-        """Return series ``name`` (n, 1) at ``back_h`` hours before each row, NaN before it begins."""
-        return lag(self.series[name], rows - self.first, back_h)
+    def at(self, name: str, rows: Rows) -> Array:
+        """Return series ``name`` (n, 1) at ``rows``, NaN before it begins."""
+        return lag(self.series[name], rows - self.first, 0)
+
+    def before(self, name: str, rows: Rows, back_h: Rows) -> Array:
+        """Return series ``name`` (h, n, 1) at each of ``back_h`` (h,) hours before each row, NaN before it begins."""
+        return lags(self.series[name], rows - self.first, back_h)
 
 
 def seasons(price: Price, rows: Rows) -> Seasons:
@@ -104,34 +108,44 @@ def season(value: Array, rows: Rows, period: int, count: int, half_life: float, 
     return weighted(value, rows, 0.5 ** (np.arange(count) / half_life), step=period, prior=prior, least=0)
 
 
-def ahead(price: Price, rows: Rows, horizon_h: int, of: Seasons) -> dict[str, Array]:
-    """Return the TARGET_FEATURES (n, 1) for the hour ``horizon_h`` ahead, named ``t<h>_<feature>``.
+def ahead(price: Price, rows: Rows, horizons_h: Sequence[int], of: Seasons) -> dict[str, Array]:
+    """Return the TARGET_FEATURES (n, 1) for the hours ``horizons_h`` ahead, named ``t<h>_<feature>``.
 
     "day1" is the last known price at the target's hour of day, less the present one.
     """
     x, now = price.x, price.x[rows]
-    days = -(-horizon_h // _DAY_H) * _DAY_H
-    weeks = -(-horizon_h // _WEEK_H) * _WEEK_H
-    same = [lag(x, rows, days + k * _DAY_H - horizon_h) for k in range(3)]
-    known = min(horizon_h, _DAY_H)  # the window (t, t + known] one day earlier is in the past
-    least = max(known // 2, 1)
-    back = _DAY_H - known
-    later = price.hours[rows] + horizon_h
-    named = {
+    horizons = np.asarray(horizons_h, dtype=np.int64)
+    days = -(-horizons // _DAY_H) * _DAY_H - horizons  # back to the last known hour at the target's hour of day
+    weeks = -(-horizons // _WEEK_H) * _WEEK_H - horizons
+    same = [lags(x, rows, days + k * _DAY_H) for k in range(3)]
+    known = np.minimum(horizons, _DAY_H)  # the window (t, t + known] one day earlier is in the past
+    later = price.hours[rows] + horizons[:, None]
+    today = of.at("day", rows)
+    low = {k: _lows(price, rows, k, of) for k in set(known.tolist())}
+    named: dict[str, Array | list[Array]] = {
         "day1": same[0] - now,
         "day2": same[1] - now,
         "day3mean": _mean_of(same) - now,
-        "week1": lag(x, rows, weeks - horizon_h) - now,
-        "season": of.at("day", rows, days - horizon_h) - of.at("day", rows),
-        "season_fast": of.at("fast", rows, days - horizon_h) - of.at("fast", rows),
-        "season_week": of.at("week", rows, weeks - horizon_h) - of.at("week", rows),
-        "hour": hour(later)[:, None],
-        "weekday": weekday(later)[:, None],
-        "horizon": np.full_like(now, float(horizon_h)),
-        "low_day1": lowest(x, rows - back, known, least) - now,
-        "low_season": lowest(of.series["day"], rows - of.first - back, known, least) - of.at("day", rows),
+        "week1": lags(x, rows, weeks) - now,
+        "season": of.before("day", rows, days) - today,
+        "season_fast": of.before("fast", rows, days) - of.at("fast", rows),
+        "season_week": of.before("week", rows, weeks) - of.at("week", rows),
+        "hour": hour(later)[:, :, None],
+        "weekday": weekday(later)[:, :, None],
+        "horizon": np.broadcast_to(horizons[:, None, None].astype(np.float64), same[0].shape),
+        "low_day1": [low[k][0] - now for k in known.tolist()],
+        "low_season": [low[k][1] - today for k in known.tolist()],
     }
-    return {f"t{horizon_h}_{f}": named[f] for f in TARGET_FEATURES}
+    return {f"t{h}_{f}": named[f][i] for i, h in enumerate(horizons_h) for f in TARGET_FEATURES}
+
+
+def _lows(price: Price, rows: Rows, known: int, of: Seasons) -> tuple[Array, Array]:
+    """Return the lowest price and season (n, 1) of the ``known`` hours that begin a day before each row."""
+    back, least = _DAY_H - known, max(known // 2, 1)
+    return (
+        lowest(price.x, rows - back, known, least),
+        lowest(of.series["day"], rows - of.first - back, known, least),
+    )
 
 
 def _mean_of(parts: Sequence[Array]) -> Array:
@@ -158,9 +172,9 @@ def classical(price: Price, rows: Rows, horizons_h: Sequence[int]) -> dict[str, 
         "b|level": mean(price.x[span] - whole, rows - span[0], _WEEK_H, 24),
         "b|season|0": lag(whole, rows - span[0], 0),
     }
-    for h in horizons_h:
-        found[f"b|season|{h}"] = of.at("day", rows, -(-h // _DAY_H) * _DAY_H - h) + of.at("week", rows, _WEEK_H - h)
-    return found
+    hours = np.asarray(horizons_h, dtype=np.int64)
+    later = of.before("day", rows, -(-hours // _DAY_H) * _DAY_H - hours) + of.before("week", rows, _WEEK_H - hours)
+    return found | {f"b|season|{h}": values for h, values in zip(horizons_h, later, strict=True)}
 
 
 def optional(values: Mapping[str, Array], rows: Rows) -> dict[str, Array]:

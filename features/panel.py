@@ -150,11 +150,10 @@ def flat(keys: Sequence[str], ts: Rows, columns: Mapping[str, Array]) -> Columns
 
 def stacked(above: Columns, below: Columns) -> Columns:
     """Return the rows of both, NaN where one of them lacks a column."""
-    known = [(c, set(c.names)) for c in (above, below)]
+    known = [(c, set(c.names), np.full(c.height, np.nan)) for c in (above, below)]
     held = {}
     for name in dict.fromkeys([*above.names, *below.names]):
-        parts = [c.column(name) if name in names else np.full(c.height, np.nan) for c, names in known]
-        held[name] = np.concatenate(parts)
+        held[name] = np.concatenate([c.column(name) if name in names else blank for c, names, blank in known])
     return Columns(np.concatenate([above.key, below.key]), np.concatenate([above.ts, below.ts]), held)
 
 

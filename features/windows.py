@@ -179,6 +179,12 @@ def lag(x: Array, rows: Rows, hours: int) -> Array:
     return np.where((at >= 0)[:, None], x[np.maximum(at, 0)], np.nan)
 
 
+def lags(x: Array, rows: Rows, hours: Rows) -> Array:
+    """Return the values (h, n, k) each of ``hours`` (h,) rows earlier, NaN before the array begins."""
+    at = rows - hours[:, None]
+    return np.where((at >= 0)[:, :, None], x[np.maximum(at, 0)], np.nan)
+
+
 def carried(x: Array, limit: int) -> Array:
     """Return ``x`` (t, k) with unknown values replaced by the last known one, at most ``limit`` rows old."""
     return np.asarray(_carried(x, limit), dtype=np.float64)

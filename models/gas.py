@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -137,8 +138,7 @@ def _chain_panel(lake: LakeView, chain_id: int, span: tuple[datetime, datetime],
     seasons = gas_features.seasons(price, at)
     columns = {NOW: np.exp(price.x[at]), SEASON: seasons.at("day", at), **gas_features.level(price, at)}
     columns |= gas_features.optional(dict(zip(OPTIONAL, averages[1:], strict=True)), at)
-    for h in GAS_HORIZONS_H:
-        columns |= gas_features.ahead(price, at, h, seasons)
+    columns |= gas_features.ahead(price, at, GAS_HORIZONS_H, seasons)
     columns |= gas_features.classical(price, at, range(1, max(GAS_HORIZONS_H) + 1))
     if labelled:
         columns |= _labels(raw, at)
@@ -242,8 +242,13 @@ def generic_features(panel: pl.DataFrame) -> tuple[str, ...]:
 
 def block(panel: Panel, features: tuple[str, ...], horizon_s: int) -> Array:
     """Return the feature matrix (n, k) for one horizon; raises ModelError naming missing columns."""
-    prefix = f"t{horizon_s // HOUR_S}_"
-    return matrix(panel, [prefix + f[2:] if f.startswith("t_") else f for f in features])
+    return matrix(panel, _named(features, horizon_s // HOUR_S))
+
+
+@cache
+def _named(features: tuple[str, ...], horizon_h: int) -> tuple[str, ...]:
+    """Return the panel's columns behind the ``features`` of one horizon's block."""
+    return tuple(f"t{horizon_h}_{f[2:]}" if f.startswith("t_") else f for f in features)
 
 
 def fit_gas(panel: pl.DataFrame, cfg: ModelConfig) -> GasModel:

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 from lightgbm.basic import LightGBMError
 
-from features.records import Records, microseconds
+from features.records import Holds, Records, microseconds
 from lake.errors import ModelError
 from lake.tables import TABLES
 from lake.units import HOUR_S
@@ -60,7 +60,7 @@ class LiveModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Recent:
+class Recent(Holds):
     """Recent rows of the lake held in memory, as frames and as arrays; reads like a lake, in microseconds.
 
     ``until`` is the moment up to which it was cut: no row in it was available later.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +66,10 @@ class Forecasts:
         """Return (target, key, horizon_s) of every row."""
         return list(zip(self.target.tolist(), self.key.tolist(), self.horizon_s.tolist(), strict=True))
 
+    def where(self, keep: npt.NDArray[np.bool_]) -> Forecasts:
+        """Return the rows where ``keep`` (n,) is true."""
+        return self if keep.all() else Forecasts(*(getattr(self, name)[keep] for name in _NAMES))
+
     def frame(self) -> pl.DataFrame:
         """Return the rows as a frame with FORECAST_COLUMNS, NaN as null."""
         q = self.quantiles
@@ -88,8 +92,10 @@ def joined(parts: Sequence[Forecasts]) -> Forecasts:
     """Return the rows of all ``parts``, one after another."""
     if not parts:
         return Forecasts.silent([], 0, "", [])
-    names = ("target", "key", "issued_at", "horizon_s", "quantiles", "mean", "version", "reason")
-    return Forecasts(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    return Forecasts(*(np.concatenate([getattr(part, name) for part in parts]) for name in _NAMES))
+
+
+_NAMES = tuple(f.name for f in fields(Forecasts))
 
 
 def _objects(values: Sequence[str | None]) -> Strings:
@@ -101,7 +107,11 @@ class RowBuffer:
     """Collects forecasts of several targets and horizons; ``forecasts`` returns them."""
 
     version: str
-    _parts: list[Forecasts] = field(default_factory=list)
+    _keys: list[Strings] = field(default_factory=list)
+    _times: list[Ints] = field(default_factory=list)
+    _targets: list[tuple[str, int, bool, int]] = field(default_factory=list)  # target, horizon_s, mean only, rows
+    _quantiles: list[Array] = field(default_factory=list)
+    _means: list[Array] = field(default_factory=list)
 
     def add(
         self,
@@ -114,19 +124,25 @@ class RowBuffer:
     ) -> None:
         """Add forecasts ``mean`` (n,) and ``quantiles`` (n, 5; None: mean only) of ``keys`` at ``times`` (n,).
 
-        ``times`` are microseconds since 1970. No row crosses its quantiles; those without a mean or without the
-        quantiles that the others have are left out.
+        ``times`` are microseconds since 1970.
         """
-        q = np.full((len(mean), len(QUANTILE_COLUMNS)), np.nan) if quantiles is None else np.sort(quantiles, axis=1)
-        known = np.isfinite(mean) if quantiles is None else np.isfinite(mean) & np.isfinite(q).all(axis=1)
-        n = int(known.sum())
-        if n < len(mean):
-            keys, times, q, mean = keys[known], times[known], q[known], mean[known]
-        targets, versions, reasons = (np.full(n, text, dtype=object) for text in (target, self.version, None))
-        self._parts.append(
-            Forecasts(targets, keys, times, np.full(n, horizon_s, dtype=np.int64), q, mean, versions, reasons)
-        )
+        blank = np.full((len(mean), len(QUANTILE_COLUMNS)), np.nan) if quantiles is None else quantiles
+        self._keys.append(keys)
+        self._times.append(times)
+        self._targets.append((target, horizon_s, quantiles is None, len(mean)))
+        self._quantiles.append(blank)
+        self._means.append(mean)
 
     def forecasts(self) -> Forecasts:
-        """Return what was added, in that order."""
-        return joined(self._parts)
+        """Return the rows whose mean (and quantiles, where there are any) are known; no row crosses its quantiles."""
+        if not self._keys:
+            return joined([])
+        targets, horizons, bare, counts = zip(*self._targets, strict=True)
+        q, mean = np.sort(np.concatenate(self._quantiles), axis=1), np.concatenate(self._means)
+        known = np.isfinite(mean) & (np.isfinite(q).all(axis=1) | np.repeat(bare, counts))
+        rows = Forecasts(
+            np.repeat(_objects(targets), counts), np.concatenate(self._keys), np.concatenate(self._times),
+            np.repeat(np.array(horizons, dtype=np.int64), counts), q, mean,
+            np.full(len(mean), self.version, dtype=object), np.full(len(mean), None, dtype=object),
+        )  # fmt: skip
+        return rows.where(known)

@@ -113,11 +113,13 @@ def feed_times(lake: LakeView, family: str, at: datetime) -> dict[str, datetime]
         newest = lake.scan(table, as_of=at).group_by(pl.col(column).cast(pl.String)).agg(pl.col("available_at").max())
         return dict(newest.collect().iter_rows())
     known = held.where(held["available_at"] <= microseconds(at), ("available_at", column))
-    keys, place = np.unique(known[column], return_inverse=True)
-    last = np.zeros(len(keys), dtype=np.int64)
+    texts, place = held.texts.get(column), known[column]
+    if texts is None:  # a number, such as a chain id
+        numbers, place = np.unique(place, return_inverse=True)
+        texts = tuple(f"{n:.0f}" for n in numbers.tolist())
+    last = np.full(len(texts), -1, dtype=np.int64)
     np.maximum.at(last, place, known["available_at"])
-    names = [held.texts[column][k] if column in held.texts else f"{k:.0f}" for k in keys.tolist()]
-    return dict(zip(names, (moment(m) for m in last.tolist()), strict=True))
+    return {text: moment(m) for text, m in zip(texts, last.tolist(), strict=True) if m >= 0}
 
 
 def stale(newest: Mapping[str, datetime], source: str, horizon_s: int, at: datetime) -> str | None:

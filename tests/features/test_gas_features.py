@@ -32,8 +32,7 @@ def described(p: gas.Price, *horizons: int, rows: np.ndarray | None = None) -> d
     seasons = gas.seasons(p, rows)
     found = {**gas.level(p, rows), **gas.classical(p, rows, (1, 24, 48))}
     found |= {f"s_{name}": seasons.at(name, rows) for name in ("day", "fast", "week")}
-    for h in horizons:
-        found |= gas.ahead(p, rows, h, seasons)
+    found |= gas.ahead(p, rows, horizons, seasons)
     return {name: x[:, 0] for name, x in found.items()}
 
 
