@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,7 @@ from models.exit import fit_excursions
 from models.labels import melt
 from models.location import fit_location
 from models.numbers import column, matrix
+from models.tuning import Search, tune_scale
 from models.volatility import MIN_ROWS, Shape, fit_scale, fit_shape
 
 Array = npt.NDArray[np.float64]
@@ -139,8 +141,14 @@ def _fit_move(
     actual = column(rows, label(f"size_{series}", horizon_s))
     if series == "ret":  # a price that stood still all along is a gap in the data, not calm
         actual = np.where(actual > 0, actual, np.nan)
-    scale = fit_scale(names, matrix(rows, names), actual, base, cfg.rounds, cfg.seed)
     hour = (rows["ts"].dt.epoch("s") // HOUR_S).to_numpy()
+    x = matrix(rows, names)
+    params: dict[str, Any] = {}
+    if cfg.tune_seconds > 0:
+        seconds = cfg.tune_seconds / len(DRIFT_HORIZONS_H)
+        search = Search(f"{target} over {horizon_h} h", seconds, cfg.seed, horizon_h + cfg.embargo_h)
+        params = tune_scale(names, x, actual, base, hour, cfg.rounds, search)
+    scale = fit_scale(names, x, actual, base, cfg.rounds, cfg.seed, params)
     unit = np.exp(base) * np.sqrt(horizon_h)
     location = fit_location(trends(rows, series), column(rows, label(target, horizon_s)) / unit, hour, horizon_h)
     year = rows.filter(pl.Series(hour >= hour.max() - SHAPE_DAYS * 24))

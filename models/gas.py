@@ -37,7 +37,7 @@ from models.labels import melt
 from models.numbers import Panel, matrix
 from models.paths import scenario_paths
 from models.rows import Forecasts, RowBuffer
-from models.tuning import tune
+from models.tuning import Search, tune_quantiles
 
 Array = npt.NDArray[np.float64]
 
@@ -284,7 +284,9 @@ def fit_gas(panel: pl.DataFrame, cfg: ModelConfig) -> GasModel:
         params: dict[str, Any] = {}
         if cfg.tune_seconds > 0:
             hour = np.tile((panel["ts"].dt.epoch("s") // HOUR_S).to_numpy(), len(spec.horizons_s))
-            params = tune(x, direct, hour, QUANTILES, max(1, cfg.rounds // 2), cfg.seed, cfg.tune_seconds)
+            gap_h = max(spec.horizons_s) // HOUR_S + cfg.embargo_h
+            search = Search(spec.name, cfg.tune_seconds, cfg.seed, gap_h)
+            params = tune_quantiles(x, direct, hour, QUANTILES, max(1, cfg.rounds // 2), search)
         for member, y in (("direct", direct), ("rest", rest)):
             fitted = fit_quantiles(x, y, QUANTILES, max(1, cfg.rounds // 2), cfg.seed, params=params)
             boosters |= {f"{spec.name}-{member}-{k}": b for k, b in enumerate(fitted)}

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import lightgbm as lgb
 import numpy as np
@@ -35,6 +35,7 @@ from models.labels import melt
 from models.numbers import Panel, column
 from models.rows import Forecasts, RowBuffer
 from models.scores import pinball
+from models.tuning import Search, tune_quantiles
 
 Array = npt.NDArray[np.float64]
 
@@ -109,6 +110,7 @@ class SlippageFamily:
         forests: dict[int, Forest] = {}
         ordered = panel.sort("ts", "key")
         x = Columns.of(ordered).matrix(FEATURES)
+        hour = (ordered["ts"].dt.epoch("s") // HOUR_S).to_numpy()
         for h in SLIPPAGE_HORIZONS_H:
             y = np.log(column(ordered, label("depth", h * HOUR_S))) - np.log(column(ordered, NOW))
             known = np.isfinite(y)
@@ -116,8 +118,9 @@ class SlippageFamily:
                 raise NotEnoughData(f"{int(known.sum())} known depth changes over {h} h; a day of them is required")
             changes[h] = around_quote(y[known])
             if known.sum() >= MIN_ROWS:
-                forests[h] = Forest.of(_boosters(x, y, cfg))
-                share[h] = _share(x[known], y[known], h, cfg)
+                params = _params(x[known], y[known], hour[known], h, cfg)
+                forests[h] = Forest.of(_boosters(x, y, cfg, params))
+                share[h] = _share(x[known], y[known], h, cfg, params)
         last = ordered["ts"].max()
         assert isinstance(last, datetime)
         digest = hashlib.sha256(f"{cfg.fingerprint()}{last}{panel.height}".encode()).hexdigest()[:10]
@@ -130,18 +133,34 @@ class SlippageFamily:
         return slippage_baselines(cfg)
 
 
-def _boosters(x: Array, y: Array, cfg: ModelConfig) -> list[lgb.Booster]:
-    return fit_quantiles(x, y, QUANTILES, max(1, cfg.rounds // 2), cfg.seed, params=_PARAMS)
+def _boosters(x: Array, y: Array, cfg: ModelConfig, params: Mapping[str, Any]) -> list[lgb.Booster]:
+    return fit_quantiles(x, y, QUANTILES, max(1, cfg.rounds // 2), cfg.seed, params=params)
 
 
-def _share(x: Array, y: Array, horizon_h: int, cfg: ModelConfig) -> float:
-    """Return the boosters' share that has the least pinball loss on the latest rows, trained on those before."""
+def _before_held_out(y: Array, horizon_h: int) -> tuple[int, int]:
+    """Return how many of the known changes come before those the share is measured on, and where these begin."""
     cut = int(len(y) * (1.0 - _HOLD_OUT))
-    past = max(cut - horizon_h, 1)
+    return max(cut - horizon_h, 1), cut
+
+
+def _params(x: Array, y: Array, hour: npt.NDArray[np.int64], horizon_h: int, cfg: ModelConfig) -> dict[str, Any]:
+    """Return the boosters' parameters, tuned if the project tunes; never on rows that the share is measured on."""
+    if cfg.tune_seconds <= 0:
+        return _PARAMS
+    past, _ = _before_held_out(y, horizon_h)
+    name = f"depth over {horizon_h} h"
+    search = Search(name, cfg.tune_seconds / len(SLIPPAGE_HORIZONS_H), cfg.seed, horizon_h + cfg.embargo_h)
+    rounds = max(1, cfg.rounds // 2)
+    return _PARAMS | tune_quantiles(x[:past], y[:past], hour[:past], QUANTILES, rounds, search, _PARAMS)
+
+
+def _share(x: Array, y: Array, horizon_h: int, cfg: ModelConfig, params: Mapping[str, Any]) -> float:
+    """Return the boosters' share that has the least pinball loss on the latest rows, trained on those before."""
+    past, cut = _before_held_out(y, horizon_h)
     if past < MIN_ROWS // 2:
         return 0.0
     quoted = np.broadcast_to(around_quote(y[:past]), (len(y) - cut, len(QUANTILES)))
-    boosted = predict(_boosters(x[:past], y[:past], cfg), x[cut:])
+    boosted = predict(_boosters(x[:past], y[:past], cfg, params), x[cut:])
     loss = [pinball(y[cut:], np.sort((1.0 - s) * quoted + s * boosted, axis=1)).sum() for s in _SHARES]
     return float(_SHARES[int(np.argmin(loss))])
 

@@ -82,12 +82,20 @@ def design(x: Array, mean: Array, sd: Array) -> Array:
     return np.column_stack([np.ones(len(x)), z])
 
 
-def fit_scale(features: Sequence[str], x: Array, size: Array, log_base: Array, rounds: int, seed: int) -> ScaleModel:
+def fit_scale(
+    features: Sequence[str],
+    x: Array,
+    size: Array,
+    log_base: Array,
+    rounds: int,
+    seed: int,
+    params: Mapping[str, Any] | None = None,
+) -> ScaleModel:
     """Fit sizes ``size`` (n,) > 0 of moves given ``x`` (n, k) and the log base volatility (n,); NaN rows are left out.
 
-    ``rounds`` is the number at a learning rate of 0.05; half of it is spent at 0.1. Rows count in proportion to their
-    base volatility (at most five times the typical one), because losses in basis points do. Raises NotEnoughData
-    below MIN_ROWS known rows.
+    ``rounds`` is the number at a learning rate of 0.05; half of it is spent at 0.1. ``params`` replace those of GAMMA.
+    Rows count in proportion to their base volatility (at most five times the typical one), because losses in basis
+    points do. Raises NotEnoughData below MIN_ROWS known rows.
     """
     known = np.isfinite(size) & np.isfinite(log_base)
     if known.sum() < MIN_ROWS:
@@ -101,7 +109,7 @@ def fit_scale(features: Sequence[str], x: Array, size: Array, log_base: Array, r
         init_score=log_base,
         params={k: GAMMA[k] for k in ("max_bin", "feature_pre_filter", "num_threads", "verbose")},
     )
-    booster = lgb.train({**GAMMA, "seed": seed}, data, num_boost_round=max(1, rounds // 2))
+    booster = lgb.train({**GAMMA, **(params or {}), "seed": seed}, data, num_boost_round=max(1, rounds // 2))
     return ScaleModel(tuple(features), linear.mean, linear.sd, linear.beta, Forest.of([booster]))
 
 

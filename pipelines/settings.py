@@ -194,8 +194,8 @@ class ModelsSection(Section):
     seed: int = 7
     threads: int = Field(default=0, ge=0)  # 0: one per core
     rounds: int = Field(default=120, ge=1)  # of boosting; fewer train faster and forecast worse
-    tune: bool = False
-    tune_seconds: int = Field(default=60, ge=1)
+    tune: bool = False  # search booster parameters of every family inside each fold, on its own past
+    tune_seconds: int = Field(default=60, ge=1)  # per target of a fold; the search then ends with what it has
 
 
 class PolicySection(Section):
