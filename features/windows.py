@@ -8,6 +8,7 @@ it depends neither on where the array begins nor on which rows are asked for: on
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numba
 import numpy as np
@@ -133,19 +134,37 @@ def weighted(x: Array, rows: Rows, weights: Array, step: int = 1, prior: float =
 
     ``prior`` is how many observations of zero stand against the sample.
     """
-    columns, oldest_first = np.ascontiguousarray(x.T), np.ascontiguousarray(weights[::-1])
-    return np.asarray(_weighted(columns, rows, oldest_first, step, prior, least), dtype=np.float64)
+    return _added(x, rows, np.ascontiguousarray(weights[::-1]), step, prior, least)
+
+
+def _added(x: Array, rows: Rows, oldest_first: Array, step: int, prior: float, least: int) -> Array:
+    """Return the sums of ``weighted``; only the part of ``x`` that the windows of ``rows`` reach is looked at."""
+    low = max(int(rows[0]) - (len(oldest_first) - 1) * step, 0) if len(rows) else 0
+    reached = np.ascontiguousarray(x[low : int(rows[-1]) + 1].T) if low else np.ascontiguousarray(x.T)
+    return np.asarray(_weighted(reached, rows - low, oldest_first, step, prior, least), dtype=np.float64)
 
 
 def mean(x: Array, rows: Rows, hours: int, least: int = 1) -> Array:
     """Return the mean of the last ``hours`` rows, the row itself included."""
-    return weighted(x, rows, np.ones(hours), least=least)
+    return _added(x, rows, _equal(hours), 1, 0.0, least)
 
 
 def decayed(x: Array, rows: Rows, half_life_h: float) -> Array:
     """Return the exponentially weighted mean with ``half_life_h``, which ends after MEMORY half-lives."""
+    return _added(x, rows, _fading(half_life_h), 1, 0.0, _LEAST)
+
+
+@cache
+def _equal(hours: int) -> Array:
+    """Return ``hours`` equal weights."""
+    return np.ones(hours)
+
+
+@cache
+def _fading(half_life_h: float) -> Array:
+    """Return exponential weights, the oldest first."""
     reach = max(memory_h(half_life_h), 2 * _LEAST)
-    return weighted(x, rows, 0.5 ** (np.arange(reach) / half_life_h), least=_LEAST)
+    return np.ascontiguousarray((0.5 ** (np.arange(reach) / half_life_h))[::-1])
 
 
 def memory_h(half_life_h: float) -> int:

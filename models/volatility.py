@@ -78,7 +78,8 @@ class ScaleModel:
 
 def design(x: Array, mean: Array, sd: Array) -> Array:
     """Return [1, clipped standardised features] (n, k + 1); unknown values stand at their mean."""
-    z = np.clip(np.nan_to_num((x - mean) / sd, nan=0.0), -CLIP, CLIP)
+    z = np.clip((x - mean) / sd, -CLIP, CLIP)
+    z[np.isnan(z)] = 0.0
     return np.column_stack([np.ones(len(x)), z])
 
 

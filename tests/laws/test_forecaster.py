@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -48,10 +48,18 @@ def pool_rows(days: int) -> pl.DataFrame:
     )
 
 
+def execution(at: datetime) -> pl.DataFrame:
+    """One landed execution whose impact was twice the quoted one."""
+    impact = {"realised": '{"impact_usd": 300.0}', "expected": '{"impact_usd": 150.0}'}
+    row = {"decision_id": "d", "attempt": 0, "ts": at, "status": "landed", **impact, "available_at": at}
+    return pl.DataFrame([row]).with_columns(pl.col("ts", "available_at").cast(pl.Datetime("us", "UTC")))
+
+
 @pytest.fixture(scope="module")
 def market(tmp_path_factory) -> Lake:
     lake = fill(Lake(str(tmp_path_factory.mktemp("laws"))), 50)
     lake.write("pool_state", pool_rows(50))
+    lake.write("executions", execution(START + timedelta(days=20)))
     return lake
 
 
