@@ -25,6 +25,9 @@ from tests.models.market import START
 
 ASSETS = ("BTC", "ETH", "LINK", "UNI", "AAVE")
 RUNS = 50
+BUDGET_MS = 20.0
+"""Processor time of the quickest of RUNS decisions: other processes only ever add to it."""
+
 HORIZONS_H = {
     "gas": GAS_HORIZONS_H,
     "gas_min": GAS_MIN_HORIZONS_H,
@@ -52,8 +55,9 @@ class Clock:
         monkeypatch.setattr(owner, name, lambda *args: self.run(stage, lambda: whole(*args)))
 
     def table(self):
-        found = {stage: np.median(values, axis=0) for stage, values in self.spent.items()}
-        return "\n".join(f"{stage:24s} {wall:8.2f} {cpu:8.2f}" for stage, (wall, cpu) in found.items())
+        found = {stage: (*np.median(values, axis=0), *np.min(values, axis=0)) for stage, values in self.spent.items()}
+        head = f"{'ms':24s} {'wall':>8s} {'cpu':>8s} {'least':>8s} {'least':>8s}"
+        return "\n".join([head, *(f"{n:24s} " + " ".join(f"{v:8.2f}" for v in row) for n, row in found.items())])
 
 
 @pytest.mark.slow
@@ -88,7 +92,8 @@ def test_live_decision_latency(tmp_path, monkeypatch):
     clock.wrap(monkeypatch, Trust, "__call__", "trust, a family")
     for _ in range(RUNS):
         decide()
-    print(f"\nlive decision, {rows.height} rows: median ms     wall      cpu\n{clock.table()}")
+    print(f"\nlive decision, {rows.height} rows: median and least\n{clock.table()}")
     spoken = {t: set(rows.filter(target=t)["horizon_s"] // 3600) for t in HORIZONS_H}
     assert spoken == {target: set(hours) for target, hours in HORIZONS_H.items()}
     assert not rows["abstain"].all()
+    assert min(cpu for _, cpu in clock.spent["decision"]) < BUDGET_MS
