@@ -32,11 +32,12 @@ class Cell:
     tolerances: tuple[float, ...] = (0.05,)
 
 
+GAMMAS = (3.0, 10.0, 30.0)
 DEFAULT_CELLS: tuple[Cell, ...] = (
-    *(Cell("soft", "soft", nav, 1) for nav in (1e5, 1e6, 1e7)),
+    *(Cell("soft", "soft", nav, 1, gammas=GAMMAS) for nav in (1e5, 1e6, 1e7)),
     *(Cell("hard", "hard", nav, 1, tolerances=(0.03, 0.04, 0.05)) for nav in (1e5, 1e6, 1e7)),
     *(Cell("hard_tight", "hard", nav, 1, tolerances=(0.01, 0.02)) for nav in (1e5, 1e6, 1e7)),
-    Cell("soft_l2", "soft", 1e5, 8453),
+    Cell("soft_l2", "soft", 1e5, 8453, gammas=GAMMAS),
     Cell("hard_l2", "hard", 1e5, 8453, tolerances=(0.02, 0.04)),
 )
 """Soft and hard mandates at three NAVs on L1, and at the smallest on a roll-up where prediction has least to win."""
@@ -68,13 +69,14 @@ def portfolios(
     out: list[Portfolio] = []
     for i in range(n):
         size = int(sizes[i % len(sizes)])
+        turn = i + i // len(sizes)  # so that every size meets every tightness
         chosen = np.sort(rng.choice(len(history.assets), size, replace=False))
         assets = tuple(history.assets[c] for c in chosen)
         target = draw_target(rng, size)
         begin = start + timedelta(weeks=int(rng.integers(weeks)))
         for cell in cells:
-            tolerance = cell.tolerances[i % len(cell.tolerances)]
-            gamma = cell.gammas[i % len(cell.gammas)]
+            tolerance = cell.tolerances[turn % len(cell.tolerances)]
+            gamma = cell.gammas[turn % len(cell.gammas)]
             identity = f"{cell.label}-{cell.nav_usd:.0f}-{i:04d}"
             out.append(
                 Portfolio(
