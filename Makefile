@@ -18,7 +18,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PY) -m venv $(VENV)
 	@echo "installing the locked environment into $(VENV)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==0.13.8
-	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements.lock \
+	@$(BIN)/uv pip sync -q --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock \
 	  || $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m ensurepip -q >/dev/null 2>&1 || true
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .

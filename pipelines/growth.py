@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,53 +14,53 @@ import polars as pl
 from pipelines.serve import scheduler
 
 if TYPE_CHECKING:
-    from prefect.task_runners import TaskRunner
-
-    from policy.compare import Engine, Outcome
+    from policy.compare import Spread
 
 BATCHES_PER_WORKER = 2  # enough to even out, few enough that the history travels seldom
 
 
-def dask_engine(address: str | None, workers: int, home: Path) -> Engine:
-    """Return an engine on the cluster at ``address``, or on a local one of ``workers`` single-threaded processes.
+@contextmanager
+def dask_engine(address: str | None, workers: int, home: Path) -> Iterator[Spread]:
+    """Yield what spreads work over the cluster at ``address``, or a local one of ``workers`` single-threaded processes.
 
     Tasks report to the scheduler of PREFECT_API_URL, else to one started in ``home`` for as long as the panel runs
     (left to themselves, all workers would start servers of their own).
     """
+    with ExitStack() as stack:
+        from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    def engine(work: Callable[..., list[Outcome]], chunks: Sequence[tuple[object, ...]]) -> Iterable[list[Outcome]]:
-        with scheduler(home) as url:
-            from prefect.settings import PREFECT_API_URL, temporary_settings
-
-            with temporary_settings({PREFECT_API_URL: url}):
-                return on_cluster(work, chunks)
-
-    def on_cluster(work: Callable[..., list[Outcome]], chunks: Sequence[tuple[object, ...]]) -> list[list[Outcome]]:
-        from prefect import flow, task
-
-        size = max(1, -(-len(chunks) // (workers * BATCHES_PER_WORKER)))
-        batches = [chunks[i : i + size] for i in range(0, len(chunks), size)]
-
-        @task(name="simulate")
-        def simulate(batch: Sequence[tuple[object, ...]]) -> list[list[Outcome]]:
-            return [work(*chunk) for chunk in batch]
-
-        @flow(name="panel", task_runner=_runner(address, workers))
-        def panel() -> list[list[Outcome]]:
-            futures = [simulate.submit(batch) for batch in batches]
-            return [outcomes for future in futures for outcomes in future.result()]
-
-        return panel()
-
-    return engine
+        url = stack.enter_context(scheduler(home))
+        stack.enter_context(temporary_settings({PREFECT_API_URL: url}))
+        yield partial(_on_cluster, address or stack.enter_context(_cluster(workers)).scheduler_address, workers)
 
 
-def _runner(address: str | None, workers: int) -> TaskRunner[Any]:
+def _on_cluster(
+    address: str, workers: int, work: Callable[..., list[Any]], chunks: Sequence[tuple[object, ...]]
+) -> list[list[Any]]:
+    from prefect import flow, task
     from prefect_dask import DaskTaskRunner
 
-    local = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
-    runner: TaskRunner[Any] = DaskTaskRunner(address=address) if address else DaskTaskRunner(cluster_kwargs=local)
-    return runner
+    if not chunks:
+        return []
+    size = max(1, -(-len(chunks) // (workers * BATCHES_PER_WORKER)))
+    batches = [chunks[i : i + size] for i in range(0, len(chunks), size)]
+
+    @task(name=work.__name__)
+    def run(batch: Sequence[tuple[object, ...]]) -> list[list[Any]]:
+        return [work(*chunk) for chunk in batch]
+
+    @flow(name="panel", task_runner=DaskTaskRunner(address=address))
+    def panel() -> list[list[Any]]:
+        futures = [run.submit(batch) for batch in batches]
+        return [results for future in futures for results in future.result()]
+
+    return panel()
+
+
+def _cluster(workers: int) -> Any:
+    from distributed import LocalCluster
+
+    return LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, host="127.0.0.1")
 
 
 def hourly_measures(bars: pl.LazyFrame) -> pl.DataFrame:

@@ -1,15 +1,17 @@
 """The comparison: policies on the panel, judged on one ledger.
 
-``run`` is the whole; ``simulate_chunk`` is the part that travels to another thread, process or machine: it takes
-and returns plain records, and its figures do not depend on how the panel was cut.
+``run`` is the whole; ``learn_chunk`` and then ``simulate_chunk`` are the parts that travel to another thread, process
+or machine: they take and return plain records, and their figures do not depend on how the panel was cut.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,15 +19,20 @@ import polars as pl
 from lake.store import Lake
 from policy import artifacts, summary
 from policy.backtest import Run, simulate
+from policy.base import Matrix
+from policy.experts import Kind, kind_of
 from policy.history import History, load
 from policy.panel import portfolios
+from policy.predictive import Predictive
 from policy.registry import CompareConfig, planners
 from policy.schedule import Case, Planner, Portfolio, prepare
 
 Progress = Callable[[int, int], None]
-"""Called with (portfolios done, portfolios in all)."""
-Engine = Callable[[Callable[..., "list[Outcome]"], Sequence[tuple[object, ...]]], Iterable["list[Outcome]"]]
-"""Maps ``simulate_chunk`` over argument tuples, in order; another machine plugs in here."""
+"""Called with (parts done, parts in all); a part is a kind of portfolio learnt about, or a portfolio simulated."""
+Spread = Callable[[Callable[..., list[Any]], Sequence[tuple[object, ...]]], Iterable[list[Any]]]
+"""Maps a function over argument tuples, in order."""
+Engine = AbstractContextManager[Spread]
+"""What is entered for as long as a panel runs; another machine plugs in here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,25 @@ class Comparison:
     regimes: pl.DataFrame
     history: History
     notes: tuple[str, ...] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What the predictive policy learnt about a kind of portfolio: (windows, members) weights, and the seconds."""
+
+    kind: Kind
+    weights: Matrix
+    seconds: float
+
+
+def learn_chunk(policy: Predictive, kinds: Sequence[Kind]) -> list[Lesson]:
+    """Return what ``policy`` learns about ``kinds``; pure and picklable."""
+    out = []
+    for kind in kinds:
+        began = time.perf_counter()
+        weights = policy.learn(kind)
+        out.append(Lesson(kind, weights, time.perf_counter() - began))
+    return out
 
 
 def simulate_chunk(history: History, chunk: Sequence[tuple[int, Portfolio]], rules: Sequence[Planner]) -> list[Outcome]:
@@ -88,19 +114,14 @@ def run(
     panel = portfolios(
         history, config.portfolios, config.seed, config.start, config.end, config.cells, config.starts, config.largest
     )
-    size = len(config.cells)
-    numbered = list(enumerate(panel))
-    chunks = [(history, numbered[i : i + size], rules) for i in range(0, len(panel), size)]
-    began = time.perf_counter()
-    outcomes: list[Outcome] = []
-    for part in (engine or _threads(config.threads))(simulate_chunk, chunks):
-        outcomes += part
-        if progress is not None:
-            progress(len(outcomes) // len(rules), len(panel))
-    wall = time.perf_counter() - began
+    with engine or _threads(config.threads) as spread:
+        began = time.perf_counter()
+        lessons, outcomes = _spread(spread, history, panel, rules, len(config.cells), progress)
+        wall = time.perf_counter() - began
     table = summary.Table.of(history, panel, [(o.portfolio, o.policy, o.run) for o in outcomes], config)
     steps = sum(o.run.steps for o in outcomes)
-    planned, simulated = sum(o.plan_s for o in outcomes), sum(o.simulate_s for o in outcomes)
+    simulated = sum(o.simulate_s for o in outcomes)
+    planned = sum(o.plan_s for o in outcomes) + sum(lesson.seconds for lesson in lessons)
     timing = {
         "portfolio_steps": steps, "simulate_s": simulated, "features_s": 0.0, "train_s": 0.0, "predict_s": 0.0,
         "decide_s": planned, "wall_s": wall,
@@ -131,9 +152,39 @@ def run(
     )
 
 
-def _threads(threads: int) -> Engine:
-    def engine(work: Callable[..., list[Outcome]], chunks: Sequence[tuple[object, ...]]) -> Iterable[list[Outcome]]:
-        with ThreadPoolExecutor(max(1, threads)) as pool:
-            yield from pool.map(lambda chunk: work(*chunk), chunks)
+def _spread(
+    spread: Spread,
+    history: History,
+    panel: Sequence[Portfolio],
+    rules: Sequence[Planner],
+    size: int,
+    progress: Progress | None,
+) -> tuple[list[Lesson], list[Outcome]]:
+    """Learn about every kind of the panel, then simulate it in chunks of ``size`` portfolios.
 
-    return engine
+    Learning comes first: two threads would wait for the same lesson, two processes would learn it twice.
+    """
+    learner = next((rule for rule in rules if isinstance(rule, Predictive) and rule.learns), None)
+    wanted = dict.fromkeys(kind_of(p, p.swap_fee) for p in panel) if learner else {}
+    kinds = [kind for kind in wanted if learner and kind not in learner.learnt]
+    parts = len(kinds) + len(panel)
+    lessons: list[Lesson] = []
+    for learnt in spread(learn_chunk, [(learner, [kind]) for kind in kinds]):
+        lessons += learnt
+        if progress is not None:
+            progress(len(lessons), parts)
+    if learner:
+        learner.learnt.update({lesson.kind: lesson.weights for lesson in lessons})
+    numbered = list(enumerate(panel))
+    outcomes: list[Outcome] = []
+    for run in spread(simulate_chunk, [(history, numbered[i : i + size], rules) for i in range(0, len(panel), size)]):
+        outcomes += run
+        if progress is not None:
+            progress(len(kinds) + len(outcomes) // len(rules), parts)
+    return lessons, outcomes
+
+
+@contextmanager
+def _threads(threads: int) -> Iterator[Spread]:
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        yield lambda work, chunks: pool.map(lambda chunk: work(*chunk), chunks)

@@ -88,15 +88,24 @@ class Predictive:
         """Return (T, members) weights in force, times trust; zero outside ``first`` .. ``last`` (exclusive)."""
         kind = experts.kind_of(case.portfolio, case.fee)
         out = np.zeros((len(self.history.ts), len(experts.MEMBERS)))
-        if not self.outlook.trust[first:last].any() or len(self.history.assets) < 2:  # nothing to trust, none to learn
+        if not self.learns or not self.outlook.trust[first:last].any():
             return out
         with _ONE_AT_A_TIME[kind]:
             if kind not in self.learnt:
-                self.learnt[kind] = experts.chosen(self.past(kind), experts.SURE[kind.scenario])
+                self.learnt[kind] = self.learn(kind)
         for window, weight in zip(self.outlook.windows, self.learnt[kind], strict=True):
             part = slice(max(window.first, first), max(min(window.last, last), 0))
             out[part] = weight * self.outlook.trust[part, None]
         return out
+
+    @property
+    def learns(self) -> bool:
+        """Whether there is anything to trust, and a basket to learn from."""
+        return bool(self.outlook.trust.any()) and len(self.history.assets) >= 2
+
+    def learn(self, kind: experts.Kind) -> Matrix:
+        """Return (windows, members) weights of the members for portfolios of ``kind``, each from the past alone."""
+        return experts.chosen(self.past(kind), experts.SURE[kind.scenario])
 
     def past(self, kind: experts.Kind) -> Matrix:
         """Return (1 + members, windows) what gas_band and the members cost a panel of ``kind`` in each window."""

@@ -40,6 +40,11 @@ class Portfolio:
     fee: Vector = field(default_factory=lambda: np.zeros(0))  # empty: DEFAULT_FEE for every asset
     label: str = ""  # scenario with its tightness and chain, e.g. "hard 4% L1"
 
+    @property
+    def swap_fee(self) -> Vector:
+        """(n,) fee of each asset's pool as a fraction of the trade."""
+        return self.fee if self.fee.size else np.full(len(self.assets), DEFAULT_FEE)
+
 
 @dataclass(frozen=True, slots=True)
 class Levels:
@@ -184,7 +189,7 @@ def prepare(history: History, portfolio: Portfolio, like: Case | None = None) ->
     p = portfolio
     columns = np.array([history.assets.index(a) for a in p.assets], dtype=np.int64)
     n = len(columns)
-    fee = p.fee if p.fee.size else np.full(n, DEFAULT_FEE)
+    fee = p.swap_fee
     base, leg = gas_lines(p.fees, history.gas_gwei, history.native_usd)
     impact = np.ascontiguousarray(impact_per_square(p.nav_usd, history.depth_usd[:, columns]))
     first = max(history.step_of(p.start), history.first)

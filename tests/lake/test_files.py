@@ -373,7 +373,7 @@ def test_recorded_history_loads_as_it_is(lake: Lake, real_data: Path) -> None:
 def test_memory_of_an_import_is_bounded(tmp_path: Path) -> None:
     """A fresh process imports bars of a file sorted by asset (the hard order) and tells its peak memory.
 
-    Two million by default within 1 GiB; `make kills` imports ten million within 2 GiB.
+    Two million by default within 1.25 GiB; `make kills` imports ten million within 2 GiB.
     """
     import json
     import subprocess
@@ -394,4 +394,4 @@ def test_memory_of_an_import_is_bounded(tmp_path: Path) -> None:
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     added, rejected, peak_kib = json.loads(done.stdout)
     assert (added, rejected) == (20 * n, 0)
-    assert peak_kib < (1 if IMPORT_ROWS <= 2_000_000 else 2) * 1024**2
+    assert peak_kib < (1.25 if IMPORT_ROWS <= 2_000_000 else 2) * 1024**2

@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Sending large graph:UserWarning"),
 ]
-POLICIES = ["hold", "threshold_5pct", "gas_band"]
+POLICIES = ["gas_band", "predictive", "foresight_gas"]
 
 
 def test_two_workers_equal_threads(tmp_path, monkeypatch):
@@ -26,7 +26,7 @@ def test_two_workers_equal_threads(tmp_path, monkeypatch):
     monkeypatch.setenv("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
     monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     settings = project(tmp_path / "project")
-    models = settings.models.model_copy(update={"threads": 2})
+    models = settings.models.model_copy(update={"threads": 2, "rounds": 8})
     settings = settings.model_copy(update={"models": models})
     found = {}
     for engine in ("threads", "dask"):

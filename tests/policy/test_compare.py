@@ -1,5 +1,6 @@
 import json
 import pickle
+from contextlib import nullcontext
 
 import numpy as np
 import polars as pl
@@ -9,6 +10,7 @@ from lake.errors import ConfigError, NotEnoughData
 from policy import paired
 from policy.compare import run, simulate_chunk
 from policy.panel import Cell, portfolios
+from policy.predictive import Predictive
 from policy.reactive import REACTIVE
 from policy.registry import CompareConfig, planners
 from tests.policy.conftest import START
@@ -34,15 +36,30 @@ def figures(comparison):
     return json.dumps({k: v for k, v in comparison.json.items() if k != "timing"})
 
 
+def backwards(work, chunks):
+    """Another machine that happens to do the last chunk first."""
+    packed = [pickle.loads(pickle.dumps(c)) for c in chunks]
+    parts = [work(*c) for c in reversed(packed)]
+    yield from reversed(parts)
+
+
+def test_every_kind_is_learnt_about_once_wherever_the_panel_runs(market_lake, end, monkeypatch):
+    learnt, learn = [], Predictive.learn
+    monkeypatch.setattr(Predictive, "learn", lambda self, kind: learnt.append(kind) or learn(self, kind))
+    names = ("gas_band", "predictive", "foresight_gas")
+    cells = (Cell("hard", "hard", 1e5, 1, tolerances=(0.03, 0.04)), CELLS[2])
+    dialled = config(end, skill=1.0, policies=names, cells=cells, portfolios=4)
+    away = run(market_lake, dialled, engine=nullcontext(backwards))
+    assert len(learnt) == len(set(learnt)) == 3
+    here = run(market_lake, config(end, skill=1.0, policies=names, cells=cells, portfolios=4, seed=8, threads=2))
+    assert len(learnt) == 6  # another seed: another policy
+    assert figures(run(market_lake, dialled)) == figures(away) != figures(here)
+
+
 def test_second_run_is_identical_whatever_the_engine(market_lake, end, found):
     seen = []
-
-    def backwards(work, chunks):
-        packed = [pickle.loads(pickle.dumps(c)) for c in chunks]
-        parts = [work(*c) for c in reversed(packed)]
-        yield from reversed(parts)
-
-    again = run(market_lake, config(end, threads=1), lambda done, total: seen.append((done, total)), backwards)
+    engine = nullcontext(backwards)
+    again = run(market_lake, config(end, threads=1), lambda done, total: seen.append((done, total)), engine)
     assert figures(again) == figures(found)
     assert again.trades.equals(found.trades)
     assert again.weekly.equals(found.weekly)
