@@ -29,6 +29,7 @@ seed = 7
 
 [models]
 refit_every = "60d"
+rounds = 60
 trade_sizes_usd = [100_000]
 
 [compare]
