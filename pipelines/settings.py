@@ -13,29 +13,45 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lake.errors import ConfigError
 from lake.units import utc
+from pipelines.setting_sources import explained, from_environment, merged
+from pipelines.setting_types import (
+    Address,
+    ChainId,
+    Cron,
+    Distinct,
+    Duration,
+    FallbackPolicy,
+    LivePolicy,
+    Name,
+    PolicyName,
+    PositiveDuration,
+    SecretUrl,
+    Url,
+    Zone,
+)
 
 DEFAULT_FILE = "foredrift.toml"
-Cron = Annotated[str, Field(pattern=r"^\s*(\S+\s+){4}\S+\s*$")]
-Duration = Annotated[str, Field(pattern=r"^\d+[smhdw]$")]
 
 
 class Section(BaseModel):
-    """A frozen section; an unknown key is an error, so that a typing mistake never silently means a default."""
+    """A frozen section; an unknown key is an error, so that a typing mistake never silently means a default.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Numbers are finite: neither a NaN nor an infinity is an amount, a weight or a price.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Portfolio(Section):
     """What is held and how far it may stray."""
 
-    name: str = "main"
-    numeraire: str = "USD"
-    assets: tuple[str, ...] = ("BTC", "ETH", "LINK", "UNI", "AAVE")
+    name: Name = "main"
+    numeraire: Literal["USD"] = "USD"  # what prices, NAV and costs are counted in; nothing else is supported
+    assets: Annotated[tuple[Name, ...], Distinct] = ("BTC", "ETH", "LINK", "UNI", "AAVE")
     targets: tuple[float, ...] = ()  # empty: equal weights; must sum to 1
     tolerance: float | tuple[float, ...] = Field(default=0.05)  # cap on abs(weight - target), as a fraction
     nav_usd: float = Field(default=1_000_000.0, gt=0)
@@ -45,7 +61,7 @@ class Portfolio(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Portfolio:
         n = len(self.assets)
-        if n < 2 or len(set(self.assets)) != n:
+        if n < 2:
             raise ValueError(f"portfolio.assets needs at least two different assets, got {list(self.assets)}")
         if self.targets and len(self.targets) != n:
             raise ValueError(f"portfolio.targets has {len(self.targets)} entries for {n} assets")
@@ -91,33 +107,33 @@ class MlflowSection(Section):
 class ExchangeSource(Section):
     """Bars from any exchange ccxt supports. ``symbols`` maps asset to market."""
 
-    exchange: str = "binance"
-    symbols: dict[str, str] = Field(default_factory=dict)
-    step: Duration = "1h"
-    url: str | None = None  # another base URL (a proxy, or a test server)
+    exchange: Name = "binance"
+    symbols: dict[Name, Name] = Field(default_factory=dict)
+    step: PositiveDuration = "1h"
+    url: Url | None = None  # another base URL (a proxy, or a test server)
 
 
 class BlocksSource(Section):
     """Gas history from the chain's own nodes."""
 
-    every: Duration = "1h"
+    every: PositiveDuration = "1h"
 
 
 class PoolRow(Section):
     """One pool to read: its address, venue and which asset it prices."""
 
-    address: str
+    address: Address
     venue: Literal["uniswap_v2", "uniswap_v3"] = "uniswap_v3"
-    asset: str
-    router: str | None = None  # the contract a swap is sent to; needed where the vault trades
+    asset: Name
+    router: Address | None = None  # the contract a swap is sent to; needed where the vault trades
 
 
 class FeedRow(Section):
     """One price feed."""
 
-    address: str
-    asset: str
-    heartbeat: Duration = "1h"
+    address: Address
+    asset: Name
+    heartbeat: PositiveDuration = "1h"
 
 
 class SampleSource(Section):
@@ -133,20 +149,20 @@ class Sources(Section):
 
     exchange: ExchangeSource | None = None
     blocks: BlocksSource | None = None
-    pools: tuple[PoolRow, ...] = ()
-    feeds: tuple[FeedRow, ...] = ()
-    signals: tuple[Literal["fear_greed", "funding", "headlines"], ...] = ()
+    pools: Annotated[tuple[PoolRow, ...], Distinct] = ()
+    feeds: Annotated[tuple[FeedRow, ...], Distinct] = ()
+    signals: Annotated[tuple[Literal["fear_greed", "funding", "headlines"], ...], Distinct] = ()
     sample: SampleSource | None = None
 
 
 class ChainSection(Section):
     """The settlement chain."""
 
-    id: int = 1
-    rpc_urls: tuple[SecretStr, ...] = ()  # may carry an API key, hence masked
-    native: str = "ETH"
-    sequencer_feed: str | None = None  # an L2's uptime feed; none is asked on L1
-    history_id: int | None = None  # chain whose recorded gas and pools stand for this one (a fork, a local chain)
+    id: ChainId = 1
+    rpc_urls: Annotated[tuple[SecretUrl, ...], Distinct] = ()  # may carry an API key, hence masked
+    native: Name = "ETH"
+    sequencer_feed: Address | None = None  # an L2's uptime feed; none is asked on L1
+    history_id: ChainId | None = None  # chain whose recorded gas and pools stand for this one (a fork, a local chain)
 
     @property
     def history(self) -> int:
@@ -167,18 +183,20 @@ class VaultSection(Section):
     """The vault that is rebalanced. ``simulated`` keeps its state in a file; the others live on ``[chain]``."""
 
     kind: Literal["simulated", "reference", "safe"] = "simulated"
-    address: str | None = None
-    keeper: str | None = None  # the keeper's address
-    multisend: str | None = None  # safe: its chain's MultiSendCallOnly
-    tokens: dict[str, str] = Field(default_factory=dict)  # safe: token address by asset; its feed is in sources.feeds
+    address: Address | None = None
+    keeper: Address | None = None  # the keeper's address
+    multisend: Address | None = None  # safe: its chain's MultiSendCallOnly
+    tokens: dict[Name, Address] = Field(
+        default_factory=dict
+    )  # safe: token address by asset; its feed is in sources.feeds
     state: str = ".foredrift/vault.json"
     keystore: str | None = None  # encrypted keystore file; passphrase in FOREDRIFT_PASSPHRASE
-    signer_url: SecretStr | None = None  # or an external signer
+    signer_url: SecretUrl | None = None  # or an external signer
     relay: Literal["auto", "public", "private", "bundle", "share"] = "auto"
-    relay_url: SecretStr | None = None
+    relay_url: SecretUrl | None = None
     relay_identity: str | None = None  # keystore of the key that signs relay requests; a key of its own, without funds
     refund_percent: int = Field(default=90, ge=0, le=100)  # share: of what a back-run bids; more leaves fewer back-runs
-    refund_to: str | None = None  # share: who gets it; the keeper where not given
+    refund_to: Address | None = None  # share: who gets it; the keeper where not given
     journal: str = ".foredrift/journal"
     audit: str = ".foredrift/audit.jsonl"
 
@@ -186,11 +204,11 @@ class VaultSection(Section):
 class ModelsSection(Section):
     """How forecasters are trained."""
 
-    refit_every: Duration = "14d"
-    train_window: Duration | None = None  # none: all history
+    refit_every: PositiveDuration = "14d"
+    train_window: PositiveDuration | None = None  # none: all history
     embargo: Duration = "1h"
-    expiry: Duration = "45d"  # an older model abstains
-    trade_sizes_usd: tuple[int, ...] = (10_000, 100_000, 1_000_000)
+    expiry: PositiveDuration = "45d"  # an older model abstains
+    trade_sizes_usd: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Distinct] = (10_000, 100_000, 1_000_000)
     seed: int = 7
     threads: int = Field(default=0, ge=0)  # 0: one per core
     rounds: int = Field(default=120, ge=1)  # of boosting; fewer train faster and forecast worse
@@ -201,8 +219,8 @@ class ModelsSection(Section):
 class PolicySection(Section):
     """Which policy decides, and which one takes over when its forecasts abstain."""
 
-    kind: str = "predictive"
-    fallback: str = "gas_band"
+    kind: LivePolicy = "predictive"
+    fallback: FallbackPolicy = "gas_band"
 
 
 class MandateSection(Section):
@@ -213,19 +231,21 @@ class MandateSection(Section):
     loss_budget_bps: int = Field(default=50, gt=0, le=10_000)
     max_oracle_deviation_bps: int = Field(default=500, gt=0, le=10_000)  # oracle against the lake's newest price
     max_average_deviation_bps: int = Field(default=500, gt=0, le=10_000)  # oracle against each traded pool's average
-    average_window: Duration = "30m"  # longer: harder to manipulate, lags the market more
+    average_window: PositiveDuration = "30m"  # longer: harder to manipulate, lags the market more
     min_trade_usd: float = Field(default=100.0, ge=0)
-    allow: tuple[str, ...] = ()  # contracts a plan may call; empty: those of the configured pools
+    allow: Annotated[
+        tuple[Address, ...], Distinct
+    ] = ()  # contracts a plan may call; empty: those of the configured pools
 
 
 class CompareSection(Section):
     """The panel that policies are compared on."""
 
     portfolios: int = Field(default=32, ge=1)  # baskets; each appears in every cell of mandate, NAV and chain
-    policies: tuple[str, ...] = ()  # empty: all of them
-    assets: tuple[str, ...] = ()  # empty: those of the portfolio
-    nav_usd: tuple[float, ...] = (100_000.0, 1_000_000.0, 10_000_000.0)
-    scenarios: tuple[Literal["soft", "hard"], ...] = ("soft", "hard")
+    policies: Annotated[tuple[PolicyName, ...], Distinct] = ()  # empty: all of them
+    assets: Annotated[tuple[Name, ...], Distinct] = ()  # empty: those of the portfolio
+    nav_usd: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Distinct] = (100_000.0, 1_000_000.0, 10_000_000.0)
+    scenarios: Annotated[tuple[Literal["soft", "hard"], ...], Distinct] = ("soft", "hard")
     seed: int = 7
     bootstrap: int = Field(default=1_000, ge=100)
 
@@ -233,30 +253,26 @@ class CompareSection(Section):
 class ScheduleSection(Section):
     """When the deployments run (cron in ``timezone``)."""
 
-    timezone: str = "UTC"
+    timezone: Zone = "UTC"
     ingest: Cron = "2 * * * *"
     forecast: Cron = "4 * * * *"
     rebalance: Cron = "6 * * * *"
     retrain: Cron = "30 3 * * 1"
     compare: Cron = "0 5 1 * *"
-    max_late: Duration = "15m"  # a rebalance run that starts later than this declines
-    work_pool: str = "foredrift"
+    max_late: PositiveDuration = "15m"  # a rebalance run that starts later than this declines
+    work_pool: Name = "foredrift"
 
 
 class WatchSection(Section):
     """Logs, metrics and notifications. Apprise URLs come from FOREDRIFT_NOTIFY (space separated)."""
 
     prometheus_port: int | None = Field(default=None, ge=1, le=65_535)
-    stale_after: Duration = "3h"
+    stale_after: PositiveDuration = "3h"
     log: Literal["text", "json"] = "text"
 
 
-class Settings(BaseSettings):
+class Settings(Section):
     """All settings of one project. ``root`` is the folder of its file; relative paths are taken from there."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="FOREDRIFT_", env_nested_delimiter="__", frozen=True, extra="forbid", toml_file=None
-    )
 
     portfolio: Portfolio = Portfolio()
     lake: LakeSection = LakeSection()
@@ -273,19 +289,6 @@ class Settings(BaseSettings):
     watch: WatchSection = WatchSection()
     root: Path = Path()
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let the environment win over the file (which arrives as init values)."""
-        del settings_cls, dotenv_settings, file_secret_settings
-        return env_settings, init_settings
-
     def path(self, relative: str) -> Path:
         """Return a project path, absolute."""
         return (self.root / relative).resolve()
@@ -294,27 +297,31 @@ class Settings(BaseSettings):
 def load(file: Path | None = None, *, required: bool = True) -> Settings:
     """Read and validate the settings.
 
-    ``file`` defaults to ``foredrift.toml`` in the working folder. Raises ConfigError naming every wrong field and, when
-    ``required``, a missing file.
+    ``file`` defaults to ``foredrift.toml`` in the working folder. Raises ConfigError naming every wrong key, or the
+    variable it came from, and, when ``required``, a missing file.
     """
     path = file or Path(DEFAULT_FILE)
     if not path.exists():
         if required or file is not None:
             raise ConfigError(f"there is no {path}; write one with `foredrift init` or name another with --config")
-        return _validated({}, Path.cwd())
+        return _validated({}, "the defaults", Path.cwd())
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    return _validated(values, path.resolve().parent)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    return _validated(values, str(path), path.resolve().parent)
 
 
-def _validated(values: dict[str, Any], root: Path) -> Settings:
+def _validated(values: dict[str, Any], file: str, root: Path) -> Settings:
+    if "root" in values:
+        raise ConfigError(f"{file}: root is the folder of this file and cannot be set; remove it")
+    given = from_environment(Settings, os.environ)
     try:
-        return Settings(**values, root=root)
+        return Settings(**merged(values, given), root=root)
     except ValidationError as error:
-        lines = [f"  {'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors(include_input=False)]
-        raise ConfigError("the configuration is not valid:\n" + "\n".join(lines)) from None
+        raise ConfigError(explained(Settings, error, file, given)) from None
 
 
 def lake_options(settings: Settings) -> dict[str, str]:

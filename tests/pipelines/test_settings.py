@@ -42,7 +42,34 @@ def test_the_environment_wins_over_the_file(tmp_path, monkeypatch):
     ("text", "said"),
     [
         ("[portfolio]\nasets = ['BTC']", "portfolio.asets"),
-        ("[portfolio]\nassets = ['BTC', 'BTC']", "two different assets"),
+        ("[portfolio]\nassets = ['BTC', 'BTC']", "portfolio.assets .* BTC stands here more than once"),
+        ("[portfolio]\nassets = ['BTC']", "two different assets"),
+        ("[portfolio]\nassets = ['BTC', ' ETH']", "' ETH' is no name"),
+        ("[portfolio]\nassets = 'BTC'", "a list is wanted"),
+        ("[portfolio]\nasets = ['BTC']", "did you mean 'assets'"),
+        ("[portfolioo]\nx = 1", "did you mean 'portfolio'"),
+        ("[portfolio]\nnumeraire = 'EUR'", "portfolio.numeraire .* 'USD'"),
+        ("[portfolio]\nnav_usd = nan", "finite"),
+        ("[portfolio]\ngamma = inf", "finite"),
+        ("[portfolio]\nassets = ['A', 'B']\ntargets = [0.5, nan]", "finite"),
+        ("[costs]\nfee_bps = -inf", "costs.fee_bps"),
+        ("[compare]\nnav_usd = [1e5, 1e5]", "compare.nav_usd .* more than once"),
+        ("[compare]\nnav_usd = [0]", "compare.nav_usd.0 .* greater than 0"),
+        ("[compare]\npolicies = ['gas_bnd']", "did you mean 'gas_band'"),
+        ("[policy]\nkind = 'predictve'", "did you mean 'predictive'"),
+        ("[policy]\nkind = 'clairvoyant'", "no policy that can decide"),
+        ("[policy]\nfallback = 'predictive'", "no policy without forecasts"),
+        ("[schedule]\ntimezone = 'Mars/Phobos'", "no time zone"),
+        ("[schedule]\ntimezone = 'Europe/Zurick'", "did you mean 'Europe/Zurich'"),
+        ("[schedule]\nrebalance = '61 25 * * *'", "no cron expression"),
+        ("[schedule]\nretrain = '0 0 31 2 *'", "no cron expression"),
+        ("[schedule]\nmax_late = '0m'", "longer than nothing"),
+        ("[models]\nexpiry = '45'", "'90s', '1h', '14d'"),
+        ("[chain]\nid = 5", "chain 5 is not known"),
+        ("[vault]\nkind = 'saffe'", "did you mean 'safe'"),
+        ("[vault]\naddress = '0x12'", "40 hexadecimal digits"),
+        ("[vault]\ntokens = { ETH = '0x0000000000000000000000000000000000000000' }", "zero address"),
+        ("root = '/elsewhere'", "cannot be set"),
         ("[portfolio]\ntargets = [0.5, 0.5]", "2 entries for 5 assets"),
         ("[portfolio]\nassets = ['A', 'B']\ntargets = [0.7, 0.7]", "sum to 1"),
         ("[portfolio]\ntolerance = 5", "5 % is 0.05"),
@@ -81,3 +108,72 @@ def test_object_store_options_only_for_s3(tmp_path, monkeypatch):
     assert lake_options(load(write(tmp_path, ""))) == {}
     options = lake_options(load(write(tmp_path, "[lake]\npath = 's3://bucket/lake'\n")))
     assert options["AWS_ENDPOINT_URL"] == "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "value"),
+    [
+        ("FOREDRIFT_PORTFOLIO__ASSETS", "BTC,ETH", ("BTC", "ETH")),
+        ("FOREDRIFT_PORTFOLIO__ASSETS", '["BTC", "ETH"]', ("BTC", "ETH")),
+        ("FOREDRIFT_PORTFOLIO__TOLERANCE", "0.04", 0.04),
+        ("FOREDRIFT_PORTFOLIO__TOLERANCE", "0.04,0.03,0.02,0.01,0.05", (0.04, 0.03, 0.02, 0.01, 0.05)),
+        ("FOREDRIFT_SOURCES__EXCHANGE__SYMBOLS__BTC", "BTC/USDT", {"BTC": "BTC/USDT"}),
+        ("FOREDRIFT_SOURCES__EXCHANGE", '{"step": "5m"}', "5m"),
+        ("FOREDRIFT_COSTS__DEPTH_1PCT_USD", "none", None),
+    ],
+)
+def test_values_of_the_environment(tmp_path, monkeypatch, variable, text, value):
+    monkeypatch.setenv(variable, text)
+    settings = load(write(tmp_path, ""))
+    exchange = settings.sources.exchange
+    found = (
+        *(settings.portfolio.assets, settings.portfolio.tolerance, settings.costs.depth_1pct_usd),
+        *((exchange.symbols, exchange.step) if exchange else ()),
+    )
+    assert value in found
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "said"),
+    [
+        ("FOREDRIFT_PORTFOLIO__ASSETS", '["BTC","ETH"', "a list is JSON"),
+        ("FOREDRIFT_PORTFOLIO__ASSETS", "BTC,BTC", "more than once"),
+        ("FOREDRIFT_PORTFOLIO__TOLERANCE", "wide", "valid number"),
+        ("FOREDRIFT_PORTFOLIO__TOLERENCE", "0.1", "did you mean 'FOREDRIFT_PORTFOLIO__TOLERANCE'"),
+        ("FOREDRIFT_PORTFOLO__TOLERANCE", "0.1", "did you mean 'FOREDRIFT_PORTFOLIO'"),
+        ("FOREDRIFT_PORTFOLIO__TOLERANCE__X", "0.1", "one too many"),
+        ("FOREDRIFT_SOURCES__EXCHANGE", "binance", "a table is JSON"),
+        ("FOREDRIFT_SCHEDULE__TIMEZONE", "Mars/Phobos", "no time zone"),
+    ],
+)
+def test_a_wrong_variable_is_named_in_one_line(tmp_path, monkeypatch, variable, text, said):
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, ""))
+    assert variable in str(caught.value)
+    assert said in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "text", ["https://x/KEYKEY", "htps//x/KEYKEY", '["https://x/KEYKEY"', "https://x/KEYKEY,https://x/KEYKEY"]
+)
+@pytest.mark.parametrize("by", ["file", "environment"])
+def test_a_wrong_address_with_a_key_is_never_shown(tmp_path, monkeypatch, text, by):
+    if by == "environment":
+        monkeypatch.setenv("FOREDRIFT_CHAIN__RPC_URLS", text)
+    file = write(tmp_path, f"[chain]\nrpc_urls = {text!r}\n" if by == "file" else "")
+    try:
+        shown = repr(load(file))
+    except ConfigError as error:
+        shown = str(error)
+        assert "rpc_urls" in shown.lower()
+    assert "KEYKEY" not in shown
+
+
+def test_names_and_registry_agree():
+    """Settings know the policies by a table that costs no import; it lists exactly those that exist."""
+    from policy import names, registry
+
+    assert set(names.PARTS) == set(registry.NAMES)
+    assert set(names.REACTIVE_NAMES) == {rule.name for rule in registry.REACTIVE}
