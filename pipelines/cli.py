@@ -7,6 +7,7 @@ import sys
 import typer
 
 from lake.errors import ConfigError, ForedriftError
+from pipelines import output
 from pipelines.commands import data, learn, run, trade, watch
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ def version() -> None:
 
 def main() -> None:
     """Run the command line: exit 0 done, 1 failed, 2 bad usage or configuration."""
+    output.install()
     try:
         app()
     except ConfigError as error:
@@ -40,6 +42,10 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.secho("interrupted; what was committed stays, run it again to go on", fg="yellow", err=True)
         sys.exit(130)
+    finally:
+        cut = output.last_words()
+        if cut is not None:
+            typer.secho(cut, fg="yellow", err=True)
 
 
 def _fail(error: ForedriftError, code: int) -> None:

@@ -54,8 +54,8 @@ def demo(folder: Path, *, portfolios: int, chain: bool) -> dict[str, Any]:
     show.console.rule("3  rebalance a vault")
     result = _rebalance(settings, chain=chain)
     show.console.rule()
-    show.console.print(f"report: {outcome.report}")
-    show.console.print("compare in the browser: [bold]foredrift ui[/]")
+    show.say(f"report: {outcome.report}")
+    show.say("compare in the browser: ", ("foredrift ui", "bold"))
     return {"comparison": outcome.json, "rebalance": result}
 
 
@@ -85,7 +85,7 @@ def _rebalance(settings: Settings, *, chain: bool) -> Mapping[str, Any]:
         try:
             return rebalance_on_local_chain(settings, end)
         except NoNode as reason:
-            show.console.print(f"[yellow]{reason}[/]; using the simulated vault")
+            show.say((str(reason), "yellow"), "; using the simulated vault")
     result: dict[str, Any] = {}
     for days in (60, 30, 0):
         moment = end - timedelta(days=days)

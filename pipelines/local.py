@@ -40,7 +40,7 @@ def rebalance_on_local_chain(settings: Settings, end: datetime) -> dict[str, Any
     depth = depths_at(lake, end, TARGETS)
     gas = opening.gas_gwei or 1.0
     with start(opening.prices, depths=depth, extras=extras, at=end, gas_gwei=gas) as net, _passphrase():
-        show.console.print(f"local chain {net.chain_id} at {net.url}, vault {net.world.extras['vault']}")
+        show.say(f"local chain {net.chain_id} at {net.url}, vault {net.world.extras['vault']}")
         local = local_settings(settings, net)
         result = rebalance(local, live=True, on_plan=show.plan)
         show.settlement(result)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from pipelines import defined
 from pipelines.progress import Progress
@@ -19,15 +23,17 @@ if TYPE_CHECKING:
     from lake.ingest import IngestReport
     from lake.sources.files import ImportReport
 
-NARROWEST = 110  # columns where the output is no terminal: tables stay whole in files and logs
-console = Console(width=None if sys.stdout.isatty() else NARROWEST)
-_LEVEL = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "error": "[red]error[/]"}
+NARROWEST = 110  # columns where the output is no terminal and COLUMNS says nothing: tables stay whole in files and logs
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)\S*\+00:00")  # UTC, shown to the minute
+LEAST_TEXT = 12  # columns that a wrapped text needs to stay readable
+console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else NARROWEST)
+_LEVEL = {"ok": Text("ok", "green"), "warn": Text("warn", "yellow"), "error": Text("error", "red")}
 
 
 @contextmanager
 def progress() -> Iterator[Progress]:
     """Yield a progress callback that draws one bar per description on stderr."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bars(*columns, console=Console(stderr=True), transient=False) as bars:
         known: dict[str, Any] = {}
 
@@ -43,33 +49,72 @@ def progress() -> Iterator[Progress]:
 def table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], right_from: int = 1, whole: int | None = None
 ) -> None:
-    """Print one table; columns from ``right_from`` on are right-aligned, those from ``whole`` (the same) on wrap."""
-    kept = right_from if whole is None else whole
-    out = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    """Print one table; columns from ``right_from`` on are right-aligned, those from ``whole`` (the same) on may wrap.
+
+    Where it does not fit, texts wrap; where that is not enough either, each row is printed as lines of name and value:
+    a number, a state or a remedy is never cut off. Texts are data, not markup, unless they are a ``Text``.
+    """
+    cells = [[_cell(v) for v in row] for row in rows]
+    texts = right_from if whole is None else min(whole, right_from)
+    widths = [max([len(name), *(cell_len(r[i].plain) for r in cells)]) for i, name in enumerate(columns)]
+    framed, bare = console.width - 3 * len(columns) - 1, console.width - 2 * len(columns) + 2
+    foldable = {i for i in range(len(columns)) if (whole is not None and i >= whole) or i < texts}
+    least = sum(min(w, LEAST_TEXT) if i in foldable else w for i, w in enumerate(widths))
+    if least > bare and len(columns) > 1:
+        _as_lines(title, columns, cells)
+        return
+    form: dict[str, Any] = {} if least <= framed else {"box": None, "pad_edge": False, "padding": (0, 2, 0, 0)}
+    out = Table(title=Text(title), title_justify="left", title_style="bold", header_style="bold", **form)
     for i, name in enumerate(columns):
-        out.add_column(name, justify="right" if i >= right_from else "left", no_wrap=i < kept)
-    for row in rows:
-        out.add_row(*[_cell(v) for v in row])
+        least_width = min(widths[i], LEAST_TEXT) if i in foldable else widths[i]
+        justify: Literal["left", "right"] = "right" if i >= right_from else "left"
+        out.add_column(Text(name), justify=justify, no_wrap=i not in foldable, min_width=least_width, overflow="fold")
+    for row in cells:
+        out.add_row(*row)
     console.print(out)
 
 
-def _cell(value: Any) -> str:
+def _as_lines(title: str, columns: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
+    """Print rows one below the other, a line a column: for a terminal narrower than the table."""
+    console.print(Text(title, style="bold"))
+    label = max(len(name) for name in columns)
+    for row in rows:
+        for name, value in zip(columns, row, strict=True):
+            line = Table.grid(padding=(0, 1))
+            line.add_column(width=label, no_wrap=True)
+            line.add_column(overflow="fold")
+            line.add_row(Text(name, style="dim"), value)
+            console.print(line)
+        console.print()
+
+
+def say(*parts: str | tuple[str, str]) -> None:
+    """Print one line of texts, each as it is or as ``(text, style)``: no markup is read in them, no address broken."""
+    console.print(Text.assemble(*parts), soft_wrap=True)
+
+
+def _cell(value: Any) -> Text:
+    if isinstance(value, Text):
+        return value
     if value is None:
-        return "-"
+        return Text("-")
     if isinstance(value, float):
-        return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4f}"
-    return str(value)
+        return Text(f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4f}")
+    text = str(value)
+    moment = _MOMENT.fullmatch(text)
+    return Text(f"{moment[1]} {moment[2]}" if moment else text)
 
 
 def import_report(report: ImportReport) -> None:
     """Print what an import did and where its rejects are."""
-    console.print(
-        f"{report.rows:,} rows read: {report.added:,} added, {report.updated:,} changed, "
-        f"{report.unchanged:,} there already, [{'red' if report.rejected else 'green'}]{report.rejected:,} rejected[/]"
+    say(
+        f"{report.rows:,} rows read: {report.added:,} added, {report.updated:,} changed, ",
+        f"{report.unchanged:,} there already, ",
+        (f"{report.rejected:,} rejected", "red" if report.rejected else "green"),
     )
     if report.rejected:
         table("Rejected", ["reason", "rows"], sorted(report.reasons.items(), key=lambda r: -r[1]))
-        console.print(f"the rejected rows with their reason: {report.reject_path}")
+        say(f"the rejected rows with their reason: {report.reject_path}")
 
 
 def import_json(report: ImportReport) -> dict[str, Any]:
@@ -90,7 +135,7 @@ def ingest_reports(reports: Sequence[IngestReport]) -> None:
     table("Ingested", names, [[r[n] for n in names] for r in rows], right_from=2)
     for report in reports:
         for gap in report.gaps[:5]:
-            console.print(f"  [yellow]gap[/] {gap.key}: {gap.start} .. {gap.end}")
+            say(("  gap", "yellow"), f" {gap.key}: {gap.start} .. {gap.end}")
 
 
 def ingest_json(reports: Sequence[IngestReport]) -> list[dict[str, Any]]:
@@ -103,7 +148,7 @@ def ingest_json(reports: Sequence[IngestReport]) -> list[dict[str, Any]]:
 def status(report: Mapping[str, Any]) -> None:
     """Print freshness of tables, forecasts and models, and the last decision."""
     names = ["table", "series", "rows", "first", "last", "age_h", "state"]
-    table("Lake", names, [[r[n] for n in names] for r in report["tables"]], right_from=2)
+    table("Lake (times in UTC)", names, [[r[n] for n in names] for r in report["tables"]], right_from=2)
     if report["forecasts"]:
         names = ["target", "rows", "last", "age_h", "abstained"]
         table("Forecasts", names, [[r[n] for n in names] for r in report["forecasts"]])
@@ -114,14 +159,16 @@ def status(report: Mapping[str, Any]) -> None:
         names = ["target", "horizon_h", "coverage90", "outcomes"]
         table("Outcomes within the 90 % interval", names, [[r[n] for n in names] for r in report["coverage"]])
     last = report["decision"]
-    console.print(
-        f"last decision: {last['decision_id']} {last['action']} at {last['ts']}" if last else "no decision yet"
+    say(
+        f"last decision: {last['decision_id']} {last['action']} at {_cell(last['ts'])} UTC"
+        if last
+        else "no decision yet"
     )
     figures = {k.replace("_", " "): v for k, v in report["figures"].items() if v is not None}
     if figures:
         table("At the last decision", list(figures), [list(figures.values())], right_from=0)
     for line in report["advice"]:
-        console.print(f"[yellow]→[/] {line}")
+        say(("→ ", "yellow"), line)
 
 
 def findings(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -134,9 +181,8 @@ def leakage(report: Mapping[str, Any]) -> None:
     """Print what was perturbed and whether anything earlier moved."""
     names = ["stage", "moments", "values", "changed"]
     table("Perturb the future", names, [[r[n] for n in names] for r in report["stages"]])
-    console.print(
-        "[red]look-ahead found[/]" if report["leaks"] else "[green]nothing at or before the moment changed[/]"
-    )
+    good = ("nothing at or before the moment changed", "green")
+    say(("look-ahead found", "red") if report["leaks"] else good)
 
 
 def training(result: Any) -> None:
@@ -144,14 +190,25 @@ def training(result: Any) -> None:
     for title, columns, rows in result.tables:
         table(title, columns, rows)
     if result.url:
-        console.print(f"MLflow: {result.url}")
+        say(f"MLflow: {result.url}")
+
+
+UNITS = {"gas": ("gwei", 1.0), "gas_min": ("gwei", 1.0), "drift": ("%", 100.0), "slippage": ("bp", 10_000.0)}
+"""Unit in which a target is shown, and what its stored value is multiplied by."""
 
 
 def forecasts(result: Mapping[str, Any]) -> None:
-    """Print issued forecasts."""
-    names = ["target", "key", "horizon_h", "q05", "q50", "q95", "mean", "abstains"]
-    shown = [r for r in result["rows"] if r["target"] in {"gas", "gas_min", "drift", "slippage"}]
-    table(f"Forecasts issued at {result['issued_at']}", names, [[r[n] for n in names] for r in shown], 2)
+    """Print issued forecasts in the unit of each target (gwei, per cent, basis points)."""
+    names = ["q05", "q50", "q95", "mean"]
+    shown = [
+        [r["target"], r["key"], r["horizon_h"], UNITS[r["target"]][0]]
+        + [None if r[n] is None else f"{r[n] * UNITS[r['target']][1]:z,.2f}" for n in names]
+        + [r["abstains"] or "-"]
+        for r in result["rows"]
+        if r["target"] in UNITS
+    ]
+    heads = ["target", "key", "hours", "unit", "5 %", "median", "95 %", "mean", "abstains"]
+    table(f"Forecasts issued at {_cell(result['issued_at'])} UTC", heads, shown, 2, whole=8)
 
 
 def models(report: Mapping[str, Any]) -> None:
@@ -159,18 +216,18 @@ def models(report: Mapping[str, Any]) -> None:
     names = ["family", "version", "alias", "trained_until", "age_d", "state"]
     table("Models", names, [[r[n] for n in names] for r in report["versions"]])
     for row in report["decisions"]:
-        console.print(f"{row['at']} {row['family']} {row['version']}: {row['decision']}; {row['reason']}")
+        say(f"{row['at']} {row['family']} {row['version']}: {row['decision']}; {row['reason']}")
     for line in report.get("due", ()):
-        console.print(f"[yellow]→[/] train again: {line}")
+        say(("→ ", "yellow"), f"train again: {line}")
 
 
 def comparison(outcome: Any) -> None:
     """Print the policy table, the paired ratios, the headroom, and where to look."""
     policies(outcome.json)
     if outcome.report:
-        console.print(f"report: {outcome.report}")
+        say(f"report: {outcome.report}")
     if outcome.url:
-        console.print(f"MLflow: foredrift ui, or {outcome.url}")
+        say(f"MLflow: foredrift ui, or {outcome.url}")
 
 
 HEADLINE = ("gas_band", "best_threshold", "best_reactive")
@@ -215,21 +272,21 @@ def thresholds(result: Mapping[str, Any]) -> None:
     """Print where marginal benefit meets marginal cost."""
     names = ["half_width", "cost_bp", "tracking_bp", "total_bp", "marginal_cost_bp", "marginal_benefit_bp"]
     table(result["title"], names, [[r[n] for n in names] for r in result["curve"]], 0)
-    console.print(result["sentence"])
+    say(result["sentence"])
 
 
 def plan(report: Mapping[str, Any]) -> None:
     """Print a plan before anything is signed: weights, legs, routes, costs, benefit, verdicts."""
-    console.print(f"decision {report['decision_id']}: [bold]{report['action']}[/], {report['why']}")
+    say(f"decision {report['decision_id']}: ", (report["action"], "bold"), f", {report['why']}")
     table("Weights", ["asset", "now", "wanted", "target"], [row[:4] for row in report["weights"]])
     if report["legs"]:
         table("Legs", ["from", "to", "amount in", "min out", "route"], report["legs"], 2)
     table("Expected", ["", "USD"], list(report["expected"].items()))
     for verdict in report["verdicts"]:
-        mark = "[green]ok[/]" if verdict["ok"] else "[red]refused[/]"
-        console.print(f"  {mark} {verdict['check']}: {verdict['reason']}")
+        mark = ("  ok", "green") if verdict["ok"] else ("  refused", "red")
+        say(mark, f" {verdict['check']}: {verdict['reason']}")
     if report["rules_off_chain"]:
-        console.print(f"  checked here, not by the vault's contract: {', '.join(report['rules_off_chain'])}")
+        say(f"  checked here, not by the vault's contract: {', '.join(report['rules_off_chain'])}")
 
 
 def settlement(result: Mapping[str, Any]) -> None:
@@ -237,17 +294,15 @@ def settlement(result: Mapping[str, Any]) -> None:
     settled = result.get("settlement")
     if settled is not None:
         table("Settled", ["asset", "before", "wanted", "after"], [[*row[:3], row[4]] for row in result["weights"]])
-        console.print(
-            f"gas {settled['gas_used']:,}, transaction {(result['attempts'] or [{}])[-1].get('tx_hash', '-')}"
-        )
-    console.print(f"outcome: [bold]{result['outcome']}[/] {result.get('summary', '')}")
+        say(f"gas {settled['gas_used']:,}, transaction {(result['attempts'] or [{}])[-1].get('tx_hash', '-')}")
+    say("outcome: ", (str(result["outcome"]), "bold"), f" {result.get('summary', '')}")
 
 
 def explanation(result: Mapping[str, Any]) -> None:
     """Print a decision in words and numbers."""
-    console.print(result["text"])
+    say(result["text"])
 
 
 def audit(result: Mapping[str, Any]) -> None:
     """Print the state of the audit chain."""
-    console.print(f"[{'green' if result['ok'] else 'red'}]{result['text']}[/]")
+    say((result["text"], "green" if result["ok"] else "red"))
