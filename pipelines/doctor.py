@@ -12,6 +12,7 @@ from typing import Any
 
 from lake.errors import ConfigError, ForedriftError
 from lake.universe import STABLE
+from pipelines.setting_types import nearest
 from pipelines.settings import Settings, load, passphrase
 
 Finding = dict[str, Any]
@@ -26,7 +27,7 @@ def examine(config: Path | None) -> list[Finding]:
     except ConfigError as error:
         return [*found, _row("settings", "error", str(error), "foredrift init writes a starter file")]
     found.append(_row("settings", "ok", str(config or "foredrift.toml"), ""))
-    for check in (_lake, _tracking, _chain, _vault):
+    for check in (_sources, _lake, _tracking, _chain, _vault):
         found.extend(check(settings))
     return found
 
@@ -56,6 +57,29 @@ def _environment() -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _sources(settings: Settings) -> Iterator[Finding]:
+    exchange = settings.sources.exchange
+    if exchange is None:
+        return
+    try:
+        import ccxt
+    except ImportError:
+        yield _row("exchange", "error", "ccxt is not installed", "pip install 'foredrift[exchange]'")
+        return
+    if exchange.exchange not in ccxt.exchanges:
+        hint = nearest(exchange.exchange, ccxt.exchanges)
+        yield _row("exchange", "error", f"no exchange {exchange.exchange!r}{hint}", "set [sources.exchange] exchange")
+        return
+    absent = [a for a in settings.portfolio.assets if a not in exchange.symbols and a not in STABLE]
+    if exchange.symbols and absent:
+        yield _row(
+            "exchange", "warn", f"{', '.join(absent)} of the portfolio is not collected",
+            "add it to [sources.exchange] symbols, or import its prices",
+        )  # fmt: skip
+    else:
+        yield _row("exchange", "ok", exchange.exchange, "")
+
+
 def _lake(settings: Settings) -> Iterator[Finding]:
     from pipelines.status import status
 
@@ -76,7 +100,8 @@ def _lake(settings: Settings) -> Iterator[Finding]:
     have = {r["series"].split("/")[1] for r in report["tables"] if r["table"] == "prices"}
     absent = [a for a in settings.portfolio.assets if a not in have and a not in STABLE]
     if have and absent:
-        yield _row("prices", "error", f"no history for {', '.join(absent)}", "import it, or change [portfolio] assets")
+        named = [f"{a}{nearest(a, sorted(have))}" for a in absent]
+        yield _row("prices", "error", f"no history for {', '.join(named)}", "import it, or change [portfolio] assets")
 
 
 def _tracking(settings: Settings) -> Iterator[Finding]:

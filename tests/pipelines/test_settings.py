@@ -177,3 +177,28 @@ def test_names_and_registry_agree():
 
     assert set(names.PARTS) == set(registry.NAMES)
     assert set(names.REACTIVE_NAMES) == {rule.name for rule in registry.REACTIVE}
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "said"),
+    [
+        (
+            "[sources.exchange]\nexchange = 'binnance'\nsymbols = { BTC = 'BTC/USDT' }",
+            "error",
+            "did you mean 'binance'",
+        ),
+        (
+            "[sources.exchange]\nsymbols = { BTC = 'BTC/USDT' }\n[portfolio]\nassets = ['BTC', 'ETH']",
+            "warn",
+            "ETH of the",
+        ),
+        ("[sources.exchange]\nsymbols = { BTC = 'BTC/USDT' }\n[portfolio]\nassets = ['BTC', 'USDC']", "ok", "binance"),
+        ("[policy]\nkind = 'predictve'", "error", "did you mean 'predictive'"),
+        ("[schedule]\nforecast = '61 25 * * *'", "error", "no cron expression"),
+    ],
+)
+def test_the_doctor_names_what_is_wrong_with_a_setting(tmp_path, text, level, said):
+    from pipelines.doctor import examine
+
+    rows = [f for f in examine(write(tmp_path, text)) if f["check"] in {"exchange", "settings"}]
+    assert any(f["level"] == level and said in f["found"] for f in rows), rows
