@@ -32,7 +32,7 @@ demo: env ## the whole loop on the built-in market
 	@$(BIN)/foredrift demo
 
 test: env npm ## the whole suite, warnings are errors; speeds: make bench
-	@$(BIN)/python -m pytest tests -n 4 --dist loadfile --no-loadscope-reorder --ignore tests/bench
+	@$(BIN)/python -m pytest tests -n 4 --dist loadfile --no-loadscope-reorder
 
 test-fast: env ## without the slow, chain, server and browser tests
 	@$(BIN)/python -m pytest tests -n 2 --dist loadfile -m "not slow and not chain and not server and not browser"
@@ -48,8 +48,8 @@ lint: env ## everything CI checks besides the tests
 format: env
 	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .
 
-bench: env ## figures against peers in the same run
-	@$(BIN)/python -m pytest tests/bench -s -p no:xdist
+bench: env npm ## figures against peers in the same run; the suite runs the same code once, untimed
+	@$(BIN)/python -m pytest tests/bench -s -p no:xdist --benchmark-enable
 
 fuzz: env npm ## 10,000 random keeper call sequences against the vault
 	@FOREDRIFT_FUZZ_SEQUENCES=10000 $(BIN)/python -m pytest tests/execution/test_fuzz.py -s --timeout 5400

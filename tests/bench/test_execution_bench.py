@@ -28,21 +28,16 @@ def test_the_router_on_eight_pools(benchmark, legs):
     assert len(found.fills) > 1
 
 
-def test_the_router_is_faster_than_a_five_percent_grid_over_three_pools():
-    pools = eight_pools()[:3]
-
-    def best(run):
-        times = []
-        for _ in range(5):
-            start = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    router = best(lambda: best_execution(pools, A, B, 10**22, leg_cost_out=0.0, most_legs=3))
-    search = best(lambda: grid(pools, 10**22, 0, 20))
-    print(f"router {router * 1e3:.2f} ms, grid {search * 1e3:.2f} ms")
-    assert router < search
+def test_the_router_is_faster_than_a_five_percent_grid_over_three_pools(pace):
+    pools, found, coarse = eight_pools()[:3], [], []
+    router = pace.seconds(
+        lambda: found.append(best_execution(pools, A, B, 10**22, leg_cost_out=0.0, most_legs=3)), tries=5
+    )
+    search = pace.seconds(lambda: coarse.append(grid(pools, 10**22, 0, 20)), tries=5)
+    assert found[0].out >= coarse[0]
+    if pace.timed:
+        print(f"router {router * 1e3:.2f} ms, grid {search * 1e3:.2f} ms")
+        assert router < search
 
 
 def test_a_simulated_decision_by_stage(benchmark, tmp_path):
@@ -53,7 +48,7 @@ def test_a_simulated_decision_by_stage(benchmark, tmp_path):
 
 @pytest.mark.chain
 @pytest.mark.parametrize("evidence", ["feeds only", "feeds, rounds, averages"])
-def test_new_block_to_signed_plan_on_the_local_chain(benchmark, vaultnet, tmp_path, capsys, evidence):
+def test_new_block_to_signed_plan_on_the_local_chain(pace, benchmark, vaultnet, tmp_path, capsys, evidence):
     """Live steps on a new block each, undone afterwards: the median up to the signature on disk, split by stage."""
     from tests.execution.chainlab import chain_context, watched
 
@@ -78,7 +73,8 @@ def test_new_block_to_signed_plan_on_the_local_chain(benchmark, vaultnet, tmp_pa
     benchmark.pedantic(once, rounds=15, warmup_rounds=1)
     typical = {name: statistics.median(s[name] for s in splits) for name in splits[0]}
     total = statistics.median(sum(s.values()) for s in splits)
-    with capsys.disabled():
-        print(f"\nnew block to signed plan, {evidence}: median {total:.0f} ms")
-        print("".join(f"  {name:<16}{ms:7.1f} ms\n" for name, ms in typical.items()), end="")
+    if pace.timed:
+        with capsys.disabled():
+            print(f"\nnew block to signed plan, {evidence}: median {total:.0f} ms")
+            print("".join(f"  {name:<16}{ms:7.1f} ms\n" for name, ms in typical.items()), end="")
     assert {"snapshot", "guards", "decide", "simulate", "sign"} <= set(typical)

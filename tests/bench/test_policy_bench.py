@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
@@ -10,9 +12,16 @@ import pytest
 
 from policy.backtest import simulate
 from policy.costs import chain_fees
-from policy.history import History
+from policy.history import History, load
+from policy.predictive import Predictive
 from policy.reactive import Threshold
-from policy.schedule import Portfolio, prepare
+from policy.rule import Rule
+from policy.schedule import Latest, Portfolio, prepare
+from policy.skill import dialled
+from tests.bench.pace import Pace
+from tests.policy.conftest import HOURS as HELD
+from tests.policy.conftest import START, WARMUP, basket, fill, frames
+from tests.policy.test_predictive import convinced, outlook, view
 
 HOURS, ASSETS = 4_000, ("AAA", "BBB", "CCC", "DDD")
 FEE, TRIGGER = 5e-4, 0.02
@@ -46,48 +55,59 @@ def case():
     return prepare(history, portfolio)
 
 
-def seconds(work, repeat: int) -> float:
-    best = np.inf
-    for _ in range(repeat):
-        began = time.thread_time()
-        work()
-        best = min(best, time.thread_time() - began)
-    return best
-
-
-def test_steps_a_second(benchmark, case):
+def test_steps_a_second(pace, benchmark, case):
     plan, week = Threshold("t", TRIGGER).plan(case), case.history.week()
     simulate(case, plan, week)
     run = benchmark(lambda: simulate(case, plan, week, log=False))
-    rate = run.steps / seconds(lambda: simulate(case, plan, week, log=False), 30)
-    benchmark.extra_info["million portfolio-steps a second"] = round(rate / 1e6, 1)
-    assert rate > STEPS_PER_S / 4
+    assert run.steps == case.last - case.first
+    if pace.timed:
+        rate = run.steps / pace.seconds(lambda: simulate(case, plan, week, log=False), 30, time.thread_time)
+        benchmark.extra_info["million portfolio-steps a second"] = round(rate / 1e6, 1)
+        assert rate > STEPS_PER_S / 4
+
+
+def test_a_decision_is_cheaper_than_all_weeks(pace, tmp_path):
+    lake = fill(tmp_path, frames())
+    history = load(lake, START, START + timedelta(hours=HELD - WARMUP))
+    policy = convinced(Predictive(history, outlook(history, dialled(history, 0.6, 1))))
+    case = prepare(history, basket(5, "soft", 1e6))
+    step = case.last - 50
+    state = case.state(step, case.portfolio.target + np.array([0.06, -0.03, -0.01, -0.01, -0.01]))
+    rule, found, plans = Rule(policy), [], []
+    one = pace.seconds(lambda: found.append(rule.decide(state, view(state.ts))), 5, time.thread_time)
+    whole = pace.seconds(lambda: plans.append(replace(policy, latest=Latest()).plan(case)), 5, time.thread_time)
+    assert policy.levels(state, view(state.ts)).outer == pytest.approx(plans[0].outer[step], rel=1e-9)
+    assert found[0].why
+    if pace.timed:
+        print(f"\none decision {1e3 * one:.1f} ms, the plan of all weeks {1e3 * whole:.1f} ms of thread time")
+        assert one < 0.6 * whole
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_against_vectorbt_and_cvxportfolio(case, capsys):
+def test_against_vectorbt_and_cvxportfolio(pace, case, capsys):
     """The same band rebalance (2 %, 5 bp of each traded weight): equal wealth, and how long each takes."""
     plan, week = Threshold("t", TRIGGER).plan(case), case.history.week()
     run = simulate(case, plan, week)
-    ours = seconds(lambda: simulate(case, plan, week), 20)
+    ours = pace.seconds(lambda: simulate(case, plan, week), 20, time.thread_time)
     close = pd.DataFrame(
         case.history.close, columns=list(ASSETS), index=pd.to_datetime(case.history.ts, unit="us", utc=True)
     )
-    theirs, wealth, orders = vectorbt_run(close, run)
+    theirs, wealth, orders = vectorbt_run(pace, close, run)
     growth = np.prod(1.0 + np.sum(held(case, run) * case.returns[: case.last], axis=1))
     spent = run.weekly[:, 1].sum()
     assert wealth == pytest.approx(growth * (1.0 - spent), rel=2e-3)
     assert orders >= 4 * run.trades
-    hours = 200  # cvxportfolio takes milliseconds a step: a slice, scaled
-    slow = cvxportfolio_run(close.iloc[: hours + 1]) * (HOURS / hours)
-    with capsys.disabled():
-        print(
-            f"\nband rebalance, 4 assets, {HOURS} hours: foredrift {ours * 1e3:.2f} ms, vectorbt {theirs * 1e3:.1f} ms "
-            f"({theirs / ours:.0f}x), cvxportfolio {slow:.1f} s ({slow / ours:.0f}x)"
-        )
-    assert ours < theirs
-    assert ours < slow
+    hours = pace.pick(200, 20)  # cvxportfolio takes milliseconds a step: a slice, scaled
+    slow = cvxportfolio_run(pace, close.iloc[: hours + 1]) * (HOURS / hours)
+    if pace.timed:
+        with capsys.disabled():
+            print(
+                f"\nband rebalance, 4 assets, {HOURS} hours: foredrift {ours * 1e3:.2f} ms, "
+                f"vectorbt {theirs * 1e3:.1f} ms ({theirs / ours:.0f}x), cvxportfolio {slow:.1f} s ({slow / ours:.0f}x)"
+            )
+        assert ours < theirs
+        assert ours < slow
 
 
 def held(case, run):
@@ -102,7 +122,7 @@ def held(case, run):
     return out
 
 
-def vectorbt_run(close: pd.DataFrame, run) -> tuple[float, float, int]:
+def vectorbt_run(pace: Pace, close: pd.DataFrame, run) -> tuple[float, float, int]:
     """Seconds, final wealth and orders of vectorbt on the trade times of ``run``: it is told when, ours decides too."""
     import vectorbt as vbt
 
@@ -121,10 +141,10 @@ def vectorbt_run(close: pd.DataFrame, run) -> tuple[float, float, int]:
     shares = portfolio.asset_value(group_by=False).iloc[-1]
     cash = float(portfolio.cash().iloc[-1])
     final = (float((shares * last).sum()) + cash) / 1e6
-    return seconds(work, 3), final, int(portfolio.orders.count().sum())
+    return pace.seconds(work, 3, time.thread_time), final, int(portfolio.orders.count().sum())
 
 
-def cvxportfolio_run(close: pd.DataFrame) -> float:
+def cvxportfolio_run(pace: Pace, close: pd.DataFrame) -> float:
     """Seconds cvxportfolio takes for a proportional band on ``close``: decide each hour, cost included."""
     import cvxportfolio as cvx
 
@@ -144,4 +164,9 @@ def cvxportfolio_run(close: pd.DataFrame) -> float:
     )
     start = pd.Series(2.5e5, index=close.columns)
     start["cash"] = 0.0
-    return seconds(lambda: simulator.backtest(Band(), start_time=returns.index[0], h=start), 1)
+    found = []
+    took = pace.seconds(
+        lambda: found.append(simulator.backtest(Band(), start_time=returns.index[0], h=start)), 1, time.thread_time
+    )
+    assert len(found[0].h) == len(close) - 1
+    return took
