@@ -1,17 +1,113 @@
-"""Reading contracts: named view calls, sent together, answered at one block."""
+"""Reading a chain: block heads, and contracts by named view calls, sent together and answered at one block."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError
 from eth_utils.crypto import keccak
 
+from lake.answers import HASH_LENGTH, Fields, fields, log_of, rows
 from lake.errors import RpcError
 from lake.rpc import Rpc
+
+LAST_TIME_S = 253_402_300_799
+"""The end of the year 9999: later times have no calendar date, and no block has them."""
+_NUMBER, _WEI = 2**63 - 1, 2**96 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A block's header, as far as anything here needs it; fees in wei per gas, ``time`` in Unix seconds."""
+
+    number: int
+    hash: str
+    time: int
+    base_fee_wei: int
+    gas_used: int
+    gas_limit: int
+    parent: str = ""
+
+
+class FeeMarket(Protocol):
+    """A chain's constants of EIP-1559; ``min_base_fee_wei`` is a sequencer's floor."""
+
+    @property
+    def elasticity(self) -> int:
+        """Gas limit over gas target."""
+        ...
+
+    @property
+    def denominator(self) -> int:
+        """Reciprocal of the most a fee moves in one block."""
+        ...
+
+    @property
+    def min_base_fee_wei(self) -> int:
+        """Least base fee."""
+        ...
+
+
+def next_base_fee(base_fee_wei: int, gas_used: int, gas_limit: int, market: FeeMarket) -> int:
+    """Return the base fee of the block after one with these figures, in wei, exactly.
+
+    EIP-1559, "base_fee_per_gas" rule, integer division throughout. Fees rise by at least 1 wei when a block is above
+    target.
+    """
+    target = gas_limit // market.elasticity
+    fee = base_fee_wei
+    if gas_used > target:
+        fee += max(base_fee_wei * (gas_used - target) // target // market.denominator, 1)
+    elif gas_used < target:
+        fee -= base_fee_wei * (target - gas_used) // target // market.denominator
+    return max(fee, market.min_base_fee_wei)
+
+
+def head_of(rpc: Rpc, block: int | str = "latest", *, fees: bool = True) -> Head:
+    """Return the block of a number, tag or hash; RpcError when the node has none, or answers with another one.
+
+    ``fees=False`` is for those who want number and time only: a block from before EIP-1559 then has base fee 0.
+    """
+    name = hex(block) if isinstance(block, int) else block
+    raw = rpc.call("eth_getBlockByHash" if _is_hash(block) else "eth_getBlockByNumber", [name, False])
+    if raw is None:
+        raise RpcError(f"the node has no block {block}")
+    return read_head(raw, block, fees=fees)
+
+
+def read_head(raw: object, block: int | str = "latest", *, fees: bool = True) -> Head:
+    """Return a header as a node sent it for ``block``; RpcError naming the first field that does not fit."""
+    what = f"block {block}"
+    row = fields(raw, what)
+    limit = row.quantity("gasLimit", _NUMBER)
+    used = row.quantity("gasUsed", _NUMBER)
+    fee = row.quantity("baseFeePerGas", _WEI) if fees or row.has("baseFeePerGas") else 0
+    number, found = row.quantity("number", _NUMBER), row.hash("hash")
+    if fees and (limit < 2 or used > limit):
+        raise RpcError(f"{what}: {used} of {limit} gas used, which no block can")
+    asked = block if isinstance(block, int) else block.lower()
+    if asked not in {number, found} and (isinstance(block, int) or _is_hash(block)):
+        raise RpcError(f"{what}: the node answered with block {number} ({found[:10]}...)")
+    return Head(number, found, row.quantity("timestamp", LAST_TIME_S), fee, used, limit, row.hash("parentHash"))
+
+
+def _is_hash(block: int | str) -> bool:
+    return isinstance(block, str) and len(block) == HASH_LENGTH
+
+
+def read_logs(rpc: Rpc, ask: Mapping[str, object]) -> list[dict[str, object]]:
+    """Return the logs a filter finds, each checked, with its ``blockNumber`` as an int and ``transactionHash``."""
+    what = "eth_getLogs"
+    found = []
+    for raw in rows(rpc.call(what, [ask]), what):
+        row = Fields(what, log_of(raw, what))
+        place = {"blockNumber": row.quantity("blockNumber", _NUMBER), "transactionHash": row.hash("transactionHash")}
+        found.append({**row.raw, **place})
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +155,7 @@ def at_block(block: int | str) -> object:
     """Return the JSON-RPC block parameter of a number, a tag or a 32-byte hash (EIP-1898, canonical only)."""
     if isinstance(block, int):
         return hex(block)
-    return {"blockHash": block, "requireCanonical": True} if len(block) == 66 else block
+    return {"blockHash": block, "requireCanonical": True} if _is_hash(block) else block
 
 
 def read(rpc: Rpc, views: Sequence[View], block: int | str = "latest") -> list[tuple[object, ...]]:
@@ -89,5 +185,5 @@ def _decode(view: View, raw: object) -> tuple[object, ...] | RpcError:
         return RpcError(f"{name} answered nothing; is there such a contract at this block?")
     try:
         return tuple(decode(split_types(view.returns), bytes.fromhex(raw[2:]), strict=False))
-    except (DecodingError, ValueError) as error:
+    except (DecodingError, ValueError, OverflowError) as error:
         return RpcError(f"{name} answered {raw[:74]}, which is not ({view.returns}): {error}")

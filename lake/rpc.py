@@ -1,8 +1,9 @@
 """JSON-RPC to a node: one transport seam, retries of named reads only, fallback nodes, masked addresses.
 
-A read may be repeated, so it is: on named failures, a bounded number of times, with jitter, moving on to the
-next node. Anything else (``eth_sendRawTransaction`` above all) is sent once to the first node and never
-again: no reply there means "unknown", and the caller looks the outcome up.
+A read may be repeated, so it is: on named failures (a rate limit, a gateway's fault, half an answer, a block that the
+node does not have yet), a bounded number of times, with jitter or the wait it asked for, moving on to the next node.
+Anything else (``eth_sendRawTransaction`` above all) is sent once to the first node and never again: no reply there
+means "unknown", and the caller looks the outcome up.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
 from urllib.parse import urlsplit
 
-import httpx
-
+from lake.answers import quantity
 from lake.errors import ConfigError, RpcError
+from lake.transport import FakeTransport, HttpTransport, Transport, Unreachable, mask
+
+__all__ = ["BATCH", "READS", "FakeTransport", "HttpTransport", "Rpc", "Transport", "Unreachable", "mask", "quantity"]
 
 READS = frozenset(
     {
@@ -44,96 +45,25 @@ READS = frozenset(
 )
 """Methods without an effect on the node: the only ones that are ever repeated."""
 
-RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""HTTP answers that say "later": too early, too many requests, gateway trouble."""
-
 RETRY_CODES = frozenset({429, -32005, -32016, -32097})
 """JSON-RPC error codes providers use for a rate limit (EIP-1474: -32005 is "limit exceeded")."""
 
 BATCH = 100
-"""Calls in one HTTP request. Providers commonly cap a batch at 100 to 1,000; lower it if yours refuses."""
+"""Most calls in one HTTP request. A node that refuses so many gets half from then on, down to single calls."""
+
+BEHIND = (
+    "header not found",
+    "unknown block",
+    "block not found",
+    "could not find block",
+    "no state available for",
+)
+"""What nodes answer about a block they do not have yet, in any of their words."""
+
+BLOCKS = frozenset({"eth_getBlockByHash", "eth_getBlockByNumber"})
+"""Reads whose answer null says that this node does not have the block; another one may."""
 
 Call = tuple[str, Sequence[object]]
-
-
-class Unreachable(Exception):
-    """A transport got no usable answer. ``again`` says whether a read may be tried again."""
-
-    def __init__(self, reason: str, *, again: bool = True) -> None:
-        super().__init__(reason)
-        self.again = again
-
-
-class Transport(Protocol):
-    """Carries one JSON body to a URL and returns the JSON that came back."""
-
-    def post(self, url: str, body: object, timeout: float) -> object:
-        """Return the parsed answer; raises Unreachable when there is none within ``timeout`` seconds."""
-        ...
-
-
-class HttpTransport:
-    """Transport over HTTP with kept connections."""
-
-    def __init__(self) -> None:
-        self._client = httpx.Client(follow_redirects=False)
-
-    def post(self, url: str, body: object, timeout: float) -> object:
-        """Return the parsed answer; raises Unreachable without the URL in its text."""
-        try:
-            answer = self._client.post(url, json=body, timeout=timeout)
-        except httpx.HTTPError as error:
-            raise Unreachable(type(error).__name__) from None  # the library's text holds the full URL
-        try:
-            parsed: object = answer.json()
-        except ValueError:
-            raise Unreachable(
-                f"HTTP {answer.status_code} without JSON", again=answer.is_success or answer.status_code in RETRY_STATUS
-            ) from None
-        if not answer.is_success and not _has_error(parsed):
-            raise Unreachable(f"HTTP {answer.status_code}", again=answer.status_code in RETRY_STATUS)
-        if answer.status_code in RETRY_STATUS:
-            raise Unreachable(f"HTTP {answer.status_code}")
-        return parsed
-
-
-@dataclass
-class FakeTransport:
-    """A node made of a table, for tests: method -> value, exception, or function of the parameters.
-
-    A list is played one item a call, its last item for ever. ``seen`` logs (url, method, params).
-    """
-
-    answers: Mapping[str, object]
-    seen: list[tuple[str, str, Sequence[object]]] = field(default_factory=list)
-    _played: dict[str, int] = field(default_factory=dict)
-
-    def post(self, url: str, body: object, timeout: float) -> object:
-        """Answer from the table; an unknown method is JSON-RPC error -32601."""
-        del timeout
-        if isinstance(body, list):
-            return [self._one(url, request) for request in body]
-        return self._one(url, body)
-
-    def _one(self, url: str, request: object) -> object:
-        assert isinstance(request, dict)
-        method, params = request["method"], request["params"]
-        self.seen.append((url, method, params))
-        head = {"jsonrpc": "2.0", "id": request["id"]}
-        if method not in self.answers:
-            return {**head, "error": {"code": -32601, "message": f"no method {method}"}}
-        answer = self.answers[method]
-        if isinstance(answer, list):
-            position = self._played.get(method, 0)
-            self._played[method] = position + 1
-            answer = answer[min(position, len(answer) - 1)]
-        if callable(answer):
-            answer = answer(*params)
-        if isinstance(answer, RpcError):
-            return {**head, "error": {"code": answer.code, "message": str(answer), "data": answer.data}}
-        if isinstance(answer, Exception):
-            raise answer
-        return {**head, "result": answer}
 
 
 class Rpc:
@@ -164,6 +94,7 @@ class Rpc:
         self._tries, self._patience, self._sleep = max(1, tries), patience, sleep
         self._chain: int | None = None
         self._checked: set[str] = set()
+        self._sizes: dict[str, int] = {}
         self._id = 0
 
     def __repr__(self) -> str:
@@ -174,7 +105,7 @@ class Rpc:
 
         ``RpcError.code`` is None when no node gave a usable answer: for a write that means its outcome is unknown.
         """
-        result = self._exchange([(method, params)], one=True)[0]
+        result = self._exchange([(method, params)])[0]
         if isinstance(result, RpcError):
             raise result
         return result
@@ -189,11 +120,15 @@ class Rpc:
             raise ConfigError(f"only reads go into a batch, got {', '.join(unsafe)}; send them one by one")
         results: list[object] = []
         for start in range(0, len(calls), BATCH):
-            results += self._exchange(calls[start : start + BATCH], one=False)
+            results += self._exchange(calls[start : start + BATCH])
         for result in results:
             if isinstance(result, RpcError) and not errors:
                 raise result
         return results
+
+    def nodes(self) -> tuple[Rpc, ...]:
+        """Return each node behind a client of its own, in order, bound to the same chain."""
+        return tuple(self._alone(url) for url in self.urls)
 
     def expect_chain(self, chain_id: int) -> None:
         """Bind to ``chain_id``: every node is asked before its first use; RpcError if one serves another chain.
@@ -202,98 +137,166 @@ class Rpc:
         """
         self._chain = chain_id
         self._checked.clear()
-        reached = []
+        failures: list[str] = []
         for url in self.urls:
             try:
-                self._check_chain(url)
-                reached.append(url)
-            except Unreachable as error:
-                last = f"{mask(url)}: {error}"
-        if not reached:
-            raise RpcError(f"no node answered when asked for its chain id ({last}); check [chain] rpc_urls")
+                self._alone(url).call("eth_chainId")
+                self._checked.add(url)
+            except WrongChain:
+                raise
+            except RpcError as error:
+                failures.append(str(error))
+        if not self._checked:
+            raise RpcError(f"no node answered when asked for its chain id ({'; '.join(failures)}); check rpc_urls")
 
-    def _exchange(self, calls: Sequence[Call], *, one: bool) -> list[object]:
+    def _alone(self, url: str) -> Rpc:
+        options = {"tries": self._tries, "patience": self._patience, "sleep": self._sleep}
+        node = Rpc(url, self.timeout, self.transport, **options)  # type: ignore[arg-type]
+        node._chain, node._checked, node._sizes = self._chain, self._checked & {url}, self._sizes
+        return node
+
+    def _exchange(self, calls: Sequence[Call]) -> list[object]:
         again = all(method in READS for method, _ in calls)
-        deadline = time.monotonic() + self._patience
-        names = ", ".join(sorted({m for m, _ in calls}))
-        failures: list[str] = []
-        for attempt in range(self._tries if again else 1):
-            url = self.urls[attempt % len(self.urls)]
+        turn = _Turn(self.urls, self._patience, self._tries if again else 1)
+        results: list[object] | None = None
+        while (url := turn.next(self._sleep)) is not None:
+            left = turn.left() if again else self.timeout
             try:
                 self._check_chain(url)
-                left = deadline - time.monotonic() if again else self.timeout
-                results = self._once(url, calls, one=one, timeout=max(0.05, min(self.timeout, left)))
-                limited = [r for r in results if isinstance(r, RpcError) and r.code in RETRY_CODES]
-                if not limited or attempt == self._tries - 1 or not again:
+                results = self._sent(url, calls, timeout=max(0.05, min(self.timeout, left)))
+                passing = next((why for (m, _), r in zip(calls, results, strict=True) if (why := _passing(m, r))), None)
+                if passing is None or not again:
                     return results
-                failures.append(f"{mask(url)}: {limited[0]}")
+                turn.failed(url, passing)
             except Unreachable as error:
-                failures.append(f"{mask(url)}: {error}")
-                if not error.again and len(self.urls) == 1:
-                    break
-            pause = random.uniform(0.5, 1.5) * min(0.1 * 2**attempt, 3.0)
-            if not again or attempt == self._tries - 1 or time.monotonic() + pause > deadline:
-                break
-            self._sleep(pause)
+                turn.failed(url, str(error), again=error.again, after_s=error.after_s)
+        if results is not None:
+            return results  # every node says so: no such block, or a limit that did not pass
+        names = ", ".join(sorted({m for m, _ in calls}))
         unknown = "" if again else "; it may have taken effect all the same: look it up, do not send it again"
-        raise RpcError(f"{names}: no usable answer after {len(failures)} tries ({'; '.join(failures)}){unknown}")
+        told = "; ".join(turn.failures)
+        raise RpcError(f"{names}: no usable answer after {len(turn.failures)} tries ({told}){unknown}")
 
-    def _once(self, url: str, calls: Sequence[Call], *, one: bool, timeout: float) -> list[object]:
+    def _sent(self, url: str, calls: Sequence[Call], timeout: float) -> list[object]:
+        """Return the answers of ``calls`` from ``url``, in requests of the size it takes."""
+        results: list[object] = []
+        while len(results) < len(calls):
+            size = self._sizes.get(url, BATCH)
+            part = calls[len(results) : len(results) + size]
+            try:
+                results += self._once(url, part, timeout=timeout)
+            except Unreachable as error:
+                if not error.too_much or len(part) == 1:
+                    raise
+                self._sizes[url] = len(part) // 2
+        return results
+
+    def _once(self, url: str, calls: Sequence[Call], timeout: float) -> list[object]:
         bodies = []
         for method, params in calls:
             self._id += 1
             bodies.append({"jsonrpc": "2.0", "id": self._id, "method": method, "params": list(params)})
+        one = len(bodies) == 1
         answer = self.transport.post(url, bodies[0] if one else bodies, timeout)
-        if isinstance(answer, dict) and not one and isinstance(answer.get("error"), dict):
-            return [_result(answer, method) for method, _ in calls]  # the batch was refused as a whole
         parts = [answer] if one else answer
         if not isinstance(parts, list):
-            raise Unreachable("an answer that is not JSON-RPC")
-        by_id = {part.get("id"): part for part in parts if isinstance(part, dict)}
+            raise _refused(parts)
+        by_id = {p["id"]: p for p in parts if isinstance(p, dict) and isinstance(p.get("id"), int)}
         missing = [b for b in bodies if b["id"] not in by_id]
         if missing:
-            raise Unreachable(f"{len(missing)} of {len(bodies)} answers missing")
-        return [_result(by_id[b["id"]], method) for b, (method, _) in zip(bodies, calls, strict=True)]
+            why = f": {str(parts[0]['error'])[:80]}" if parts and _is_error(parts[0]) else ""
+            raise Unreachable(f"{len(missing)} of {len(bodies)} answers missing{why}", too_much=not one)
+        results = [_result(by_id[b["id"]], method) for b, (method, _) in zip(bodies, calls, strict=True)]
+        if not one and all(isinstance(r, RpcError) and "batch" in str(r).lower() for r in results):
+            raise Unreachable(str(results[0]), too_much=True)
+        return results
 
     def _check_chain(self, url: str) -> None:
         if self._chain is None or url in self._checked:
             return
-        found = self._once(url, [("eth_chainId", ())], one=True, timeout=self.timeout)[0]
+        found = self._once(url, [("eth_chainId", ())], timeout=self.timeout)[0]
         if isinstance(found, RpcError):
-            raise found
-        if quantity(found) != self._chain:
-            raise RpcError(
-                f"{mask(url)} serves chain id {quantity(found)}, required is {self._chain}; "
-                "correct [chain] id or rpc_urls"
+            raise Unreachable(str(found))
+        try:
+            served = quantity(found)
+        except RpcError as error:
+            raise Unreachable(f"eth_chainId: {error}") from None
+        if served != self._chain:
+            raise WrongChain(
+                f"{mask(url)} serves chain id {served}, required is {self._chain}; correct [chain] id or rpc_urls"
             )
         self._checked.add(url)
 
 
-def quantity(value: object) -> int:
-    """Decode a JSON-RPC quantity (``0x1f``); raises RpcError on anything else."""
-    if isinstance(value, str) and value.startswith("0x"):
-        try:
-            return int(value, 16)
-        except ValueError:
-            pass
-    raise RpcError(f"a node sent {str(value)[:40]!r} where a hex quantity is due")
+class WrongChain(RpcError):
+    """A node serves another chain: asking again or elsewhere does not help."""
 
 
-def mask(url: str) -> str:
-    """Return scheme and host of ``url`` only: paths, queries and user names of providers carry keys."""
-    parts = urlsplit(url)
-    host = parts.hostname or "?"
-    port = f":{parts.port}" if parts.port else ""
-    hidden = "/***" if parts.path.strip("/") or parts.query or parts.username or parts.password else ""
-    return f"{parts.scheme or '?'}://{host}{port}{hidden}"
+class _Turn:
+    """Whose turn it is: the nodes in rotation, waits between tries, and what went wrong so far."""
+
+    def __init__(self, urls: Sequence[str], patience: float, tries: int) -> None:
+        self.failures: list[str] = []
+        self._ready = dict.fromkeys(urls, 0.0)  # when each may be asked, monotonic seconds
+        self._order = list(urls)
+        self._tries = tries
+        self._end = time.monotonic() + patience
+
+    def left(self) -> float:
+        """Return the seconds until patience ends."""
+        return self._end - time.monotonic()
+
+    def next(self, sleep: Callable[[float], None]) -> str | None:
+        """Return the node to ask now, after the wait that is due; None when tries, time or nodes have run out."""
+        tried = len(self.failures)
+        if tried >= self._tries or not self._order:
+            return None
+        if not tried:
+            return self._order[0]
+        pause = random.uniform(0.5, 1.5) * min(0.1 * 2 ** (tried - 1), 3.0)
+        at = time.monotonic() + pause
+        url = min(self._order, key=lambda u: max(at, self._ready[u]))  # the first in rotation of those that are ready
+        pause = max(at, self._ready[url]) - time.monotonic()
+        if pause > self.left():
+            self.failures[-1] += f"; to be asked again in {pause:.0f} s at the earliest" if pause >= 1 else ""
+            return None
+        sleep(pause)
+        return url
+
+    def failed(self, url: str, why: str, *, again: bool = True, after_s: float = 0.0) -> None:
+        """Book a failure of ``url``, which goes to the end of the rotation, or out of it."""
+        self.failures.append(f"{mask(url)}: {why}")
+        self._ready[url] = time.monotonic() + after_s
+        self._order.remove(url)
+        if again:
+            self._order.append(url)
 
 
-def _has_error(parsed: object) -> bool:
-    return isinstance(parsed, dict) and isinstance(parsed.get("error"), dict)
+def _passing(method: str, result: object) -> str | None:
+    """Return what is wrong with a read's ``result`` when it may pass: a limit, a block the node does not have yet."""
+    if isinstance(result, RpcError):
+        behind = any(words in str(result).lower() for words in BEHIND)
+        return str(result) if result.code in RETRY_CODES or behind else None
+    return f"{method}: the node does not have the block" if result is None and method in BLOCKS else None
+
+
+def _refused(answer: object) -> Unreachable:
+    """Return what one object in the place of a batch's list means: a limit that passes, or too large a batch."""
+    if not isinstance(answer, dict) or not _is_error(answer):
+        return Unreachable("an answer that is not JSON-RPC")
+    told = _result(answer, "the batch")
+    passes = isinstance(told, RpcError) and told.code in RETRY_CODES and "batch size" not in str(told).lower()
+    return Unreachable(str(told), too_much=not passes)
+
+
+def _is_error(part: object) -> bool:
+    return isinstance(part, dict) and bool(part.get("error"))
 
 
 def _result(part: Mapping[str, object], method: str) -> object:
     error = part.get("error")
+    if isinstance(error, str):
+        return RpcError(f"{method}: {error}", -32000)
     if isinstance(error, dict):
         data = error.get("data")
         if isinstance(data, dict):  # some nodes wrap the revert data once more
@@ -301,7 +304,7 @@ def _result(part: Mapping[str, object], method: str) -> object:
         code = error.get("code")
         return RpcError(
             f"{method}: {error.get('message', 'error without a message')}",
-            code if isinstance(code, int) else -32000,
+            code if isinstance(code, int) and not isinstance(code, bool) else -32000,
             data if isinstance(data, str) else None,
         )
     if "result" not in part:

@@ -1,4 +1,4 @@
-"""Base fee, priority fee and fullness of blocks from any EVM node, and the exact base fee of the next block."""
+"""Base fee, priority fee and fullness of blocks from any EVM node."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from statistics import median
 
 import polars as pl
 
-from lake.errors import RpcError, SourceError, SourceUnavailable
-from lake.rpc import Rpc, quantity
+from lake.answers import fields, quantity, rows, share
+from lake.errors import SourceError, SourceUnavailable
+from lake.evm import Head, head_of, read_head
+from lake.rpc import Rpc
 from lake.tables import TABLES
 from lake.units import WEI_PER_GWEI
 from lake.universe import Chain
@@ -37,28 +39,12 @@ class Block:
     tips_wei: tuple[int, ...] | None
 
 
-def next_base_fee(base_fee_wei: int, gas_used: int, gas_limit: int, chain: Chain) -> int:
-    """Return the base fee of the block after one with these figures, in wei, exactly.
+def block_at(rpc: Rpc, number: int | str) -> Head:
+    """Return the header of a block by number or tag; raises RpcError when the node does not have it.
 
-    EIP-1559, "base_fee_per_gas" rule, integer division throughout; ``chain`` gives elasticity, denominator and the
-    floor (a sequencer's minimum). Fees rise by at least 1 wei when a block is above target.
+    Blocks from before EIP-1559 count, with base fee 0: what is wanted here is number, hash and time.
     """
-    target = gas_limit // chain.elasticity
-    if gas_used == target:
-        fee = base_fee_wei
-    elif gas_used > target:
-        fee = base_fee_wei + max(base_fee_wei * (gas_used - target) // target // chain.denominator, 1)
-    else:
-        fee = base_fee_wei - base_fee_wei * (target - gas_used) // target // chain.denominator
-    return max(fee, chain.min_base_fee_wei)
-
-
-def block_at(rpc: Rpc, number: int | str) -> dict[str, object]:
-    """Return the header of a block by number or tag; raises RpcError when the node does not have it."""
-    found = rpc.call("eth_getBlockByNumber", [hex(number) if isinstance(number, int) else number, False])
-    if not isinstance(found, dict):
-        raise RpcError(f"the node does not have block {number}")
-    return found
+    return head_of(rpc, number, fees=False)
 
 
 def first_block_at_or_after(rpc: Rpc, moment: datetime, newest: int, oldest: int = 0) -> int:
@@ -67,7 +53,7 @@ def first_block_at_or_after(rpc: Rpc, moment: datetime, newest: int, oldest: int
     low, high = oldest, newest + 1
     while low < high:
         middle = (low + high) // 2
-        if quantity(block_at(rpc, middle)["timestamp"]) >= wanted:
+        if block_at(rpc, middle).time >= wanted:
             high = middle
         else:
             low = middle + 1
@@ -83,10 +69,10 @@ def fee_history(rpc: Rpc, first: int, last: int) -> list[Block]:
     headers = [("eth_getBlockByNumber", [hex(n), False]) for n in range(first, last + 1)]
     answers = rpc.batch([*calls, *headers])
     times = {}
-    for header in answers[len(calls) :]:
-        if not isinstance(header, dict):
+    for number, header in zip(range(first, last + 1), answers[len(calls) :], strict=True):
+        if header is None:
             raise SourceUnavailable("a node listed a block and then did not have it; ask again")
-        times[quantity(header["number"])] = quantity(header["timestamp"])
+        times[number] = read_head(header, number, fees=False).time
     blocks: list[Block] = []
     for answer in answers[: len(calls)]:
         blocks += _blocks(answer, times)
@@ -159,11 +145,11 @@ class BlockSource:
     def collect(self, start: datetime, end: datetime) -> Iterator[pl.DataFrame]:
         """Yield gas rows of ``[start, end)``, oldest first, complete intervals only."""
         self.rpc.expect_chain(self.chain.chain_id)
-        newest = quantity(block_at(self.rpc, "latest")["number"]) - self.confirmations
+        newest = block_at(self.rpc, "latest").number - self.confirmations
         if newest < 0:
             return
         step = self.step_s
-        horizon = quantity(block_at(self.rpc, newest)["timestamp"])
+        horizon = block_at(self.rpc, newest).time
         low, high = start.timestamp(), end.timestamp()
         if step is not None:  # an interval is complete once a later block is confirmed
             low, high = math.ceil(low / step) * step, math.ceil(high / step) * step
@@ -186,15 +172,19 @@ class BlockSource:
 
 
 def _blocks(answer: object, times: Mapping[int, int]) -> list[Block]:
-    if not isinstance(answer, dict):
-        raise SourceError("eth_feeHistory answered nothing")
-    try:
-        oldest, fees, ratios = quantity(answer["oldestBlock"]), answer["baseFeePerGas"], answer["gasUsedRatio"]
-        rewards = answer.get("reward") or [None] * len(ratios)
-        blocks = []
-        for i, ratio in enumerate(ratios):
-            tips = None if not ratio or rewards[i] is None else tuple(quantity(t) for t in rewards[i])
-            blocks.append(Block(oldest + i, times[oldest + i], quantity(fees[i]), float(ratio), tips))
-    except (KeyError, IndexError, TypeError) as error:
-        raise SourceError(f"eth_feeHistory answered in an unknown form ({type(error).__name__}: {error})") from error
+    what = "eth_feeHistory"
+    row = fields(answer, what)
+    oldest = row.quantity("oldestBlock")
+    ratios = [share(r, f"{what}: gasUsedRatio") for r in row.rows("gasUsedRatio")]
+    fees = row.rows("baseFeePerGas", len(ratios))
+    rewards = row.rows("reward", len(ratios)) if row.has("reward") else [None] * len(ratios)
+    blocks = []
+    for i, ratio in enumerate(ratios):
+        number = oldest + i
+        if number not in times:
+            raise SourceError(f"{what} answered for block {number}, which was not asked for")
+        tips = None
+        if ratio and rewards[i] is not None:
+            tips = tuple(quantity(t) for t in rows(rewards[i], f"{what}: reward", len(PERCENTILES)))
+        blocks.append(Block(number, times[number], quantity(fees[i]), ratio, tips))
     return blocks

@@ -14,8 +14,9 @@ from typing import cast
 
 import polars as pl
 
-from lake.errors import RpcError, SourceError
-from lake.evm import View, read, try_read
+from lake.answers import quantity
+from lake.errors import RpcError
+from lake.evm import LAST_TIME_S, View, head_of, read, try_read
 from lake.rpc import Rpc
 from lake.tables import TABLES
 from lake.universe import Chain
@@ -94,13 +95,10 @@ class OracleSource:
     def collect(self, start: datetime, end: datetime) -> Iterator[pl.DataFrame]:
         """Yield oracle rows updated in ``[start, end)``, oldest first, as of a confirmed block."""
         self.rpc.expect_chain(self.chain.chain_id)
-        top = self.rpc.call("eth_blockNumber")
-        number = max(0, int(str(top), 16) - self.confirmations)
-        header = self.rpc.call("eth_getBlockByNumber", [hex(number), False])
-        if not isinstance(header, dict):
-            raise SourceError(f"the node does not have block {number}, which it counts as mined")
+        number = max(0, quantity(self.rpc.call("eth_blockNumber")) - self.confirmations)
+        header = head_of(self.rpc, number, fees=False)
         held: list[Round] = []
-        for found in rounds_between(self.rpc, self.feed, start, end, str(header["hash"])):
+        for found in rounds_between(self.rpc, self.feed, start, end, header.hash):
             held.append(found)
             if len(held) >= self.page and held[-1].updated_at != held[-2].updated_at:
                 yield self._rows(held[:-1])
@@ -125,6 +123,8 @@ class OracleSource:
 
 def _round(values: tuple[object, ...]) -> Round:
     number, answer, _, updated, _ = cast("tuple[int, int, int, int, int]", values)
+    if updated > LAST_TIME_S:
+        raise RpcError(f"round {number} says it was updated at {updated} s, which is no time")
     return Round(number, answer, updated)
 
 

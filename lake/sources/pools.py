@@ -17,7 +17,7 @@ import polars as pl
 
 from lake.errors import ConfigError, SourceError
 from lake.evm import View, read
-from lake.rpc import Rpc, quantity
+from lake.rpc import Rpc
 from lake.sources.blocks import block_at, first_block_at_or_after
 from lake.sources.oracles import ROUND
 from lake.tables import TABLES
@@ -172,10 +172,10 @@ class PoolSource:
     def collect(self, start: datetime, end: datetime) -> Iterator[pl.DataFrame]:
         """Yield pool_state rows of ``[start, end)``, oldest first; none before the pool existed."""
         self.rpc.expect_chain(self.chain.chain_id)
-        newest = quantity(block_at(self.rpc, "latest")["number"]) - self.confirmations
+        newest = block_at(self.rpc, "latest").number - self.confirmations
         if newest < 0:
             return
-        horizon = quantity(block_at(self.rpc, newest)["timestamp"])
+        horizon = block_at(self.rpc, newest).time
         step = self.step_s
         info: PoolInfo | None = None
         block = 0
@@ -185,8 +185,8 @@ class PoolSource:
                 break
             block = max(0, self._block_before(ts + step, block, newest))
             header = block_at(self.rpc, block)
-            where = str(header["hash"])
-            if quantity(header["timestamp"]) <= ts:
+            where = header.hash
+            if header.time <= ts:
                 continue
             if info is None and self._exists(where):
                 info = describe_pool(self.rpc, self.pool, self.venue, self.quote, where)
@@ -201,7 +201,7 @@ class PoolSource:
     def _block_before(self, at: int, oldest: int, newest: int) -> int:
         """Return the last block with time <= ``at``, -1 if none, guessing near first."""
         guess = min(newest, oldest + int(2 * self.step_s / self.chain.block_time_s) + 2)
-        near = guess == newest or quantity(block_at(self.rpc, guess)["timestamp"]) > at
+        near = guess == newest or block_at(self.rpc, guess).time > at
         after = datetime.fromtimestamp(at + 1, UTC)
         return first_block_at_or_after(self.rpc, after, guess if near else newest, oldest) - 1
 

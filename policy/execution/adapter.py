@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from lake.units import bps
@@ -84,6 +85,12 @@ def as_quoted(
     """Return the rules ``plan`` breaks when each leg spends ``amount_in`` and gets ``quoted_out``."""
     after, turnover, failed = trade(plan, book, mandate, lambda leg: (leg.amount_in, leg.quoted_out), allowed)
     return failed or after_trading(plan, book, after, turnover, clock, mandate, now)[1]
+
+
+def before_of(after: Book, deltas: Mapping[str, int]) -> Book:
+    """Return the book before ``deltas`` moved: what a settlement starts from, without a read of old state."""
+    held = [h - deltas.get(t.address, 0) for t, h in zip(after.tokens, after.holdings, strict=True)]
+    return replace(after, holdings=tuple(max(0, h) for h in held))
 
 
 def deltas_of(before: Book, after: Book) -> dict[str, int]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 from eth_abi.abi import decode
-from eth_abi.exceptions import DecodingError
 
+from lake.answers import data, fields, quantity, rows, sensible
 from lake.errors import RpcError
 from lake.evm import View, at_block, read
-from lake.rpc import Rpc, quantity
+from lake.rpc import Rpc
 from policy.execution.adapter import BlockHead
 from policy.execution.base import Simulation, Token, UnsignedTx
+from policy.execution.reverts import reason_of, revert_of
 
-ERROR_STRING = bytes.fromhex("08c379a0")  # Error(string)
+WORD = 32
+GAS = 2**63 - 1
+
 NOT_SUPPORTED = frozenset({-32601, -32600, -32602})
 """Codes nodes without eth_simulateV1 answer with: no such method, bad request, bad parameters."""
 
@@ -31,17 +34,6 @@ def dry_run(
     return _by_call(rpc, tx, sender, tokens, head, block_time_s)
 
 
-def reason_of(data: str | None, fallback: str = "reverted without a reason") -> str:
-    """Return the text of revert ``data``: the string of Error(string), else the data itself."""
-    raw = bytes.fromhex((data or "0x")[2:])
-    if raw[:4] == ERROR_STRING:
-        try:
-            return str(decode(["string"], raw[4:])[0])
-        except DecodingError:
-            return "0x" + raw.hex()
-    return "0x" + raw.hex() if raw else fallback
-
-
 def _simulate_v1(
     rpc: Rpc, tx: UnsignedTx, sender: str, holder: str, tokens: Sequence[Token], head: BlockHead, block_time_s: int
 ) -> Simulation:
@@ -53,22 +45,22 @@ def _simulate_v1(
         "blockStateCalls": [{"blockOverrides": ahead, "calls": [*asks, call, *asks]}],
         "validation": False,
     }
-    result: Any = rpc.call("eth_simulateV1", [body, hex(head.number)])
-    rows = result[0]["calls"]
+    what = "eth_simulateV1"
+    blocks = rows(rpc.call(what, [body, hex(head.number)]), what, 1)
+    found = [fields(row, what) for row in fields(blocks[0], what).rows("calls", 2 * len(tokens) + 1)]
     n = len(tokens)
-    run = rows[n]
-    if quantity(run["status"]) != 1:
-        error = run.get("error") or {}
-        data = error.get("data") or run.get("returnData")
-        return Simulation(
-            ok=False,
-            gas_used=quantity(run["gasUsed"]),
-            deltas={},
-            revert=reason_of(data if isinstance(data, str) and data != "0x" else None, str(error.get("message", ""))),
-        )
-    amounts = [int(row["returnData"], 16) for row in (*rows[:n], *rows[n + 1 :])]
+    run = found[n]
+    gas = run.quantity("gasUsed", GAS)
+    if run.quantity("status", 1) != 1:
+        return Simulation(ok=False, gas_used=gas, deltas={}, revert=revert_of(run))
+    amounts = []
+    for token, row in zip((*tokens, *tokens), (*found[:n], *found[n + 1 : 2 * n + 1]), strict=True):
+        held = row.data("returnData")
+        if row.quantity("status", 1) != 1 or len(held) < WORD:
+            raise RpcError(f"{what}: {token.symbol} ({token.address}) does not tell the balance of {holder}")
+        amounts.append(int.from_bytes(held[:WORD], "big"))
     deltas = {t.address: amounts[n + i] - amounts[i] for i, t in enumerate(tokens)}
-    return Simulation(ok=True, gas_used=quantity(run["gasUsed"]), deltas=deltas)
+    return Simulation(ok=True, gas_used=gas, deltas=deltas)
 
 
 def _by_call(
@@ -79,21 +71,23 @@ def _by_call(
     ahead = {"number": hex(head.number + 1), "time": hex(head.time + block_time_s)}
     try:
         out = rpc.call("eth_call", [call, at_block(head.hash), {}, ahead])
-        gas = quantity(rpc.call("eth_estimateGas", [call, "pending"]))
+        gas = quantity(rpc.call("eth_estimateGas", [call, "pending"]), GAS)
     except RpcError as error:
         if error.code is None:
             raise
         return Simulation(ok=False, gas_used=0, deltas={}, revert=reason_of(error.data, str(error)))
-    moved: Any = ()
-    if isinstance(out, str) and len(out) > 66:  # a list; an account that answers a bare bool says nothing of amounts
-        moved = decode(["int256[]"], bytes.fromhex(out[2:]))[0]
+    told = data(out)
+    moved: Sequence[int] = ()
+    if len(told) > WORD:  # a list; an account that answers a bare bool says nothing of amounts
+        with sensible("eth_call of the plan"):
+            moved = decode(["int256[]"], told)[0]
     return Simulation(ok=True, gas_used=gas, deltas={t.address: d for t, d in zip(tokens, moved, strict=False)})
 
 
 def balances(rpc: Rpc, holder: str, tokens: Sequence[Token], block_hash: str) -> tuple[int, ...]:
     """Return ``holder``'s raw balances at a block."""
     views = [View(t.address, "balanceOf(address)", "uint256", (holder,)) for t in tokens]
-    return tuple(int(str(row[0])) for row in read(rpc, views, block_hash))
+    return tuple(cast("int", row[0]) for row in read(rpc, views, block_hash))
 
 
 def _balance(token: Token, holder: str) -> str:

@@ -84,11 +84,12 @@ class FaultyNode:
         self._read()
         return None if number > self._tip().head.number else self.chain.block_hash(number)
 
-    def account_nonce(self, sender: str) -> int:
+    def account_nonce(self, sender: str, block: int | str = "latest") -> int:
         """Return the mined nonce, or an old one."""
         if self._now("low_nonce"):
-            return max(0, self.chain.account_nonce(sender) - 1)
-        return self._tip().nonces.get(sender, 0)
+            return max(0, self.chain.account_nonce(sender, block) - 1)
+        top = self._tip().head.number
+        return self.chain.account_nonce(sender, top if isinstance(block, str) else min(block, top))
 
     def balance(self, sender: str) -> int:
         """Return gas money."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from lake import evm
 from lake.errors import ConfigError
 from lake.universe import Chain
 from policy.execution.node import FeeHistory, Head
@@ -57,14 +58,8 @@ def fee_rules(chain: Chain, ceiling_wei: int = 500 * 10**9, blocks: int = 6) -> 
 
 
 def next_base_fee(head: Head, rules: FeeRules) -> int:
-    """Return the exact base fee of the block after ``head`` (EIP-1559, integer floors)."""
-    target = head.gas_limit // rules.elasticity
-    base = head.base_fee_wei
-    if head.gas_used > target:
-        base += max(base * (head.gas_used - target) // target // rules.denominator, 1)
-    elif head.gas_used < target:
-        base -= base * (target - head.gas_used) // target // rules.denominator
-    return max(base, rules.min_base_fee_wei)
+    """Return the exact base fee of the block after ``head`` (EIP-1559)."""
+    return evm.next_base_fee(head.base_fee_wei, head.gas_used, head.gas_limit, rules)
 
 
 def survives(base_fee_wei: int, blocks: int, denominator: int = 8, elasticity: int = 2) -> int:

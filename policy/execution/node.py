@@ -5,23 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
+from lake.answers import fields, log_of, quantity, rows, share
 from lake.errors import RpcError
-from lake.rpc import Rpc, quantity
+from lake.evm import Head, head_of, read_head
+from lake.rpc import Rpc
 from policy.execution.base import Receipt
 
+__all__ = ["FeeHistory", "Head", "JsonNode", "Node", "read_receipt", "wait_for_block"]
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The newest block."""
 
-    number: int
-    hash: str
-    time: int  # unix seconds
-    base_fee_wei: int
-    gas_used: int
-    gas_limit: int
+NONCES, WEI = 2**63 - 1, 2**96 - 1
+"""Most that a nonce, a block number or gas, and a price may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +44,8 @@ class Node(Protocol):
         """Return the canonical hash at ``number``, None above the head."""
         ...
 
-    def account_nonce(self, sender: str) -> int:
-        """Return the number of MINED transactions of ``sender``."""
+    def account_nonce(self, sender: str, block: int | str = "latest") -> int:
+        """Return the number of MINED transactions of ``sender`` as of ``block``, one of the newest."""
         ...
 
     def balance(self, sender: str) -> int:
@@ -81,63 +77,65 @@ class JsonNode:
 
     def head(self) -> Head:
         """Return the latest block."""
-        block = self._block("latest")
-        if block is None:
-            raise RpcError("the node has no latest block; it may still be syncing")
-        return Head(
-            quantity(block["number"]),
-            str(block["hash"]),
-            quantity(block["timestamp"]),
-            quantity(block["baseFeePerGas"]),
-            quantity(block["gasUsed"]),
-            quantity(block["gasLimit"]),
-        )
+        return head_of(self.rpc)
 
     def block_hash(self, number: int) -> str | None:
         """Return the hash at ``number``."""
-        block = self._block(hex(number))
-        return None if block is None else str(block["hash"])
+        raw = self.rpc.call("eth_getBlockByNumber", [hex(number), False])
+        return None if raw is None else read_head(raw, number).hash
 
-    def account_nonce(self, sender: str) -> int:
-        """Return eth_getTransactionCount at the latest block."""
-        return quantity(self.rpc.call("eth_getTransactionCount", [sender, "latest"]))
+    def account_nonce(self, sender: str, block: int | str = "latest") -> int:
+        """Return eth_getTransactionCount."""
+        at = hex(block) if isinstance(block, int) else block
+        return quantity(self.rpc.call("eth_getTransactionCount", [sender, at]), NONCES)
 
     def balance(self, sender: str) -> int:
         """Return eth_getBalance at the latest block."""
         return quantity(self.rpc.call("eth_getBalance", [sender, "latest"]))
 
     def fee_history(self, blocks: int) -> FeeHistory:
-        """Return eth_feeHistory with the median reward of each block."""
-        data = self.rpc.call("eth_feeHistory", [hex(blocks), "latest", [50]])
-        if not isinstance(data, dict):
-            raise RpcError("eth_feeHistory: the answer is no object")
-        ratios = tuple(float(r) for r in data["gasUsedRatio"])
-        rewards = data.get("reward") or [["0x0"]] * len(ratios)
-        fees = tuple(quantity(f) for f in data["baseFeePerGas"][: len(ratios)])
-        return FeeHistory(fees, ratios, tuple(quantity(r[0]) for r in rewards))
+        """Return eth_feeHistory with the median reward of each block; a node without rewards tells of no tips."""
+        what = "eth_feeHistory"
+        row = fields(self.rpc.call(what, [hex(blocks), "latest", [50]]), what)
+        ratios = tuple(share(r, f"{what}: gasUsedRatio") for r in row.rows("gasUsedRatio"))
+        fees = tuple(quantity(f, WEI) for f in row.rows("baseFeePerGas", len(ratios))[: len(ratios)])
+        tips = [0] * len(ratios)
+        if row.has("reward"):
+            listed = row.rows("reward", len(ratios))[: len(ratios)]
+            tips = [quantity(rows(r, f"{what}: reward", 1)[0], WEI) for r in listed]
+        return FeeHistory(fees, ratios, tuple(tips))
 
     def receipt(self, tx_hash: str) -> Receipt | None:
         """Return eth_getTransactionReceipt."""
-        data = self.rpc.call("eth_getTransactionReceipt", [tx_hash])
-        if not isinstance(data, dict) or data.get("blockHash") is None:
-            return None
-        return Receipt(
-            tx_hash=str(data["transactionHash"]),
-            block_number=quantity(data["blockNumber"]),
-            block_hash=str(data["blockHash"]),
-            status=quantity(data["status"]),
-            gas_used=quantity(data["gasUsed"]),
-            effective_gas_price_wei=quantity(data["effectiveGasPrice"]),
-            logs=tuple(data.get("logs") or ()),
-        )
+        return read_receipt(self.rpc, tx_hash)
 
     def knows(self, tx_hash: str) -> bool:
-        """Return whether eth_getTransactionByHash answers."""
-        return self.rpc.call("eth_getTransactionByHash", [tx_hash]) is not None
+        """Return whether eth_getTransactionByHash answers with this transaction."""
+        what = "eth_getTransactionByHash"
+        raw = self.rpc.call(what, [tx_hash])
+        return raw is not None and fields(raw, what).hash("hash") == tx_hash.lower()
 
-    def _block(self, tag: str) -> dict[str, Any] | None:
-        data = self.rpc.call("eth_getBlockByNumber", [tag, False])
-        return data if isinstance(data, dict) else None
+
+def read_receipt(rpc: Rpc, tx_hash: str) -> Receipt | None:
+    """Return the receipt of a mined transaction, None while there is none; RpcError when it is not this one's."""
+    what = f"receipt of {tx_hash[:12]}..."
+    raw = rpc.call("eth_getTransactionReceipt", [tx_hash])
+    if raw is None:
+        return None
+    row = fields(raw, what)
+    if not row.has("blockHash"):
+        return None  # some nodes answer for waiting transactions, too
+    if row.hash("transactionHash") != tx_hash.lower():
+        raise RpcError(f"{what}: the node answered with that of {row.hash('transactionHash')[:12]}...")
+    return Receipt(
+        tx_hash=tx_hash,
+        block_number=row.quantity("blockNumber", NONCES),
+        block_hash=row.hash("blockHash"),
+        status=row.quantity("status", 1),
+        gas_used=row.quantity("gasUsed", NONCES),
+        effective_gas_price_wei=row.quantity("effectiveGasPrice", WEI),
+        logs=tuple(log_of(log, what) for log in row.rows("logs")),
+    )
 
 
 def wait_for_block(node: Node, poll_s: float = 1.0, most_s: float = 60.0) -> Callable[[Head], None]:

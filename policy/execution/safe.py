@@ -1,25 +1,26 @@
-"""Adapter of a Safe 1.5 account: the same plan as one MultiSend batch, signed by the Safe's owners.
+"""Adapter of a Safe account (1.3.0, 1.4.1, 1.5.0): the same plan as one MultiSend batch, signed by the Safe's owners.
 
 On chain a Safe enforces that the batch is whole or not at all, that its owners signed it, and (with signatures, see
 ``owners``) that it runs once. It knows no oracle, no targets and no budget: those rules are enforced here, before
 signing, by the reference vault's arithmetic; ``describe`` says which are which. Whoever holds the owners' keys can
-take everything. Contracts: npm @safe-global/safe-smart-account 1.5.0.
+take everything. Contracts: npm @gnosis.pm/safe-contracts 1.3.0,
+@safe-global/safe-contracts 1.4.1, @safe-global/safe-smart-account 1.5.0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from eth_account.messages import encode_typed_data
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
 from lake.errors import ConfigError
-from lake.evm import View, calldata, read, selector, try_read
-from lake.rpc import Rpc, quantity
-from policy.execution.adapter import as_quoted, quotes_of, settlement_of, snapshot_of
+from lake.evm import Head, View, calldata, head_of, read, selector, try_read
+from lake.rpc import Rpc
+from policy.execution.adapter import as_quoted, before_of, quotes_of, settlement_of, snapshot_of
 from policy.execution.base import (
     Capabilities,
     Outcome,
@@ -34,13 +35,18 @@ from policy.execution.base import (
     Verdict,
 )
 from policy.execution.dryrun import balances, dry_run
+from policy.execution.node import read_receipt
 from policy.execution.pricing import Source, codes, verdicts
+from policy.execution.reverts import missed, why_reverted
 from policy.execution.rules import Book, Clock, Mandate, before_trading, broken
-from policy.execution.safe_history import EXECUTED, clock_of
+from policy.execution.safe_history import clock_of, executed, executions
 from policy.execution.vault import plan_hash
-from policy.execution.vault_state import Head, Layout, evidence_of, feed_views, head_of
+from policy.execution.vault_logs import moved
+from policy.execution.vault_state import Layout, evidence_of, feed_views
 
 ZERO = "0x" + "0" * 40
+VERSIONS = ("1.3.0", "1.4.1", "1.5.0")
+"""Safes whose hashes (the same since 1.3.0) and events are known; an L2 Safe tells the same VERSION."""
 CALL, DELEGATECALL = 0, 1
 EXEC = "execTransaction(address,uint256,bytes,uint8,uint256,uint256,uint256,address,address,bytes)"
 APPROVE = "approve(address,uint256)"
@@ -137,6 +143,7 @@ class SafeAccount:
         self.rpc = rpc
         self.spec = spec
         grace = spec.sequencer_grace_s
+        self._known = False  # whether its version was found to be a supported one
         self._layout = Layout(spec.chain_id, ZERO, spec.tokens, spec.sources, spec.sequencer, grace)
 
     def describe(self) -> Capabilities:
@@ -164,7 +171,7 @@ class SafeAccount:
         prices, found = codes(self.spec.sources, evidence, head.time, self._layout.grace_s)
         held = balances(self.rpc, self.spec.address, self.spec.tokens, head.hash)
         quotes = quotes_of(self.spec.tokens, prices, evidence.first)
-        nonce = int(str(read(self.rpc, [View(self.spec.address, "nonce()", "uint256")], head.hash)[0][0]))
+        nonce = self._nonce(head.hash)
         book = Book(self.spec.tokens, self.spec.targets_bps, prices, held)
         clock = clock_of(self.rpc, self.spec.address, book, self.spec.mandate, head, nonce, self.spec.block_time_s)
         return SafeState(head, book, found, tuple(quotes), clock)
@@ -210,28 +217,48 @@ class SafeAccount:
         return dry_run(self.rpc, tx, sender, self.spec.address, self.spec.tokens, head, self.spec.block_time_s)
 
     def verify(self, receipt: Receipt, plan: Plan) -> Settlement:
-        """Judge a mined batch from the balances around its block and the Safe's log of this very hash."""
+        """Judge a mined batch from its receipt, the Safe's record of this very hash in it, and the balances of now.
+
+        No state of the past is read: what the batch moved stands in its transfers, and NAV before and after are at one
+        price, that of now.
+        """
         head = head_of(self.rpc, receipt.block_number)
-        before, after = self.state(head.parent), self.state(head.hash)
+        now = self.state().book
+        mine = "0x" + plan.plan_hash.hex()
         landed = receipt.status == 1 and head.hash == receipt.block_hash
-        landed = landed and any(_executed(log, self.spec.address, plan.plan_hash) for log in receipt.logs)
-        found = () if landed else (broken("landed", "no canonical block holds this batch"),)
-        nav = replace(before.book, prices_e8=after.book.prices_e8).nav(), after.book.nav()  # both at one price
-        return settlement_of(receipt, before.book, after.book, landed=landed, nav=nav, verdicts=found)
+        landed = landed and any(executed(log, self.spec.address) == mine for log in receipt.logs)
+        deltas = moved(self.spec.address, receipt.logs, [t.address for t in self.spec.tokens])
+        found: tuple[Verdict, ...] = ()
+        if not landed:
+            found = (missed(receipt, deltas, self.why(plan, None, receipt) if receipt.status == 0 else ""),)
+        return settlement_of(receipt, before_of(now, deltas), now, landed=landed, verdicts=found)
+
+    def why(self, plan: Plan, revert: str | None, receipt: Receipt | None = None) -> str:
+        """Return why ``plan`` reverts in words, with the leg, pair and pool that fail where a replay shows them."""
+        return why_reverted(self.rpc, plan, self.spec.tokens, revert, receipt)
 
     def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> Outcome:
         """Look up what became of ``plan``: by the Safe's nonce and log first, then by the known transactions."""
         head = head_of(self.rpc, "latest")
-        nonce = int(str(read(self.rpc, [View(self.spec.address, "nonce()", "uint256")], head.hash)[0][0]))
-        if nonce > plan.nonce:
-            topics = [EXECUTED, "0x" + plan.plan_hash.hex()]
-            ask = {"address": self.spec.address, "topics": topics, "fromBlock": hex(plan.block_number)}
-            return Outcome.LANDED if self.rpc.call("eth_getLogs", [ask]) else Outcome.VOID
-        for tx_hash in tx_hashes:
-            receipt = self.rpc.call("eth_getTransactionReceipt", [tx_hash])
-            if isinstance(receipt, Mapping) and quantity(receipt["status"]) == 0:
-                return Outcome.VOID
+        if self._nonce(head.hash) > plan.nonce:
+            done = executions(self.rpc, self.spec.address, plan.block_number, "latest")
+            return Outcome.LANDED if any(h == "0x" + plan.plan_hash.hex() for _, _, h in done) else Outcome.VOID
+        receipts = (read_receipt(self.rpc, tx_hash) for tx_hash in tx_hashes)
+        if any(r is not None and r.status == 0 for r in receipts):
+            return Outcome.VOID
         return Outcome.VOID if head.time > plan.deadline else Outcome.REPLACEABLE
+
+    def _nonce(self, block_hash: str) -> int:
+        """Return the Safe's next nonce; ConfigError when it is of a version whose events and hashes are not known."""
+        if not self._known:
+            told = read(self.rpc, [View(self.spec.address, "VERSION()", "string")], block_hash)[0][0]
+            if told not in VERSIONS:
+                raise ConfigError(
+                    f"the Safe {self.spec.address} is of version {str(told)[:20]!r}; supported are "
+                    f"{', '.join(VERSIONS)}: move to one of them before this account is traded"
+                )
+            self._known = True
+        return cast("int", read(self.rpc, [View(self.spec.address, "nonce()", "uint256")], block_hash)[0][0])
 
     def _multisend(self, plan: Plan) -> bytes:
         return calldata("multiSend(bytes)", batch(plan))
@@ -253,9 +280,3 @@ class SafeAccount:
         if self.spec.sender == ZERO:
             raise ConfigError("a Safe's batch needs its owners' signatures, or an owner as the sender")
         return bytes(12) + bytes.fromhex(to_checksum_address(self.spec.sender)[2:]) + bytes(32) + b"\x01"
-
-
-def _executed(log: Mapping[str, Any], safe: str, plan_hash: bytes) -> bool:
-    """Whether ``log`` is the Safe's ExecutionSuccess of this hash (indexed since 1.4.1)."""
-    topics = [t if isinstance(t, str) else "0x" + bytes(t).hex() for t in log["topics"]]
-    return str(log["address"]).lower() == safe.lower() and topics == [EXECUTED, "0x" + plan_hash.hex()]

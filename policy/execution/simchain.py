@@ -149,9 +149,9 @@ class SimChain:
             return next((r.block_hash for r in self.past.values() if r.block_number == number), None)
         return self.blocks[at].head.hash if at < len(self.blocks) else None
 
-    def account_nonce(self, sender: str) -> int:
-        """Return the number of mined transactions of ``sender``."""
-        return self.blocks[-1].nonces.get(sender, 0)
+    def account_nonce(self, sender: str, block: int | str = "latest") -> int:
+        """Return the number of mined transactions of ``sender`` as of ``block``."""
+        return self.block(block).nonces.get(sender, 0)
 
     def balance(self, sender: str) -> int:
         """Return gas money, wei."""

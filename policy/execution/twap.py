@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from typing import cast
 
 from lake.errors import RpcError
-from lake.evm import View, try_read
-from lake.rpc import Rpc, quantity
+from lake.evm import View, read_head, try_read
+from lake.rpc import Rpc
 from lake.sources.blocks import block_at, first_block_at_or_after
 from policy.execution.base import Snapshot
 from policy.execution.poolstate import PoolInfo
@@ -142,12 +142,12 @@ def _block_before(rpc: Rpc, snapshot: Snapshot, at: int, block_time_s: float) ->
     low = max(0, guess - _NEAR // 2)
     numbers = range(low, min(snapshot.block_number, low + _NEAR) + 1)
     headers = rpc.batch([("eth_getBlockByNumber", [hex(n), False]) for n in numbers])
-    near = [h for h in headers if isinstance(h, dict)]
-    early = [h for h in near if quantity(h["timestamp"]) <= at]
+    near = [read_head(h, n) for n, h in zip(numbers, headers, strict=True) if h is not None]
+    early = [h for h in near if h.time <= at]
     if early and len(early) < len(near):
-        return str(early[-1]["hash"])
+        return early[-1].hash
     newest, oldest = (snapshot.block_number, numbers[-1]) if early else (low, 0)
     after = first_block_at_or_after(rpc, datetime.fromtimestamp(at + 1, UTC), newest, oldest)
     if after == 0:
         raise RpcError(f"the chain has no block at {at}", -32_000)
-    return str(block_at(rpc, after - 1)["hash"])
+    return block_at(rpc, after - 1).hash

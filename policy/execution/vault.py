@@ -6,17 +6,19 @@ answers, so it knows what the next block would say; fills are taken as ``amount_
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 from eth_abi.abi import encode
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
-from lake.evm import View, calldata, read
-from lake.rpc import Rpc, quantity
+from lake.answers import quantity, sensible
+from lake.evm import View, calldata, head_of, read, read_logs
+from lake.rpc import Rpc
 from policy.execution import vault_logs as logs
-from policy.execution.adapter import as_quoted, deltas_of, quotes_of, settlement_of, snapshot_of
+from policy.execution.adapter import as_quoted, before_of, quotes_of, settlement_of, snapshot_of
 from policy.execution.base import (
     Capabilities,
     Leg,
@@ -30,9 +32,11 @@ from policy.execution.base import (
     Verdict,
 )
 from policy.execution.dryrun import dry_run
+from policy.execution.node import read_receipt
 from policy.execution.pricing import codes, verdicts
-from policy.execution.rules import before_trading, broken
-from policy.execution.vault_state import Layout, VaultState, head_of, read_layout, read_state
+from policy.execution.reverts import missed, why_reverted
+from policy.execution.rules import Book, before_trading, broken
+from policy.execution.vault_state import Layout, VaultState, read_layout, read_state
 
 LEGS = "(address,address,uint256,uint256,address,bytes)[]"
 REBALANCE = f"rebalance({LEGS},bytes32,uint256,uint256,uint256)"
@@ -136,39 +140,55 @@ class ReferenceVault:
         return dry_run(self.rpc, tx, sender, self.address, tokens, head, self.block_time_s)
 
     def verify(self, receipt: Receipt, plan: Plan) -> Settlement:
-        """Judge a mined plan from the balances before and after its block and from the vault's own log."""
+        """Judge a mined plan from its receipt, the vault's own record in it and the transfers of its block.
+
+        No state of the past is read, so a node that keeps the newest 128 blocks of it settles what landed long ago.
+        """
         head = head_of(self.rpc, receipt.block_number)
-        before, after = self.state(head.parent), self.state(head.hash)
         record = logs.rebalanced(self.address, receipt.logs, plan.nonce)
         landed = receipt.status == 1 and head.hash == receipt.block_hash
         landed = landed and record is not None and record.plan_hash == plan.plan_hash
-        deltas = deltas_of(before.book, after.book)
-        found: list[Verdict] = []
-        if not landed:
-            found.append(broken("landed", "no canonical block holds this plan", status=receipt.status))
-        elif record is not None:
-            moved = logs.leg_deltas(self.address, receipt.logs, plan.nonce)
-            gaps = {a: d - moved.get(a, 0) for a, d in deltas.items() if d != moved.get(a, 0)}
-            if gaps:
-                figures = {a: str(d) for a, d in gaps.items()}
-                found.append(broken("balances", "balances moved in this block beyond what the legs explain", **figures))
-        nav = None if record is None else (record.nav_before, record.nav_after)
-        return settlement_of(receipt, before.book, after.book, landed=landed, nav=nav, verdicts=found)
+        if not landed or record is None:
+            return self._missed(receipt, plan)
+        layout = self._known("latest")
+        addresses = [t.address for t in layout.tokens]
+        legs = logs.leg_deltas(self.address, receipt.logs, plan.nonce)
+        with sensible("the vault's record of a plan"):
+            after = Book(layout.tokens, (0,) * len(addresses), record.prices_e8, record.balances)
+            settled = settlement_of(
+                receipt, before_of(after, legs), after, landed=True, nav=(record.nav_before, record.nav_after)
+            )
+        seen = logs.transfers(self.rpc, self.address, addresses, receipt.block_hash)
+        gaps = {a: str(d - legs.get(a, 0)) for a, d in seen.items() if d != legs.get(a, 0)}
+        if not gaps:
+            return settled
+        odd = broken("balances", "balances moved in this block beyond what the legs explain", **gaps)
+        return replace(settled, verdicts=(odd,))
+
+    def _missed(self, receipt: Receipt, plan: Plan) -> Settlement:
+        """Return the settlement of a transaction that is no execution of ``plan``: as a rule nothing moved."""
+        now = self.state().book
+        deltas = logs.moved(self.address, receipt.logs, [t.address for t in now.tokens])
+        found = [missed(receipt, deltas, self.why(plan, None, receipt) if receipt.status == 0 else "")]
+        return settlement_of(receipt, before_of(now, deltas), now, landed=False, verdicts=found)
+
+    def why(self, plan: Plan, revert: str | None, receipt: Receipt | None = None) -> str:
+        """Return why ``plan`` reverts in words, with the leg, pair and pool that fail where a replay shows them."""
+        return why_reverted(self.rpc, plan, self._known("latest").tokens, revert, receipt)
 
     def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> Outcome:
         """Look up what became of ``plan``: by the vault's nonce and log first, then by the known transactions."""
         head = head_of(self.rpc, "latest")
         clock = read(self.rpc, [View(self.address, "clock()", "uint256")], head.hash)[0]
-        if int(str(clock[0])) > plan.nonce:
+        if cast("int", clock[0]) > plan.nonce:
             topics = logs.rebalanced_topics(plan.nonce, plan.plan_hash)
             ask = {"address": self.address, "topics": topics, "fromBlock": hex(plan.block_number), "toBlock": "latest"}
-            return Outcome.LANDED if self.rpc.call("eth_getLogs", [ask]) else Outcome.VOID
+            return Outcome.LANDED if read_logs(self.rpc, ask) else Outcome.VOID
         if head.time > plan.deadline:
             return Outcome.VOID
-        for tx_hash in tx_hashes:
-            receipt = self.rpc.call("eth_getTransactionReceipt", [tx_hash])
-            if isinstance(receipt, Mapping) and quantity(receipt["status"]) == 0:
-                return Outcome.VOID
+        receipts = (read_receipt(self.rpc, tx_hash) for tx_hash in tx_hashes)
+        if any(r is not None and r.status == 0 for r in receipts):
+            return Outcome.VOID
         return Outcome.REPLACEABLE
 
     def pause(self) -> UnsignedTx:

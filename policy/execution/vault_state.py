@@ -8,9 +8,10 @@ from typing import Any
 
 from eth_utils.address import to_checksum_address
 
+from lake.answers import quantity
 from lake.errors import RpcError
-from lake.evm import View, read, try_read
-from lake.rpc import Rpc, quantity
+from lake.evm import Head, View, read, try_read
+from lake.rpc import Rpc
 from policy.execution.base import Token
 from policy.execution.pricing import FEED, TWAP_0, Answer, Evidence, Observed, Source, codes
 from policy.execution.rules import Book, Clock, Mandate
@@ -18,20 +19,8 @@ from policy.execution.rules import Book, Clock, Mandate
 ZERO = "0x" + "0" * 40
 SOURCES = "(address,uint256,address,uint256,uint256,address,uint256,uint256,uint256,uint256)[]"
 ROUND = "uint80,int256,uint256,uint256"
-HASH_LENGTH = 66  # of a block hash as 0x hex
 
 Row = tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """A block's identity."""
-
-    number: int
-    hash: str
-    parent: str
-    time: int
-    base_fee_wei: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +55,6 @@ class VaultState:
     paused: bool
     keeper: str
     supply: int
-
-
-def head_of(rpc: Rpc, block: int | str) -> Head:
-    """Return the block of a number, tag or hash; RpcError when the node has none."""
-    by_hash = isinstance(block, str) and len(block) == HASH_LENGTH
-    name = hex(block) if isinstance(block, int) else block
-    raw = rpc.call("eth_getBlockByHash" if by_hash else "eth_getBlockByNumber", [name, False])
-    if not isinstance(raw, dict):
-        raise RpcError(f"the node has no block {block}")
-    times, fee = quantity(raw["timestamp"]), quantity(raw.get("baseFeePerGas", "0x0"))
-    return Head(quantity(raw["number"]), str(raw["hash"]), str(raw["parentHash"]), times, fee)
 
 
 def read_layout(rpc: Rpc, vault: str, block_hash: str) -> Layout:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lake import evm
 from lake.errors import ConfigError
-from lake.sources import blocks
 from lake.universe import CHAINS
 from policy.execution.gas import (
     Bid,
@@ -115,4 +115,4 @@ def test_more_urgency_bids_more():
 @given(WEI, st.integers(0, LIMIT), st.sampled_from(sorted(CHAINS)))
 def test_the_sender_and_the_collector_agree_on_every_chain(base, used, chain_id):
     row = CHAINS[chain_id]
-    assert next_base_fee(head(base, used), fee_rules(row)) == blocks.next_base_fee(base, used, LIMIT, row)
+    assert next_base_fee(head(base, used), fee_rules(row)) == evm.next_base_fee(base, used, LIMIT, row)

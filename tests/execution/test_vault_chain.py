@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lake.errors import RpcError
 from lake.evm import View as Ask
-from lake.evm import calldata, read
+from lake.evm import calldata, head_of, read
 from lake.rpc import Rpc
 from policy.execution import pricing
 from policy.execution.base import Hop, Leg, Outcome, Plan, Receipt
@@ -34,7 +34,6 @@ from policy.execution.localnet.market import Localnet, start
 from policy.execution.localnet.portfolio import reference_vault
 from policy.execution.vault import ReferenceVault
 from policy.execution.vault_logs import rebalanced
-from policy.execution.vault_state import head_of
 from tests.execution.chain_kit import USD, landed, sealed, v3_leg
 
 pytestmark = pytest.mark.chain

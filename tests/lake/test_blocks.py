@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lake.rpc import quantity
-from lake.sources.blocks import Block, BlockSource, block_at, fee_history, gas_rows, next_base_fee
+from lake.evm import next_base_fee
+from lake.sources.blocks import Block, BlockSource, block_at, fee_history, gas_rows
 from lake.store import Lake
 from lake.universe import CHAINS
 from tests.chain_fixtures import hour_ahead, into_the_hour
@@ -56,15 +56,14 @@ def test_the_prediction_equals_every_block_of_a_node():
                 node.rpc.call("eth_sendTransaction", [tx])
             node.rpc.call("evm_mine")
         # the node gives block 1 the fee of its start-up option; the rule holds from there on
-        blocks = [block_at(node.rpc, n) for n in range(1, quantity(block_at(node.rpc, "latest")["number"]) + 1)]
-    fees = [quantity(b["baseFeePerGas"]) for b in blocks]
-    used = [quantity(b["gasUsed"]) for b in blocks]
+        blocks = [block_at(node.rpc, n) for n in range(1, block_at(node.rpc, "latest").number + 1)]
+    fees = [b.base_fee_wei for b in blocks]
+    used = [b.gas_used for b in blocks]
     predicted = [
-        next_base_fee(fee, gas, quantity(b["gasLimit"]), CHAINS[31337])
-        for fee, gas, b in zip(fees, used, blocks, strict=True)
+        next_base_fee(fee, gas, b.gas_limit, CHAINS[31337]) for fee, gas, b in zip(fees, used, blocks, strict=True)
     ]
     assert predicted[:-1] == fees[1:]
-    assert len({g > quantity(b["gasLimit"]) // 2 for g, b in zip(used, blocks, strict=True)}) == 2
+    assert len({g > b.gas_limit // 2 for g, b in zip(used, blocks, strict=True)}) == 2
 
 
 def test_an_empty_block_says_nothing_about_tips():
@@ -105,8 +104,8 @@ def test_source_reads_hours_and_blocks_from_a_node(localnet, tmp_path, into_hour
     assert len(rows) == 41 - 2
     for row in rows:
         header = block_at(localnet.node.admin, row["block_number"])
-        assert row["base_fee_gwei"] == quantity(header["baseFeePerGas"]) / 1e9
-        assert row["ts"].timestamp() == quantity(header["timestamp"])
+        assert row["base_fee_gwei"] == header.base_fee_wei / 1e9
+        assert row["ts"].timestamp() == header.time
     mean = sum(r["base_fee_gwei"] for r in rows if r["ts"] < begin + timedelta(hours=1))
     count = sum(r["ts"] < begin + timedelta(hours=1) for r in rows)
     assert hours[0]["base_fee_gwei"][0] == pytest.approx(mean / count)

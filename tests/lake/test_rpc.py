@@ -81,7 +81,7 @@ def test_a_wrong_chain_is_noticed_on_every_node_even_a_fallback():
     node = Rpc([A, B], transport=Two({}), sleep=lambda _: None)
     with pytest.raises(RpcError, match="serves chain id 10, required is 1"):
         node.expect_chain(1)
-    late, _ = rpc({"eth_chainId": [Unreachable("down"), "0x2"], "eth_blockNumber": "0x1"})
+    late, _ = rpc({"eth_chainId": [Unreachable("down"), Unreachable("down"), "0x2"], "eth_blockNumber": "0x1"}, tries=2)
     with pytest.raises(RpcError, match="no node answered"):
         late.expect_chain(1)
     with pytest.raises(RpcError, match="chain id 2"):
@@ -135,10 +135,11 @@ def test_a_quantity_is_hex(nonsense):
 def test_a_missing_answer_in_a_batch_is_no_answer():
     class Short(FakeTransport):
         def post(self, url, body, timeout):
-            return super().post(url, body, timeout)[:-1]
+            made = super().post(url, body, timeout)
+            return made[:-1] if isinstance(made, list) else {}
 
     node = Rpc(A, transport=Short({"eth_call": "0x"}), sleep=lambda _: None)
-    with pytest.raises(RpcError, match="1 of 2 answers missing"):
+    with pytest.raises(RpcError, match="answers missing"):
         node.batch([("eth_call", []), ("eth_call", [])])
 
 

@@ -13,11 +13,11 @@ from datetime import datetime
 from fractions import Fraction
 
 from lake.errors import ConfigError, ExecutionError
-from lake.evm import View, calldata, read
+from lake.evm import Head, View, calldata, read
 from lake.units import WEI_PER_GWEI
 from policy.execution.amm import V2Pool, quote
 from policy.execution.localnet.accounts import dev_accounts
-from policy.execution.localnet.node import Head, Node
+from policy.execution.localnet.node import Node
 from policy.execution.localnet.world import FEED_DECIMALS, NUMERAIRE, SECOND_FEED, PoolRef, World, sqrt_price_x96
 
 CLOSE_ENOUGH = 1e-6

@@ -12,6 +12,7 @@ from pathlib import Path
 from eth_account import Account
 
 from lake.errors import ExecutionError
+from lake.evm import Head
 from lake.rpc import Rpc, quantity
 from lake.units import WEI_PER_GWEI
 from policy.execution.localnet.accounts import BUILDER_WEI, DevAccount, builder, dev_accounts
@@ -20,7 +21,7 @@ from policy.execution.localnet.arbitrageur import Arbitrageur
 from policy.execution.localnet.deploy import Deployer
 from policy.execution.localnet.faults import Faults
 from policy.execution.localnet.front import Front
-from policy.execution.localnet.node import Head, Node, node_for
+from policy.execution.localnet.node import Node, node_for
 from policy.execution.localnet.world import GENESIS, Extra, World, prepared, spec_for
 
 

@@ -14,8 +14,8 @@ from eth_account import Account
 from eth_utils.address import to_checksum_address
 
 from lake.errors import RpcError
+from lake.evm import Head, head_of, next_base_fee
 from lake.rpc import Rpc, quantity
-from lake.sources.blocks import next_base_fee
 from lake.universe import CHAINS, Chain
 from policy.execution.localnet.accounts import builder, dev_accounts
 from policy.execution.localnet.bundles import Backrun, Backrunner, Bundle, Refund, Searcher, Shared
@@ -23,18 +23,6 @@ from policy.execution.localnet.mempool import INTRINSIC_GAS, REFUSED, Mempool, P
 
 BLOCK_TIME_S = 12
 _TIP = 10**9  # what eth_sendTransaction bids for the unlocked development accounts
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The newest block."""
-
-    number: int
-    hash: str
-    time: int
-    base_fee_wei: int
-    gas_used: int
-    gas_limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +61,7 @@ class Node:
 
     def head(self) -> Head:
         """Return the newest block's header."""
-        block = self.admin.call("eth_getBlockByNumber", ["latest", False])
-        assert isinstance(block, dict)
-        numbers = (quantity(block[k]) for k in ("timestamp", "baseFeePerGas", "gasUsed", "gasLimit"))
-        return Head(quantity(block["number"]), str(block["hash"]), *numbers)
+        return head_of(self.admin)
 
     def next_base_fee(self) -> int:
         """Return the base fee of the next block in wei."""
