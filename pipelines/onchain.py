@@ -10,7 +10,7 @@ from typing import cast
 
 from lake.errors import ConfigError
 from lake.evm import View, read
-from lake.rpc import Rpc
+from lake.rpc import Rpc, mask
 from lake.sources.oracles import ROUND
 from lake.units import duration
 from lake.universe import chain
@@ -27,7 +27,7 @@ from policy.execution.node import Head, JsonNode
 from policy.execution.poolstate import PoolInfo, describe_pools, read_pools
 from policy.execution.relay import BundleChannel, Channel, PrivateChannel, PublicChannel, ShareChannel, SignedRelay
 from policy.execution.rounds import recent_rounds
-from policy.execution.signer import ExternalSigner, KeystoreSigner
+from policy.execution.signer import ExternalSigner, KeystoreSigner, plain_http
 from policy.execution.twap import averages
 from policy.execution.vault import ReferenceVault
 
@@ -138,6 +138,11 @@ def channels_of(settings: Settings, rpc: Rpc) -> dict[str, Channel]:
     given = settings.vault
     if given.relay_url is not None:
         url = given.relay_url.get_secret_value()
+        if plain_http(url):
+            raise ConfigError(
+                f"[vault] relay_url {mask(url)} is not encrypted: anyone on the way would see the trade before it "
+                "lands; use the relay's https:// address"
+            )
         identity = given.relay_identity
         relay = Rpc([url]) if identity is None else SignedRelay(url, _keystore_signer(settings.path(identity)))
         share = ShareChannel(relay, refund_percent=given.refund_percent, refund_to=given.refund_to)
@@ -146,10 +151,13 @@ def channels_of(settings: Settings, rpc: Rpc) -> dict[str, Channel]:
 
 
 def _keystore_signer(path: Path) -> KeystoreSigner:
-    secret = passphrase()
-    if secret is None:
-        raise ConfigError(f"{path.name} needs its passphrase in FOREDRIFT_PASSPHRASE")
-    return KeystoreSigner(path, lambda: secret)
+    def secret() -> str:
+        found = passphrase()
+        if found is None:
+            raise ConfigError(f"{path.name} needs its passphrase in FOREDRIFT_PASSPHRASE")
+        return found
+
+    return KeystoreSigner(path, secret)
 
 
 def _same_assets(settings: Settings, snapshot: Snapshot) -> None:
