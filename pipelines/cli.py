@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from foredrift.ours import ForeignPackageError
 from lake.errors import ConfigError, ForedriftError
 from pipelines import output
 from pipelines.commands import data, learn, run, trade, watch
@@ -48,7 +49,7 @@ def main() -> None:
             typer.secho(cut, fg="yellow", err=True)
 
 
-def _fail(error: ForedriftError, code: int) -> None:
+def _fail(error: ForedriftError | ForeignPackageError, code: int) -> None:
     typer.secho(f"error: {error}", fg="red", err=True)
     for note in getattr(error, "__notes__", []):
         typer.secho(f"  {note}", fg="red", err=True)

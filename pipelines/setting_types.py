@@ -11,7 +11,7 @@ from typing import Annotated, TypeVar
 from pydantic import AfterValidator, SecretStr
 
 from lake.universe import CHAINS
-from policy.names import LIVE_NAMES, PARTS, REACTIVE_NAMES
+from policy.names import LIVE_NAMES, PARTS, REACTIVE_NAMES, installed
 
 T = TypeVar("T", bound=Hashable)
 
@@ -24,11 +24,11 @@ def nearest(given: str, known: Iterable[str]) -> str:
 
 
 def one_of(what: str, known: Iterable[str]) -> Callable[[str], str]:
-    """Return a check that a text is one of the ``known`` names; the refusal lists them."""
+    """Return a check that a text is one of the ``known`` names or an installed package's; the refusal lists them."""
     names = tuple(known)
 
     def check(given: str) -> str:
-        if given not in names:
+        if given not in names and given not in installed():
             raise ValueError(f"{given!r} is no {what}{nearest(given, names)} (known: {', '.join(names)})")
         return given
 

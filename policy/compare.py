@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -100,9 +100,13 @@ def simulate_chunk(history: History, chunk: Sequence[tuple[int, Portfolio]], rul
 
 
 def run(
-    lake: Lake, config: CompareConfig, progress: Progress | None = None, engine: Engine | None = None
+    lake: Lake,
+    config: CompareConfig,
+    progress: Progress | None = None,
+    engine: Engine | None = None,
+    own: Sequence[Planner] = (),
 ) -> Comparison:
-    """Compare ``config.policies`` on the panel of ``config`` and return what was found.
+    """Compare ``config.policies``, then the caller's ``own``, on the panel of ``config`` and return what was found.
 
     The same lake and settings give the same figures to the last digit, whatever the engine (timing apart). Raises
     ConfigError for unknown policies, NotEnoughData where prices or gas do not reach.
@@ -110,7 +114,8 @@ def run(
     history = load(
         lake, config.start, config.end, config.assets, config.native, config.pools, config.chain_id, config.source
     )
-    rules = planners(history, lake, config)
+    rules = planners(history, lake, config, own)
+    config = replace(config, policies=tuple(rule.name for rule in rules))
     panel = portfolios(
         history, config.portfolios, config.seed, config.start, config.end, config.cells, config.starts, config.largest
     )

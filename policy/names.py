@@ -7,6 +7,7 @@ the future and so only appears in comparisons.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
 from typing import Literal
 
 Part = Literal["reactive", "predictive", "bound"]
@@ -25,3 +26,11 @@ PARTS: Mapping[str, Part] = {
 }
 REACTIVE_NAMES: tuple[str, ...] = tuple(n for n, part in PARTS.items() if part == "reactive")
 LIVE_NAMES: tuple[str, ...] = tuple(n for n, part in PARTS.items() if part != "bound")
+
+
+def installed() -> dict[str, EntryPoint]:
+    """Return the policies of installed packages by name: entry points of the group ``foredrift.policies``.
+
+    Each is a factory ``(history, lake, config) -> Planner``, like those of the registry.
+    """
+    return {e.name: e for e in entry_points(group="foredrift.policies")}

@@ -7,7 +7,7 @@ asked for, so that a reactive comparison needs no forecasts.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
@@ -15,6 +15,7 @@ from importlib import import_module
 from lake.errors import ConfigError
 from lake.store import Lake
 from policy.history import History
+from policy.names import installed
 from policy.panel import DEFAULT_CELLS, LARGEST, Cell
 from policy.reactive import REACTIVE
 from policy.schedule import Planner
@@ -53,17 +54,25 @@ class CompareConfig:
     skill: float | None = None
 
 
-def planners(history: History, lake: Lake, config: CompareConfig) -> tuple[Planner, ...]:
-    """Return the planners named in ``config.policies``, in that order; unknown names are a ConfigError."""
-    unknown = [n for n in config.policies if n not in NAMES]
-    if unknown or not config.policies or len(set(config.policies)) < len(config.policies):
-        raise ConfigError(f"policies must be different names of {', '.join(NAMES)}; got {list(config.policies)}")
+def planners(history: History, lake: Lake, config: CompareConfig, own: Sequence[Planner] = ()) -> tuple[Planner, ...]:
+    """Return the planners named in ``config.policies``, in that order, and then the caller's ``own``.
+
+    A name is one of NAMES or of an installed package (entry point group ``foredrift.policies``). Raises ConfigError for
+    unknown or repeated names.
+    """
+    names = (*config.policies, *(p.name for p in own))
+    unknown = [n for n in config.policies if n not in NAMES and n not in installed()]
+    if unknown or not names or len(set(names)) < len(names):
+        known_names = ", ".join((*NAMES, *installed()))
+        raise ConfigError(f"policies must be different names of {known_names}; got {list(names)}")
     known: dict[str, Planner] = {p.name: p for p in REACTIVE}
     made: list[Planner] = []
     for name in config.policies:
         if name in known:
             made.append(known[name])
-        else:
+        elif name in LATE:
             module, factory = LATE[name]
             made.append(getattr(import_module(module), factory)(history, lake, config))
-    return tuple(made)
+        else:
+            made.append(installed()[name].load()(history, lake, config))
+    return (*made, *own)
