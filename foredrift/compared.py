@@ -19,7 +19,7 @@ class Compared:
     """What a comparison found.
 
     ``policies``: a row per policy, scenario and NAV with costs in bp of NAV a year. ``pairs``: total cost of ``a`` over
-    that of ``b`` with its 95 % interval. ``trades``: every trade with the weights before and after. ``json``: all of it,
+    that of ``b`` with its 95 % interval. ``trades``: every trade, weights before and after. ``json``: all of it,
     as ``foredrift compare --json`` writes it.
     """
 

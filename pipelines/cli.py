@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from foredrift.ours import ForeignPackageError
+from foredrift.ours import ForeignPackageError, check_ours
 from lake.errors import ConfigError, ForedriftError
 from pipelines import output
 from pipelines.commands import data, learn, run, trade, watch
@@ -35,7 +35,10 @@ def main() -> None:
     """Run the command line: exit 0 done, 1 failed, 2 bad usage or configuration."""
     output.install()
     try:
+        check_ours()
         app()
+    except ForeignPackageError as error:
+        _fail(error, 2)
     except ConfigError as error:
         _fail(error, 2)
     except ForedriftError as error:

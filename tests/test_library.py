@@ -102,3 +102,14 @@ def test_the_guide_runs(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     assert "total_bp" in done.stdout
+
+
+def test_the_command_refuses_a_foreign_package(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").write_text("raise SystemExit('a stranger ran')")
+    code = "from pipelines.cli import main; main()"
+    env = {"PYTHONPATH": f"{ROOT}", "PATH": "/usr/bin"}
+    done = subprocess.run([sys.executable, "-c", code, "doctor"], cwd=tmp_path, capture_output=True, text=True, env=env)
+    assert done.returncode == 2
+    assert "error: the package 'models' comes from" in done.stderr
+    assert "a stranger ran" not in done.stdout + done.stderr
