@@ -28,7 +28,9 @@ class Trades:
 @dataclass(frozen=True, slots=True)
 class Run:
     """One portfolio under one policy. ``weekly`` is (weeks, 6): gas, fee, impact, tracking as fractions of NAV, squared
-    tracking difference, trades, by calendar week of the history.
+    tracking difference, trades, by calendar week of the history. ``violations`` counts the hours beyond a hard
+    mandate's tolerances, ``violations_could_not`` those of them in which no admissible trade in the assets that had a
+    market could have ended the breach.
     """
 
     weekly: Matrix
@@ -38,6 +40,12 @@ class Run:
     turnover: float
     log: Trades | None = None
     path: Matrix | None = None  # (T, n) weights at each step before its trade
+    violations_could_not: int = 0
+
+    @property
+    def violations_did_not(self) -> int:
+        """Hours in breach that one admissible trade would have ended: 0 for a policy that keeps hard mandates."""
+        return self.violations - self.violations_could_not
 
     def bp_a_year(self, column: int) -> float:
         """Return a column of ``weekly`` in bp of NAV a year."""
@@ -69,7 +77,7 @@ def simulate(
     room = last - first if log else 0
     steps, reasons = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
     before, after = np.empty((room, n)), np.empty((room, n))
-    weekly, tallies = np.zeros((int(week[-1]) + 1, 6)), np.zeros(4)
+    weekly, tallies = np.zeros((int(week[-1]) + 1, 6)), np.zeros(5)
     weights = np.empty((len(week) if path else 0, n))
     scale = plan.scale if plan.scale is not None else 1.0 / p.tolerance
     tolerance = p.tolerance if p.scenario == "hard" else np.full(n, np.inf)
@@ -77,7 +85,7 @@ def simulate(
     B = p.gamma if p.scenario == "soft" else 0.0
     count = kernels.run(
         (0,) * n, case.returns, case.history.day, case.M, p.target, scale, plan.box, plan.direct, A, B, plan.must,
-        plan.outer, plan.inner, plan.resume, plan.cap, case.history.tradable,
+        plan.outer, plan.inner, plan.resume, plan.cap, case.history.markets, case.columns, p.max_turnover,
         case.gas_base, case.gas_leg, case.fee, case.impact, tolerance, 0.5 * p.gamma,
         first, last, week, weekly, tallies, steps, reasons, before, after, weights,
     )  # fmt: skip
@@ -87,5 +95,6 @@ def simulate(
         else None
     )
     return Run(
-        weekly, int(tallies[0]), int(tallies[1]), int(tallies[2]), float(tallies[3]), kept, weights if path else None
-    )
+        weekly, int(tallies[0]), int(tallies[1]), int(tallies[2]), float(tallies[3]), kept, weights if path else None,
+        int(tallies[4]),
+    )  # fmt: skip

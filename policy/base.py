@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 Scenario = Literal["soft", "hard"]
 Action = Literal["trade", "wait", "split", "forced"]
 
@@ -44,6 +45,7 @@ class Market:
     fee: Vector  # (n,) proportional cost, fraction of the traded value, pool fee plus half spread
     depth_usd: Vector  # (n,) one-sided USD depth to a 1 % move; inf means no impact
     usual_gwei: float | None = None  # mean gas price of the last week; None: gas_gwei
+    tradable: Bools | None = None  # (n,) which assets have a market now; None: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class State:
     covariance: Matrix  # (n, n) per hour, of hourly simple returns, estimated from the past
     market: Market
     last_trade: datetime | None = None
+    max_turnover: float = 1.0  # most one trade may move, one-way, of NAV; 1 never binds
 
 
 @dataclass(frozen=True, slots=True)

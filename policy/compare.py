@@ -22,7 +22,7 @@ from policy.backtest import Run, simulate
 from policy.base import Matrix
 from policy.experts import Kind, kind_of
 from policy.history import History, load
-from policy.panel import portfolios
+from policy.panel import holdable, portfolios
 from policy.predictive import Predictive
 from policy.registry import CompareConfig, planners
 from policy.schedule import Case, Planner, Portfolio, prepare
@@ -119,6 +119,7 @@ def run(
     panel = portfolios(
         history, config.portfolios, config.seed, config.start, config.end, config.cells, config.starts, config.largest
     )
+    notes = (*history.notes, *holdable(history, config.start, config.end, config.starts)[1])
     with engine or _threads(config.threads) as spread:
         began = time.perf_counter()
         lessons, outcomes = _spread(spread, history, panel, rules, len(config.cells), progress)
@@ -136,7 +137,7 @@ def run(
         "schema": 1,
         "data": {
             "start": config.start.isoformat(), "end": config.end.isoformat(), "assets": list(history.assets),
-            "hours": history.hours, "sha256": history.sha256, "notes": list(history.notes),
+            "hours": history.hours, "sha256": history.sha256, "notes": list(notes),
         },
         "policies": table.policies(),
         "pairs": table.pairs(),
@@ -153,7 +154,7 @@ def run(
         artifacts.series_frame(history, panel, rules),
         regimes,
         history,
-        history.notes,
+        notes,
     )
 
 

@@ -72,17 +72,23 @@ def kind_of(portfolio: Portfolio, fee: Vector) -> Kind:
 
 
 def baskets(history: History, kind: Kind, count: int = BASKETS) -> list[Portfolio]:
-    """Return ``count`` random baskets of ``kind`` over the whole history; sizes run over 2 .. LARGEST assets."""
+    """Return ``count`` random baskets of ``kind`` over the whole history; sizes run over 2 .. LARGEST assets.
+
+    Assets listed within it are left out where two others remain: before their listing nothing can be learnt of them.
+    """
     rng = np.random.default_rng(SEED)
-    sizes = np.arange(2, min(LARGEST, len(history.assets)) + 1)
+    free = np.arange(len(history.assets))
+    if history.listed is not None and np.count_nonzero(history.listed <= history.gas_known) >= 2:
+        free = free[history.listed <= history.gas_known]
+    sizes = np.arange(2, min(LARGEST, free.size) + 1)
     begin, end = history.when(history.gas_known), history.when(len(history.ts) - 1)
-    return [_basket(history, kind, rng, int(sizes[i % sizes.size]), begin, end) for i in range(count)]
+    return [_basket(history, kind, rng, free, int(sizes[i % sizes.size]), begin, end) for i in range(count)]
 
 
 def _basket(
-    history: History, kind: Kind, rng: np.random.Generator, size: int, begin: datetime, end: datetime
+    history: History, kind: Kind, rng: np.random.Generator, free: Ints, size: int, begin: datetime, end: datetime
 ) -> Portfolio:
-    chosen = np.sort(rng.choice(len(history.assets), size, replace=False))
+    chosen = np.sort(free[rng.choice(free.size, size, replace=False)])
     return Portfolio(
         "past", kind.scenario, tuple(history.assets[c] for c in chosen), draw_target(rng, size),
         np.full(size, kind.tolerance if kind.scenario == "hard" else 1.0), kind.nav_usd, kind.gamma or 1.0, kind.fees,

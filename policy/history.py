@@ -17,13 +17,12 @@ from lake.errors import NotEnoughData
 from lake.store import Lake, frame_digest
 from lake.units import HOUR_S
 from lake.universe import STABLE
-from policy.base import Matrix, Vector
+from policy.base import Bools, Matrix, Vector
+from policy.quotes import CARRY_H, ranges, read_quotes
 
 Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 STEP = timedelta(hours=1)
-CARRY_H = 6  # holes up to this are carried forward: exchange outages last a few hours, longer ones are no market
 WARMUP_DAYS = 400  # past before the first decision that covariance and tuning may use
 TUNING_DAYS = 180  # past before the first decision that rules may be tuned on
 USUAL_H = 7 * 24  # usual gas is the mean of the last week: one full season, young enough to follow the level
@@ -38,8 +37,10 @@ class History:
     """Hourly arrays over T decision times and A assets. Row t holds what was known at ``ts[t]``.
 
     ``returns[t]`` is the simple return of the hour AFTER t (0 in the last row): only the simulator and bounds read it.
-    ``day[t]`` is the row of ``covariance`` (per hour) in force at t. ``tradable`` is False where gas or a price is
-    older than CARRY_H hours. Gas is that of chain 1 (the settlement chain), gwei; depth is inf without pools.
+    ``day[t]`` is the row of ``covariance`` (per hour) in force at t. ``tradable`` is False where an asset has no bar of
+    the hour before t: it keeps its last close and cannot be traded. ``moved`` says which returns lie between two bars
+    in a row; ``listed`` and ``ended`` are each asset's first step with a bar and the last before its bars end for good.
+    Gas is that of chain 1 (the settlement chain), gwei, in a gap the last known; depth is inf without pools.
     ``recent_gwei`` is the mean gas of the last week, ``median_gwei`` and ``median_depth_usd`` are medians of all values
     known at the start of the day: what a rule without a forecast may call usual.
     """
@@ -56,11 +57,25 @@ class History:
     median_depth_usd: Matrix  # (T, A)
     covariance: Matrix  # (D, A, A)
     day: Ints
-    tradable: Bools
+    tradable: Bools  # (T, A); (T,) holds for all assets alike
     gas_known: int  # first step with gas
     first: int  # first decision of the comparison; steps before it are the past
     notes: tuple[str, ...]
     sha256: str
+    moved: Bools | None = None  # (T, A); None: every return
+    listed: Ints | None = None  # (A,); None: from the first step
+    ended: Ints | None = None  # (A,); None: up to the last step
+
+    @property
+    def markets(self) -> Bools:
+        """(T, A) whether each asset can be traded at each step."""
+        if self.tradable.ndim == 2:
+            return self.tradable
+        return np.ascontiguousarray(np.repeat(self.tradable[:, None], len(self.assets), axis=1))
+
+    def known_from(self, columns: Ints) -> int:
+        """Return the first step at which gas and prices of all ``columns`` are known."""
+        return self.gas_known if self.listed is None else max(self.gas_known, int(self.listed[columns].max()))
 
     @property
     def hours(self) -> int:
@@ -98,50 +113,59 @@ def load(
     """
     low = start - timedelta(days=WARMUP_DAYS)
     prices = _prices(lake, low, end, source)
-    have = sorted(prices["asset"].unique())
-    wanted = list(assets) if assets is not None else have
-    missing = [a for a in wanted if a not in have and a not in STABLE]
-    if missing or native not in have or not wanted:
-        raise NotEnoughData(
-            f"compare needs hourly prices of {sorted({*missing, native})}; the lake has {have} before {end}"
-        )
+    wanted = _wanted(prices, assets, native, end)
     earliest = int(prices["at"].to_physical().to_numpy().min())
     begin = max(low, datetime.fromtimestamp(-(-earliest // (HOUR_S * 10**6)) * HOUR_S, UTC))
     grid = pl.DataFrame({"t": pl.datetime_range(begin, end, "1h", time_unit="us", time_zone="UTC", eager=True)})
     notes: list[str] = []
     ts = grid["t"].to_physical().to_numpy().astype(np.int64)
-    close, stale = _closes(grid, prices, wanted, notes)
-    coin, coin_stale = _closes(grid, prices, [native], notes)
-    gas, gas_stale, gas_known = _gas(lake, grid, chain_id, end)
-    depth = _depths(lake, grid, wanted, close, chain_id, pools or {}, notes)
-    tradable = ~(stale.any(axis=1) | coin_stale[:, 0] | gas_stale)
     first = int(np.searchsorted(ts, int(start.timestamp() * 1e6)))
+    quotes = read_quotes(grid, prices, wanted)
+    close, tradable = quotes.close, quotes.open
+    coin = read_quotes(grid, prices, [native])
+    gas, gap, gas_known = _gas(lake, grid, chain_id, end)
+    depth = _depths(lake, grid, wanted, close, chain_id, pools or {}, notes)
     if first >= len(ts) - 1 or gas_known > first:
         raise NotEnoughData(
             f"asked for {start} .. {end}, but gas of chain {chain_id} starts {grid['t'][gas_known]}, prices {begin}; "
             "shorten the span or import earlier history"
         )
-    shut = int(np.count_nonzero(~tradable[first:]))
-    if shut:
-        notes.append(f"{shut} hours had a price or gas older than {CARRY_H} h; no trade was possible in them")
+    notes += quotes.events(ts)
+    notes += [n for n in coin.events(ts, "the last close priced the gas") if native not in wanted]
+    if gap.any():
+        when = ranges(ts, np.flatnonzero(gap))
+        notes.append(f"gas of chain {chain_id}: {when} without a record: the last known price stood, trading went on")
     returns = np.zeros_like(close)
     returns[:-1] = close[1:] / close[:-1] - 1.0
-    covariance, day = _covariance(returns, ts)
+    covariance, day = _covariance(returns, ts, quotes.moved)
     cut = max(gas_known, first - 24 * TUNING_DAYS)  # earlier steps served the covariance only
     grid, ts, close, returns = grid[cut:], ts[cut:], close[cut:], returns[cut:]
-    gas, coin, depth, tradable = gas[cut:], coin[cut:], depth[cut:], tradable[cut:]
+    gas, coins, depth, tradable = gas[cut:], coin.close[cut:, 0], depth[cut:], tradable[cut:]
     covariance, day = covariance[day[cut] :], day[cut:] - day[cut]
     first, gas_known = first - cut, gas_known - cut if gas_known > cut else 0
-    view = pl.DataFrame(
-        {"t": grid["t"], "gas": gas, "coin": coin[:, 0], **{a: close[:, i] for i, a in enumerate(wanted)}}
-    )
+    view = pl.DataFrame({"t": grid["t"], "gas": gas, "coin": coins, **{a: close[:, i] for i, a in enumerate(wanted)}})
     digest = frame_digest(view.with_columns(pl.Series("depth", depth.sum(axis=1))))
     starts = np.flatnonzero(np.diff(day, prepend=day[0] - 1))
     return History(
-        ts, tuple(wanted), close, returns, gas, coin[:, 0], depth, trailing_mean(gas, gas_known),
+        ts, tuple(wanted), close, returns, gas, coins, depth, trailing_mean(gas, gas_known),
         expanding_median(gas, gas_known, starts), _column_medians(depth, gas_known, starts), covariance, day, tradable,
-        gas_known, first, tuple(notes), digest,
+        gas_known, first, tuple(notes), digest, quotes.moved[cut:], np.maximum(quotes.first - cut, 0),
+        np.maximum(quotes.last - cut, 0),
     )  # fmt: skip
+
+
+def _wanted(prices: pl.DataFrame, assets: Sequence[str] | None, native: str, end: datetime) -> list[str]:
+    """Return the assets to load; NotEnoughData names those without prices, and nothing else."""
+    have = set(prices["asset"].unique())
+    wanted = list(assets) if assets is not None else sorted(have)
+    missing = sorted({a for a in (*wanted, native) if a not in have and (a not in STABLE or a == native)})
+    if missing or not wanted:
+        lacking = ", ".join(missing) or "any asset"
+        raise NotEnoughData(
+            f"no hourly prices of {lacking} before {end} (bars of an hour or less are needed); import or ingest them, "
+            f"or leave {'it' if len(missing) == 1 else 'them'} out"
+        )
+    return wanted
 
 
 def trailing_mean(values: Vector, known: int) -> Vector:
@@ -185,25 +209,8 @@ def _prices(lake: Lake, low: datetime, end: datetime, source: str | None) -> pl.
     )
 
 
-def _closes(grid: pl.DataFrame, prices: pl.DataFrame, assets: Sequence[str], notes: list[str]) -> tuple[Matrix, Bools]:
-    """Return (T, A) last known closes and where they are too old; leading holes take the first known price."""
-    close, stale = np.ones((grid.height, len(assets))), np.zeros((grid.height, len(assets)), dtype=np.bool_)
-    for i, asset in enumerate(assets):
-        own = prices.filter(pl.col("asset") == asset).select("at", "done", "close").sort("at")
-        if own.is_empty():
-            continue  # a stable asset without history: price 1
-        joined = grid.join_asof(own, left_on="t", right_on="at", strategy="backward")
-        old = ((pl.col("t") - pl.col("done")) > pl.duration(hours=CARRY_H)).fill_null(value=True)
-        close[:, i] = joined["close"].fill_null(strategy="backward").to_numpy()
-        stale[:, i] = joined.select(old.alias("old"))["old"].to_numpy()
-        carried = int(joined.select(((pl.col("t") > pl.col("done")) & ~old).sum().alias("n"))["n"][0])
-        if carried:
-            notes.append(f"{asset}: {carried} hours without a bar took the last close")
-    return close, stale
-
-
 def _gas(lake: Lake, grid: pl.DataFrame, chain_id: int, end: datetime) -> tuple[Vector, Bools, int]:
-    """Return (T,) mean gas price of the rows that became known in the hour before t, carried; staleness; first step."""
+    """Return (T,) mean gas price of the rows that became known in the hour before t, carried; gaps; first step."""
     rows = (
         lake.scan("gas", as_of=end)
         .filter((pl.col("chain_id") == chain_id) & (pl.col("available_at") > grid["t"][0] - STEP))
@@ -216,12 +223,11 @@ def _gas(lake: Lake, grid: pl.DataFrame, chain_id: int, end: datetime) -> tuple[
     if rows.is_empty():
         raise NotEnoughData(f"compare needs gas of chain {chain_id}; import or ingest table gas first")
     joined = grid.join_asof(rows.with_columns(seen=pl.col("t")), on="t", strategy="backward")
-    old = ((pl.col("t") - pl.col("seen")) > pl.duration(hours=CARRY_H)).fill_null(value=True)
-    stale = joined.select(old.alias("old"))["old"].to_numpy()
+    gap = joined.select((pl.col("t") > pl.col("seen")).fill_null(value=False).alias("gap"))["gap"].to_numpy()
     known = int(np.argmax(joined["gas"].is_not_null().to_numpy())) if joined["gas"].null_count() < grid.height else 0
     if joined["gas"].null_count() == grid.height:
         raise NotEnoughData(f"gas of chain {chain_id} has no row known before {end}")
-    return joined["gas"].fill_null(strategy="backward").to_numpy().astype(np.float64), stale, known
+    return joined["gas"].fill_null(strategy="backward").to_numpy().astype(np.float64), gap, known
 
 
 def _depths(
@@ -279,21 +285,40 @@ def _asset_of(price: Vector, close: Matrix, assets: Sequence[str]) -> str | None
     return assets[best] if gaps[best] <= SAME_ASSET else None
 
 
-def _covariance(returns: Matrix, ts: Ints) -> tuple[Matrix, Ints]:
-    """Return daily EWMA covariances (D, A, A) of hourly returns known by each day's start, and (T,) their row."""
+def _covariance(returns: Matrix, ts: Ints, moved: Bools) -> tuple[Matrix, Ints]:
+    """Return daily EWMA covariances (D, A, A) of hourly returns known by each day's start, and (T,) their row.
+
+    Only returns between two bars in a row count (``moved``), pair by pair; what pairs of different age do not have in
+    common is bent to the nearest covariance matrix.
+    """
     days = ts // 86_400_000_000
     row = np.asarray(days - days[0], dtype=np.int64)
     A = returns.shape[1]
     decay = 0.5 ** (1.0 / (24.0 * HALF_LIFE_DAYS))
-    total, weight = np.zeros((A, A)), 0.0
+    total, weight = np.zeros((A, A)), np.zeros((A, A))
     out = np.empty((int(row[-1]) + 1, A, A))
     prior = np.eye(A) * PRIOR_VARIANCE
     edges = np.searchsorted(row, np.arange(out.shape[0] + 1))
     for d in range(out.shape[0]):
         out[d] = (total + PRIOR_HOURS * prior) / (weight + PRIOR_HOURS)
+        if np.ptp(weight) > 0.0:
+            out[d] = _positive(out[d])
         # returns[t] is known at t+1, so what the next day's first step knows are those of today's steps
-        block = returns[edges[d] : edges[d + 1]]
+        block, seen = returns[edges[d] : edges[d + 1]], moved[edges[d] : edges[d + 1]]
         fade = decay ** np.arange(len(block) - 1, -1, -1.0)
+        whole = bool(seen.all())
+        counted = fade.sum() if whole else (seen * fade[:, None]).T @ seen.astype(np.float64)
+        block = block if whole else np.where(seen, block, 0.0)
         total = total * decay ** len(block) + (block * fade[:, None]).T @ block
-        weight = weight * decay ** len(block) + float(fade.sum())
+        weight = weight * decay ** len(block) + counted
     return out, row
+
+
+def _positive(matrix: Matrix) -> Matrix:
+    """Return the symmetric ``matrix`` (A, A), negative eigenvalues lifted to 1e-6 of the largest, same diagonal."""
+    values, vectors = np.linalg.eigh(matrix)
+    if values[0] >= 0.0:
+        return matrix
+    near = (vectors * np.maximum(values, 1e-6 * values[-1])) @ vectors.T
+    scale = np.sqrt(np.diag(matrix) / np.maximum(np.diag(near), 1e-300))
+    return np.asarray(near * np.outer(scale, scale), dtype=np.float64)

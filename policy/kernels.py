@@ -3,6 +3,7 @@
 All costs here are fractions of NAV. ``x`` is the deviation (weight less target). A policy acts only through
 four levels of a scalar distance r of x, known before the step: trade when ``r >= outer`` (or ``resume`` right after a
 trade), back to ``inner``, moving at most ``cap`` of NAV. ``box``: r = max |x_i| / scale_i; else r = sqrt(x'Mx).
+An asset that is not tradable in a step stays where it is, and the others trade without it (see ``partial``).
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import math
 import numpy as np
 from numba import njit
 
+from policy import partial
 from policy.base import Action, Matrix, Vector
+from policy.partial import act_among, can_end, end_breach
 from policy.project import EDGE, cheapest, radius
 
-NOTHING, TRADE, FORCED, SPLIT = 0, 1, 2, 3
+NOTHING, TRADE, FORCED, SPLIT = partial.NOTHING, partial.TRADE, partial.FORCED, partial.SPLIT
 REASONS: tuple[Action, ...] = ("wait", "trade", "forced", "split")
 
 
@@ -89,6 +92,50 @@ def act(
 
 
 @njit(cache=True, nogil=True)
+def move(
+    x: Vector,
+    r: float,
+    trigger: float,
+    target: Vector,
+    open_: Vector,
+    M: Matrix,
+    scale: Vector,
+    box: bool,
+    direct: bool,
+    inner: float,
+    cap: float,
+    must: bool,
+    A: float,
+    B: float,
+    gas_base: float,
+    gas_leg: float,
+    fee: Vector,
+    impact: Vector,
+    tolerance: Vector,
+    limit: float,
+    out: Vector,
+) -> int:
+    """Write the deviation after what is done at ``x`` to ``out`` and return the reason, NOTHING for waiting.
+
+    ``r`` is the distance of ``x``; ``open_`` (n,) the assets with a market; ``limit`` the most one trade may move of
+    NAV, one-way. A breach of ``tolerance`` that one such trade can end is ended.
+    """
+    for i in range(x.shape[0]):
+        if not open_[i]:
+            return int(act_among(
+                x, target, open_, trigger, M, scale, box, direct, inner, cap, must, A, B, gas_base, gas_leg, fee,
+                impact, tolerance, limit, out,
+            ))  # fmt: skip
+    breach = must and r >= 1.0
+    if not (breach or (r >= trigger and r > inner)):
+        return NOTHING
+    reason = act(x, r, M, scale, box, direct, inner, min(cap, limit), breach, A, B, gas_leg, fee, impact, out)
+    if breach and limit < 1.0:
+        return int(end_breach(x, target, tolerance, open_, limit, min(inner, EDGE), out))
+    return int(reason)
+
+
+@njit(cache=True, nogil=True)
 def charge(
     x: Vector, after: Vector, gas_base: float, gas_leg: float, fee: Vector, impact: Vector
 ) -> tuple[float, float, float, int]:
@@ -121,7 +168,9 @@ def run(
     inner: Vector,
     resume: Vector,
     cap: Vector,  # (T,) levels
-    tradable: Vector,  # (T,) False: the market is shut
+    tradable: Matrix,  # (T, A) of the history: False where an asset has no market
+    columns: Vector,  # (n,) the portfolio's assets among those of the history
+    limit: float,  # most one trade may move, one-way, of NAV; 1 and above never binds
     gas_base: Vector,
     gas_leg: Vector,  # (T,) fractions of NAV
     fee: Vector,
@@ -132,7 +181,7 @@ def run(
     last: int,
     week: Vector,  # (T,)
     weekly: Matrix,  # (weeks, 6) out: gas, fee, impact, tracking, squared tracking difference, trades
-    tallies: Vector,  # (4,) out: steps, trades, violations, turnover
+    tallies: Vector,  # (5,) out: steps, trades, violations, turnover, violations that no trade could have ended
     log_step: Vector,  # (K,) out: steps of the trades; K = 0 keeps none
     log_reason: Vector,
     log_before: Matrix,
@@ -141,8 +190,9 @@ def run(
 ) -> int:
     """Simulate one portfolio from its target at ``first`` to ``last`` (exclusive); return the number of trades."""
     n = len(lanes)
-    x, after = np.zeros(n), np.zeros(n)
-    trades, violations, turnover = 0, 0, 0.0
+    x, after, start = np.zeros(n), np.zeros(n), np.zeros(n)
+    here = np.ones(n, dtype=np.bool_)
+    trades, violations, powerless, turnover = 0, 0, 0, 0.0
     previous = -2
     keep = path.shape[0] > 0
     capped = np.isfinite(tolerance).any()
@@ -158,24 +208,16 @@ def run(
         r = distance(x, shape, scale, box, n)
         trigger = min(outer[t], resume[t]) if previous == t - 1 else outer[t]
         breach = must and r >= 1.0
-        if (breach or (r >= trigger and r > inner[t])) and tradable[t]:
-            reason = act(
-                x,
-                r,
-                shape,
-                scale,
-                box,
-                direct,
-                inner[t],
-                cap[t],
-                breach,
-                worth[t],
-                stiff,
-                gas_leg[t],
-                fee,
-                impact[t],
-                after,
-            )
+        reason = NOTHING
+        if breach or (r >= trigger and r > inner[t]):
+            for i in range(n):
+                here[i] = tradable[t, columns[i]]
+                start[i] = x[i]
+            reason = move(
+                x, r, trigger, target, here, shape, scale, box, direct, inner[t], cap[t], must, worth[t], stiff,
+                gas_base[t], gas_leg[t], fee, impact[t], tolerance, limit, after,
+            )  # fmt: skip
+        if reason != NOTHING:
             gas, paid, pushed, _ = charge(x, after, gas_base[t], gas_leg[t], fee, impact[t])
             w = week[t]
             weekly[w, 0] += gas
@@ -197,7 +239,13 @@ def run(
             outside = False
             for i in range(n):
                 outside |= abs(x[i]) > tolerance[i] + 1e-12
-            violations += outside
+            if outside:
+                violations += 1
+                for i in range(n):
+                    here[i] = tradable[t, columns[i]]
+                    if reason == NOTHING:
+                        start[i] = x[i]
+                powerless += not can_end(start, target, tolerance, here, limit)
         total, difference = 0.0, 0.0
         for i in range(n):
             step = returns[t, i]
@@ -212,4 +260,5 @@ def run(
     for w in range(weekly.shape[0]):
         weekly[w, 3] = half_gamma * weekly[w, 4]
     tallies[0], tallies[1], tallies[2], tallies[3] = last - first, trades, violations, turnover
+    tallies[4] = powerless
     return trades

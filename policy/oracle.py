@@ -153,7 +153,7 @@ def path_cost(case: Case, plan: Schedule) -> float:
 def cheapest_times(
     returns: Matrix,  # (T, n) of the hour after each step
     target: Vector,
-    gas: Vector,  # (T,) of a rebalance of all assets
+    gas: Vector,  # (T,) of a rebalance of all assets; inf where one of them has no market
     fee: Vector,
     impact: Matrix,
     half_gamma: float,  # 0: no tracking cost
@@ -163,8 +163,8 @@ def cheapest_times(
 ) -> float:
     """Mark the steps of the cheapest sequence of rebalances to target and return its cost; exact, O(T^2 n).
 
-    Starts at target before step 0; a deviation beyond ``tolerance`` must be traded in its step. A segment is given up
-    when its tracking alone exceeds ``bound``.
+    Starts at target before step 0; a deviation beyond ``tolerance`` must be traded in its step, or the next in which
+    all assets have a market. A segment is given up when its tracking alone exceeds ``bound``.
     """
     T, n = returns.shape
     best = np.full(T + 1, np.inf)  # cost until a trade at step b, before holding from it; T is the end
@@ -189,7 +189,7 @@ def cheapest_times(
                 if moved and spent + price < best[t]:
                     best[t] = spent + price
                     origin[t] = start
-                if due:
+                if due and price < np.inf:
                     break
             portfolio, difference = 0.0, 0.0
             for i in range(n):
@@ -234,8 +234,9 @@ def full_rebalances(case: Case) -> Schedule:
     soft = p.scenario == "soft"
     times = np.zeros(case.last - case.first, dtype=np.bool_)
     tolerance = np.full(len(case.columns), np.inf) if soft else p.tolerance * (1.0 - 1e-9)
+    whole = case.history.markets[part][:, case.columns].all(axis=1)
     arguments = (
-        np.ascontiguousarray(case.returns[part]), p.target, np.ascontiguousarray(case.gas_full[part]), case.fee,
+        np.ascontiguousarray(case.returns[part]), p.target, np.where(whole, case.gas_full[part], np.inf), case.fee,
         np.ascontiguousarray(case.impact[part]), 0.5 * p.gamma if soft else 0.0, tolerance,
     )  # fmt: skip
     cheapest_times(*arguments, ceiling(case) if soft else np.inf, times)

@@ -199,12 +199,17 @@ def effective_gas(case: Case) -> Vector:
 
 
 def growth_squares(case: Case, last: int) -> Vector:
-    """Return (last,) growth of r^2 in the hour before each step over its usual value; mean 1 in a usual market."""
+    """Return (last,) growth of r^2 in the hour before each step over its usual value; mean 1 in a usual market.
+
+    An hour that does not lie between two bars in a row of every asset counts as usual.
+    """
     h, p = case.history, case.portfolio
     move = case.returns[: last - 1] @ (np.diag(p.target) - np.outer(p.target, p.target)).T
     out = np.ones(last)
     day = h.day[: last - 1]
     out[1:] = np.einsum("ti,tij,tj->t", move, case.M[day], move) / np.maximum(case.growth[day], 1e-300)
+    if h.moved is not None:
+        out[1:][~h.moved[: last - 1, case.columns].all(axis=1)] = 1.0
     return out
 
 

@@ -38,7 +38,7 @@ def radius(x: Vector, M: Matrix, scale: Vector, box: bool) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _grow_box(x: Vector, scale: Vector, inside: Vector, move: Vector) -> bool:
+def grow_box(x: Vector, scale: Vector, inside: Vector, move: Vector) -> bool:
     """Add the asset that most lowers the largest scaled deviation; write the move that evens the set out."""
     n = x.shape[0]
     best, best_level, best_size = -1, np.inf, -1.0
@@ -71,7 +71,7 @@ def _grow_box(x: Vector, scale: Vector, inside: Vector, move: Vector) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _grow_risk(
+def grow_risk(
     pull: Vector, M: Matrix, inside: Vector, anchor: int, used: Matrix, moved: Matrix, count: int, move: Vector
 ) -> bool:
     """Add the asset whose swap, made M-orthogonal to the earlier ones, lowers x'Mx most; extend the best move.
@@ -145,7 +145,7 @@ def _anchor(x: Vector, M: Matrix, scale: Vector, box: bool) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _reach(x: Vector, move: Vector, M: Matrix, scale: Vector, box: bool, level: float, trial: Vector) -> float:
+def reach(x: Vector, move: Vector, M: Matrix, scale: Vector, box: bool, level: float, trial: Vector) -> float:
     """Return the smallest share of ``move`` that brings the distance to ``level``; 2 when none does."""
     n = x.shape[0]
     for i in range(n):
@@ -200,14 +200,14 @@ def cheapest(
             for i in range(n):
                 move[i] = -x[i]
         elif box:
-            if not _grow_box(x, scale, inside, move):
+            if not grow_box(x, scale, inside, move):
                 break
-        elif not _grow_risk(pull, M, inside, anchor, used, moved, legs - 1, move):
+        elif not grow_risk(pull, M, inside, anchor, used, moved, legs - 1, move):
             break
-        reach = 1.0 - level / r if legs == n - 1 else _reach(x, move, M, scale, box, level, trial)
-        tries = SHARES if reach > 1.0 else 1
+        way = 1.0 - level / r if legs == n - 1 else reach(x, move, M, scale, box, level, trial)
+        tries = SHARES if way > 1.0 else 1
         for s in range(tries):
-            share = reach if tries == 1 else (s + 1.0) / SHARES
+            share = way if tries == 1 else (s + 1.0) / SHARES
             cost = gas_leg * legs
             for i in range(n):
                 dw = abs(share * move[i])

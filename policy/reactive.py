@@ -119,16 +119,15 @@ def tuned_triggers(case: Case) -> Vector:
     """Return (T,) triggers: at each re-tuning the one of GRID with the least cost on all steps before it."""
     history = case.history
     steps = len(history.ts)
+    begin = history.known_from(case.columns)
     block = np.maximum(np.arange(steps) - case.first, -1) // TUNE_EVERY_H + 1  # 0 is the past, then one per period
     spent = np.zeros((len(GRID), int(block[-1]) + 1))
     for i, trigger in enumerate(GRID):
-        run = simulate(
-            case, Threshold("trial", trigger).plan(case), block, log=False, span=(history.gas_known, case.last)
-        )
+        run = simulate(case, Threshold("trial", trigger).plan(case), block, log=False, span=(begin, case.last))
         spent[i] = run.weekly[:, GAS : TRACKING + 1].sum(axis=1)
     past = np.cumsum(spent, axis=1)
     best = np.array(GRID)[np.argmin(past, axis=0)]
-    if case.first - history.gas_known < 7 * 24:  # no past to speak of: what most systems ship
+    if case.first - begin < 7 * 24:  # no past to speak of: what most systems ship
         best[0] = FIVE_PERCENT
     return np.asarray(best[np.maximum(block - 1, 0)], dtype=np.float64)
 

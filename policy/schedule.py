@@ -39,6 +39,7 @@ class Portfolio:
     end: datetime
     fee: Vector = field(default_factory=lambda: np.zeros(0))  # empty: DEFAULT_FEE for every asset
     label: str = ""  # scenario with its tightness and chain, e.g. "hard 4% L1"
+    max_turnover: float = 1.0  # most one trade may move, one-way, of NAV; 1 never binds
 
     @property
     def swap_fee(self) -> Vector:
@@ -142,10 +143,11 @@ class Case:
             self.fee,
             h.depth_usd[step, self.columns],
             float(h.recent_gwei[step]),
+            h.markets[step, self.columns],
         )
         return State(
             h.when(step), p.assets, weights, p.target, p.tolerance, p.nav_usd, p.gamma, p.scenario,
-            self.covariance[h.day[step]], market, last_trade,
+            self.covariance[h.day[step]], market, last_trade, p.max_turnover,
         )  # fmt: skip
 
 
@@ -288,6 +290,12 @@ class Move:
     distance: float
 
 
+def tradable(state: State) -> npt.NDArray[np.bool_]:
+    """Return (n,) which assets of ``state`` can be traded now."""
+    given = state.market.tradable
+    return np.ones(state.target.size, dtype=np.bool_) if given is None else given
+
+
 def apply(state: State, levels: Levels) -> Move:
     """Return the move of ``state`` under ``levels``, by the compiled step of the simulator."""
     x = np.ascontiguousarray(state.weights - state.target)
@@ -302,17 +310,18 @@ def apply(state: State, levels: Levels) -> Move:
     r = float(kernels.distance(x, M, scale, levels.box, n))
     busy = state.last_trade is not None and state.ts - state.last_trade <= timedelta(hours=1)
     trigger = min(levels.outer, levels.resume) if busy else levels.outer
-    breach = levels.must and r >= 1.0
     reason = kernels.NOTHING
-    if breach or (r >= trigger and r > levels.inner):
+    if (levels.must and r >= 1.0) or (r >= trigger and r > levels.inner):
         A = 0.0 if levels.direct else state_worth(state) if levels.A is None else levels.A
         B = state.gamma if state.scenario == "soft" else 0.0
-        leg = gas_of(state, state.market.gas_gwei, 2) - gas_of(state, state.market.gas_gwei, 1)
+        gas = gas_of(state, state.market.gas_gwei, 1)
+        leg = gas_of(state, state.market.gas_gwei, 2) - gas
         impact = impact_per_square(state.nav_usd, state.market.depth_usd)
         reason = int(
-            kernels.act(
-                x, r, M, scale, levels.box, levels.direct, levels.inner, levels.cap, breach, A, B, leg,
-                state.market.fee, impact, after,
+            kernels.move(
+                x, r, trigger, state.target, tradable(state), M, scale, levels.box, levels.direct, levels.inner,
+                levels.cap, levels.must, A, B, gas - leg, leg, state.market.fee, impact, state.tolerance,
+                state.max_turnover, after,
             )
         )  # fmt: skip
     moved = state.target + after if reason != kernels.NOTHING else state.weights

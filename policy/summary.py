@@ -72,6 +72,8 @@ class Table:
                     "fee_bp": split[1], "impact_bp": split[2], "tracking_bp": split[3],
                     "trades_per_year": float(np.mean([r.trades * HOURS_PER_YEAR / r.steps for r in runs])),
                     "violations": int(sum(r.violations for r in runs)),
+                    "violations_could_not": int(sum(r.violations_could_not for r in runs)),
+                    "violations_did_not": int(sum(r.violations_did_not for r in runs)),
                     "te_annual": float(np.sqrt(np.mean([r.te_annual**2 for r in runs]))),
                     "turnover_per_year": float(np.mean([r.turnover * HOURS_PER_YEAR / r.steps for r in runs])),
                 })  # fmt: skip

@@ -5,7 +5,8 @@ import polars as pl
 import pytest
 
 from lake.errors import NotEnoughData
-from policy.history import CARRY_H, expanding_median, load, trailing_mean
+from policy.history import expanding_median, load, trailing_mean
+from policy.panel import holdable, portfolios
 from tests.policy.conftest import ASSETS, START, fill, frames
 
 
@@ -42,15 +43,69 @@ def test_nothing_before_t_changes_with_the_future(tmp_path, history, end):
     assert history.sha256 != other.sha256
 
 
-def test_short_holes_are_carried_and_long_ones_shut_the_market(tmp_path, end):
+def test_an_asset_without_a_bar_cannot_be_traded_and_the_others_can(tmp_path, end):
     tables = frames()
     hole = [START + timedelta(hours=h) for h in (*range(30, 33), *range(100, 112))]
     tables["prices"] = tables["prices"].filter(~((pl.col("asset") == "BBB") & pl.col("ts").is_in(hole)))
     history = load(fill(tmp_path, tables), START, end)
-    shut = np.flatnonzero(~history.tradable[history.first :])
-    assert shut.tolist() == list(range(101 + CARRY_H, 113))
-    assert any("BBB" in n for n in history.notes)
-    assert any("no trade was possible" in n for n in history.notes)
+    own = history.assets.index("BBB")
+    shut = [*range(31, 34), *range(101, 113)]
+    assert np.flatnonzero(~history.tradable[history.first :, own]).tolist() == shut
+    assert np.delete(history.tradable, own, axis=1).all()
+    assert np.flatnonzero(~history.moved[history.first :, own]).tolist() == [*range(30, 34), *range(100, 113)]
+    note = next(n for n in history.notes if n.startswith("BBB"))
+    assert "15 hours (2023-03-02 07:00 .. 2023-03-02 09:00, 2023-03-05 05:00 .. 2023-03-05 16:00)" in note
+    assert "no trade of it and no return" in note
+
+
+def test_a_gap_in_recorded_gas_stops_nothing_and_is_told(tmp_path, end):
+    tables = frames()
+    hole = [START + timedelta(hours=h) for h in range(50, 70)]
+    whole = load(fill(tmp_path / "a", tables), START, end)
+    tables["gas"] = tables["gas"].filter(~pl.col("ts").is_in(hole))
+    history = load(fill(tmp_path / "b", tables), START, end)
+    gap = slice(history.first + 51, history.first + 71)
+    assert history.tradable.all()
+    assert np.all(history.gas_gwei[gap] == whole.gas_gwei[history.first + 50])
+    assert any("gas of chain 1: 20 hours (2023-03-03 03:00 .. 2023-03-03 22:00)" in n for n in history.notes)
+    assert not any("gas" in n and "hours" in n for n in whole.notes)
+
+
+def listed_late(listed, ended=None):
+    """The market with CCC listed and delisted."""
+    tables = frames()
+    late = (pl.col("ts") < listed) | (pl.col("ts") >= (ended or START + timedelta(days=900)))
+    return {**tables, "prices": tables["prices"].filter(~((pl.col("asset") == "CCC") & late))}
+
+
+def test_nothing_is_learnt_of_an_asset_before_its_listing_or_over_its_gaps(tmp_path, end, history):
+    """No zero return before the first bar: variances are those of the hours with two bars in a row."""
+    own, listed = history.assets.index("CCC"), START + timedelta(days=5)
+    late = load(fill(tmp_path, listed_late(listed)), START, end)
+    assert late.when(int(late.listed[own])) == listed + timedelta(hours=1)
+    assert not late.tradable[: late.listed[own], own].any()
+    others = [i for i in range(len(history.assets)) if i != own]
+    assert np.allclose(late.covariance[:, others][:, :, others], history.covariance[:, others][:, :, others], rtol=1e-9)
+    day = late.day[late.listed[own]] + 3
+    assert late.covariance[day, own, own] == pytest.approx(history.covariance[day, own, own], rel=0.35)
+    assert np.linalg.eigvalsh(late.covariance).min() > -1e-15
+    assert any("CCC: listed 2023-03-06 01:00" in n for n in late.notes)
+
+
+def test_baskets_wait_for_a_listing_and_keep_what_is_delisted(tmp_path, end):
+    listed, ended = START + timedelta(days=5), START + timedelta(days=20)
+    history = load(fill(tmp_path, listed_late(listed, ended)), START, end)
+    panel = portfolios(history, 40, 1, START, end)
+    holding = [p for p in panel if "CCC" in p.assets]
+    assert holding
+    assert min(p.start for p in holding) == listed + timedelta(hours=1)
+    assert min(p.start for p in panel if "CCC" not in p.assets) == START
+    own = history.assets.index("CCC")
+    assert not history.tradable[history.step_of(ended) + 1 :, own].any()
+    assert any("CCC: no bar after 2023-03-21 00:00" in n for n in history.notes)
+    gone, notes = holdable(history, listed + timedelta(days=10), end, 4)
+    assert own not in gone
+    assert any("CCC" in n for n in notes)
 
 
 def test_a_pool_goes_to_the_asset_whose_price_it_follows(history, tmp_path, end):
@@ -70,7 +125,7 @@ def test_missing_input_is_named(market_lake, tmp_path, end):
     tables = frames()
     with pytest.raises(NotEnoughData, match="gas of chain 1"):
         load(fill(tmp_path / "a", {"prices": tables["prices"]}), START, end)
-    with pytest.raises(NotEnoughData, match="the lake has"):
+    with pytest.raises(NotEnoughData, match="no hourly prices"):
         load(market_lake, START + timedelta(days=900), end + timedelta(days=901))
 
 
