@@ -42,6 +42,12 @@ def api_url() -> str | None:
     return os.environ.get("PREFECT_API_URL") or None
 
 
+def credentials() -> tuple[str, str] | None:
+    """Return the scheduler's user and password as set by PREFECT_API_AUTH_STRING, None without one."""
+    user, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
+    return (user, password) if password else None
+
+
 def zombies(url: str, at: datetime | None = None, silent: timedelta = SILENT, own: str | None = None) -> list[Zombie]:
     """Return the RUNNING and PENDING runs of the scheduler at ``url`` that gave no sign of life for ``silent``.
 
@@ -71,7 +77,7 @@ def _heard(url: str, run: str, since: datetime) -> bool:
 
 def _ask(url: str, path: str, body: dict[str, Any]) -> Any:
     try:
-        answer = httpx.post(f"{url}/{path}", json=body, timeout=_SECONDS)
+        answer = httpx.post(f"{url}/{path}", json=body, timeout=_SECONDS, auth=credentials())
         answer.raise_for_status()
     except httpx.HTTPError as error:
         raise ForedriftError(f"the scheduler does not answer {path} ({type(error).__name__})") from error

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import typer
 
 from foredrift.ours import ForeignPackageError, check_ours
 from lake.errors import ConfigError, ForedriftError
-from pipelines import output
+from pipelines import output, phrase
 from pipelines.commands import data, learn, run, trade, watch
 
+INTERRUPTED = 130  # what the command line library makes of Ctrl-C, without a word
 app = typer.Typer(
     name="foredrift",
     help="Rebalance an on-chain portfolio before it drifts out of its mandate.",
@@ -32,27 +34,36 @@ def version() -> None:
 
 
 def main() -> None:
-    """Run the command line: exit 0 done, 1 failed, 2 bad usage or configuration."""
+    """Run the command line: exit 0 done, 1 failed, 2 bad usage or configuration, 130 interrupted."""
     output.install()
+    phrase.take()
     try:
         check_ours()
         app()
     except ForeignPackageError as error:
         _fail(error, 2)
+    except SystemExit as done:
+        if done.code == INTERRUPTED:
+            _interrupted()
+        raise
+    except KeyboardInterrupt:
+        _interrupted()
     except ConfigError as error:
         _fail(error, 2)
     except ForedriftError as error:
         _fail(error, 1)
-    except KeyboardInterrupt:
-        typer.secho("interrupted; what was committed stays, run it again to go on", fg="yellow", err=True)
-        sys.exit(130)
     finally:
         cut = output.last_words()
         if cut is not None:
             typer.secho(cut, fg="yellow", err=True)
 
 
-def _fail(error: ForedriftError | ForeignPackageError, code: int) -> None:
+def _interrupted() -> NoReturn:
+    typer.secho("interrupted; what was committed stays, run it again to go on", fg="yellow", err=True)
+    sys.exit(INTERRUPTED)
+
+
+def _fail(error: ForedriftError | ForeignPackageError, code: int) -> NoReturn:
     typer.secho(f"error: {error}", fg="red", err=True)
     for note in getattr(error, "__notes__", []):
         typer.secho(f"  {note}", fg="red", err=True)

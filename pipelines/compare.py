@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from lake.errors import ConfigError, NotEnoughData
+from lake.private import private_folder
 from lake.store import Lake
 from pipelines import tracking, views
 from pipelines.artifacts import write_artifacts
@@ -102,7 +103,7 @@ def ensure_forecasts(
 
     cfg = model_config(settings)
     families = list(families_of(settings).values())
-    workdir = settings.path(".foredrift/walkforward") / cfg.fingerprint()
+    workdir = private_folder(settings.path(".foredrift/walkforward")) / cfg.fingerprint()
     try:
         result = walk_forward(lake, cfg, families, *span, progress=progress, workdir=workdir, live=False)
     except NotEnoughData as error:

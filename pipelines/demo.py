@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from lake.private import STATE, private_folder, tighten
 from lake.units import utc
 from pipelines import show
 from pipelines.compare import compare
@@ -56,12 +57,14 @@ def demo(folder: Path, *, portfolios: int, chain: bool) -> dict[str, Any]:
     show.console.rule()
     show.say(f"report: {outcome.report}")
     show.say("compare in the browser: ", ("foredrift ui", "bold"))
+    if STATE in folder.resolve().parts:
+        tighten(folder)
     return {"comparison": outcome.json, "rebalance": result}
 
 
 def prepare(folder: Path) -> Settings:
     """Return the demo's settings, written to ``folder`` the first time; its tracking store is the working folder's."""
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     file = folder / "foredrift.toml"
     if not file.exists():
         up = Path(*[".."] * len(folder.parts)) if not folder.is_absolute() else Path.cwd()

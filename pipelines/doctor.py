@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from lake.errors import ConfigError, ForedriftError
+from lake.private import STATE, exposed
 from lake.universe import STABLE
+from pipelines.phrase import passphrase
 from pipelines.setting_types import nearest
-from pipelines.settings import Settings, load, passphrase
+from pipelines.settings import Settings, load
 
 Finding = dict[str, Any]
 _BOUNDS = {"fastapi": (0, 151), "sqlalchemy": (2, 1)}  # first versions with which the scheduler breaks silently
@@ -27,7 +29,7 @@ def examine(config: Path | None) -> list[Finding]:
     except ConfigError as error:
         return [*found, _row("settings", "error", str(error), "foredrift init writes a starter file")]
     found.append(_row("settings", "ok", str(config or "foredrift.toml"), ""))
-    for check in (_sources, _lake, _tracking, _chain, _vault):
+    for check in (_sources, _lake, _tracking, _chain, _vault, _private):
         found.extend(check(settings))
     return found
 
@@ -141,10 +143,31 @@ def _vault(settings: Settings) -> Iterator[Finding]:
             yield _row("keystore", "error", f"{path} is missing", "set [vault] keystore")
         elif path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
             yield _row("keystore", "error", f"{path} is readable by others", f"chmod 600 {path}")
-        elif passphrase() is None:
-            yield _row("keystore", "warn", "FOREDRIFT_PASSPHRASE is not set", "export it where --live runs")
         else:
-            yield _row("keystore", "ok", str(path), "")
+            yield _passphrase(path)
+
+
+def _passphrase(keystore: Path) -> Finding:
+    """Return whether the keystore's passphrase is at hand, without opening the keystore."""
+    try:
+        known = passphrase() is not None
+    except ConfigError as error:
+        return _row("keystore", "error", str(error), "name a file that only its owner may read")
+    if known:
+        return _row("keystore", "ok", str(keystore), "")
+    say = "FOREDRIFT_PASSPHRASE_FILE and FOREDRIFT_PASSPHRASE are not set"
+    return _row("keystore", "warn", say, "set one of them where --live runs")
+
+
+def _private(settings: Settings) -> Iterator[Finding]:
+    """Yield whether others can read what is kept of money and passwords."""
+    folder = settings.path(STATE)
+    found = exposed(folder)
+    if found:
+        names = ", ".join(str(p.relative_to(settings.root)) for p in found[:3])
+        yield _row(
+            "privacy", "error", f"{len(found)} open to others: {names}", f"as their owner: chmod -R go= {folder}"
+        )
 
 
 def _adapter(settings: Settings) -> Finding:

@@ -4,35 +4,70 @@ Prefect starts a run at most once and never re-runs a crashed one, so exactly-on
 idempotent, and the rebalance stage holds its own lease and looks every unknown outcome up before it acts. Only reads
 are retried here. Every scheduled run is a process of its own, so each flow imports its stage when it runs: an ingest
 does not pay ten seconds for learners that it never calls.
+
+No flow has a parameter that says which project it serves, whether it is live or which moment it decides at: whoever can
+send a request to the scheduler can start a run, and no more. The settings file is fixed where the runs are served.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from prefect import Flow, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import INPUTS, RUN_ID, TASK_SOURCE
+from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+from prefect.utilities.callables import ParameterSchema, parameter_schema
 
-from lake.errors import ForedriftError
+from lake.errors import ForedriftError, NotEnoughData
 from lake.units import duration
 from pipelines import alerts, watch
 from pipelines import ingest as ingest_stage
-from pipelines.settings import Settings, load
+from pipelines.settings import Settings, load, served_file
 from pipelines.wiring import now
 
 TAGS = ["foredrift"]
 
 
-def _settings(config: str | None) -> Settings:
-    """Return the project's settings; logging is set up with them, once per process."""
-    settings = load(Path(config) if config else None)
+class ClosedSchema(ParameterSchema):
+    """What a request may ask of a deployment: nothing that its flow has no parameter for."""
+
+    additionalProperties: bool = False  # noqa: N815 - as JSON Schema writes it
+
+    @classmethod
+    def of(cls, served: Flow[..., Any]) -> ClosedSchema:
+        """Return the closed schema of a flow's parameters."""
+        return cls(**(parameter_schema(served).model_dump() | {"additionalProperties": False}))
+
+
+def _settings() -> Settings:
+    """Return the served project's settings; logging is set up with them, once per process."""
+    settings = load(served_file())
     watch.configure_logging(settings)
     return settings
+
+
+def _plainly(name: str, work: Callable[[Settings], Any]) -> Any | State:
+    """Return what ``work`` makes of the settings; a deliberate error ends the run in one line, without a trace.
+
+    Data that are missing or too old are no failure: the run refuses, says so, and the next one looks again.
+    """
+    try:
+        return work(_settings())
+    except NotEnoughData as error:
+        said = "; ".join([str(error), *getattr(error, "__notes__", [])])
+        get_run_logger().warning("refused: %s", said)
+        watch.notify("refused", f"{name} refused", said)
+        return Completed(name="Refused", message=said, data={"outcome": "refused", "reason": said})
+    except ForedriftError as error:
+        said = "; ".join([str(error), *getattr(error, "__notes__", [])])
+        get_run_logger().error("failed: %s", said)
+        return Failed(message=said)
 
 
 def told(flow: Any, flow_run: Any, state: Any, event: str = "failed") -> None:
@@ -63,9 +98,9 @@ def look_for_zombies() -> list[str]:
 
 
 @task(retries=3, retry_delay_seconds=[5, 30, 120], persist_result=True, cache_policy=INPUTS + TASK_SOURCE + RUN_ID)
-def collect(config: str | None, source: str, until: str) -> dict[str, Any]:
+def collect(source: str, until: str) -> dict[str, Any]:
     """Collect one source up to ``until``: a read into an idempotent write, so it may be retried and resumed."""
-    return ingest_stage.as_rows(ingest_stage.ingest_all(_settings(config), [source], None, until))[0]
+    return ingest_stage.as_rows(ingest_stage.ingest_all(_settings(), [source], None, until))[0]
 
 
 def _moment_name() -> str:
@@ -74,38 +109,50 @@ def _moment_name() -> str:
 
 
 @flow(name="ingest", flow_run_name=_moment_name, log_prints=True, **_HOOKS)
-def ingest(config: str | None = None, until: str | None = None) -> list[dict[str, Any]]:
+def ingest() -> Any:
     """Bring the lake up to date, one task a source; a failing source does not stop the others."""
-    until = until or now().replace(second=0, microsecond=0).isoformat()
-    names = ingest_stage.source_names(_settings(config))
-    states = [collect(config, name, until, return_state=True) for name in names]
+    return _plainly("ingest", _ingest)
+
+
+def _ingest(settings: Settings) -> list[dict[str, Any]]:
+    until = now().replace(second=0, microsecond=0).isoformat()
+    names = ingest_stage.source_names(settings)
+    states = [collect(name, until, return_state=True) for name in names]
     rows = [s.result() for s in states if s.is_completed()]
     if rows:
         create_table_artifact(table=rows, key="ingest", description="What was collected")
     failed = [name for name, state in zip(names, states, strict=True) if not state.is_completed()]
     if failed:
-        raise RuntimeError(f"sources that could not be collected: {', '.join(failed)}; the others are up to date")
+        raise ForedriftError(f"sources that could not be collected: {', '.join(failed)}; the others are up to date")
     return rows
 
 
 @flow(name="forecast", flow_run_name=_moment_name, **_HOOKS)
-def forecast(config: str | None = None) -> dict[str, Any]:
+def forecast() -> Any:
     """Issue forecasts as of now with the champions."""
+    return _plainly("forecast", _forecast)
+
+
+def _forecast(settings: Settings) -> dict[str, Any]:
     from pipelines import forecast as forecast_stage
 
-    result = forecast_stage.forecast(_settings(config), None)
+    result = forecast_stage.forecast(settings, None)
     create_table_artifact(table=result["rows"], key="forecasts", description="Forecasts as issued")
     return {"issued": len(result["rows"]), "abstained": result["abstained"]}
 
 
 @flow(name="rebalance", flow_run_name=_moment_name, **_HOOKS)
-def rebalance(config: str | None = None, live: bool = False, as_of: str | None = None) -> dict[str, Any]:
-    """Run one decision cycle on data as of now; a run that starts too late declines. ``as_of``: paper vault only.
+def rebalance() -> Any:
+    """Run one decision cycle on data as of now; a run that starts too late declines.
 
-    The stage below takes the vault's lease and derives the decision's identity from vault, policy and epoch, so that
+    Whether it executes is the project's setting (``[schedule] live``; on paper it does unless told otherwise). The
+    stage below takes the vault's lease and derives the decision's identity from vault, policy and epoch, so that
     duplicated or overlapping runs execute a decision once.
     """
-    settings = _settings(config)
+    return _plainly("rebalance", _rebalance)
+
+
+def _rebalance(settings: Settings) -> dict[str, Any]:
     look_for_zombies()
     scheduled = flow_run.scheduled_start_time
     late = datetime.now(UTC) - scheduled if scheduled else timedelta(0)
@@ -117,17 +164,22 @@ def rebalance(config: str | None = None, live: bool = False, as_of: str | None =
         return {"outcome": "declined", "reason": f"{late} late"}
     from pipelines import rebalance as rebalance_stage
 
-    result = rebalance_stage.rebalance(settings, live=live, as_of=as_of)
+    result = rebalance_stage.rebalance(settings, live=settings.live_on_schedule)
     create_markdown_artifact(rebalance_stage.as_markdown(result), key="rebalance", description="The last decision")
+    get_run_logger().info("%s: %s", result["outcome"], result["summary"])
     return {"outcome": result["outcome"], "decision_id": result["decision_id"]}
 
 
 @flow(name="retrain", flow_run_name=_moment_name, **_RETRAIN_HOOKS)
-def retrain(config: str | None = None) -> dict[str, Any]:
+def retrain() -> Any:
     """Train walk-forward up to now and promote on evidence; a failure keeps the champion."""
+    return _plainly("retrain", _retrain)
+
+
+def _retrain(settings: Settings) -> dict[str, Any]:
     from pipelines import train as train_stage
 
-    outcome = train_stage.train(_settings(config), [], None, None)
+    outcome = train_stage.train(settings, [], None, None)
     create_table_artifact(table=outcome.table, key="forecast-scores", description="Skill against baselines")
     if outcome.url:
         create_markdown_artifact(f"[MLflow run]({outcome.url})", key="training", description="Where to look")
@@ -135,11 +187,15 @@ def retrain(config: str | None = None) -> dict[str, Any]:
 
 
 @flow(name="compare", flow_run_name=_moment_name, **_HOOKS)
-def compare(config: str | None = None, start: str | None = None, end: str | None = None) -> dict[str, Any]:
+def compare() -> Any:
     """Compare the policies on the panel and leave the table and the link."""
+    return _plainly("compare", _compare)
+
+
+def _compare(settings: Settings) -> dict[str, Any]:
     from pipelines import compare as compare_stage
 
-    outcome = compare_stage.compare(_settings(config), start, end)
+    outcome = compare_stage.compare(settings, None, None)
     create_table_artifact(table=outcome.json["policies"], key="policies", description="Cost by policy, bp a year")
     create_markdown_artifact(f"[MLflow run]({outcome.url})", key="comparison", description="Where to look")
     return {"comparison_id": outcome.comparison_id}

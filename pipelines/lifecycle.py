@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from lake.errors import ConfigError, ModelError, NotEnoughData
+from lake.private import private_folder
 from lake.store import Lake, frame_digest
 from lake.units import DAY_S, duration
 from models import novelty, promotion
@@ -49,7 +50,7 @@ class Judged:
 
 def registry_of(settings: Settings) -> Registry:
     """Return the project's model registry."""
-    return Registry(tracking.client(settings), settings.path(".foredrift/models"))
+    return Registry(tracking.client(settings), private_folder(settings.path(".foredrift/models")))
 
 
 def register(settings: Settings, cfg: ModelConfig, result: TrainResult, progress: Progress = silent) -> Judged:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from pydantic import SecretStr
 
 from pipelines import show
 from pipelines.localnet import MANDATE, depths_at, tick_at
+from pipelines.phrase import using
 from pipelines.rebalance import rebalance
 from pipelines.settings import ChainSection, PoolRow, Portfolio, Settings, VaultSection
 from pipelines.wiring import lake_of
@@ -39,7 +38,7 @@ def rebalance_on_local_chain(settings: Settings, end: datetime) -> dict[str, Any
     extras = [reference_vault(TARGETS, deposit_usd=DEPOSIT_USD, mandate=MANDATE)]
     depth = depths_at(lake, end, TARGETS)
     gas = opening.gas_gwei or 1.0
-    with start(opening.prices, depths=depth, extras=extras, at=end, gas_gwei=gas) as net, _passphrase():
+    with start(opening.prices, depths=depth, extras=extras, at=end, gas_gwei=gas) as net, using(PASSPHRASE):
         show.say(f"local chain {net.chain_id} at {net.url}, vault {net.world.extras['vault']}")
         local = local_settings(settings, net)
         result = rebalance(local, live=True, on_plan=show.plan)
@@ -73,16 +72,3 @@ def local_settings(settings: Settings, net: Localnet) -> Settings:
     return settings.model_copy(
         update={"portfolio": portfolio, "chain": chain, "vault": vault, "sources": sources, "mandate": limits}
     )
-
-
-@contextmanager
-def _passphrase() -> Iterator[None]:
-    before = os.environ.get("FOREDRIFT_PASSPHRASE")
-    os.environ["FOREDRIFT_PASSPHRASE"] = PASSPHRASE
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["FOREDRIFT_PASSPHRASE"]
-        else:
-            os.environ["FOREDRIFT_PASSPHRASE"] = before

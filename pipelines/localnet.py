@@ -21,7 +21,8 @@ from lake.sources.sample import pool_of
 from lake.store import Lake
 from lake.units import utc
 from pipelines.paper import in_bps
-from pipelines.settings import Settings, passphrase
+from pipelines.phrase import passphrase
+from pipelines.settings import Settings
 from pipelines.wiring import lake_of
 from policy.execution.localnet.accounts import dev_accounts
 from policy.execution.localnet.history import Tick, depths, ticks

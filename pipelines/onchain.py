@@ -15,7 +15,8 @@ from lake.sources.oracles import ROUND
 from lake.units import duration
 from lake.universe import chain
 from pipelines.deciding import Choice
-from pipelines.settings import Settings, passphrase
+from pipelines.phrase import passphrase
+from pipelines.settings import Settings
 from pipelines.vaults import keystore, limits_of, portfolio_of, rule_of, view_of
 from pipelines.wiring import rpc_of
 from policy.execution.audit import Audit
@@ -154,7 +155,7 @@ def _keystore_signer(path: Path) -> KeystoreSigner:
     def secret() -> str:
         found = passphrase()
         if found is None:
-            raise ConfigError(f"{path.name} needs its passphrase in FOREDRIFT_PASSPHRASE")
+            raise ConfigError(f"{path.name} needs its passphrase in FOREDRIFT_PASSPHRASE or FOREDRIFT_PASSPHRASE_FILE")
         return found
 
     return KeystoreSigner(path, secret)

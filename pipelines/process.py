@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import httpx
 
@@ -16,6 +17,20 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def usual_port(file: Path) -> int:
+    """Return the port kept in ``file`` while it is free, else a free one, which is kept: addresses outlive restarts."""
+    try:
+        port = int(file.read_text(encoding="ascii"))
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+    except (OSError, ValueError, OverflowError):
+        port = free_port()
+        file.write_text(f"{port}\n", encoding="ascii")
+        file.chmod(0o600)
+    return port
 
 
 def wait_until_healthy(process: subprocess.Popen[bytes], url: str, hint: str, seconds: float = 120) -> None:

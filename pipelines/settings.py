@@ -2,20 +2,22 @@
 
 Order of precedence: environment (``FOREDRIFT_<SECTION>__<KEY>``, e.g. ``FOREDRIFT_LAKE__PATH``), then the file, then
 the defaults below. Secrets are never here: a key comes from an encrypted keystore file or an external signer, its
-passphrase and notification addresses from environment variables named in the runbook.
+passphrase from where ``pipelines.phrase`` finds it, notification addresses from FOREDRIFT_NOTIFY.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import tomllib
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from lake.errors import ConfigError
+from lake.private import STATE, tighten
 from lake.units import utc
 from pipelines.setting_sources import explained, from_environment, merged
 from pipelines.setting_types import (
@@ -35,6 +37,7 @@ from pipelines.setting_types import (
 )
 
 DEFAULT_FILE = "foredrift.toml"
+_kept_private: set[Path] = set()
 
 
 class Section(BaseModel):
@@ -251,8 +254,12 @@ class CompareSection(Section):
 
 
 class ScheduleSection(Section):
-    """When the deployments run (cron in ``timezone``)."""
+    """When the deployments run (cron in ``timezone``), and whether the scheduled rebalance executes its plans.
 
+    ``live`` unset: on paper only. It is a setting of the project, never a parameter of a run.
+    """
+
+    live: bool | None = None
     timezone: Zone = "UTC"
     ingest: Cron = "2 * * * *"
     forecast: Cron = "4 * * * *"
@@ -288,10 +295,29 @@ class Settings(Section):
     schedule: ScheduleSection = ScheduleSection()
     watch: WatchSection = WatchSection()
     root: Path = Path()
+    _file: Path | None = PrivateAttr(default=None)
 
     def path(self, relative: str) -> Path:
         """Return a project path, absolute."""
         return (self.root / relative).resolve()
+
+    @property
+    def file(self) -> Path:
+        """The file that these settings were read from, absolute."""
+        return self._file or self.path(DEFAULT_FILE)
+
+    @property
+    def live_on_schedule(self) -> bool:
+        """Whether scheduled runs execute what they decide: as set, else on paper only."""
+        given = self.schedule.live
+        return self.vault.kind == "simulated" if given is None else given
+
+    @classmethod
+    def of(cls, values: dict[str, Any], file: Path) -> Settings:
+        """Return the settings ``values`` of ``file``, whose folder is the project's."""
+        made = cls(**values, root=file.parent)
+        made._file = file
+        return made
 
 
 def load(file: Path | None = None, *, required: bool = True) -> Settings:
@@ -304,22 +330,44 @@ def load(file: Path | None = None, *, required: bool = True) -> Settings:
     if not path.exists():
         if required or file is not None:
             raise ConfigError(f"there is no {path}; write one with `foredrift init` or name another with --config")
-        return _validated({}, "the defaults", Path.cwd())
+        return _validated({}, "the defaults", Path.cwd() / DEFAULT_FILE)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    return _validated(values, str(path), path.resolve().parent)
+    settings = _validated(values, str(path), path.resolve())
+    _keep_private(settings.path(STATE))
+    return settings
 
 
-def _validated(values: dict[str, Any], file: str, root: Path) -> Settings:
+def served_file() -> Path | None:
+    """Return the settings file of scheduled runs, fixed where they are served: nothing in a request can name another.
+
+    FOREDRIFT_CONFIG names it (`foredrift serve` sets it), else it is foredrift.toml in FOREDRIFT_HOME (a work pool's
+    worker has that), else None: the working folder's.
+    """
+    file, home = os.environ.get("FOREDRIFT_CONFIG"), os.environ.get("FOREDRIFT_HOME")
+    if file:
+        return Path(file)
+    return Path(home) / DEFAULT_FILE if home else None
+
+
+def _keep_private(folder: Path) -> None:
+    """Close ``folder`` to others now and when the process ends, whatever other programs have written there."""
+    tighten(folder)
+    if folder not in _kept_private:
+        _kept_private.add(folder)
+        atexit.register(tighten, folder)
+
+
+def _validated(values: dict[str, Any], file: str, path: Path) -> Settings:
     if "root" in values:
         raise ConfigError(f"{file}: root is the folder of this file and cannot be set; remove it")
     given = from_environment(Settings, os.environ)
     try:
-        return Settings(**merged(values, given), root=root)
+        return Settings.of(merged(values, given), path)
     except ValidationError as error:
         raise ConfigError(explained(Settings, error, file, given)) from None
 
@@ -332,11 +380,6 @@ def lake_options(settings: Settings) -> dict[str, str]:
     return (
         {"AWS_CONDITIONAL_PUT": "etag"} | {n: os.environ[n] for n in names if n in os.environ} | settings.lake.options
     )
-
-
-def passphrase() -> str | None:
-    """Return the keystore passphrase from FOREDRIFT_PASSPHRASE, None when it is not set."""
-    return os.environ.get("FOREDRIFT_PASSPHRASE")
 
 
 def starter() -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from lake.private import opener, private_folder
 from lake.units import DAY_S, utc
 from pipelines.settings import Settings
 
@@ -31,9 +32,10 @@ def note(settings: Settings, at: datetime, versions: Mapping[str, tuple[str, dat
         ],
     }
     path = settings.path(FILE)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(path.parent)
     scratch = path.with_name(path.name + ".new")
-    scratch.write_text(json.dumps(body, indent=1), encoding="utf-8")
+    with open(scratch, "w", encoding="utf-8", opener=opener) as file:
+        json.dump(body, file, indent=1)
     scratch.replace(path)
 
 

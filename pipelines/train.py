@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from lake.errors import ConfigError, NotEnoughData
+from lake.private import private_folder
 from lake.store import Lake
 from lake.units import utc
 from models.walkforward import TrainResult
@@ -58,7 +59,7 @@ def train(
     lake = lake_of(settings)
     span = window(lake, start, end)
     cfg = model_config(settings)
-    workdir = settings.path(".foredrift/walkforward") / cfg.fingerprint()
+    workdir = private_folder(settings.path(".foredrift/walkforward")) / cfg.fingerprint()
     with alarm(active=register):
         result = walk_forward(lake, cfg, chosen, *span, progress=progress, workdir=workdir)
         tables = [_scores(result)]

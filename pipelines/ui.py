@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import typer
 
+from pipelines import phrase
 from pipelines.process import stop, wait_until_healthy
 from pipelines.settings import Settings
 from pipelines.tracking import COMPARISON, artifact_root, client, is_server, tracking_uri
@@ -36,13 +37,14 @@ def mlflow_server(settings: Settings, port: int) -> Iterator[subprocess.Popen[by
     One worker and no job runner: two processes instead of fifteen. The store's address, which may hold a password, goes
     by the environment: command lines are for everyone to see. Raises ForedriftError when it does not start.
     """
-    environment = os.environ | {
+    phrase.take()
+    environment = {n: v for n, v in os.environ.items() if not n.startswith("FOREDRIFT_")} | {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_BACKEND_STORE_URI": tracking_uri(settings), "MLFLOW_ARTIFACTS_DESTINATION": artifact_root(settings),
     }  # fmt: skip
     environment.pop("MLFLOW_TRACKING_URI", None)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    process = subprocess.Popen(command, env=environment)
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         wait_until_healthy(process, f"http://127.0.0.1:{port}/health", "is the port taken? try --port")
         yield process

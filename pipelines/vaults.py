@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lake.errors import ConfigError
+from lake.private import opener, private_folder
 from lake.units import bps
 from lake.universe import STABLE, chain
 from pipelines.deciding import Choice
@@ -49,15 +50,14 @@ def private_folders(settings: Settings) -> None:
     for name in (settings.vault.journal, settings.vault.audit, settings.vault.state):
         folder = settings.path(name).parent
         if folder != settings.root.resolve():
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            folder.chmod(0o700)
+            private_folder(folder).chmod(0o700)
 
 
 @contextmanager
 def state_lock(settings: Settings) -> Iterator[None]:
     """Hold the simulated vault's file: a second run waits and then reads what the first one wrote."""
     path = settings.path(settings.vault.state)
-    with path.with_name(path.name + ".lock").open("a") as handle:
+    with open(path.with_name(path.name + ".lock"), "a", opener=opener) as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 

@@ -20,10 +20,14 @@ def serve(
     config: Config = None,
 ) -> None:
     """Run the scheduled deployments (ingest, forecast, rebalance, retrain, compare) in one process."""
-    from pipelines.serve import serve as run
+    from pipelines.phrase import hand_over
     from pipelines.settings import load
 
-    run(load(config), only.split(",") if only else None)
+    settings = load(config)
+    hand_over()  # before anything heavy: it starts this command again where a passphrase is in the environment
+    from pipelines.serve import serve as run
+
+    run(settings, only.split(",") if only else None)
 
 
 def ui(

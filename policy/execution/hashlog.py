@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lake.errors import ExecutionError
+from lake.private import opener, private_folder
 
 GENESIS = "0" * 64
 
@@ -92,7 +93,7 @@ def read(path: Path) -> Reading:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold the writers' lock of ``path`` (released by the kernel when the process dies)."""
-    with path.open("a") as handle:
+    with open(path, "a", opener=opener) as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
@@ -102,7 +103,7 @@ class HashLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
         self._lock_path = path.with_name(path.name + ".lock")
         self._size = -1
         self._seq = 0
@@ -122,7 +123,7 @@ class HashLog:
             seq, prev = self._seq, self._last
             line = Line(seq, prev, body, digest(seq, prev, body))
             text = canonical({"seq": seq, "prev": prev, "body": body, "hash": line.hash}) + "\n"
-            with self.path.open("ab") as handle:
+            with open(self.path, "ab", opener=opener) as handle:
                 handle.write(text.encode())
                 handle.flush()
                 os.fsync(handle.fileno())

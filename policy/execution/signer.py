@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from lake.errors import ConfigError, ExecutionError, RpcError
+from lake.private import private_folder
 from lake.rpc import Rpc, mask
 from policy.execution.shield import shielded
 
@@ -78,7 +79,7 @@ def create_keystore(path: Path, passphrase: str, key: bytes | None = None, *, it
         address, store = shielded(lambda: _encrypted(*given), ConfigError, what)
     finally:
         given = ("", None, None)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lake.errors import DataError
+from lake.private import opener, private_folder
 from policy.execution.adapter import settlement_of, snapshot_of
 from policy.execution.amm import Pool, quote
 from policy.execution.base import (
@@ -304,9 +305,10 @@ def save(path: Path, chain: SimChain, spec: VaultSpec) -> None:
             "targets": sorted(spec.targets),
         },
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     scratch = path.with_name(path.name + ".new")
-    scratch.write_text(json.dumps(data, indent=1))
+    with open(scratch, "w", opener=opener) as file:
+        json.dump(data, file, indent=1)
     scratch.replace(path)
 
 

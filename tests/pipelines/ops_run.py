@@ -78,7 +78,7 @@ def operate(root: Path, hours: int, databases: str | None, picture: Path | None)
         stack.start_server()
         first = BEGIN - timedelta(hours=1)
         rebalance.rebalance(settings, live=True, as_of=first.isoformat())  # the paper vault buys its targets
-        stack.deploy({"ingest": {}, "rebalance": {"live": True}})
+        stack.deploy("ingest", "rebalance")
         began = datetime.now(UTC)
         stack.environment["FOREDRIFT_REPLAY"] = f"{BEGIN.isoformat()},{began.isoformat()},{3600 / MINUTE_S}"
         stack.start_worker()

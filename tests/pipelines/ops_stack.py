@@ -18,6 +18,7 @@ from pipelines.process import free_port, stop, wait_until_healthy
 
 ROOT = Path(__file__).resolve().parents[2]
 POOL = "foredrift"
+TEMPLATE = ROOT / "work-pool.json"
 PAGE = 200  # the API's limit of rows in one answer
 BINARIES = "/usr/lib/postgresql"
 
@@ -53,8 +54,8 @@ class Stack:
     def start_worker(self) -> None:
         self._start("worker", "prefect", "worker", "start", "--pool", POOL, "--limit", "6")
 
-    def deploy(self, flows: dict[str, dict[str, object]]) -> None:
-        """Deploy some flows of the repository's prefect.yaml every minute, with further parameters.
+    def deploy(self, *flows: str) -> None:
+        """Deploy some flows of the repository's prefect.yaml every minute.
 
         Without its concurrency limit: runs may overlap, and a killed run would hold the slot for five of ten hours.
         """
@@ -62,11 +63,13 @@ class Stack:
         kept = [d for d in given["deployments"] if d["entrypoint"].rsplit(".", 1)[1] in flows]
         for one in kept:
             one["schedules"] = [{"cron": "* * * * *", "timezone": "UTC"}]
-            one["parameters"] |= flows[one["entrypoint"].rsplit(".", 1)[1]]
             del one["concurrency_limit"]
         file = self.root / "prefect.yaml"
         file.write_text(yaml.safe_dump(given | {"deployments": kept}))
-        for words in (["work-pool", "create", POOL, "--type", "process"], ["deploy", "--all"]):
+        for words in (
+            ["work-pool", "create", POOL, "--type", "process", "--base-job-template", str(TEMPLATE)],
+            ["deploy", "--all"],
+        ):
             command = [sys.executable, "-m", "prefect", "--no-prompt", *words]
             done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True)
             if done.returncode:

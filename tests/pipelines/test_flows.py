@@ -91,15 +91,24 @@ def test_the_work_pool_runs_a_deployment_of_prefect_yaml(server, tmp_path):
     url, environment, _ = server
     (tmp_path / "foredrift.toml").write_text(TEXT)
     mine = environment | {"FOREDRIFT_HOME": str(tmp_path)}
-    prefect(mine, "work-pool", "create", "foredrift", "--type", "process", cwd=tmp_path)
+    template = ("--base-job-template", str(ROOT / "work-pool.json"))
+    prefect(mine, "work-pool", "create", "foredrift", "--type", "process", *template, cwd=tmp_path)
     prefect(mine, "deploy", "--all", "--prefect-file", str(ROOT / "prefect.yaml"), cwd=tmp_path)
     deployed = post(url, "deployments/filter", {})
     planned = {d["entrypoint"].rsplit(".", 1)[1]: d for d in deployed}
     assert set(planned) == {"ingest", "forecast", "rebalance", "retrain", "compare"}
     assert all(d["concurrency_options"]["collision_strategy"] == "CANCEL_NEW" for d in deployed)
-    assert planned["rebalance"]["parameters"]["live"] is False
+    assert all(d["parameters"] == {} and d["enforce_parameter_schema"] for d in deployed)
     assert "money" in planned["rebalance"]["tags"]
-    run = post(url, f"deployments/{planned['ingest']['id']}/create_flow_run", {})
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "foredrift.toml").write_text(TEXT)
+    (tmp_path / "polars.py").write_text("raise SystemExit('taken from the working folder')")
+    other = {"FOREDRIFT_HOME": str(elsewhere), "FOREDRIFT_CONFIG": str(elsewhere / "foredrift.toml")}
+    asked = {"job_variables": {"env": other, "command": "touch taken", "working_dir": str(tmp_path)}}
+    run = post(url, f"deployments/{planned['ingest']['id']}/create_flow_run", asked)
+    named = {"parameters": {"config": str(elsewhere / "foredrift.toml"), "live": True}}
+    wrong = post(url, f"deployments/{planned['forecast']['id']}/create_flow_run", named)
     tomorrow = {"type": "SCHEDULED", "state_details": {"scheduled_time": str(datetime.now(UTC) + timedelta(days=1))}}
     later = {"idempotency_key": "one", "state": tomorrow}
     again = post(url, f"deployments/{planned['ingest']['id']}/create_flow_run", later)
@@ -107,6 +116,9 @@ def test_the_work_pool_runs_a_deployment_of_prefect_yaml(server, tmp_path):
     assert again["id"] == twice["id"]
     prefect(mine, "worker", "start", "--pool", "foredrift", "--run-once", cwd=tmp_path)
     assert finished(url, run["id"]) == "COMPLETED"
+    assert finished(url, wrong["id"]) in {"FAILED", "CRASHED"}  # a parameter that the flow does not have
+    assert not (elsewhere / "lake.data").exists()
+    assert not list(tmp_path.rglob("taken"))
     assert lake_of(load(tmp_path / "foredrift.toml")).scan("prices").collect().height == 200 * 6
 
 

@@ -27,11 +27,14 @@ SECRETS = {
 }
 ONE, TWO, THREE = "11" * 20, "22" * 20, "33" * 20
 FLOWS = """
-import sys
+import os, sys
 from pipelines.flows import FLOWS
-FLOWS["rebalance"](config="foredrift.toml", live=True, as_of=sys.argv[1])
+os.environ["FOREDRIFT_REPLAY"] = f"{sys.argv[1]},2026-01-01,0"
+FLOWS["rebalance"]()
 print("the first flow is done")
-FLOWS["rebalance"](config="chain.toml", live=True)
+del os.environ["FOREDRIFT_REPLAY"]
+os.environ |= {"FOREDRIFT_CONFIG": "chain.toml", "FOREDRIFT_SCHEDULE__LIVE": "true", "FOREDRIFT_CHAIN__ID": "31337"}
+FLOWS["rebalance"]()
 """
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(600)]

@@ -1,74 +1,203 @@
-"""A cron-scheduled run really fires, end to end: real server, real schedule, real process, rows in the lake."""
+"""`foredrift serve` as people run it: a run on schedule, the given project, and nobody else let in."""
 
 from __future__ import annotations
 
+import base64
 import os
+import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from lake.errors import ConfigError
 from pipelines.process import stop
-from pipelines.serve import scheduler, serve
+from pipelines.serve import serve, server_environment
 from pipelines.settings import load
 from pipelines.wiring import lake_of
 
-TEXT = """
+SERVED = """
 [portfolio]
 assets = ["BTC", "ETH"]
+[lake]
+path = "paper.data"
 [sources.sample]
 hours = 200
 start = "2026-01-01"
 [schedule]
 ingest = "* * * * *"
+rebalance = "0 0 1 1 *"
 """
+PHRASE = "correct-horse-battery-PASSPHRASE"
 PATIENCE_S = 240
+EVIL = "https://evil.example"
 
 
-@pytest.fixture
-def project(tmp_path):
-    (tmp_path / "foredrift.toml").write_text(TEXT)
-    return tmp_path
+class Served:
+    """A running `foredrift serve`: its folder, process, address and the password of its scheduler."""
 
+    def __init__(self, root: Path, process: subprocess.Popen[bytes]) -> None:
+        self.root, self.process = root, process
+        self.home = root / ".foredrift" / "prefect"
+        self.url = ""
+        self.environments: dict[str, bytes] = {}  # by command line, of every process seen in its tree
 
-def runs(url: str) -> list[dict]:
-    found = httpx.post(f"{url}/flow_runs/filter", json={"sort": "START_TIME_ASC"}, timeout=10)
-    return found.json()
+    def auth(self) -> tuple[str, str]:
+        user, _, password = (self.home / "password").read_text().partition(":")
+        return user, password
 
-
-@pytest.mark.slow
-@pytest.mark.server
-@pytest.mark.timeout(600)
-def test_a_scheduled_ingest_fires_and_fills_the_lake(project, monkeypatch):
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    with scheduler(project / ".foredrift" / "prefect") as url:
-        assert httpx.get(f"{url.removesuffix('/api')}/ui-settings", timeout=10).json()["api_url"] == url
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.cli", "serve", "--only", "ingest"],
-            cwd=project,
-            env=os.environ | {"PREFECT_API_URL": url},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+    def answers(self) -> bool:
+        if not (self.home / "port").exists():
+            return False
+        self.url = f"http://127.0.0.1:{(self.home / 'port').read_text().strip()}/api"
         try:
-            done, deadline = [], time.monotonic() + PATIENCE_S
-            while not done and time.monotonic() < deadline:
-                time.sleep(2)
-                done = [r for r in runs(url) if r["state_type"] == "COMPLETED"]
-            assert done, [(r["name"], r["state_type"]) for r in runs(url)]
-        finally:
-            stop(worker)
-        assert done[0]["auto_scheduled"]
-        assert done[0]["name"].startswith("ingest-")
-        artifacts = httpx.post(f"{url}/artifacts/filter", json={}, timeout=10).json()
-        assert "ingest" in {a["key"] for a in artifacts}
-    prices = lake_of(load(project / "foredrift.toml")).scan("prices").collect()
-    assert prices.height == 200 * 6
+            return bool(self.post("deployments/filter", {}))
+        except (httpx.HTTPError, FileNotFoundError):
+            return False
+
+    def post(self, path: str, body: dict) -> list | dict:
+        found = httpx.post(f"{self.url}/{path}", json=body, timeout=30, auth=self.auth())
+        found.raise_for_status()
+        return found.json()
+
+    def look(self) -> None:
+        """Keep the environment of every process of the tree, as another program of this user could read it."""
+        for one in (psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)):
+            try:
+                name = " ".join(one.cmdline())
+                self.environments[name] = Path(f"/proc/{one.pid}/environ").read_bytes()
+            except (psutil.Error, OSError):
+                continue
+
+    def wait(self, condition, what: str) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert self.process.poll() is None, (self.root / "out.log").read_text()[-3_000:]
+            assert time.monotonic() < deadline, what + (self.root / "out.log").read_text()[-3_000:]
+            self.look()
+            time.sleep(0.3)
 
 
-def test_an_unknown_deployment_is_named(project):
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """Two settings files in one folder, the second one served; everybody may read what the process makes (umask 0)."""
+    root = tmp_path_factory.mktemp("served")
+    (root / "foredrift.toml").write_text("[lake]\npath = 'other.data'\n")
+    (root / "paper.toml").write_text(SERVED)
+    environment = {n: v for n, v in os.environ.items() if not n.startswith("PREFECT_API")}
+    with (root / "out.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.cli", "serve", "--only", "ingest,rebalance", "-c", "paper.toml"],
+            cwd=root, env=environment | {"FOREDRIFT_PASSPHRASE": PHRASE, "AWS_SECRET_ACCESS_KEY": "OBJECTSTORE"},
+            stdout=log, stderr=log, umask=0,
+        )  # fmt: skip
+    made = Served(root, process)
+    try:
+        made.wait(made.answers, "the scheduler did not answer")
+        yield made
+    finally:
+        stop(process, 30)
+
+
+pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(600)]
+
+
+def test_a_scheduled_ingest_fires_and_fills_the_lake_of_the_given_file(served):
+    done: list[dict] = []
+
+    def completed() -> bool:
+        runs = served.post("flow_runs/filter", {"sort": "START_TIME_ASC"})
+        done[:] = [r for r in runs if r["state_type"] == "COMPLETED"]
+        return bool(done)
+
+    served.wait(completed, "no scheduled run was completed")
+    assert done[0]["auto_scheduled"]
+    assert done[0]["name"].startswith("ingest-")
+    assert "ingest" in {a["key"] for a in served.post("artifacts/filter", {})}
+    assert httpx.get(served.url.removesuffix("/api") + "/ui-settings", timeout=10).json()["api_url"] == served.url
+    assert lake_of(load(served.root / "paper.toml")).scan("prices").collect().height == 200 * 6
+    assert not (served.root / "other.data").exists()
+
+
+@pytest.mark.parametrize("path", ["deployments/filter", "flow_runs/filter", "flows/filter", "variables/filter"])
+def test_nobody_without_the_password_lists_anything(served, path):
+    assert httpx.post(f"{served.url}/{path}", json={}, timeout=30).status_code == 401
+    wrong = httpx.post(f"{served.url}/{path}", json={}, timeout=30, auth=("foredrift", "guess"))
+    assert wrong.status_code == 401
+
+
+def test_nobody_without_the_password_starts_anything(served):
+    [money] = [d for d in served.post("deployments/filter", {}) if "money" in d["tags"]]
+    for headers in ({}, {"Origin": EVIL}, {"Host": f"health@{EVIL}"}):
+        path = f"{served.url}/deployments/{money['id']}/create_flow_run"
+        assert httpx.post(path, json={}, headers=headers, timeout=30).status_code in {400, 401}
+    assert served.post("flow_runs/filter", {"flow_runs": {"tags": {"all_": ["money"]}, "state": {"type": {
+        "any_": ["RUNNING", "COMPLETED", "FAILED"]}}}}) == []  # fmt: skip
+
+
+def test_no_page_of_another_origin_reads_an_answer(served):
+    token = base64.b64encode(":".join(served.auth()).encode()).decode()
+    for headers in ({}, {"Authorization": f"Basic {token}"}):
+        told = httpx.post(f"{served.url}/flows/filter", json={}, headers=headers | {"Origin": EVIL}, timeout=30)
+        assert "access-control-allow-origin" not in told.headers
+    asked = {"Origin": EVIL, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    before = httpx.options(f"{served.url}/flows/filter", headers=asked, timeout=30)
+    assert "access-control-allow-origin" not in before.headers
+    assert before.status_code >= 400
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"live": True}, {"config": "/elsewhere/foredrift.toml"}, {"as_of": "2026-01-05"}, {"settings": {}}]
+)
+def test_a_request_cannot_name_a_file_or_make_a_run_live(served, parameters):
+    for deployment in served.post("deployments/filter", {}):
+        assert deployment["parameters"] == {}
+        path = f"{served.url}/deployments/{deployment['id']}/create_flow_run"
+        told = httpx.post(path, json={"parameters": parameters}, timeout=30, auth=served.auth())
+        assert told.status_code == 409, told.text
+        assert next(iter(parameters)) in told.text
+
+
+def test_no_process_of_the_tree_shows_the_passphrase(served):
+    served.look()
+    seen = served.environments
+    assert any("prefect server start" in name for name in seen), list(seen)
+    assert any("prefect.engine" in name for name in seen), list(seen)
+    assert [name for name, environment in seen.items() if PHRASE.encode() in environment] == []
+    [server] = [e for name, e in seen.items() if "prefect server start" in name]
+    assert b"OBJECTSTORE" not in server
+    assert b"FOREDRIFT_" not in server
+    password = served.auth()[1]
+    assert [name for name in seen if password in name or PHRASE in name] == []
+    written = [p for p in served.root.rglob("*") if p.is_file() and PHRASE.encode() in p.read_bytes()]
+    assert written == []
+    assert password.encode() not in (served.root / "out.log").read_bytes()
+
+
+def test_what_is_kept_is_for_its_owner_only(served):
+    open_to_others = [
+        f"{path.relative_to(served.root)} {stat.S_IMODE(path.lstat().st_mode):o}"
+        for path in (served.root / ".foredrift", *(served.root / ".foredrift").rglob("*"))
+        if not path.is_symlink() and path.lstat().st_mode & 0o077
+    ]
+    assert open_to_others == []
+
+
+def test_the_scheduler_inherits_no_secret():
+    given = {
+        "PATH": "/bin", "FOREDRIFT_PASSPHRASE": "a", "FOREDRIFT_NOTIFY": "b", "AWS_SESSION_TOKEN": "c",
+        "MLFLOW_TRACKING_URI": "postgresql://u:p@h/d", "GITHUB_TOKEN": "d", "PRIVATE_KEY": "e", "PGPASSFILE": "/f",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": "g", "PREFECT_API_KEY": "h", "MNEMONIC": "i",
+    }  # fmt: skip
+    kept = server_environment(given, Path("/home"), "http://127.0.0.1:1/api", "u:p")
+    assert set(kept) & set(given) == {"PATH", "PGPASSFILE", "PREFECT_SERVER_DATABASE_CONNECTION_URL"}
+
+
+def test_an_unknown_deployment_is_named(tmp_path):
+    (tmp_path / "foredrift.toml").write_text(SERVED)
     with pytest.raises(ConfigError, match="no deployment nightly"):
-        serve(load(project / "foredrift.toml"), ["nightly"])
+        serve(load(tmp_path / "foredrift.toml"), ["nightly"])
