@@ -165,9 +165,7 @@ def _private(settings: Settings) -> Iterator[Finding]:
     found = exposed(folder)
     if found:
         names = ", ".join(str(p.relative_to(settings.root)) for p in found[:3])
-        yield _row(
-            "privacy", "error", f"{len(found)} open to others: {names}", f"as their owner: chmod -R go= {folder}"
-        )
+        yield _row("privacy", "error", f"{len(found)} open to others: {names}", f"as owner: chmod -R go= {folder}")
 
 
 def _adapter(settings: Settings) -> Finding:
