@@ -10,7 +10,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 export PYTHONDONTWRITEBYTECODE =# empty: modules are compiled once, not again by every process that starts
 
-.PHONY: demo test test-fast lint format lock env npm bench fuzz kills matrix replay sandwich audit ops pictures growth mirrored
+.PHONY: demo test test-fast lint format lock env npm bench fuzz kills matrix replay sandwich audit suspects ops pictures growth mirrored
 
 env: $(STAMP)
 
@@ -70,6 +70,9 @@ sandwich: env npm ## 200 random swaps with a searcher in the pool: is the chosen
 
 audit: env ## insecure patterns and known vulnerabilities; a part that had no data to look with fails, too
 	@$(BIN)/python -m tests.audit_run
+
+suspects: env npm ## touchy tests again and again until they fail: SUSPECTS="--times 20 --busy TEST..."
+	@$(BIN)/python -m tests.suspects $(SUSPECTS)
 
 ops: env ## ten simulated hours on schedule, worker killed twice, server once; on SQLite, then PostgreSQL (26 minutes)
 	@$(BIN)/python -m tests.pipelines.ops_run $(or $(OPS_ARGS),--both)

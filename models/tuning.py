@@ -7,6 +7,7 @@ model is then fitted on everything with what won. Nothing outside the fold is ev
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,10 +79,11 @@ class Search:
         study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=self.seed))
         study.optimize(objective, n_trials=_TRIALS, timeout=self.seconds)
         default = loss({})
-        found = dict(study.best_params) if study.best_value < default else {}
+        best = min((t.value for t in study.trials if t.value is not None), default=math.inf)  # a box may end before any
+        found = dict(study.best_params) if best < default else {}
         _log.info(
             "tuned %s: loss %.6g with defaults, %.6g at best of %d trials; kept %s",
-            self.name, default, study.best_value, len(study.trials), found or "the defaults",
+            self.name, default, best, len(study.trials), found or "the defaults",
         )  # fmt: skip
         return found
 

@@ -6,12 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from lake.store import Lake
 from tests.chain_fixtures import automining, localnet, localnet_session, pytest_runtest_setup  # noqa: F401
 
 FIRST = ("server", "slow")
 ROOT = Path(__file__).resolve().parent.parent
+
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")  # no example fails because the machine is busy
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

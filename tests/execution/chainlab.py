@@ -32,6 +32,7 @@ from tests.execution.simlab import ToTarget
 TARGETS = {"USDC": 4_000, "ETH": 3_500, "BTC": 2_500}
 MANDATE = Mandate(leg_loss_bps=150, turnover_bps=8_000, max_legs=6, cooldown_s=30, loss_budget_ppb=20_000_000)
 ETH_USD = 1_500.0
+PATIENCE_S = 60.0  # an answer may take as long as a busy machine needs; faults end their connections themselves
 
 
 def known_pools(net: Localnet):
@@ -42,7 +43,7 @@ def known_pools(net: Localnet):
 
 def chain_context(folder: Path, net: Localnet, rpc: Rpc | None = None, **more) -> EngineContext:
     """A live context on the reference vault; ``wait`` mines one block, twelve seconds on."""
-    rpc = rpc or Rpc(net.url, timeout=2, tries=1)
+    rpc = rpc or Rpc(net.url, timeout=PATIENCE_S, tries=1)
     node = JsonNode(rpc)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "keeper.json"

@@ -252,14 +252,14 @@ class TestFront:
 class TestFaults:
     @pytest.mark.parametrize("kind", [Kind.TIMEOUT, Kind.HTTP_429, Kind.HTTP_502, Kind.TRUNCATED])
     def test_reads_get_over_passing_faults(self, localnet, kind):
-        rpc = Rpc(localnet.url, timeout=0.5, sleep=lambda _: None)
+        rpc = Rpc(localnet.url, timeout=60, sleep=lambda _: None)
         fault = localnet.faults.add(Fault(kind, times=2, hold_s=0.05))
         assert quantity(rpc.call("eth_blockNumber")) == localnet.node.head().number
         assert fault.struck == 2
 
     def test_a_lost_reply_has_acted_a_timeout_has_not(self, localnet):
         net = localnet
-        rpc = Rpc(net.url, timeout=0.5, sleep=lambda _: None)
+        rpc = Rpc(net.url, timeout=60, sleep=lambda _: None)
         nonce = nonce_of(net, "trader")
         for kind, acted in ((Kind.TIMEOUT, False), (Kind.LOST_REPLY, True)):
             raw, sent = signed(nonce=nonce)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ class Market:
     cap: int = 1000
     requests: int = 0
     url: str = ""
+    gone: threading.Event = field(default_factory=threading.Event)  # ends the wait of a request that is not answered
 
     def klines(self, since: int, limit: int) -> list[list[object]]:
         """Return up to ``limit`` bars that open at ``since`` or later."""
@@ -75,7 +75,7 @@ def serve(market: Market) -> Iterator[Market]:
             if fault == "429":
                 return self.answer(429, b'{"code":-1003,"msg":"Too many requests."}', {"Retry-After": "3"})
             if fault == "timeout":
-                time.sleep(1.0)
+                market.gone.wait()
             if fault == "truncated":
                 body = body[: len(body) // 2]
             if fault == "503":

@@ -18,6 +18,7 @@ from tests.lake.exchange_server import Market, serve
 
 T0 = datetime(2022, 1, 1, tzinfo=UTC)
 H = timedelta(hours=1)
+PATIENCE_S = 60.0
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def market() -> Iterator[Market]:
 
 
 def bars(market: Market, now_h: float = 299.5, step_s: int = 3600, symbol: str = "BTC/USDT") -> ExchangeSource:
-    ccxt = client("binance", market.url, timeout_s=0.4)
+    ccxt = client("binance", market.url, timeout_s=PATIENCE_S)
     ccxt.rateLimit = 1
     return ExchangeSource("BTC", symbol, step_s, ccxt, lambda: T0 + now_h * H)
 
@@ -59,7 +60,7 @@ def test_it_goes_on_where_the_lake_ends(lake: Lake, market: Market) -> None:
     assert market.requests == before + 1
 
 
-@pytest.mark.parametrize("fault", ["429", "timeout", "truncated", "503"])
+@pytest.mark.parametrize("fault", ["429", "truncated", "503"])
 def test_a_fault_costs_a_retry_and_no_row(lake: Lake, market: Market, fault: str) -> None:
     market.cap, market.faults = 100, {1: fault}
     waits: list[float] = []
@@ -67,6 +68,22 @@ def test_a_fault_costs_a_retry_and_no_row(lake: Lake, market: Market, fault: str
     assert (report.added, report.retries, len(waits)) == (299, 1, 1)
     if fault == "429":
         assert waits == [3.0]
+
+
+def test_an_answer_that_does_not_come_costs_a_retry_and_no_row(lake: Lake, market: Market) -> None:
+    """The first page is never answered; only there is the client impatient, so a slow machine changes nothing."""
+    market.faults = {0: "timeout"}
+    source, waits = bars(market), []
+    source.client.load_markets()
+    source.client.timeout = 200
+
+    def pause(seconds: float) -> None:
+        waits.append(seconds)
+        market.gone.set()
+        source.client.timeout = int(PATIENCE_S * 1_000)
+
+    report = run(lake, source, T0, T0 + 400 * H, now=source.clock(), pause=pause)
+    assert (report.added, report.retries, len(waits)) == (299, 1, 1)
 
 
 def test_a_server_that_stays_down_ends_with_the_reason(lake: Lake, market: Market) -> None:

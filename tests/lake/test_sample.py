@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -125,18 +124,6 @@ def test_parameters_do_what_they_say() -> None:
         spiky.kurtosis()
         > simulate(SampleParams(gas_spikes=0.0), hours=3000)["gas"]["base_fee_gwei"].log().diff().kurtosis()
     )
-
-
-def test_eighteen_months_take_less_than_drawing_them_one_by_one() -> None:
-    simulate(hours=100)
-    began = time.perf_counter()
-    simulate(hours=HOURS, seed=11)
-    taken = time.perf_counter() - began
-    rng = np.random.default_rng(1)
-    began = time.perf_counter()
-    for _ in range(HOURS * 6 * 4):  # price, volume, depth and gas draws of six assets
-        rng.standard_normal()
-    assert taken < 20 * (time.perf_counter() - began)
 
 
 @pytest.mark.parametrize("start", [datetime(2024, 1, 1), datetime(2024, 1, 1, 0, 30, tzinfo=UTC)])

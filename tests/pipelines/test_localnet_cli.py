@@ -56,7 +56,7 @@ def market(tmp_path_factory):
     with (folder / "localnet.txt").open("w") as out:
         node = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, env=os.environ)
     try:
-        until = time.monotonic() + 90
+        until = time.monotonic() + 240
         while "[[sources.pools]]" not in (folder / "localnet.txt").read_text():
             assert node.poll() is None, (folder / "localnet.txt").read_text()
             assert time.monotonic() < until

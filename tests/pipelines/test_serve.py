@@ -118,7 +118,7 @@ def test_a_scheduled_ingest_fires_and_fills_the_lake_of_the_given_file(served):
     assert done[0]["auto_scheduled"]
     assert done[0]["name"].startswith("ingest-")
     assert "ingest" in {a["key"] for a in served.post("artifacts/filter", {})}
-    assert httpx.get(served.url.removesuffix("/api") + "/ui-settings", timeout=10).json()["api_url"] == served.url
+    assert httpx.get(served.url.removesuffix("/api") + "/ui-settings", timeout=60).json()["api_url"] == served.url
     assert lake_of(load(served.root / "paper.toml")).scan("prices").collect().height == 200 * 6
     assert not (served.root / "other.data").exists()
 

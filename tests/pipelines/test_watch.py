@@ -103,10 +103,10 @@ def test_the_metrics_port_shows_ages_and_figures(settings):
     port = free_port()
     mine = settings.model_copy(update={"watch": settings.watch.model_copy(update={"prometheus_port": port})})
     with watch.metrics_port(mine, every_s=0.1):
-        deadline = datetime.now(UTC) + timedelta(seconds=30)
+        deadline = datetime.now(UTC) + timedelta(seconds=120)
         text = ""
         while "foredrift_table_age_hours{" not in text and datetime.now(UTC) < deadline:
-            text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+            text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
     for name in ("foredrift_table_age_hours", "foredrift_value", "foredrift_decisions", "foredrift_zombie_runs"):
         assert f"\n{name}" in text
 
@@ -176,7 +176,7 @@ def test_a_replayed_clock_runs_at_its_pace(monkeypatch, tmp_path):
     real = datetime.now(UTC) - timedelta(seconds=10)
     monkeypatch.setenv("FOREDRIFT_REPLAY", f"2024-01-01,{real.isoformat()},3600")
     ahead = now() - datetime(2024, 1, 1, tzinfo=UTC)
-    assert timedelta(hours=10) <= ahead < timedelta(hours=14)
+    assert timedelta(hours=10) <= ahead <= 3_600 * (datetime.now(UTC) - real)
     monkeypatch.setenv("FOREDRIFT_REPLAY", "2024-01-01")
     with pytest.raises(ConfigError, match="FOREDRIFT_REPLAY"):
         now()
