@@ -22,7 +22,9 @@ def stress(name: str, bars: Bars, asset: str, rows: Rows) -> dict[str, Array]:
         carried(x[:, k : k + 1], CARRY_H) for x in (bars.close, bars.high, bars.low, bars.volume)
     )
     log, every = np.log(close), np.arange(len(close))
-    square = (log - lag(log, every, 1)) ** 2
+    fresh = bars.fresh[:, k : k + 1]
+    both = fresh & np.concatenate([np.zeros((1, 1), dtype=bool), fresh[:-1]])  # two bars in a row
+    square = carried(np.where(both, (log - lag(log, every, 1)) ** 2, np.nan), CARRY_H)
     volume = np.log1p(traded)
     week = mean(volume, rows, 168, 24)
     found = {

@@ -43,13 +43,14 @@ _FLOOR = 1e-12  # variance of an hour in which nothing moved: 1e-4 % squared
 def moves(bars: Bars, targets: Mapping[str, float], hours: int = 1) -> tuple[Array, Array]:
     """Return the log returns and deviations (t, k) over the last ``hours`` hours, NaN where unknown.
 
+    A return lies between two bars: one from or to a carried close would be a move of zero, or of a whole gap at once.
     A deviation is ret - ln(sum_j w_j exp(ret_j)) over the basket at its target weights: NaN for assets outside of it,
     and for all unless every member moved.
     """
     log = np.log(bars.close)
     ret = np.full_like(log, np.nan)
-    ret[hours:] = log[hours:] - log[:-hours]
-    ret = np.where(bars.fresh, ret, np.nan)
+    both = bars.fresh[hours:] & bars.fresh[:-hours]
+    ret[hours:] = np.where(both, log[hours:] - log[:-hours], np.nan)
     return ret, deviation(ret, bars.assets, targets)
 
 

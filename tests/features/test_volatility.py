@@ -8,6 +8,7 @@ import pytest
 
 from features.bars import CARRY_H, assets_with_prices, read_bars
 from features.panel import flat
+from features.returns import stress
 from features.volatility import LOOKBACK_H, moves, volatility_features
 from lake.store import Lake
 from tests.models.drift_market import ASSETS, START, bars, garch, noise
@@ -101,6 +102,24 @@ def test_holes_are_carried_six_hours_and_no_further(lake: Lake) -> None:
     assert np.unique(close[:CARRY_H]).size == 1
     f = features_of(lake, 20).filter((pl.col("key") == "AAA") & (pl.col("ts") == hole + timedelta(hours=3)))
     assert f["ret_base"].is_not_null().all()
+
+
+def test_a_hole_is_no_return(lake: Lake) -> None:
+    """Neither hours that stand still nor one move of the whole hole: volatility over it is that of its neighbours."""
+    rows = bars(noise(20, 6))
+    hole = START + timedelta(days=10)
+    missing = pl.col("ts").is_between(hole, hole + timedelta(hours=9)) & (pl.col("asset") == "AAA")
+    jumped = pl.when((pl.col("ts") > hole) & (pl.col("asset") == "AAA")).then(3.0).otherwise(1.0)
+    prices = ("open", "high", "low", "close")
+    lake.write("prices", rows.filter(~missing).with_columns(pl.col(c) * jumped for c in prices))
+    grid = read_bars(lake, ASSETS, START, START + timedelta(days=20))
+    ret, _ = moves(grid, W)
+    first = 10 * 24 + 1
+    assert np.isnan(ret[first : first + 11, 0]).all()  # the tenth bar missing, and the first after them
+    assert np.isfinite(ret[first + 11 :, 0]).all()
+    assert np.nanmax(np.abs(ret[:, 0])) < 0.5
+    before, after = (stress("x", grid, "AAA", np.array([r]))["x_rv24"][0] for r in (first - 1, first + 12))
+    assert abs(after - before) < 1.0
 
 
 def test_closes_alone_are_enough(lake: Lake) -> None:
