@@ -17,6 +17,8 @@ from lake.rpc import Rpc
 
 LAST_TIME_S = 253_402_300_799
 """The end of the year 9999: later times have no calendar date, and no block has them."""
+LONGEST_SYMBOL = 32
+"""Characters of a symbol that is shown; a longer one is no name."""
 _NUMBER, _WEI = 2**63 - 1, 2**96 - 1
 
 
@@ -187,3 +189,25 @@ def _decode(view: View, raw: object) -> tuple[object, ...] | RpcError:
         return tuple(decode(split_types(view.returns), bytes.fromhex(raw[2:]), strict=False))
     except (DecodingError, ValueError, OverflowError) as error:
         return RpcError(f"{name} answered {raw[:74]}, which is not ({view.returns}): {error}")
+
+
+def symbols(rpc: Rpc, tokens: Sequence[str], block: int | str = "latest") -> list[str]:
+    """Return what to call each token in messages: its symbol, as a string or 32 bytes (MKR), else its address.
+
+    A symbol is the token's own word and decides nothing.
+    """
+    rows = try_read(rpc, [View(t, "symbol()", "string") for t in tokens], block)
+    old = [t for t, r in zip(tokens, rows, strict=True) if isinstance(r, RpcError)]
+    short = (
+        dict(zip(old, try_read(rpc, [View(t, "symbol()", "bytes32") for t in old], block), strict=True)) if old else {}
+    )
+    return [_word(r if not isinstance(r, RpcError) else short[t]) or t for t, r in zip(tokens, rows, strict=True)]
+
+
+def _word(row: tuple[object, ...] | RpcError) -> str:
+    """Return a symbol that can be printed in a line, empty when there is none."""
+    if isinstance(row, RpcError):
+        return ""
+    raw = row[0].rstrip(b"\0").decode("utf-8", "replace") if isinstance(row[0], bytes) else str(row[0])
+    word = raw.strip()
+    return word if word.isprintable() and "\ufffd" not in word and len(word) <= LONGEST_SYMBOL else ""

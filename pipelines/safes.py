@@ -7,7 +7,7 @@ from typing import Any, cast
 from eth_utils.address import is_address, to_checksum_address
 
 from lake.errors import ConfigError
-from lake.evm import View, read
+from lake.evm import View, read, symbols
 from lake.rpc import Rpc
 from lake.units import duration
 from lake.universe import chain
@@ -72,7 +72,9 @@ def calls_of(settings: Settings) -> tuple[tuple[str, str], ...]:
 
 
 def _tokens(settings: Settings, rpc: Rpc) -> tuple[tuple[Token, ...], tuple[Source, ...]]:
-    """Return tokens and price sources in the portfolio's order; decimals and symbols are asked of the contracts."""
+    """Return tokens and price sources in the portfolio's order; decimals and symbols (for messages only) are
+    asked of the contracts.
+    """
     assets, listed = settings.portfolio.assets, settings.vault.tokens
     feeds = {f.asset: f for f in settings.sources.feeds}
     absent = [f"[vault] tokens.{a}" for a in assets if a not in listed]
@@ -83,18 +85,15 @@ def _tokens(settings: Settings, rpc: Rpc) -> tuple[tuple[Token, ...], tuple[Sour
     rows: list[Any] = []
     for asset, token in zip(assets, addresses, strict=True):
         feed = _address(feeds[asset].address, f"the feed of {asset}")
-        rows += [
-            View(token, "symbol()", "string"),
-            View(token, "decimals()", "uint8"),
-            View(feed, "decimals()", "uint8"),
-        ]
+        rows += [View(token, "decimals()", "uint8"), View(feed, "decimals()", "uint8")]
     told = [row[0] for row in read(rpc, rows)]
+    names = symbols(rpc, addresses)
     tokens, sources = [], []
     for i, asset in enumerate(assets):
-        symbol, decimals, digits = str(told[3 * i]), cast("int", told[3 * i + 1]), cast("int", told[3 * i + 2])
+        decimals, digits = cast("int", told[2 * i]), cast("int", told[2 * i + 1])
         feed = to_checksum_address(feeds[asset].address)
         heartbeat_s = int(duration(feeds[asset].heartbeat).total_seconds())
-        tokens.append(Token(symbol, addresses[i], decimals, feed))
+        tokens.append(Token(names[i], addresses[i], decimals, feed))
         sources.append(Source(addresses[i], decimals, feed, heartbeat_s, digits, ZERO, 0, 0, 0, ALONE))
     return tuple(tokens), tuple(sources)
 

@@ -129,6 +129,7 @@ class PoolRow(Section):
     venue: Literal["uniswap_v2", "uniswap_v3"] = "uniswap_v3"
     asset: Name
     router: Address | None = None  # the contract a swap is sent to; needed where the vault trades
+    quote: Address | None = None  # the token its price is in; needed where its symbols leave that open
 
 
 class FeedRow(Section):

@@ -133,7 +133,9 @@ def rule_of(settings: Settings, heartbeat_s: int, asset: str) -> FeedRule:
 def limits_of(settings: Settings, feeds: dict[str, FeedRule]) -> Limits:
     """Return the engine's limits from the mandate."""
     rules = PlanRules(
-        min_trade_usd=settings.mandate.min_trade_usd, max_slippage_bps=bps(settings.mandate.max_slippage_bps)
+        min_trade_usd=settings.mandate.min_trade_usd,
+        max_slippage_bps=bps(settings.mandate.max_slippage_bps),
+        max_gain_bps=bps(settings.mandate.max_oracle_deviation_bps),
     )
     row = chain(settings.chain.id)
     return Limits(plan=rules, feeds=feeds, gas=fee_rules(row), block_time_s=row.block_time_s)

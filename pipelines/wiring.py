@@ -103,7 +103,7 @@ def _onchain(settings: Settings) -> list[Source]:
     from lake.universe import chain
 
     rpc, row = rpc_of(settings), chain(settings.chain.id)
-    pools: list[Source] = [PoolSource(rpc, row, p.address, p.venue) for p in given.pools]
+    pools: list[Source] = [PoolSource(rpc, row, p.address, p.venue, p.quote) for p in given.pools]
     return pools + [OracleSource(rpc, row, f.address) for f in given.feeds]
 
 

@@ -1,33 +1,28 @@
 """State and depth of Uniswap v2 and v3 pools at one block, and its history on a time grid (from an archive node).
 
-Depth is the quote-token value, before fee, that moves the price by 1 %: up (paid) or down (received), whichever is
-less. In v3 the walk goes over every initialised tick within that move (whitepaper eq. 6.14 and 6.16); in v2
-liquidity is sqrt(x*y) at every price.
+Pools are decoded by ``lake.poolstate`` and measured by ``lake.depth``, as the live decision does.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
 import polars as pl
 
+from lake import depth
 from lake.errors import ConfigError, SourceError
-from lake.evm import View, read
+from lake.evm import View, read, symbols
+from lake.poolstate import read_constants, read_states
 from lake.rpc import Rpc
 from lake.sources.blocks import block_at, first_block_at_or_after
 from lake.sources.oracles import ROUND
 from lake.tables import TABLES
 from lake.units import Q96, to_word
 from lake.universe import STABLE, Chain
-
-V2_FEE_PIPS = 3_000  # fixed in UniswapV2Library.getAmountOut
-MOVE = 0.01
-_WORD = 256
-_TICK = 1.0001
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +62,19 @@ def describe_pool(
     ``quote`` is the address of the token to quote in; where not given the token whose symbol is a stable coin's is.
     Raises ConfigError when that leaves none or both.
     """
-    if venue not in {"uniswap_v2", "uniswap_v3"}:
-        raise ConfigError(f"pool {address}: venue {venue!r} is not uniswap_v2 or uniswap_v3")
-    heads = [View(address, "token0()", "address"), View(address, "token1()", "address")]
-    v3 = [View(address, "fee()", "uint24"), View(address, "tickSpacing()", "int24")]
-    found = read(rpc, heads + (v3 if venue == "uniswap_v3" else []), block)
-    tokens = [str(found[0][0]), str(found[1][0])]
+    pool = read_constants(rpc, [(address, venue)], block)[0]
+    tokens = [pool.token0, pool.token1]
     decimals = [cast("int", d[0]) for d in read(rpc, [View(t, "decimals()", "uint8") for t in tokens], block)]
     if quote is None:
-        symbols = [str(s[0]) for s in read(rpc, [View(t, "symbol()", "string") for t in tokens], block)]
-        fits = [i for i, s in enumerate(symbols) if s.upper() in STABLE]
-        hint = f"its tokens are {symbols[0]} and {symbols[1]}"
+        names = symbols(rpc, tokens, block)
+        fits = [i for i, s in enumerate(names) if s.upper() in STABLE]
+        hint = f"its tokens are {names[0]} ({tokens[0]}) and {names[1]} ({tokens[1]})"
     else:
         fits = [i for i, t in enumerate(tokens) if t.lower() == quote.lower()]
         hint = f"its tokens are {tokens[0]} and {tokens[1]}"
     if len(fits) != 1:
-        raise ConfigError(f"pool {address}: name the quote token by its address; {hint}")
-    fee, spacing = (cast("int", f[0]) for f in found[2:]) if venue == "uniswap_v3" else (V2_FEE_PIPS, 0)
-    return PoolInfo(address, venue, decimals[0], decimals[1], fee, spacing, fits[0])
+        raise ConfigError(f"pool {address}: name the quote token by its address ([[sources.pools]] quote); {hint}")
+    return PoolInfo(address, venue, decimals[0], decimals[1], pool.fee_pips, pool.tick_spacing, fits[0])
 
 
 def read_pool(rpc: Rpc, pool: PoolInfo, block: int | str, quote_feed: str | None = None) -> PoolReading:
@@ -93,46 +83,14 @@ def read_pool(rpc: Rpc, pool: PoolInfo, block: int | str, quote_feed: str | None
     ``quote_feed`` is the USD feed of the quote token, read at the same block; without it the token counts as 1 USD.
     """
     quote_usd = _quote_usd(rpc, quote_feed, block)
-    if pool.venue == "uniswap_v2":
-        x, y = (cast("int", v) for v in read(rpc, [View(pool.address, "getReserves()", "uint112,uint112")], block)[0])
-        if not x or not y:
-            return PoolReading(0, 0, 0, (), quote_usd)
-        return PoolReading(math.isqrt((y << 192) // x), 0, math.isqrt(x * y), (), quote_usd)
-    slot0, liquidity = read(
-        rpc, [View(pool.address, "slot0()", "uint160,int24"), View(pool.address, "liquidity()", "uint128")], block
-    )
-    root, tick = cast("tuple[int, int]", slot0)
-    reach = math.ceil(math.log(1 + MOVE) / math.log(_TICK)) + 2
-    ticks = read_ticks(rpc, pool, tick - reach, tick + reach, block)
-    return PoolReading(root, tick, cast("int", liquidity[0]), ticks, quote_usd)
-
-
-def read_ticks(rpc: Rpc, pool: PoolInfo, low: int, high: int, block: int | str) -> tuple[tuple[int, int], ...]:
-    """Return the initialised ticks of a v3 pool in ``low`` .. ``high`` with their net liquidity, ascending."""
-    words = range(low // pool.tick_spacing // _WORD, high // pool.tick_spacing // _WORD + 1)
-    maps = read(rpc, [View(pool.address, "tickBitmap(int16)", "uint256", (w,)) for w in words], block)
-    ticks = [
-        (word * _WORD + bit) * pool.tick_spacing
-        for word, (bits,) in zip(words, maps, strict=True)
-        for bit in range(_WORD)
-        if cast("int", bits) >> bit & 1
-    ]
-    ticks = [t for t in ticks if low <= t <= high]
-    nets = read(rpc, [View(pool.address, "ticks(int24)", "uint128,int128", (t,)) for t in ticks], block)
-    return tuple((t, cast("int", net[1])) for t, net in zip(ticks, nets, strict=True))
+    state = read_states(rpc, [pool], block, depth.TICKS)[0]
+    return PoolReading(state.sqrt_price_x96, state.tick, state.liquidity, state.ticks, quote_usd)
 
 
 def depth_1pct(pool: PoolInfo, reading: PoolReading) -> float:
     """Return the one-sided USD, before fee, that moves the price by 1 %: the lesser of up and down."""
-    if not reading.sqrt_price_x96:
-        return 0.0
-    root = reading.sqrt_price_x96 / Q96
-    amounts = []
-    for factor in (1 + MOVE, 1 - MOVE):
-        raw_factor = factor if pool.quote == 1 else 1 / factor
-        amounts.append(_amount(reading, root, root * math.sqrt(raw_factor), pool.quote))
     decimals = pool.decimals1 if pool.quote == 1 else pool.decimals0
-    return min(amounts) / 10.0**decimals * reading.quote_usd
+    return depth.depth_usd(reading, pool.quote, decimals, reading.quote_usd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,21 +199,3 @@ def _quote_usd(rpc: Rpc, feed: str | None, block: int | str) -> float:
     if answer <= 0:
         raise SourceError(f"feed {feed} answers {answer}; a price must be positive")
     return answer / 10.0**decimals
-
-
-def _amount(reading: PoolReading, start: float, goal: float, token: int) -> float:
-    """Return the raw amount of ``token`` (0 or 1) that changes hands between two root prices, tick by tick."""
-    up = goal > start
-    edges: Sequence[tuple[int, int]] = reading.ticks if up else reading.ticks[::-1]
-    ahead = [(t, net) for t, net in edges if (t > reading.tick if up else t <= reading.tick)]
-    total, here, liquidity = 0.0, start, float(reading.liquidity)
-    for tick, net in [*ahead, (None, 0)]:
-        edge = goal if tick is None else _TICK ** (tick / 2)
-        stop = min(edge, goal) if up else max(edge, goal)
-        span = abs(stop - here) if token == 1 else abs(1 / here - 1 / stop)
-        total += liquidity * span
-        here = stop
-        if stop == goal:
-            break
-        liquidity += net if up else -net
-    return total

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from lake.sequencer import Uptime, judge
 from lake.units import BPS, Bps
 from policy.execution.base import Plan, Quote, Snapshot, Verdict
 from policy.execution.verdicts import passed, refused
@@ -107,14 +108,12 @@ def agrees(symbol: str, price_e8: int, name: str, second_e8: int, allowed_bps: B
 
 
 def sequencer(status: tuple[bool, int], now: int, grace_s: int) -> Verdict:
-    """Return the verdict on an L2's sequencer: up, and for longer than ``grace_s``."""
+    """Return the verdict on an L2's sequencer, (is up, since when): up, and for longer than ``grace_s``."""
     up, since = status
-    if not up:
-        return refused("sequencer_down", f"the sequencer has been down since {since}", since=since)
-    if now - since <= grace_s:
-        reason = f"the sequencer is back for {now - since} s, {grace_s} s are required"
-        return refused("sequencer_grace", reason, up_s=now - since, grace_s=grace_s)
-    return passed("sequencer_up", f"up for {now - since} s", up_s=now - since)
+    found = judge(0 if up else 1, since, now, grace_s)
+    figures = {"since": since, "up_s": now - since, "grace_s": grace_s}
+    made = passed if found.uptime is Uptime.UP else refused
+    return made(f"sequencer_{found.uptime}", found.words, **figures)
 
 
 def oracles(

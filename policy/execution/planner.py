@@ -16,13 +16,15 @@ from policy.execution.amm import Pool, V3Pool
 from policy.execution.base import Leg, Plan, Snapshot, Verdict
 from policy.execution.calldata import price_limit, swap
 from policy.execution.router import Execution, RouteFill, best_execution
-from policy.execution.rules import Book
+from policy.execution.rules import E10, Book
 from policy.execution.sandwich import ATTACK_GAS, Depth, break_even, depth_of, tolerance_bps
 from policy.execution.verdicts import passed, refused
+from policy.execution.wholeunits import Whole, in_whole_units
 
 PARTS = 10**12
 E18 = 10**18
 MOST_SLIPPAGE = Bps(100)
+MOST_GAIN = Bps(500)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +32,16 @@ class PlanRules:
     """How a plan is made.
 
     ``min_trade_usd``: smaller legs are dropped (gas of a leg over the band's benefit; raise it where gas is dear).
-    ``max_slippage_bps``: most a leg may lose to its minimum. ``deadline_s``: a plan can land no later; long enough
-    for several bumps, short against the quotes' life. ``z``: price moves of this many deviations over ``wait_blocks``
-    must not fail a leg. ``hidden``: a private channel can be used; in the open, tolerances fall to the attacker's
-    break-even.
+    ``max_slippage_bps``: most a leg may lose to its minimum. ``max_gain_bps``: a leg whose quote beats the oracle by
+    more proves the oracle wrong and is refused (the deviation allowed between two sources of a price). ``deadline_s``:
+    a plan can land no later; long enough for several bumps, short against the quotes' life. ``z``: price moves of this
+    many deviations over ``wait_blocks`` must not fail a leg. ``hidden``: a private channel can be used; in the open,
+    tolerances fall to the attacker's break-even.
     """
 
     min_trade_usd: float = 50.0
     max_slippage_bps: Bps = MOST_SLIPPAGE
+    max_gain_bps: Bps = MOST_GAIN
     max_legs: int = 8
     deadline_s: int = 600
     z: float = 2.33
@@ -145,9 +149,16 @@ def draft(
             notes.append(passed("max_legs", f"{symbols}: {usd:.0f} USD waits, a plan has {most} legs", usd=usd))
             continue
         amount = min(size * 10 ** book.tokens[i].decimals // (book.prices_e8[i] * 10**10), book.holdings[i])
-        way = _route(book, i, j, amount, state, costs, rules, legs_left)
+        whole = _whole(book, (i, j, size), amount, state, outlook, costs, rules)
+        if whole is not None:
+            amount = whole.amount
+            notes.append(whole.note)
+            if not amount:
+                continue
+        way = whole.way if whole is not None else None
+        way = way or _route(book, i, j, amount, state, costs, rules, legs_left)
         if way is None:
-            notes.append(refused("no_route", f"{symbols}: no pool can take {usd:.0f} USD", usd=usd))
+            notes.append(refused("no_route", f"{symbols}: no pool can take {usd:.0f} USD", **ends(book, i, j), usd=usd))
             continue
         for fill in way.fills:
             leg, even, risk = _leg(vault, snapshot, book, (i, j), fill, state, way, outlook, costs, rules)
@@ -159,7 +170,7 @@ def draft(
         slippage += lost / E18
         sold += book.value(i, amount) / E18
         state.update(way.after)
-        notes += _floor(symbols, book.value(i, amount), book.value(j, way.out), rules)
+        notes += _against_oracle(book, i, j, amount, way.out, rules)
     return Draft(tuple(legs), slippage, at_risk, tuple(tolerances), tuple(evens), sold, tuple(notes))
 
 
@@ -168,6 +179,27 @@ def _small(book: Book, pair: tuple[int, int, int]) -> Verdict:
     usd = size / E18
     symbols = f"{book.tokens[i].symbol} -> {book.tokens[j].symbol}"
     return passed("min_trade", f"{symbols}: {usd:.2f} USD is left alone", usd=usd)
+
+
+def ends(book: Book, i: int, j: int) -> dict[str, str]:
+    """Return the addresses of a pair's tokens, as a verdict's figures."""
+    return {"token_in": book.tokens[i].address, "token_out": book.tokens[j].address}
+
+
+def _whole(
+    book: Book,
+    pair: tuple[int, int, int],
+    amount: int,
+    state: Mapping[str, Pool],
+    outlook: Outlook,
+    costs: Costs,
+    rules: PlanRules,
+) -> Whole | None:
+    """Return how a pair with a coarse token is traded; None where both tokens divide finely."""
+    i, j, size = pair
+    room = needed_tolerance(outlook, i, j, costs, rules)
+    most = min(amount * (BPS + rules.max_slippage_bps) // BPS, book.holdings[i])
+    return in_whole_units(book, i, j, size, most, room, lambda x: _route(book, i, j, x, state, costs, rules, 1))
 
 
 def _route(
@@ -255,13 +287,40 @@ def _tolerance(leg: Leg) -> int:
     return (leg.quoted_out - leg.min_out) * BPS // leg.quoted_out
 
 
-def _floor(symbols: str, sold: int, bought: int, rules: PlanRules) -> list[Verdict]:
-    """Return a refusal where the quotes lose more against the oracle than the rules allow."""
+def _against_oracle(book: Book, i: int, j: int, amount: int, out: int, rules: PlanRules) -> list[Verdict]:
+    """Return a refusal where the quotes lose more against the oracle than allowed, or beat it by more than honest.
+
+    A quote far better than the oracle is no gain: one of the two prices is wrong, and whoever leaves the vault next is
+    paid at the wrong one.
+    """
+    symbols = f"{book.tokens[i].symbol} -> {book.tokens[j].symbol}"
+    sold, bought = book.value(i, amount), book.value(j, out)
     loss = -(-(sold - bought) * BPS // sold) if sold else 0
+    if -loss > rules.max_gain_bps:
+        return [_disproved(book, i, j, amount, out, -loss, rules)]
     if loss > rules.max_slippage_bps:
         reason = f"{symbols}: the best route loses {loss} bp against the oracle, allowed {rules.max_slippage_bps} bp"
-        return [refused("slippage", reason, loss_bps=loss, allowed_bps=int(rules.max_slippage_bps))]
+        figures = {"loss_bps": loss, "allowed_bps": int(rules.max_slippage_bps)}
+        return [refused("slippage", reason, **ends(book, i, j), **figures)]
     return [passed("slippage", f"{symbols}: {loss} bp against the oracle", loss_bps=loss)]
+
+
+def _disproved(book: Book, i: int, j: int, amount: int, out: int, gain_bps: int, rules: PlanRules) -> Verdict:
+    """Return the refusal of a quote that the oracle's prices cannot explain, naming token, feed and both prices.
+
+    The accounting asset (the first) is what the others are measured in, so the other token's feed is the one doubted.
+    """
+    doubted, held = (i, j) if j == 0 else (j, i)
+    given, taken = (amount, out) if doubted == i else (out, amount)
+    token, price_e8 = book.tokens[doubted], book.prices_e8[doubted]
+    market_e8 = book.value(held, taken) * 10**token.decimals // (given * E10) if given else 0
+    reason = (
+        f"{token.symbol}: the market trades at {market_e8 / 1e8:.8g} USD, its feed {token.feed or 'unknown'} says "
+        f"{price_e8 / 1e8:.8g} USD: {gain_bps} bp better than the oracle, {rules.max_gain_bps} bp are honest"
+    )
+    figures = {"gain_bps": gain_bps, "allowed_bps": int(rules.max_gain_bps)}
+    prices = {"price_e8": price_e8, "market_e8": market_e8, "feed": token.feed or ""}
+    return refused("oracle_disproved", reason, token=token.address, **ends(book, i, j), **prices, **figures)
 
 
 def seal_ready(decision_id: str, vault: str, snapshot: Snapshot, legs: Sequence[Leg], rules: PlanRules) -> Plan:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lake.sequencer import Uptime, judge
 from lake.units import BPS
 from policy.execution.base import Verdict
 
@@ -124,9 +125,8 @@ def price(i: int, sources: Sequence[Source], evidence: Evidence, now: int) -> tu
 
 def sequencer_code(answer: Answer | None, grace_s: int, now: int) -> int:
     """Return the verdict on an L2's uptime feed (answer 0 is up; ``started_at`` is when it last changed)."""
-    if answer is None or answer.answer != 0 or answer.started_at == 0 or answer.started_at > now:
-        return SEQUENCER
-    return GOOD if now - answer.started_at > grace_s else SEQUENCER
+    found = judge(answer.answer if answer else None, answer.started_at if answer else 0, now, grace_s)
+    return GOOD if found.uptime is Uptime.UP else SEQUENCER
 
 
 def codes(

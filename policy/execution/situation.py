@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from math import sqrt
 
 import numpy as np
 
+from lake import depth
 from lake.errors import ConfigError
+from lake.poolstate import pair_state
 from lake.units import WEI_PER_GWEI
 from policy.base import ChainFees, ForecastView, Market, Matrix, Scenario, State, Vector
-from policy.execution.amm import PIPS, Pool
+from policy.execution.amm import PIPS, Pool, V2Pool
 from policy.execution.base import Snapshot
 from policy.execution.guards import Evidence
 from policy.execution.planner import book_of
-from policy.execution.segments import curve
-
-ONE_PERCENT = sqrt(1.01) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +48,52 @@ class View:
     usual_gwei: float | None = None  # mean gas price of the last week, what a rule without forecasts calls usual
 
 
+def pool_depth_usd(snapshot: Snapshot, pool: Pool) -> float:
+    """Return the USD before fee that move ``pool`` by 1 % (``lake.depth``); 0 where it cannot be moved both ways.
+
+    The pool is quoted in the one of its tokens the vault lists first, at that token's oracle price: its accounting
+    asset where the pool has it.
+    """
+    prices = {q.token: q.price_e8 for q in snapshot.quotes}
+    ends = (pool.token0, pool.token1)
+    priced = [t for t in snapshot.tokens if t.address in ends and prices.get(t.address, 0) > 0]
+    if not priced:
+        return 0.0
+    state = pair_state(pool.reserve0, pool.reserve1) if isinstance(pool, V2Pool) else pool
+    usd = prices[priced[0].address] / 1e8
+    return depth.depth_usd(state, ends.index(priced[0].address), priced[0].decimals, usd)
+
+
+def usable(snapshot: Snapshot, pools: Sequence[Pool]) -> dict[str, float]:
+    """Return the depth, USD, of every pool that has one, by address; empty and gapped pools are left out."""
+    depths = {pool.address: pool_depth_usd(snapshot, pool) for pool in pools}
+    return {address: usd for address, usd in depths.items() if usd > 0}
+
+
 def depth_usd(snapshot: Snapshot, pools: Sequence[Pool]) -> Vector:
-    """Return per token the one-sided USD moving its pools by 1 %, x = R (sqrt(1.01) - 1); inf without pools."""
-    book = book_of(snapshot)
-    found = np.zeros(len(book.tokens))
-    for i, token in enumerate(book.tokens):
-        usd = book.prices_e8[i] / 1e8 / 10**token.decimals
-        for pool in pools:
-            if token.address in {pool.token0, pool.token1}:
-                segments = curve(pool, token.address, 1.0)
-                found[i] += segments[0].R * ONE_PERCENT * usd if segments else 0.0
-    return np.where(found > 0, found, np.inf)
+    """Return per token the USD before fee that move all its usable pools by 1 %; 0 where it has none."""
+    deep = usable(snapshot, pools)
+    held = ([p for p in pools if t.address in {p.token0, p.token1}] for t in snapshot.tokens)
+    return np.array([sum(deep.get(p.address, 0.0) for p in own) for own in held])
 
 
 def fees(snapshot: Snapshot, pools: Sequence[Pool]) -> Vector:
-    """Return per token the lowest fee among its pools, a fraction; 0 where it has none."""
-    return np.array(
-        [
-            min((p.fee_pips for p in pools if t.address in {p.token0, p.token1}), default=0) / PIPS
-            for t in snapshot.tokens
-        ]
-    )
+    """Return per token the lowest fee among its usable pools, a fraction; nan where it has none."""
+    deep = usable(snapshot, pools)
+    held = ([p for p in pools if p.address in deep and t.address in {p.token0, p.token1}] for t in snapshot.tokens)
+    return np.array([min((p.fee_pips / PIPS for p in own), default=np.nan) for own in held])
+
+
+def _market_of(snapshot: Snapshot, pools: Sequence[Pool]) -> tuple[Vector, Vector]:
+    """Return fee and depth by token for a policy; a token that cannot be traded gets the dearest of the others'.
+
+    It is never traded (see ``policy.execution.sick``): the figures only keep the policy's arithmetic finite.
+    """
+    fee, deep = fees(snapshot, pools), depth_usd(snapshot, pools)
+    good = deep > 0
+    if not good.any():
+        return np.zeros_like(deep), np.full_like(deep, np.inf)  # nothing can be traded, and nothing will be
+    return np.where(good, fee, fee[good].max()), np.where(good, deep, deep[good].min())
 
 
 def weights(snapshot: Snapshot) -> Vector:
@@ -89,6 +112,7 @@ def state_of(snapshot: Snapshot, portfolio: Portfolio, view: View, pools: Sequen
             f"the vault holds {n} tokens, the portfolio names {len(portfolio.assets)} and the covariance is "
             f"{view.covariance.shape}; list one asset per token, in the vault's order"
         )
+    fee, deep = _market_of(snapshot, pools)
     return State(
         ts=datetime.fromtimestamp(snapshot.block_time, UTC),
         assets=portfolio.assets,
@@ -103,8 +127,8 @@ def state_of(snapshot: Snapshot, portfolio: Portfolio, view: View, pools: Sequen
             gas_gwei=gas_price_wei / WEI_PER_GWEI,
             native_usd=view.native_usd,
             fees=portfolio.fees,
-            fee=fees(snapshot, pools),
-            depth_usd=depth_usd(snapshot, pools),
+            fee=fee,
+            depth_usd=deep,
             usual_gwei=view.usual_gwei,
         ),
         last_trade=view.last_trade,

@@ -10,7 +10,7 @@ from eth_utils.address import to_checksum_address
 
 from lake.answers import quantity
 from lake.errors import RpcError
-from lake.evm import Head, View, read, try_read
+from lake.evm import Head, View, read, symbols, try_read
 from lake.rpc import Rpc
 from policy.execution.base import Token
 from policy.execution.pricing import FEED, TWAP_0, Answer, Evidence, Observed, Source, codes
@@ -66,10 +66,9 @@ def read_layout(rpc: Rpc, vault: str, block_hash: str) -> Layout:
     addresses = [to_checksum_address(a) for a in rows[1][0]]
     asks = [View(oracle, "sources()", SOURCES), View(oracle, "sequencer()", "address,uint256")]
     found: list[Row] = list(read(rpc, asks, block_hash))
-    names = try_read(rpc, [View(a, "symbol()", "string") for a in addresses], block_hash)
-    symbols = [a[:8] if isinstance(n, RpcError) else str(n[0]) for n, a in zip(names, addresses, strict=True)]
+    names = symbols(rpc, addresses, block_hash)
     sources = tuple(_source(row) for row in found[0][0])
-    tokens = zip(symbols, addresses, rows[1][1], sources, strict=True)
+    tokens = zip(names, addresses, rows[1][1], sources, strict=True)
     sequencer = to_checksum_address(found[1][0])
     return Layout(
         chain_id,

@@ -15,8 +15,8 @@ from eth_utils.crypto import keccak
 
 from lake.errors import RpcError
 from lake.evm import View, calldata, read
+from lake.poolstate import Constants, read_ticks
 from lake.rpc import quantity
-from lake.sources.pools import PoolInfo, read_ticks
 from policy.execution.amm import Pool, V2Pool, V3Pool, quote
 from policy.execution.localnet.accounts import dev_accounts
 from policy.execution.localnet.bundles import Bundle
@@ -278,7 +278,7 @@ def load_pool(node: Node, ref: PoolRef) -> Pool:
     views = [View(ref.address, "slot0()", "uint160,int24"), View(ref.address, "liquidity()", "uint128")]
     (root, tick), (liquidity,) = ((int(str(v)) for v in values) for values in read(rpc, views, block))
     spacing = TICK_SPACING[ref.fee_pips]
-    info = PoolInfo(ref.address, ref.venue, 0, 0, ref.fee_pips, spacing, 0)
+    info = Constants(ref.address, ref.venue, ref.token0, ref.token1, ref.fee_pips, spacing)
     known = (tick - _TICKS_AROUND, tick + _TICKS_AROUND)
     ticks = read_ticks(rpc, info, *known, block)
     ends = (ref.token0, ref.token1, ref.fee_pips, spacing)
