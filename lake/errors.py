@@ -5,6 +5,7 @@
     ├── DataError            rows, files or tables break their contract
     │   ├── SchemaError      columns, types or units do not fit the table
     │   └── NotEnoughData    too little history for what was asked
+    ├── StoreError           the disk or bucket beneath a store refused, or its files are damaged
     ├── LakeConflict         another writer kept winning the commit race
     ├── SourceError          a data source refused, lied or could not be reached
     │   ├── SourceUnavailable  it did not answer now; asking again may help
@@ -37,6 +38,10 @@ class SchemaError(DataError):
 
 class NotEnoughData(DataError):
     """Too little history for what was asked."""
+
+
+class StoreError(ForedriftError):
+    """The disk or bucket beneath a store refused, or its files are damaged; what was committed before is safe."""
 
 
 class LakeConflict(ForedriftError):

@@ -10,6 +10,7 @@ writer panics on Enum and Categorical columns, so the schema is enforced before 
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -19,13 +20,16 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
-from lake.errors import DataError, LakeConflict, SchemaError
+from lake.errors import DataError, LakeConflict, SchemaError, StoreError
+from lake.paths import is_url, usable
 from lake.tables import TABLES, Table, table
+from lake.trouble import storage
 
 PART = "part"  # month of the table's time column, on disk only
 COMPACT_EVERY = 200  # commits; hourly writes of one series merge their small files every eight days
@@ -58,8 +62,9 @@ class Lake:
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def uri(self, name: str) -> str:
-        """Return where table ``name`` lives."""
-        return f"{self.root.rstrip('/')}/{table(name).name}"
+        """Return where table ``name`` lives; raises ConfigError when the lake's path holds an unusable character."""
+        root = self.root if is_url(self.root) else os.path.abspath(usable(self.root, "the lake"))
+        return f"{root.rstrip('/')}/{table(name).name}"
 
     def version(self, name: str) -> int:
         """Return the version of table ``name``, -1 when it was never written."""
@@ -92,10 +97,10 @@ class Lake:
         if rows.is_empty():
             return WriteReport(name, 0, 0, 0, self.version(name))
         rows = _with_part(spec, rows)
-        report = _persist(name, lambda: self._upsert(spec, rows))
+        report = _persist(name, self.uri(name), lambda: self._upsert(spec, rows))
         if report.added + report.updated and report.version % COMPACT_EVERY == 0:
             with suppress(CommitFailedError):  # another writer is busy; the next multiple will do
-                _tidy(DeltaTable(self.uri(name), storage_options=dict(self.options)), RETENTION_HOURS)
+                _tidy(_table(self.uri(name), None, self.options), RETENTION_HOURS)
         return report
 
     def replace(self, name: str, frame: pl.DataFrame, start: datetime, end: datetime) -> int:
@@ -127,7 +132,7 @@ class Lake:
             )
             return self.version(name)
 
-        return _persist(name, overwrite)
+        return _persist(name, self.uri(name), overwrite)
 
     def digest(self, name: str, rows: pl.DataFrame | None = None) -> str:
         """Return a sha256 over the sorted rows of table ``name`` (or of ``rows``), independent of storage layout."""
@@ -141,17 +146,30 @@ class Lake:
         for name in TABLES:
             delta = self._open(name)
             if delta is not None:
-                removed[name] = _persist(name, partial(_tidy, delta, retention_hours))
+                removed[name] = _persist(name, self.uri(name), partial(_tidy, delta, retention_hours))
         return removed
 
     def _open(self, name: str, version: int | None = None) -> DeltaTable | None:
+        uri = self.uri(name)
         try:
-            return DeltaTable(self.uri(name), version=version, storage_options=dict(self.options))
+            with storage(f"table {name} at {uri}"):
+                return _table(uri, version, self.options)
         except _MISSING:
+            self._no_remains(name, uri)
             return None
 
+    def _no_remains(self, name: str, uri: str) -> None:
+        """Refuse to call a table empty whose folder still holds data: its log is gone, not its rows."""
+        if is_url(uri) or not os.path.isdir(uri):
+            return
+        if any(Path(uri).rglob("*.parquet")):
+            raise StoreError(
+                f"table {name} at {uri} has data but no readable log (_delta_log): restore that folder from a backup, "
+                "or move the table away and import or ingest again; nothing was written"
+            )
+
     def _create(self, spec: Table, rows: pl.DataFrame) -> None:
-        if "://" not in self.root:
+        if not is_url(self.root):
             Path(self.root).mkdir(parents=True, exist_ok=True)
         DeltaTable.create(
             self.uri(spec.name),
@@ -207,11 +225,25 @@ def _merge(spec: Table, delta: DeltaTable, batch: pl.DataFrame) -> None:
     ).when_matched_update_all().when_not_matched_insert_all().execute()
 
 
-def _persist(name: str, commit: Callable[[], _T]) -> _T:
+class _LocalTable(DeltaTable):
+    """A table in a folder: its files are named as the file system names them, not as in a URL."""
+
+    def file_uris(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Return the paths of the table's files, percent escapes undone (pola-rs/polars#20944)."""
+        return [unquote(path) for path in super().file_uris(*args, **kwargs)]
+
+
+def _table(uri: str, version: int | None, options: Mapping[str, str]) -> DeltaTable:
+    made = DeltaTable if is_url(uri) else _LocalTable
+    return made(uri, version=version, storage_options=dict(options))
+
+
+def _persist(name: str, uri: str, commit: Callable[[], _T]) -> _T:
     """Return what ``commit`` returns, running it again while another writer wins; LakeConflict when it never stops."""
     for attempt in range(_TRIES):
         try:
-            return commit()
+            with storage(f"table {name} at {uri}"):
+                return commit()
         except CommitFailedError:
             time.sleep(random.uniform(0.5, 1.5) * min(0.05 * 2**attempt, 2.0))
     raise LakeConflict(f"table {name}: another writer won {_TRIES} times in a row; nothing was written, run it again")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from lake.paths import usable
 from pipelines.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,9 +34,10 @@ def tracking_uri(settings: Settings) -> str:
     """Return the store's URI with a relative SQLite path made absolute; MLFLOW_TRACKING_URI overrides the settings."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or settings.mlflow.tracking_uri
     prefix = "sqlite:///"
-    if uri.startswith(prefix) and not uri.startswith(prefix + "/"):
-        return prefix + str(settings.path(uri.removeprefix(prefix)))
-    return uri
+    if not uri.startswith(prefix):
+        return uri
+    file, mark, query = uri.removeprefix(prefix).partition("?")
+    return prefix + usable(settings.path(file), "the MLflow store") + mark + query
 
 
 def client(settings: Settings) -> MlflowClient:
@@ -76,7 +78,7 @@ def artifact_root(settings: Settings) -> str:
     given = settings.mlflow.artifacts
     if "://" in given:
         return given.rstrip("/")
-    folder = settings.path(given)
+    folder = Path(usable(settings.path(given), "the MLflow artifacts"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder.as_uri()
 

@@ -26,11 +26,13 @@ def init(
 ) -> None:
     """Write a commented starter foredrift.toml."""
     from lake.errors import ConfigError
+    from lake.paths import usable
     from pipelines.settings import DEFAULT_FILE, starter
 
     path = config or Path(DEFAULT_FILE)
     if path.exists() and not force:
         raise ConfigError(f"{path} is there already; --force overwrites it")
+    usable(path.resolve().parent, "a project with its lake and stores")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(starter(), encoding="utf-8")
     typer.echo(f"wrote {path}; next: foredrift import or foredrift ingest, then train and compare")
