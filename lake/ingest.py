@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from lake.errors import ConfigError, SourceError, SourceUnavailable
+from lake.freshness import FUTURE_TOLERANCE_S
 from lake.sources.base import Gap, Source, gaps_in, series_key
 from lake.store import Lake
 from lake.tables import TABLES, Table, table
@@ -86,9 +87,11 @@ def run(
 
 
 def status(lake: Lake, now: datetime) -> pl.DataFrame:
-    """Return one row a stored series: table, key, rows, first, last (times), age (since newest known row), gaps.
+    """Return one row a stored series: table, key, rows, first, last, age (since newest known row), gaps, future.
 
-    ``gaps`` counts missing grid steps between first and last; 0 for series that are not on a grid.
+    ``first`` and ``last`` are times. ``gaps`` counts missing grid steps between them; 0 for series that are not on a
+    grid. ``future`` counts rows that are known only after ``now``; ``age`` is that of the newest row known by then,
+    null where there is none.
     """
     frames = [_series_status(lake, TABLES[n], now) for n in ("prices", "gas", "pool_state", "oracle", "signals")]
     return pl.concat(frames).sort("table", "key")
@@ -202,6 +205,7 @@ def _gaps(stored: pl.Series, source: Source, since: datetime, until: datetime) -
 def _series_status(lake: Lake, spec: Table, now: datetime) -> pl.DataFrame:
     keys = [c for c in spec.key if c not in {spec.time, "round"}]
     rows = lake.scan(spec.name).select(*keys, spec.time, "available_at").sort(*keys, spec.time)
+    late = pl.col("available_at") > pl.lit(now) + pl.duration(seconds=FUTURE_TOLERANCE_S)
     gap = pl.col(spec.time).diff().over(keys).dt.total_seconds()
     counted = (
         rows.with_columns(gap=pl.when(gap > 0).then(gap))
@@ -210,7 +214,8 @@ def _series_status(lake: Lake, spec: Table, now: datetime) -> pl.DataFrame:
             rows=pl.len(),
             first=pl.col(spec.time).min(),
             last=pl.col(spec.time).max(),
-            age=pl.lit(now) - pl.col("available_at").max(),
+            age=pl.lit(now) - pl.col("available_at").filter(~late).max(),
+            future=late.sum(),
             gap=pl.col("gap").drop_nulls(),
         )
         .collect()
@@ -225,6 +230,7 @@ def _series_status(lake: Lake, spec: Table, now: datetime) -> pl.DataFrame:
         last="last",
         age=pl.col("age").cast(pl.Duration("us")),
         gaps=pl.when(regular).then(steps).otherwise(0).fill_null(0).cast(pl.Int64),
+        future=pl.col("future").cast(pl.Int64),
     )
 
 

@@ -1,6 +1,6 @@
-"""Which folders the stores can live in: what their libraries cannot address is refused before the first write.
+r"""Which folders the stores can live in: what their libraries cannot address is refused before the first write.
 
-Delta and the object store beneath it turn a folder into a URL. Control characters, ``[ ] ^ | \\`` cannot be written
+Delta and the object store beneath it turn a folder into a URL. Control characters, ``[ ] ^ | \`` cannot be written
 there at all, a percent sign before two hex digits is decoded to another folder, ``=`` is read as a partition of the
 table, and SQLite's URL (MLflow's store) ends at ``?``. Everything else works: spaces, ``# % + & ' " * { } ~``, any
 letter of any script.

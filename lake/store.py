@@ -10,7 +10,6 @@ writer panics on Enum and Categorical columns, so the schema is enforced before 
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -63,7 +62,7 @@ class Lake:
 
     def uri(self, name: str) -> str:
         """Return where table ``name`` lives; raises ConfigError when the lake's path holds an unusable character."""
-        root = self.root if is_url(self.root) else os.path.abspath(usable(self.root, "the lake"))
+        root = self.root if is_url(self.root) else usable(Path(self.root).resolve(), "the lake")
         return f"{root.rstrip('/')}/{table(name).name}"
 
     def version(self, name: str) -> int:
@@ -160,7 +159,7 @@ class Lake:
 
     def _no_remains(self, name: str, uri: str) -> None:
         """Refuse to call a table empty whose folder still holds data: its log is gone, not its rows."""
-        if is_url(uri) or not os.path.isdir(uri):
+        if is_url(uri) or not Path(uri).is_dir():
             return
         if any(Path(uri).rglob("*.parquet")):
             raise StoreError(

@@ -183,6 +183,36 @@ class Executions(dy.Schema):
     available_at = _ts()
 
 
+class Imports(dy.Schema):
+    """What happened to imported files: one row an event, never changed; the last one tells the state."""
+
+    import_id = _key()  # of file content and arguments: the same import again has the same id
+    ts = _ts(key=True)
+    event = _key()  # started | done | undo started | undone
+    table = dy.String(nullable=False)
+    file = dy.String(nullable=False)
+    sha256 = dy.String(nullable=False)  # of the file
+    rows = dy.Int64(nullable=False, min=0)  # in the file; of undone: rows put back
+    added = dy.Int64(nullable=False, min=0)
+    updated = dy.Int64(nullable=False, min=0)
+    rejected = dy.Int64(nullable=False, min=0)
+    first = dy.Datetime(nullable=True, time_unit="us", time_zone="UTC")  # time of the first loaded row
+    last = dy.Datetime(nullable=True, time_unit="us", time_zone="UTC")
+    note = dy.String(nullable=True)  # what was derived or left out
+    available_at = _ts()
+
+
+class Accepted(dy.Schema):
+    """Implausible rows that somebody confirmed; see ``lake.plausibility``."""
+
+    table = _key()
+    series = _key()  # key columns without time, joined by /
+    start = _ts(key=True)
+    end = _ts(key=True)  # included
+    note = dy.String(nullable=False)
+    available_at = _ts()
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """How one table is stored. ``time`` orders and partitions it; ``partition`` adds a month column on disk."""
@@ -223,6 +253,8 @@ TABLES: dict[str, Table] = {
         Table("paths", Paths, "issued_at", append_only=True),
         Table("decisions", Decisions, "ts"),  # one taken again in its hour replaces the row; the audit keeps every one
         Table("executions", Executions, "ts", append_only=True),
+        Table("imports", Imports, "ts", append_only=True),
+        Table("accepted", Accepted, "start"),
     )
 }
 

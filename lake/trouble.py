@@ -21,6 +21,7 @@ _BY_CODE = {
     errno.EACCES: "permission is denied: give this user read and write access to the folder",
     errno.EPERM: "permission is denied: give this user read and write access to the folder",
     errno.ENOTDIR: "a part of its path is a file, not a folder: move the file or set another [lake] path",
+    errno.EEXIST: "a file stands where a folder belongs: move the file or set another [lake] path",
     errno.EISDIR: "a folder stands where a file belongs: move it away",
     errno.EIO: "the disk answers with read or write errors: check it, then restore the lake from a backup",
     errno.EMFILE: "too many files are open: raise the limit (ulimit -n)",
@@ -31,6 +32,7 @@ _BROKEN = (
     "it away and import or ingest again"
 )
 _CODE = re.compile(r"os error (\d+)")
+_OURS = re.compile(r"parquet|_delta_log", re.IGNORECASE)  # what a fault of the lake's own files speaks of
 _FAULTS = (OSError, DeltaError, ComputeError)
 
 
@@ -42,6 +44,8 @@ def explained(error: BaseException, what: str) -> StoreError | None:
     found = _CODE.search(str(error))
     if code is None and found:
         code = int(found[1])
+    if code not in _BY_CODE and not isinstance(error, DeltaError) and not _OURS.search(str(error)):
+        return None
     first = " ".join(str(error).split())[:160]
     return StoreError(f"{what} cannot be read or written: {_BY_CODE.get(code or 0, _BROKEN)}; {_SAFE} ({first})")
 
@@ -60,5 +64,3 @@ def storage(what: str) -> Iterator[None]:
         if told is None:
             raise
         raise told from error
-
-

@@ -52,6 +52,13 @@ def main() -> None:
         _fail(error, 2)
     except ForedriftError as error:
         _fail(error, 1)
+    except Exception as error:  # a full disk or a damaged file may be met wherever rows are read lazily
+        from lake.trouble import explained
+
+        told = explained(error, "a store of this project")
+        if told is None:
+            raise
+        _fail(told, 1)
     finally:
         cut = output.last_words()
         if cut is not None:

@@ -91,12 +91,16 @@ def _lake(settings: Settings) -> Iterator[Finding]:
         yield _row("lake", "error", str(error), "check [lake] path and options")
         return
     stale = [f"{r['table']} {r['series']}" for r in report["tables"] if r["state"] == "stale"]
+    ahead = [f"{r['table']} {r['series']}" for r in report["tables"] if r["state"] in {"future", "none"}]
     missing = [t for t in ("prices", "gas") if t not in {r["table"] for r in report["tables"]}]
     yield _row(
         "lake", "error" if missing else "ok",
         f"lacks {', '.join(missing)}" if missing else f"{len(report['tables'])} series",
         "foredrift ingest, or foredrift import TABLE FILE" if missing else "",
     )  # fmt: skip
+    if ahead:
+        found = f"rows known only after now: {', '.join(ahead[:4])}"
+        yield _row("future rows", "error", found, "foredrift lake imports, then foredrift lake undo ID")
     if stale:
         yield _row("freshness", "warn", f"{len(stale)} stale: {', '.join(stale[:4])}", "foredrift ingest")
     have = {r["series"].split("/")[1] for r in report["tables"] if r["table"] == "prices"}

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from lake.errors import ForedriftError
+from lake.freshness import state_of
 from lake.ingest import status as lake_status
 from lake.store import Lake
 from lake.units import DAY_S, duration
@@ -21,11 +22,11 @@ from pipelines.wiring import lake_of, now
 def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
     """Return freshness of every series, forecasts and the last decision, with advice in words.
 
-    Keys: ``tables`` (table, series, rows, first, last, age_h, state), ``forecasts`` (target, rows, last, age_h,
-    abstained), ``decision`` (or None), ``figures`` (of the last decision: drift_distance in tolerances,
-    loss_budget_left_bp, gas_gwei, and last_execution_h ago; None where unknown), ``actions`` (decisions by action),
-    ``models`` (family, version, trained_until, age_d) and ``coverage`` (target, horizon_h, coverage90, outcomes) as the
-    last forecast run saw them,
+    Keys: ``tables`` (table, series, rows, first, last, age_h, gaps, state, future; see lake.freshness for the states;
+    ``future`` counts rows known only after now), ``forecasts`` (target, rows, last, age_h, abstained), ``decision``
+    (or None), ``figures`` (of the last decision: drift_distance in tolerances, loss_budget_left_bp, gas_gwei, and
+    last_execution_h ago; None where unknown), ``actions`` (decisions by action), ``models`` (family, version,
+    trained_until, age_d) and ``coverage`` (target, horizon_h, coverage90, outcomes) as the last forecast run saw them,
     ``zombies`` (runs whose worker is gone, where PREFECT_API_URL names a scheduler), ``advice`` (sentences).
     """
     at = at or now()
@@ -80,12 +81,14 @@ def _zombies() -> tuple[list[str], list[str]]:
 def _tables(frame: pl.DataFrame, at: datetime, stale_h: float) -> list[dict[str, Any]]:
     rows = []
     for r in frame.to_dicts():
-        age = _hours(at, r["last"])
+        known_h = None if r["age"] is None else round(r["age"].total_seconds() / 3600, 2)
+        age = known_h if r["future"] else _hours(at, r["last"])
+        age_s = None if age is None else age * 3600
         daily = r["table"] == "signals"
-        state = "stale" if age > stale_h + (24 if daily else 0) else "fresh"
+        state = state_of(age_s, r["future"], (stale_h + (24 if daily else 0)) * 3600)
         rows.append(
             {"table": r["table"], "series": r["key"], "rows": r["rows"], "first": r["first"].isoformat(),
-             "last": r["last"].isoformat(), "age_h": age, "gaps": r["gaps"], "state": state}
+             "last": r["last"].isoformat(), "age_h": age, "gaps": r["gaps"], "state": state, "future": r["future"]}
         )  # fmt: skip
     return rows
 
@@ -97,6 +100,12 @@ def _advice(tables: list[dict[str, Any]], forecasts: list[dict[str, Any]], stale
     stale = sorted({r["table"] for r in tables if r["state"] == "stale"})
     if stale:
         advice.append(f"older than {stale_h:g} h: {', '.join(stale)}; foredrift ingest (or import newer files)")
+    ahead = [f"{r['table']} {r['series']} ({r['future']})" for r in tables if r["state"] in {"future", "none"}]
+    if ahead:
+        advice.append(
+            f"rows known only after now: {', '.join(ahead)}; nothing may rest on them. Check this machine's clock, or "
+            "find the import with `foredrift lake imports` and take it out with `foredrift lake undo ID`"
+        )
     if tables and not forecasts:
         advice.append("no forecasts yet: foredrift train")
     old = [r["target"] for r in forecasts if r["age_h"] > stale_h]

@@ -98,7 +98,8 @@ class Metrics:
     def update(self, report: Mapping[str, Any]) -> None:
         """Set the gauges from a status report."""
         for row in report["tables"]:
-            self.age.labels(row["table"], row["series"]).set(row["age_h"])
+            if row["age_h"] is not None:
+                self.age.labels(row["table"], row["series"]).set(row["age_h"])
         for row in report["forecasts"]:
             self.forecast_age.labels(row["target"]).set(row["age_h"])
             self.abstained.labels(row["target"]).set(row["abstained"])

@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
 from lake.errors import ConfigError
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="Settings file (default: ./foredrift.toml).")]
-Json = Annotated[str | None, typer.Option("--json", help="Also write the figures as JSON to FILE, or - for stdout.")]
+_stdout: TextIO | None = None  # where JSON goes while everything else that is printed goes to stderr
+
+
+def _leave_stdout_to_json(ctx: typer.Context, target: str | None) -> str | None:
+    """Send what the verb prints to stderr when its JSON goes to stdout, until the verb ends."""
+    global _stdout
+    if target is None or not _is_stdout(target) or _stdout is not None:
+        return target
+    _stdout, sys.stdout = sys.stdout, sys.stderr
+
+    def back() -> None:
+        global _stdout
+        if _stdout is not None:
+            _stdout.flush()
+            sys.stdout, _stdout = _stdout, None
+
+    ctx.call_on_close(back)
+    return target
+
+
+Json = Annotated[
+    str | None,
+    typer.Option(
+        "--json", metavar="FILE", callback=_leave_stdout_to_json,
+        help="Also write the figures as JSON to FILE (a pipe is written through); - is clean JSON on stdout.",
+    ),
+]  # fmt: skip
 Start = Annotated[str | None, typer.Option(help="First day or moment (UTC), e.g. 2022-07-01.")]
 End = Annotated[str | None, typer.Option(help="End (UTC), not included.")]
 
@@ -29,17 +56,41 @@ def pairs(items: Iterable[str], option: str) -> dict[str, str]:
 
 
 def write_json(target: str | None, data: Any) -> None:
-    """Write ``data`` as JSON (numbers unrounded, keys in given order) to a file, atomically, or to stdout for ``-``."""
+    """Write ``data`` as JSON (numbers unrounded, keys in given order) to ``target``.
+
+    A plain file is replaced atomically, also behind a symlink, which stays. A pipe, FIFO or device is written through.
+    ``-`` and a path that is this process's own stdout (``/dev/stdout``) give clean JSON there: with them all else
+    that is printed has gone to stderr.
+    """
     if target is None:
         return
     import json
 
     text = json.dumps(data, indent=1, allow_nan=False, default=str) + "\n"
-    if target == "-":
-        sys.stdout.write(text)
+    if _is_stdout(target):
+        _stdout.write(text) if _stdout is not None else sys.stdout.write(text)
         return
     path = Path(target)
+    if path.exists() and not path.is_file():
+        if path.is_dir():
+            raise ConfigError(f"--json {target} is a folder; name a file in it, or - for stdout")
+        with path.open("w", encoding="utf-8") as through:
+            through.write(text)
+        return
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def _is_stdout(target: str) -> bool:
+    """Return whether ``target`` means this process's stdout, under whatever name."""
+    if target == "-":
+        return True
+    if not target.startswith(("/dev/", "/proc/")):
+        return False
+    try:
+        return os.path.samestat(Path(target).stat(), os.fstat(1))
+    except OSError:
+        return False

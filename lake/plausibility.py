@@ -1,0 +1,138 @@
+"""Values that can be stored but not believed: price jumps beyond anything seen, gas in the wrong unit, empty headers.
+
+Nothing is deleted here. A suspect row is flagged whenever it is looked at, whatever brought it (import, ingest, a
+write), and stays flagged until somebody confirms it with ``foredrift lake accept``. Who decides asks :func:`flagged`
+and holds back what it returns.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import polars as pl
+
+from lake.errors import ConfigError
+from lake.store import Lake
+from lake.tables import UTC_US, table
+
+GAS_CEILING_GWEI = (
+    1e5  # the highest base fee of any block on record is below a tenth of this; wei taken for gwei is above
+)
+FIRST_JUMP = 0.405  # abs(log return) of one hour, ln 1.5: below it nothing is a jump, whatever came before
+LARGEST_JUMP = 1.386  # ln 4: above it a bar is a jump over any spacing; between them it grows with the root of time
+BEYOND_EVER = 1.5  # a jump exceeds the largest earlier move of its series by this factor
+ALWAYS_BASE_FEE = (1,)  # chains whose base fee is never 0; elsewhere 0 is a price
+_ROUNDS = 12  # passes until no flag changes what counts as "earlier"; real series settle in two
+
+SCHEMA = {
+    "table": pl.String(), "series": pl.String(), "ts": UTC_US, "available_at": UTC_US, "reason": pl.String(),
+    "value": pl.Float64(), "before": pl.Float64(), "text": pl.String(),
+}  # fmt: skip
+"""Columns of what :func:`flagged` returns."""
+
+
+def flagged(lake: Lake, name: str, as_of: datetime | None = None, since: datetime | None = None) -> pl.DataFrame:
+    """Return the suspect rows of table ``name`` that nobody accepted, known by ``as_of``, with time from ``since``.
+
+    Columns: ``table``, ``series`` (key columns without time, joined by ``/``, e.g. ``binance/ETH/3600`` or ``1``),
+    ``ts``, ``available_at``, ``reason`` (``price_jump``, ``gas_implausible``), ``value``, ``before`` (the value it is
+    judged against, null where none), ``text`` (one sentence). Other tables than prices and gas have no such rows.
+    """
+    found = (
+        suspects(name, lake.scan(name, as_of).collect()) if name in {"prices", "gas"} else pl.DataFrame(schema=SCHEMA)
+    )
+    if since is not None:
+        found = found.filter(pl.col("ts") >= since)
+    return found if found.is_empty() else _unaccepted(found, accepted(lake, name))
+
+
+def suspects(name: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the suspect ones among ``rows`` of table ``name`` (whole series, any order); columns as in flagged."""
+    if name == "prices":
+        return _jumps(rows)
+    return _gas(rows) if name == "gas" else pl.DataFrame(schema=SCHEMA)
+
+
+def accept(lake: Lake, name: str, series: str, start: datetime, end: datetime, note: str) -> int:
+    """Confirm the suspect rows of one series with ``start <= ts <= end``; return how many were suspect until now.
+
+    Safe to repeat. ``note`` says who looked and why it is right; it is kept in table ``accepted``.
+    """
+    if not note.strip():
+        raise ConfigError("accepting implausible rows needs a note that says why they are right")
+    waiting = flagged(lake, name).filter(pl.col("series") == series, pl.col("ts").is_between(start, end))
+    if waiting.is_empty():
+        return 0
+    row = {"table": name, "series": series, "start": start, "end": end, "note": note, "available_at": datetime.now(UTC)}
+    lake.write("accepted", pl.DataFrame([row], schema=table("accepted").columns))
+    return waiting.height
+
+
+def accepted(lake: Lake, name: str) -> pl.DataFrame:
+    """Return what was confirmed of table ``name``: series, start, end (both included), note, available_at."""
+    return lake.scan("accepted").filter(pl.col("table") == name).drop("table").collect()
+
+
+def _unaccepted(found: pl.DataFrame, confirmed: pl.DataFrame) -> pl.DataFrame:
+    if confirmed.is_empty():
+        return found
+    settled = (
+        found.select("series", "ts")
+        .join(confirmed.select("series", "start", "end"), on="series")
+        .filter(pl.col("ts").is_between("start", "end"))
+    )
+    return found.join(settled, on=["series", "ts"], how="anti", maintain_order="left")
+
+
+def _jumps(rows: pl.DataFrame) -> pl.DataFrame:
+    """Bars whose close moved further from the bar before than the series ever did, allowing for gaps in time."""
+    keys = ["source", "asset", "step"]
+    gap_h = (pl.col("ts").diff().dt.total_seconds() / 3_600).over(keys)
+    floor = (FIRST_JUMP * gap_h.sqrt()).clip(FIRST_JUMP, LARGEST_JUMP)
+    moves = (
+        rows.select(*keys, "ts", "close", "available_at")
+        .sort(*keys, "ts")
+        .with_columns(before=pl.col("close").shift(1).over(keys), floor=floor)
+        .with_columns(move=(pl.col("close") / pl.col("before")).log().abs())
+        .with_columns(flag=(pl.col("move") > pl.col("floor")).fill_null(value=False))
+    )
+    for _ in range(_ROUNDS):
+        ever = pl.when(~pl.col("flag")).then("move").cum_max().forward_fill().shift(1).over(keys).fill_null(0.0)
+        beyond = (pl.col("move") > pl.max_horizontal("floor", BEYOND_EVER * ever)).fill_null(value=False)
+        again = moves.with_columns(flag=beyond)
+        if again["flag"].equals(moves["flag"]):
+            break
+        moves = again
+    text = pl.format(
+        "{} went from {} to {} in one bar, further than it ever did: a new unit, a redenomination or a bad row?",
+        "asset", "before", "close",
+    )  # fmt: skip
+    return _as_flags("prices", moves.filter("flag"), keys, "price_jump", "close", text)
+
+
+def _gas(rows: pl.DataFrame) -> pl.DataFrame:
+    """Gas above any block on record (wei taken for gwei), or 0 where the chain always has a base fee."""
+    fee, tip = pl.col("base_fee_gwei"), pl.col("priority_fee_gwei").fill_null(0.0)
+    empty = (fee == 0) & pl.col("chain_id").is_in(ALWAYS_BASE_FEE)
+    bad = (
+        rows.select("chain_id", "ts", "base_fee_gwei", "priority_fee_gwei", "available_at")
+        .filter((fee > GAS_CEILING_GWEI) | (tip > GAS_CEILING_GWEI) | empty)
+        .sort("chain_id", "ts")
+        .with_columns(before=pl.lit(None, pl.Float64))
+    )
+    text = pl.when(empty).then(pl.lit("base fee 0 on a chain that always has one: a header without the field?"))
+    high = pl.format("gas of {} gwei is above {}: is it in wei?", pl.max_horizontal(fee, tip), GAS_CEILING_GWEI)
+    return _as_flags("gas", bad, ["chain_id"], "gas_implausible", "base_fee_gwei", text.otherwise(high))
+
+
+def _as_flags(name: str, rows: pl.DataFrame, keys: list[str], reason: str, value: str, text: pl.Expr) -> pl.DataFrame:
+    return rows.select(
+        table=pl.lit(name),
+        series=pl.concat_str([pl.col(k).cast(pl.String) for k in keys], separator="/"),
+        ts="ts",
+        available_at="available_at",
+        reason=pl.lit(reason),
+        value=pl.col(value),
+        before="before",
+        text=text,
+    ).cast(pl.Schema(SCHEMA))
