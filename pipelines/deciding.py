@@ -10,6 +10,7 @@ import polars as pl
 
 from lake.errors import ForedriftError, NotEnoughData
 from lake.store import Lake
+from pipelines.basis import Basis, basis_of
 from pipelines.paper import Market
 from pipelines.settings import Settings
 from pipelines.wiring import compare_config
@@ -34,9 +35,14 @@ class Choice:
     forecasts: ForecastView
     market: Market
     covariance: Matrix  # (n, n) per hour, in the order of the portfolio's assets
-    data_at: datetime  # time of the newest row behind it
+    basis: Basis  # every series behind it, with its holes and doubts
     note: str = ""
     abstained: bool = False
+
+    @property
+    def data_at(self) -> datetime:
+        """Time of the oldest series behind it that must be recent."""
+        return self.basis.data_at
 
 
 def decider(settings: Settings, lake: Lake, at: datetime) -> Choice:
@@ -57,13 +63,15 @@ def decider(settings: Settings, lake: Lake, at: datetime) -> Choice:
         chosen = planners(history, lake, compare_config(settings, span, 1, (settings.policy.fallback,), None))[0]
     chosen = as_of(chosen, case, len(history.ts) - 1)
     order, last = case.columns, -1
+    basis = basis_of(settings, lake, history, at)
     market = Market(
         at, assets, history.close[last, order], history.depth_usd[last, order], float(history.gas_gwei[last]),
-        float(history.recent_gwei[last]), float(history.native_usd[last]),
+        float(history.recent_gwei[last]), float(history.native_usd[last]), basis.price_at,
+        float(history.gas_gwei.max()),
     )  # fmt: skip
     covariance = history.covariance[history.day[last]][np.ix_(order, order)]
     note = f"{settings.policy.fallback} decides: {reason}" if reason else ""
-    return Choice(Rule(chosen), view, market, covariance, newest(lake, at), note, bool(reason))
+    return Choice(Rule(chosen), view, market, covariance, basis, note, bool(reason))
 
 
 def portfolio_at(settings: Settings, at: datetime) -> Portfolio:

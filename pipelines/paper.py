@@ -7,7 +7,8 @@ chain stands at the moment of the decision. State survives between runs in one f
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
@@ -42,6 +43,8 @@ class Market:
     gas_gwei: float
     usual_gwei: float  # mean of the last week
     native_usd: float
+    price_at: Mapping[str, datetime] = field(default_factory=dict)  # when a price was made; without: just now
+    dearest_gwei: float | None = None  # highest recorded
 
 
 def address(name: str) -> str:
@@ -106,11 +109,15 @@ def in_bps(weights: list[float]) -> tuple[int, ...]:
 
 
 def _prices(spec: VaultSpec, market: Market, world: World) -> dict[str, tuple[int, int, int]]:
-    at = int(market.at.timestamp()) - 12
-    return {
-        token.address: (round(price * 1e8), at, world.prices[token.address][2] + 1)
-        for token, price in zip(spec.tokens, market.close, strict=True)
-    }
+    """Return the feeds' rounds: an answer is as old as the bar it comes from, and no new round without a new answer."""
+    latest = int(market.at.timestamp()) - 12
+    made = {a: min(int(t.timestamp()), latest) for a, t in market.price_at.items()}
+    found = {}
+    for token, price in zip(spec.tokens, market.close, strict=True):
+        answer = round(price * 1e8), made.get(token.symbol, latest)
+        before = world.prices[token.address]
+        found[token.address] = (*answer, before[2] + (answer != before[:2]))
+    return found
 
 
 def _pools(settings: Settings, market: Market) -> dict[str, V2Pool]:

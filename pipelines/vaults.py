@@ -108,14 +108,15 @@ def view_of(choice: Choice, snapshot: Snapshot, chain: Evidence | None = None) -
 
     The lake's newest price of each asset is the oracle's second source, beside what the ``chain`` tells of it.
     """
-    market = choice.market
+    market, basis = choice.market, choice.basis
     second = {
         token.address: {"lake": round(close * 1e8)} for token, close in zip(snapshot.tokens, market.close, strict=False)
     }
     evidence = replace(chain or Evidence(), second_e8=second)
     return View(
-        choice.forecasts, choice.covariance, market.native_usd, choice.data_at, evidence=evidence,
-        usual_gwei=market.usual_gwei,
+        choice.forecasts, choice.covariance, market.native_usd, basis.data_at, evidence=evidence,
+        usual_gwei=market.usual_gwei, inputs=basis.inputs, shut=basis.shut, doubts=basis.doubts,
+        dearest_gwei=market.dearest_gwei,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ Built once from the lake by as-of joins and shared, read-only, by every portfoli
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -65,6 +65,7 @@ class History:
     moved: Bools | None = None  # (T, A); None: every return
     listed: Ints | None = None  # (A,); None: from the first step
     ended: Ints | None = None  # (A,); None: up to the last step
+    pools: Mapping[str, datetime] = field(default_factory=dict)  # pools whose depth is used, with their newest row
 
     @property
     def markets(self) -> Bools:
@@ -124,7 +125,7 @@ def load(
     close, tradable = quotes.close, quotes.open
     coin = read_quotes(grid, prices, [native])
     gas, gap, gas_known = _gas(lake, grid, chain_id, end)
-    depth = _depths(lake, grid, wanted, close, chain_id, pools or {}, notes)
+    depth, used = _depths(lake, grid, wanted, close, chain_id, pools or {}, notes)
     if first >= len(ts) - 1 or gas_known > first:
         raise NotEnoughData(
             f"asked for {start} .. {end}, but gas of chain {chain_id} starts {grid['t'][gas_known]}, prices {begin}; "
@@ -150,7 +151,7 @@ def load(
         ts, tuple(wanted), close, returns, gas, coins, depth, trailing_mean(gas, gas_known),
         expanding_median(gas, gas_known, starts), _column_medians(depth, gas_known, starts), covariance, day, tradable,
         gas_known, first, tuple(notes), digest, quotes.moved[cut:], np.maximum(quotes.first - cut, 0),
-        np.maximum(quotes.last - cut, 0),
+        np.maximum(quotes.last - cut, 0), used,
     )  # fmt: skip
 
 
@@ -238,8 +239,11 @@ def _depths(
     chain_id: int,
     pools: Mapping[str, str],
     notes: list[str],
-) -> Matrix:
-    """Return (T, A) depth known at t: of the asset's own pool, else the median over pools, else inf."""
+) -> tuple[Matrix, dict[str, datetime]]:
+    """Return (T, A) depth known at t: of the asset's own pool, else the median over pools, else inf.
+
+    With it the newest row of each own pool; the median counts as one, by its newest.
+    """
     depth = np.full((grid.height, len(assets)), np.inf)
     rows = (
         lake.scan("pool_state")
@@ -251,7 +255,7 @@ def _depths(
     )
     if rows.is_empty():
         notes.append("no pool depth in the lake: price impact is taken as zero")
-        return depth
+        return depth, {}
     known: dict[str, Vector] = {}
     for (pool,), own in rows.group_by("pool", maintain_order=True):
         joined = grid.join_asof(own.sort("available_at"), left_on="t", right_on="available_at", strategy="backward")
@@ -272,7 +276,9 @@ def _depths(
     without = [a for a in assets if a not in pools]
     if without:
         notes.append(f"no pool of their own, median depth over {len(known)} pools: {', '.join(without)}")
-    return depth
+    newest = dict(rows.group_by("pool").agg(pl.col("available_at").max()).iter_rows())
+    used = {pools[a]: newest[pools[a]] for a in assets if a in pools and pools[a] in newest}
+    return depth, used | ({"median": max(newest.values())} if without else {})
 
 
 def _asset_of(price: Vector, close: Matrix, assets: Sequence[str]) -> str | None:

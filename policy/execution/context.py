@@ -115,6 +115,7 @@ class StepReport:
     expected: dict[str, float] = field(default_factory=dict)
     gas_limit: int = 0
     verdicts: list[Verdict] = field(default_factory=list)
+    data: list[dict[str, Any]] = field(default_factory=list)  # series behind the decision, oldest first
     settlement: Settlement | None = None
     recovered: str = ""
     attempts: list[dict[str, Any]] = field(default_factory=list)
@@ -137,6 +138,8 @@ class StepReport:
             "channel": self.channel,
             "expected": plain(self.expected),
             "gas_limit": self.gas_limit,
+            "data": self.data,
+            "oldest_input": self.data[0] if self.data else None,
             "verdicts": verdicts_json(self.verdicts),
             "settlement": None if self.settlement is None else settlement_json(self.settlement),
             "recovered": self.recovered,

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from lake.errors import RpcError
-from lake.units import BPS
+from lake.units import BPS, WEI_PER_GWEI
 from policy.base import Decision, State, Vector
-from policy.execution import guards
+from policy.execution import guards, inputs
 from policy.execution.amm import Pool
 from policy.execution.attempts import affordable, follow, launch, recover
 from policy.execution.base import Plan, Settlement, Simulation, Snapshot, UnsignedTx, Verdict
@@ -29,9 +29,12 @@ from policy.execution.recording import audit_decision, audit_refusal
 from policy.execution.relay import choose_channel
 from policy.execution.situation import View, slippage_spread, state_of
 from policy.execution.verdicts import explain, passed, refusals, refused
+from policy.schedule import tradable
 
 ROUNDING = 1e-6
 """Most a policy's weights may miss a portfolio by float rounding; more is a bug and refused."""
+FORCED_LEAST_USD = 1.0
+"""Smallest leg of a forced trade: a cap is not left broken because what would end the breach is small."""
 CONFIRM_BPS = 1
 """Most a simulated fill may fall short of its quote; more means a token or pool that is not what it was taken for."""
 
@@ -90,15 +93,15 @@ def _cycle(ctx: EngineContext, report: StepReport, stages: Stages) -> None:
     decision = ctx.policy.decide(seen.state, seen.view.forecasts)
     _note(report, seen, decision)
     stages.done("decide")
-    fault = _sane(decision, len(seen.snapshot.tokens))
+    fault = _sane(decision, seen.state)
     if fault is not None:
         _refuse(report, [fault])
-        audit_decision(ctx, report, seen.snapshot, seen.view.forecasts, decision)
+        audit_decision(ctx, report, seen.snapshot, seen.view, decision)
         stages.done("audit")
         return
     if decision.action == "wait":
         report.outcome = "waited"
-        audit_decision(ctx, report, seen.snapshot, seen.view.forecasts, decision)
+        audit_decision(ctx, report, seen.snapshot, seen.view, decision)
         stages.done("audit")
         return
     ready = _prepare(ctx, report, seen, decision, stages)
@@ -106,7 +109,7 @@ def _cycle(ctx: EngineContext, report: StepReport, stages: Stages) -> None:
         ctx.on_plan(report)
     if ready is None or not ctx.live or ctx.signer is None:
         report.outcome = _outcome_without_sending(report, ready)
-        audit_decision(ctx, report, seen.snapshot, seen.view.forecasts, decision)
+        audit_decision(ctx, report, seen.snapshot, seen.view, decision)
         stages.done("audit")
         return
     _execute(ctx, report, seen, decision, ready, stages)
@@ -155,6 +158,7 @@ def _observe(ctx: EngineContext, report: StepReport, stages: Stages) -> Seen | N
         _refuse(report, [refused("tries", reason, tries=tried)])
         return None
     view = ctx.view(snapshot)
+    report.data = inputs.inputs_json(view.inputs)
     found = _guard(ctx, snapshot, view)
     report.verdicts += found
     stages.done("guards")
@@ -166,6 +170,12 @@ def _observe(ctx: EngineContext, report: StepReport, stages: Stages) -> Seen | N
     pools = tuple(ctx.pools(snapshot))
     head = ctx.node.head()
     price = next_base_fee(head, ctx.limits.gas) + usual_tip(ctx.node.fee_history(20), ctx.limits.gas)
+    report.verdicts.append(guards.gas_plausible(price / WEI_PER_GWEI, view.dearest_gwei))
+    if not report.verdicts[-1].ok:
+        _refuse(report, [])
+        audit_refusal(ctx, report, snapshot)
+        stages.done("audit")
+        return None
     state = state_of(snapshot, ctx.portfolio, view, pools, price)
     stages.done("read_pools")
     return Seen(snapshot, view, pools, head, price, state)
@@ -177,7 +187,12 @@ def _guard(ctx: EngineContext, snapshot: Snapshot, view: View) -> list[Verdict]:
     now = ctx.clock()
     found = guards.chain(snapshot, ctx.chain_id, now, limits.max_block_age_s)
     found += guards.oracles(snapshot, limits.feeds, view.evidence, limits.sequencer_grace_s)
-    found.append(guards.data_fresh(view.data_at, now, limits.max_data_age))
+    if view.inputs:
+        found += inputs.judged(view.inputs, now, limits.max_data_age)
+    else:
+        found.append(guards.data_fresh(view.data_at, now, limits.max_data_age))
+    found += view.doubts
+    found += [passed("not_traded", f"{asset}: {why}") for asset, why in sorted(view.shut.items())]
     found += list(snapshot.verdicts)
     landed = [f for f in ctx.journal.flights() if f.state == "landed"]
     if landed and snapshot.plan_nonce <= landed[-1].plan.nonce:
@@ -206,7 +221,10 @@ def _prepare(ctx: EngineContext, report: StepReport, seen: Seen, decision: Decis
     limits = ctx.limits
     costs = Costs(seen.gas_price_wei, seen.view.native_usd, limits.block_time_s)
     spread = slippage_spread(seen.view.forecasts, seen.snapshot, seen.pools)
-    rules = replace(limits.plan, hidden=_hidden(ctx))
+    least = (
+        min(limits.plan.min_trade_usd, FORCED_LEAST_USD) if decision.action == "forced" else limits.plan.min_trade_usd
+    )
+    rules = replace(limits.plan, hidden=_hidden(ctx), min_trade_usd=least)
     outlook = Outlook(seen.view.covariance, {**spread, **seen.view.slippage_spread})
     made = draft(ctx.vault_address, seen.snapshot, _rounded(decision.weights), seen.pools, outlook, costs, rules)
     report.legs = made.legs
@@ -239,11 +257,13 @@ def _hidden(ctx: EngineContext) -> bool:
     return ctx.channel in ctx.channels and ctx.channels[ctx.channel].private
 
 
-def _sane(decision: Decision, n: int) -> Verdict | None:
-    """Return the refusal of a decision whose weights are no portfolio, None if they are one."""
-    w = decision.weights
+def _sane(decision: Decision, state: State) -> Verdict | None:
+    """Return the refusal of a decision whose weights are no portfolio or move what has no market, else None."""
+    w, n = decision.weights, len(state.assets)
     if w.shape == (n,) and np.isfinite(w).all() and w.min() >= -ROUNDING and abs(w.sum() - 1) <= ROUNDING:
-        return None
+        moved = (np.abs(w - state.weights) > ROUNDING) & ~tradable(state)
+        names = ", ".join(a for a, m in zip(state.assets, moved, strict=True) if m)
+        return refused("decision_invalid", f"the policy trades {names}, which has no market now") if names else None
     reason = f"the policy wants weights {w.tolist()}; required are {n} numbers from 0 to 1 that sum to 1"
     return refused("decision_invalid", reason)
 
@@ -324,10 +344,10 @@ def _execute(
     report.verdicts += found
     if refusals(found) or bid is None or ctx.signer is None:
         _refuse(report, [])
-        audit_decision(ctx, report, seen.snapshot, seen.view.forecasts, decision)
+        audit_decision(ctx, report, seen.snapshot, seen.view, decision)
         stages.done("audit")
         return
-    audit_decision(ctx, report, seen.snapshot, seen.view.forecasts, decision)
+    audit_decision(ctx, report, seen.snapshot, seen.view, decision)
     stages.done("audit")
     flight = ctx.journal.plan(ready.plan, **_context(seen, decision, ready))
     stages.done("journal")

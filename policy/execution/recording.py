@@ -9,6 +9,7 @@ from policy.execution.audit import inputs_digest
 from policy.execution.base import Snapshot
 from policy.execution.context import EngineContext, StepReport
 from policy.execution.records import plan_json, verdicts_json
+from policy.execution.situation import View
 
 
 def forecasts_json(forecasts: ForecastView) -> list[dict[str, Any]]:
@@ -48,14 +49,15 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
 def audit_refusal(ctx: EngineContext, report: StepReport, snapshot: Snapshot) -> None:
     """Append a cycle that was refused before anything was decided."""
     body = snapshot_json(snapshot)
-    ctx.audit.append("refusal", _head_fields(ctx, report) | {"snapshot": body, "inputs_digest": inputs_digest(body)})
+    data = {"data": report.data}
+    ctx.audit.append(
+        "refusal", _head_fields(ctx, report) | {"snapshot": body, "inputs_digest": inputs_digest(body)} | data
+    )
 
 
-def audit_decision(
-    ctx: EngineContext, report: StepReport, snapshot: Snapshot, forecasts: ForecastView, decision: Decision
-) -> None:
-    """Append what was known, decided and planned."""
-    inputs = {"snapshot": snapshot_json(snapshot), "forecasts": forecasts_json(forecasts)}
+def audit_decision(ctx: EngineContext, report: StepReport, snapshot: Snapshot, view: View, decision: Decision) -> None:
+    """Append what was known, decided and planned; ``data`` are the series behind it, oldest first."""
+    inputs = {"snapshot": snapshot_json(snapshot), "forecasts": forecasts_json(view.forecasts), "data": report.data}
     ctx.audit.append(
         "decision",
         _head_fields(ctx, report)

@@ -12,10 +12,11 @@ from lake import depth
 from lake.errors import ConfigError
 from lake.poolstate import pair_state
 from lake.units import WEI_PER_GWEI
-from policy.base import ChainFees, ForecastView, Market, Matrix, Scenario, State, Vector
+from policy.base import Bools, ChainFees, ForecastView, Market, Matrix, Scenario, State, Vector
 from policy.execution.amm import PIPS, Pool, V2Pool
-from policy.execution.base import Snapshot
+from policy.execution.base import Snapshot, Verdict
 from policy.execution.guards import Evidence
+from policy.execution.inputs import Input
 from policy.execution.planner import book_of
 
 
@@ -34,8 +35,9 @@ class Portfolio:
 class View:
     """What is known off the chain at the decision. ``covariance`` per hour, (n, n); ``native_usd`` per native coin.
 
-    ``data_at``: time of the newest market data behind it; ``slippage_spread``: forecast q95 - median by pair of token
-    positions, a fraction.
+    ``data_at``: time of the oldest market data behind it; ``inputs``: every series behind it with its own time;
+    ``slippage_spread``: forecast q95 - median by pair of token positions, a fraction. ``shut``: assets without a market
+    now, with the reason; ``doubts``: what is wrong with the data, each stops the decision.
     """
 
     forecasts: ForecastView
@@ -46,6 +48,10 @@ class View:
     evidence: Evidence = field(default_factory=Evidence)
     slippage_spread: Mapping[tuple[int, int], float] = field(default_factory=dict)
     usual_gwei: float | None = None  # mean gas price of the last week, what a rule without forecasts calls usual
+    inputs: tuple[Input, ...] = ()
+    shut: Mapping[str, str] = field(default_factory=dict)
+    doubts: tuple[Verdict, ...] = ()
+    dearest_gwei: float | None = None  # highest gas price recorded; None: no record
 
 
 def pool_depth_usd(snapshot: Snapshot, pool: Pool) -> float:
@@ -130,9 +136,21 @@ def state_of(snapshot: Snapshot, portfolio: Portfolio, view: View, pools: Sequen
             fee=fee,
             depth_usd=deep,
             usual_gwei=view.usual_gwei,
+            tradable=_tradable(snapshot, portfolio, view, pools),
         ),
         last_trade=view.last_trade,
+        max_turnover=snapshot.max_turnover_bps / 10_000,
     )
+
+
+def _tradable(snapshot: Snapshot, portfolio: Portfolio, view: View, pools: Sequence[Pool]) -> Bools:
+    """Return (n,) which assets have a market: a recent bar, and a usable pool where any asset has one.
+
+    Without any pool the plan is refused for want of a route, and says so.
+    """
+    known = np.array([a not in view.shut for a in portfolio.assets])
+    reached = depth_usd(snapshot, pools) > 0
+    return known & reached if reached.any() else known
 
 
 def slippage_spread(forecasts: ForecastView, snapshot: Snapshot, pools: Sequence[Pool]) -> dict[tuple[int, int], float]:
