@@ -80,7 +80,7 @@ def depth_usd(snapshot: Snapshot, pools: Sequence[Pool]) -> Vector:
     """Return per token the USD before fee that move all its usable pools by 1 %; 0 where it has none."""
     deep = usable(snapshot, pools)
     held = ([p for p in pools if t.address in {p.token0, p.token1}] for t in snapshot.tokens)
-    return np.array([sum(deep.get(p.address, 0.0) for p in own) for own in held])
+    return np.array([sum(deep.get(p.address, 0.0) for p in own) for own in held], dtype=np.float64)
 
 
 def fees(snapshot: Snapshot, pools: Sequence[Pool]) -> Vector:
