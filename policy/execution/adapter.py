@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from lake.units import bps
-from policy.execution.base import Leg, Plan, Quote, Receipt, Settlement, Snapshot, Token, Verdict
+from policy.execution.base import Leg, OtherVault, Plan, Quote, Receipt, Settlement, Snapshot, Token, Verdict
 from policy.execution.pricing import Answer
 from policy.execution.rules import PPB, Book, Clock, Mandate, after_trading, lost, trade
 
@@ -120,3 +120,12 @@ def settlement_of(
         weights_after_bps=after.weights_bps(),
         verdicts=tuple(verdicts),
     )
+
+
+def require_own(plan: Plan, address: str, chain_id: int | None = None) -> None:
+    """Raise OtherVault where ``plan`` is not that vault's (on that chain): its fate cannot be read off another one."""
+    if plan.vault.lower() != address.lower() or plan.chain_id != (chain_id or plan.chain_id):
+        raise OtherVault(
+            f"the plan {plan.decision_id} is of vault {plan.vault} on chain {plan.chain_id}, this run is for {address} "
+            f"on chain {chain_id or plan.chain_id}: configure its own vault to finish it"
+        )

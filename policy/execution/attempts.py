@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lake.errors import RpcError
-from policy.execution.base import Outcome, Plan, Receipt, Settlement, Verdict
+from policy.execution.adapter import require_own
+from policy.execution.base import OtherVault, Outcome, Plan, Receipt, Settlement, Verdict
 from policy.execution.context import EngineContext, attempts_json
 from policy.execution.gas import NOOP_GAS, Bid, bump, first_bid, next_base_fee, noop, plan_ceiling, raised, usual_tip
 from policy.execution.guards import gas_money
+from policy.execution.hashlog import LOST
 from policy.execution.journal import Attempt, Flight
 from policy.execution.node import Head
 from policy.execution.records import settlement_json
@@ -20,25 +22,35 @@ from policy.execution.signer import Signer, TxRequest
 from policy.execution.verdicts import refusals, refused
 
 RECHECK_S = 86_400
-"""A closed plan is looked at again for this long after its deadline; nodes that lie or lag longer are not repaired."""
+"""A closed plan's receipt is asked for again for this long after its deadline, its block for ever."""
+GONE = "its transaction is no longer in the chain"
 
 
-def account_nonce(ctx: EngineContext) -> int:
-    """Return the sender's next nonce; a lagging node cannot make it fall below what was already mined."""
+OLD_BLOCKS = 64
+"""Blocks after which what was mined is in every node's count; only younger transactions are remembered against it."""
+
+
+def account_nonce(ctx: EngineContext, head: Head) -> int:
+    """Return the sender's next nonce; a lagging node cannot make it fall below what was mined just now."""
     used = [
         a.account_nonce + 1
         for f in ctx.journal.flights()
-        if f.mined is not None
-        for a in f.attempts
-        if a.tx_hash == f.mined[0] and not f.open
+        if f.mined is not None and not f.open and f.mined[1] + OLD_BLOCKS > head.number
+        for a in _own(ctx, f)
+        if a.tx_hash == f.mined[0]
     ]
     return max([ctx.node.account_nonce(ctx.sender), *used])
+
+
+def _own(ctx: EngineContext, flight: Flight) -> list[Attempt]:
+    """Return the attempts of the present keeper's account (those of old journals do not say whose they are)."""
+    return [a for a in flight.attempts if a.sender.lower() in {"", ctx.sender.lower()}]
 
 
 def earlier_bids(ctx: EngineContext, nonce: int) -> list[Bid]:
     """Return the bids ever signed at ``nonce``: what is still pooled there must be outbid."""
     return [
-        Bid(a.max_fee_wei, a.tip_wei) for f in ctx.journal.flights() for a in f.attempts if a.account_nonce == nonce
+        Bid(a.max_fee_wei, a.tip_wei) for f in ctx.journal.flights() for a in _own(ctx, f) if a.account_nonce == nonce
     ]
 
 
@@ -49,7 +61,7 @@ def affordable(
 
     An ``urgent`` bid survives ``limits.urgent_blocks`` full blocks instead of the usual number.
     """
-    nonce = account_nonce(ctx)
+    nonce = account_nonce(ctx, head)
     rules = replace(ctx.limits.gas, blocks=ctx.limits.urgent_blocks) if urgent else ctx.limits.gas
     bid = first_bid(head, ctx.node.fee_history(20), rules, earlier_bids(ctx, nonce))
     if bid is None:
@@ -63,6 +75,7 @@ def affordable(
 
 def launch(ctx: EngineContext, signer: Signer, flight: Flight, bid: Bid, nonce: int, gas_limit: int) -> Flight:
     """Sign the plan of a journaled ``flight`` and send it once."""
+    require_own(flight.plan, ctx.vault_address, ctx.chain_id)
     tx = ctx.vault.build(flight.plan)
     request = TxRequest(tx.chain_id, tx.to, tx.data, tx.value, nonce, gas_limit, bid.max_fee_wei, bid.tip_wei)
     return _send(ctx, signer, flight, request, "plan", str(flight.context["channel"]))
@@ -83,6 +96,7 @@ def _send(ctx: EngineContext, signer: Signer, flight: Flight, request: TxRequest
         request.tip_wei,
         channel,
         head.number,
+        sender=ctx.sender,
     )
     ctx.journal.signed(attempt)
     ctx.checkpoint("journal_signed")
@@ -149,6 +163,8 @@ def look(ctx: EngineContext, flight: Flight, head: Head) -> tuple[Flight, Settle
         return _void(ctx, flight, "it was planned but never signed"), None
     late = head.time > flight.plan.deadline + ctx.limits.confirmations * ctx.limits.block_time_s
     if late and ctx.vault.recover(flight.plan, flight.hashes()) is Outcome.VOID:
+        if flight.mined is not None:
+            flight = ctx.journal.reopen(GONE)
         return _void(ctx, flight, f"block time {head.time} is past its deadline {flight.plan.deadline}"), None
     return flight, None
 
@@ -170,8 +186,7 @@ def _settle(ctx: EngineContext, flight: Flight, attempt: Attempt, receipt: Recei
     state = "landed" if settlement.landed else "reverted"
     _record(ctx, flight, state, settlement, receipt.tx_hash)
     ctx.checkpoint("audit_settled")
-    note = f"{receipt.tx_hash} in block {receipt.block_number}"
-    return ctx.journal.close(state, note), settlement
+    return ctx.journal.close(state, _where(receipt)), settlement
 
 
 def _void(ctx: EngineContext, flight: Flight, note: str) -> Flight:
@@ -209,7 +224,7 @@ def _push(ctx: EngineContext, flight: Flight, head: Head) -> Flight:
     if not last.sent or flight.state in {"mined", "reopened"}:
         return _hand_over(ctx, flight.plan, last, head)
     waited = head.number - last.block
-    if last.kind == "cancel" or waited < ctx.limits.bump_after or ctx.signer is None:
+    if last.kind == "cancel" or waited < ctx.limits.bump_after or ctx.signer is None or last not in _own(ctx, flight):
         forgotten = waited > 0 and last.channel == "public" and not ctx.node.knows(last.tx_hash)
         return _hand_over(ctx, flight.plan, last, head) if forgotten else flight
     return _replace(ctx, ctx.signer, flight, last, head)
@@ -233,6 +248,7 @@ def _replace(ctx: EngineContext, signer: Signer, flight: Flight, last: Attempt, 
 
 
 def _again(ctx: EngineContext, plan: Plan, last: Attempt, bid: Bid) -> TxRequest:
+    require_own(plan, ctx.vault_address, ctx.chain_id)
     tx = ctx.vault.build(plan)
     return TxRequest(
         tx.chain_id, tx.to, tx.data, tx.value, last.account_nonce, last.gas_limit, bid.max_fee_wei, bid.tip_wei
@@ -251,31 +267,111 @@ def _still_pays(flight: Flight, gas_price_wei: int) -> bool:
 def recover(ctx: EngineContext) -> tuple[Flight | None, Settlement | None]:
     """Finish what an earlier run left: return the newest flight, open if its fate is still not final.
 
-    A dry run only looks it up.
+    A dry run only looks it up. OtherVault where the plans are another vault's or another chain's.
     """
-    flight = ctx.journal.last()
+    flight, settlement = ctx.journal.last(), None
     if flight is None:
         return None, None
+    require_own(flight.plan, ctx.vault_address, ctx.chain_id)
     if not flight.open:
         flight = _recheck(ctx, flight)
+    if flight.open and not ctx.live:
+        flight, settlement = look(ctx, flight, ctx.node.head())  # a dry run sends nothing, also not again
+    elif flight.open:
+        flight, settlement = follow(ctx, flight)
     if not flight.open:
-        return flight, None
-    if not ctx.live:
-        return look(ctx, flight, ctx.node.head())  # a dry run sends nothing, also not again
-    return follow(ctx, flight)
+        _correct_earlier(ctx)
+    return flight, settlement
 
 
 def _recheck(ctx: EngineContext, flight: Flight) -> Flight:
-    """Reopen a closed flight whose fate turned out otherwise: a deep reorganisation, a node that lied or lagged."""
+    """Reopen a closed flight whose fate turned out otherwise: a deep reorganisation, a node that lied or lagged.
+
+    However late that is seen: past its deadline the plan cannot land any more, and is then found void.
+    """
     head = ctx.node.head()
-    if head.time - flight.plan.deadline > RECHECK_S or not flight.attempts:
+    gone = _block_gone(ctx, flight, head)
+    recent = head.time - flight.plan.deadline <= RECHECK_S
+    if flight.state == LOST or not flight.attempts or not (gone or recent):
         return flight
     found = _mined(ctx, flight)
     if found is None:
-        gone = flight.state == "landed" and head.time <= flight.plan.deadline
-        return ctx.journal.reopen("its transaction is no longer in the chain") if gone else flight
+        if gone:
+            _same_chain(ctx, flight)
+        gone = gone or (flight.state == "landed" and head.time <= flight.plan.deadline)
+        return ctx.journal.reopen(GONE) if gone else flight
     attempt, receipt = found
     landed = attempt.kind == "plan" and receipt.status == 1
-    if landed == (flight.state == "landed"):
+    if landed == (flight.state == "landed") and not gone:
         return flight
     return ctx.journal.reopen(f"{receipt.tx_hash} is in block {receipt.block_number} with status {receipt.status}")
+
+
+def _block_gone(ctx: EngineContext, flight: Flight, head: Head) -> bool:
+    """Return whether the block that ``flight`` ended in is certainly not in the chain any more."""
+    if flight.mined is None:
+        return False
+    _, number, block_hash, _ = flight.mined
+    now = ctx.node.block_hash(number)
+    return now != block_hash and (now is not None or number > head.number)
+
+
+def _same_chain(ctx: EngineContext, flight: Flight) -> None:
+    """Raise OtherVault where not only a block but the whole chain is another one, begun anew under the same id."""
+    known, now = flight.context.get("genesis"), genesis(ctx)
+    if known is not None and now is not None and known != now:
+        name = f"before-{now[2:10]}"
+        raise OtherVault(
+            f"chain {ctx.chain_id} was begun anew: its first block is {now[:12]}..., {ctx.journal.path} knows "
+            f"{str(known)[:12]}...; what it holds is of the old one: {ctx.journal.aside(name)}"
+        )
+
+
+def genesis(ctx: EngineContext) -> str | None:
+    """Return the hash of the chain's first block, None where the node does not tell."""
+    try:
+        return ctx.node.block_hash(0)
+    except RpcError:
+        return None
+
+
+def _correct_earlier(ctx: EngineContext) -> None:
+    """Set the fate of earlier plans right that a reorganisation deeper than the newest one changed.
+
+    Oldest first: a run that dies in between leaves the newer ones, where the next run finds where to go on.
+    """
+    head, gone = ctx.node.head(), list[Flight]()
+    for flight in reversed([f for f in ctx.journal.flights()[:-1] if f.mined is not None]):
+        if not _block_gone(ctx, flight, head):
+            break
+        gone.append(flight)
+    for flight in reversed(gone):
+        found = _mined(ctx, flight)
+        if found is None:
+            _same_chain(ctx, flight)
+            ended = head.time > flight.plan.deadline + ctx.limits.confirmations * ctx.limits.block_time_s
+            if not ended or ctx.vault.recover(flight.plan, flight.hashes()) is not Outcome.VOID:
+                return  # the next step looks again
+            _correct(ctx, flight, "void", None, GONE)
+            continue
+        attempt, receipt = found
+        if head.number - receipt.block_number + 1 < ctx.limits.confirmations:
+            return
+        _correct(ctx, flight, attempt.kind, receipt, _where(receipt))
+
+
+def _correct(ctx: EngineContext, flight: Flight, kind: str, receipt: Receipt | None, note: str) -> None:
+    """Record the new fate of an earlier plan in audit and journal."""
+    settlement, state, mined = None, "void", None
+    if receipt is not None:
+        mined = (receipt.tx_hash, receipt.block_number, receipt.block_hash, receipt.status)
+        if kind == "plan":
+            settlement = ctx.vault.verify(receipt, flight.plan)
+            state = "landed" if settlement.landed else "reverted"
+    _record(ctx, flight, state, settlement, note)
+    ctx.checkpoint("audit_settled")
+    ctx.journal.correct(flight.plan, state, mined, note)
+
+
+def _where(receipt: Receipt) -> str:
+    return f"{receipt.tx_hash} in block {receipt.block_number}"

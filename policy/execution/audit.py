@@ -12,19 +12,23 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from policy.execution.hashlog import Body, HashLog, Line, canonical, read
+from policy.execution.hashlog import Body, HashLog, Line, canonical, read, write_whole
 from policy.execution.records import plain
 
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """Outcome of a check. ``broken`` is the number of the first record that does not add up, from 0."""
+    """Outcome of a check. ``broken`` is the number of the first record that does not add up, from 0.
+
+    ``notes``: what is no fault of the chain and still worth knowing, lost records by number and reason first.
+    """
 
     ok: bool
     records: int
     head: str
     broken: int | None = None
     reason: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def inputs_digest(inputs: Mapping[str, Any]) -> str:
@@ -40,16 +44,15 @@ class Audit:
     """Writer of one audit file; safe beside other writers and after a kill in mid-write."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         self._log = HashLog(path)
+        self.path = self._log.path
 
     def append(self, event: str, body: Body) -> Line:
-        """Write one record to the disk and return it."""
-        line = self._log.append(plain({"event": event, **body}))
-        scratch = _head_path(self.path).with_suffix(f".{line.seq}.new")
-        scratch.write_text(json.dumps({"seq": line.seq, "hash": line.hash}))
-        scratch.replace(_head_path(self.path))
-        return line
+        """Write one record and the note of it to the disk and return it."""
+        return self._log.append(plain({"event": event, **body}), after=self._note)
+
+    def _note(self, line: Line) -> None:
+        write_whole(_head_path(self.path), json.dumps({"seq": line.seq, "hash": line.hash}).encode())
 
     def has(self, event: str, **fields: str) -> bool:
         """Return whether a record of ``event`` with these fields is there (a settlement is recorded once)."""
@@ -67,22 +70,42 @@ def verify(path: Path) -> AuditReport:
     A torn last line is what a kill leaves and no fault. Someone who can rewrite the whole file AND its head can
     forge both: keep a copy of the printed head hash elsewhere and compare.
     """
+    path = path.resolve()  # the note lies beside the file itself
     reading = read(path)
     n = len(reading.lines)
     head = reading.lines[-1].hash if n else ""
+    lost = tuple(f"record {x.seq} is lost: {x.body['reason']}" for x in reading.lines if x.lost)
     if reading.fault:
-        return AuditReport(False, n, head, n, reading.fault)
+        return AuditReport(False, n, head, n, reading.fault, lost)
     try:
-        noted = json.loads(_head_path(path).read_text())
+        noted = _noted(_head_path(path))
     except FileNotFoundError:
-        return AuditReport(n == 0, n, head, None if n == 0 else 0, "" if n == 0 else "the head file is missing")
+        if n <= 1:  # a kill between the first record and its note
+            return AuditReport(True, n, head, notes=lost)
+        return AuditReport(False, n, head, 0, "the head file is missing", lost)
     except ValueError:
-        return AuditReport(False, n, head, n, "the head file cannot be read")
-    if noted["seq"] >= n:
-        return AuditReport(False, n, head, n, f"records {n} to {noted['seq']} are missing at the end")
-    if reading.lines[noted["seq"]].hash != noted["hash"]:
-        return AuditReport(False, n, head, noted["seq"], f"record {noted['seq']} is not the one that was written")
-    return AuditReport(True, n, head)
+        return AuditReport(False, n, head, n, "the head file cannot be read", lost)
+    if noted is None:
+        empty = "the head file is empty, as a power cut leaves it; the next record writes it anew"
+        return AuditReport(True, n, head, notes=(*lost, empty))
+    seq, digest = noted
+    if seq >= n:
+        return AuditReport(False, n, head, n, f"records {n} to {seq} are missing at the end", lost)
+    if reading.lines[seq].hash != digest:
+        return AuditReport(False, n, head, seq, f"record {seq} is not the one that was written", lost)
+    return AuditReport(True, n, head, notes=lost)
+
+
+def _noted(path: Path) -> tuple[int, str] | None:
+    """Return number and hash of the newest record as noted, None from an empty file; ValueError from nonsense."""
+    data = path.read_bytes()
+    if not data.strip(b"\0 \r\n"):  # no length, or a length without data, is what file systems leave
+        return None
+    try:
+        noted = json.loads(data)
+        return int(noted["seq"]), str(noted["hash"])
+    except (KeyError, TypeError) as error:
+        raise ValueError("no note of a record") from error
 
 
 def export(path: Path, parquet: Path) -> int:

@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from lake.errors import ExecutionError
 from lake.units import Bps
+
+
+class OtherVault(ExecutionError):
+    """A plan or a journal is another vault's, another chain's, or of a chain that was begun anew since."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,11 @@ from lake.units import BPS, WEI_PER_GWEI
 from policy.base import Decision, State, Vector
 from policy.execution import guards, inputs
 from policy.execution.amm import Pool
-from policy.execution.attempts import affordable, follow, launch, recover
-from policy.execution.base import Plan, Settlement, Simulation, Snapshot, UnsignedTx, Verdict
+from policy.execution.attempts import affordable, follow, genesis, launch, recover
+from policy.execution.base import OtherVault, Plan, Settlement, Simulation, Snapshot, UnsignedTx, Verdict
 from policy.execution.context import EngineContext, Stages, StepReport, attempts_json
 from policy.execution.gas import Bid, next_base_fee, usual_tip
+from policy.execution.hashlog import Damaged
 from policy.execution.journal import Flight, VaultBusy
 from policy.execution.node import Head
 from policy.execution.planner import Costs, Draft, Outlook, draft, seal_ready
@@ -69,14 +70,39 @@ def step(ctx: EngineContext) -> StepReport:
     report = StepReport(policy=ctx.policy.name, assets=ctx.portfolio.assets)
     try:
         with ctx.journal.lease():
+            ctx.journal.require(ctx.chain_id, ctx.vault_address)
             _cycle(ctx, report, Stages(ctx, report))
     except VaultBusy as error:
         _refuse(report, [refused("vault_busy", str(error))])
+    except OtherVault as error:
+        _refuse(report, [refused("wrong_journal", str(error))])
+    except Damaged as error:
+        _refuse(report, [refused("log_damaged", str(error))])
     except RpcError as error:
-        _refuse(report, [refused("rpc", f"the node did not answer: {error}")])
-        if ctx.journal.in_flight() is not None:
-            report.outcome = "pending"  # something is on its way; the next step looks it up
+        _failed(ctx, report, "rpc", f"the node did not answer: {error}")
+    except OSError as error:
+        _failed(ctx, report, "disk", _disk_words(error))
     return report
+
+
+def _failed(ctx: EngineContext, report: StepReport, check: str, reason: str) -> None:
+    """Report what failed underneath; what is on its way is looked up by the next step."""
+    try:
+        open_plan = ctx.journal.in_flight() is not None
+    except OSError:
+        open_plan = True  # nobody knows: the next run that can read the journal does
+    if check == "disk":
+        safe = "what was signed is journalled and is looked up, never sent anew," if open_plan else "nothing was sent;"
+        reason = f"{reason}; {safe} free space or make it writable, then run again"
+    _refuse(report, [refused(check, reason)])
+    if open_plan:
+        report.outcome = "pending"
+
+
+def _disk_words(error: OSError) -> str:
+    """Return what the operating system refused, in words."""
+    where = f" at {error.filename}" if error.filename else ""
+    return f"the disk failed: {error.strerror or type(error).__name__}{where}"
 
 
 def decision_id(vault: str, policy: str, epoch: int) -> str:
@@ -186,6 +212,7 @@ def _guard(ctx: EngineContext, snapshot: Snapshot, view: View) -> list[Verdict]:
     limits = ctx.limits
     now = ctx.clock()
     found = guards.chain(snapshot, ctx.chain_id, now, limits.max_block_age_s)
+    found += guards.forecasts_issued(view.forecasts, now)
     found += guards.oracles(snapshot, limits.feeds, view.evidence, limits.sequencer_grace_s)
     if view.inputs:
         found += inputs.judged(view.inputs, now, limits.max_data_age)
@@ -196,7 +223,10 @@ def _guard(ctx: EngineContext, snapshot: Snapshot, view: View) -> list[Verdict]:
     found += list(snapshot.verdicts)
     landed = [f for f in ctx.journal.flights() if f.state == "landed"]
     if landed and snapshot.plan_nonce <= landed[-1].plan.nonce:
-        reason = f"the node shows plan nonce {snapshot.plan_nonce}, plan {landed[-1].plan.nonce} has landed: it lags"
+        reason = (
+            f"the node shows plan nonce {snapshot.plan_nonce}, plan {landed[-1].plan.nonce} has landed: it lags; run "
+            "again when it has caught up, or set [chain] rpc_urls to another node"
+        )
         found.append(refused("node_lagging", reason, nonce=snapshot.plan_nonce))
     if snapshot.nav <= 0:
         found.append(refused("vault_empty", "the vault holds nothing"))
@@ -337,7 +367,7 @@ def _execute(
     ctx: EngineContext, report: StepReport, seen: Seen, decision: Decision, ready: Ready, stages: Stages
 ) -> None:
     """Journal, sign, send and follow the plan."""
-    head = ctx.node.head()
+    head, first_block = ctx.node.head(), genesis(ctx)
     late = guards.quote_age(ready.plan, head.number, head.time, ctx.limits.max_quote_blocks)
     bid, nonce, short = affordable(ctx, ready.gas_limit, head, urgent=decision.action == "forced")
     found = [late, *short]
@@ -349,7 +379,7 @@ def _execute(
         return
     audit_decision(ctx, report, seen.snapshot, seen.view, decision)
     stages.done("audit")
-    flight = ctx.journal.plan(ready.plan, **_context(seen, decision, ready))
+    flight = ctx.journal.plan(ready.plan, **_context(seen, decision, ready), genesis=first_block)
     stages.done("journal")
     flight = _launch(ctx, flight, bid, nonce, ready.gas_limit, stages)
     flight, settlement = follow(ctx, flight)

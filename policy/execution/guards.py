@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from lake.sequencer import Uptime, judge
 from lake.units import BPS, Bps
+from policy.base import ForecastView
 from policy.execution.base import Plan, Quote, Snapshot, Verdict
 from policy.execution.verdicts import passed, refused
 
@@ -29,6 +30,10 @@ DEVIATION = Bps(200)
 """Feeds publish at a move of 0.5 to 1 %, so two honest sources differ by up to twice that; tighten for stable coins."""
 LAG = Bps(500)
 """A half-hour average lags a moving market: 5 % is a move of the roughest half hours. Tighten with a shorter window."""
+CLOCK_S = 120
+"""Most that this machine's clock may differ from the chain's: a wrong clock makes old data look fresh."""
+AHEAD_S = 15
+"""Most that data may be dated after now: clocks kept by NTP differ by under a second, a block's time by its slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,17 @@ def complete(symbol: str, rounds: Sequence[Round], rule: FeedRule) -> Verdict:
     return passed("oracle_rounds", f"{symbol}: round {last.round_id}", round=str(last.round_id))
 
 
+def dated(symbol: str, rounds: Sequence[Round], now: int) -> list[Verdict]:
+    """Return the refusal of rounds that say they were updated after the block at ``now``."""
+    late = [r for r in rounds if r.updated_at > now]
+    reason = (
+        f"{symbol}: round {late[-1].round_id} is dated {late[-1].updated_at}, the block is at {now}" if late else ""
+    )
+    return (
+        [refused("oracle_time", reason, round=str(late[-1].round_id), age_s=now - late[-1].updated_at)] if late else []
+    )
+
+
 def agrees(symbol: str, price_e8: int, name: str, second_e8: int, allowed_bps: Bps) -> Verdict:
     """Return the verdict on the distance to a second source, in basis points OF the second source, rounded up."""
     if second_e8 <= 0:
@@ -135,6 +151,7 @@ def oracles(
             continue
         found.append(feed(token.symbol, quote, rule, snapshot.block_time))
         if evidence.rounds.get(token.address):
+            found += dated(token.symbol, evidence.rounds[token.address], snapshot.block_time)
             found.append(complete(token.symbol, evidence.rounds[token.address], rule))
         seconds = evidence.second_e8.get(token.address, {})
         found += [agrees(token.symbol, quote.price_e8, n, p, rule.deviation_bps) for n, p in sorted(seconds.items())]
@@ -151,15 +168,21 @@ def oracles(
 
 
 def chain(snapshot: Snapshot, chain_id: int, now: datetime, max_age_s: int) -> list[Verdict]:
-    """Return the verdicts on the chain itself: its id, the age of its head (``now`` against the block), the pause."""
+    """Return the verdicts on the chain itself: its id, its head against ``now`` (either may be wrong), the pause."""
     found = []
     if snapshot.chain_id != chain_id:
         reason = f"the node serves chain {snapshot.chain_id}, configured is {chain_id}"
         found.append(refused("chain_id", reason, found=snapshot.chain_id, required=chain_id))
     age = int(now.timestamp()) - snapshot.block_time
     if age > max_age_s:
-        reason = f"the newest block is {age} s old, {max_age_s} s are allowed: the node is behind"
+        reason = f"the newest block is {age} s old, {max_age_s} s are allowed: the node is behind, or this clock ahead"
         found.append(refused("node_behind", reason, age_s=age, allowed_s=max_age_s))
+    if -age > CLOCK_S:
+        reason = (
+            f"the newest block is dated {-age} s after this machine's clock, {CLOCK_S} s are allowed: the clock is "
+            "behind (or the node lies); set it, for example with `timedatectl set-ntp true`"
+        )
+        found.append(refused("clock", reason, age_s=age, allowed_s=CLOCK_S))
     if snapshot.paused:
         found.append(refused("vault_paused", "the guardian has paused the vault"))
     return found or [passed("chain", f"chain {chain_id}, block {snapshot.block_number}", age_s=age)]
@@ -189,6 +212,9 @@ def data_fresh(data_at: datetime | None, now: datetime, max_age: timedelta) -> V
     if data_at is None:
         return refused("data_missing", "there are no market data as of now")
     age = now - data_at
+    if age < -timedelta(seconds=AHEAD_S):
+        reason = f"the market data end {-age} after now: their times or this machine's clock are wrong"
+        return refused("data_future", reason, age_s=age.total_seconds(), allowed_s=-float(AHEAD_S))
     if age > max_age:
         reason = f"the market data end {age} ago, {max_age} is allowed"
         return refused("data_stale", reason, age_s=age.total_seconds(), allowed_s=max_age.total_seconds())
@@ -208,3 +234,13 @@ def gas_plausible(gas_gwei: float, dearest_gwei: float | None) -> Verdict:
         )
         return refused("gas_implausible", reason, **figures)
     return passed("gas_price", f"{gas_gwei:.6g} gwei", **figures)
+
+
+def forecasts_issued(forecasts: ForecastView, now: datetime) -> list[Verdict]:
+    """Return the refusal of forecasts that were issued after now: what they were made from is dated wrong."""
+    late = [f for f in forecasts.values() if f.issued_at - now > timedelta(seconds=AHEAD_S)]
+    if not late:
+        return []
+    last = max(late, key=lambda f: f.issued_at)
+    reason = f"the {last.target} forecast of {last.key} is dated {last.issued_at - now} after now"
+    return [refused("forecast_future", reason, forecasts=len(late))]

@@ -20,7 +20,7 @@ from eth_utils.crypto import keccak
 from lake.errors import ConfigError
 from lake.evm import Head, View, calldata, head_of, read, selector, try_read
 from lake.rpc import Rpc
-from policy.execution.adapter import as_quoted, before_of, quotes_of, settlement_of, snapshot_of
+from policy.execution.adapter import as_quoted, before_of, quotes_of, require_own, settlement_of, snapshot_of
 from policy.execution.base import (
     Capabilities,
     Outcome,
@@ -239,6 +239,7 @@ class SafeAccount:
 
     def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> Outcome:
         """Look up what became of ``plan``: by the Safe's nonce and log first, then by the known transactions."""
+        require_own(plan, self.spec.address)
         head = head_of(self.rpc, "latest")
         if self._nonce(head.hash) > plan.nonce:
             done = executions(self.rpc, self.spec.address, plan.block_number, "latest")

@@ -220,7 +220,8 @@ class SimChain:
         used = self.background_gas if background is None else background
         world, nonces, wei = parent.world, dict(parent.nonces), dict(parent.wei)
         self._salt += 1
-        block_hash = _hash(f"{head.hash}{number}{self._salt}")
+        waiting = sorted([t.tx_hash for t in self.public.values()] + list(self.private)) if include else []
+        block_hash = _hash(f"{head.hash}{number}{self._salt}{''.join(waiting)}")  # as real ones, it commits to these
         txs: list[SimTx] = []
         receipts: list[Receipt] = []
         while include and (tx := self._best(nonces, wei, base, number)) is not None:

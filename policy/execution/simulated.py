@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from lake.errors import DataError
 from lake.private import opener, private_folder
-from policy.execution.adapter import settlement_of, snapshot_of
+from policy.execution.adapter import require_own, settlement_of, snapshot_of
 from policy.execution.amm import Pool, quote
 from policy.execution.base import (
     Capabilities,
@@ -239,6 +239,7 @@ class SimulatedVault:
 
     def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> Outcome:
         """Look up what became of the plan."""
+        require_own(plan, self.spec.address)
         for tx_hash in tx_hashes:
             receipt = self.node.receipt(tx_hash)
             if receipt is not None and self.node.block_hash(receipt.block_number) == receipt.block_hash:

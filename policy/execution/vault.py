@@ -18,7 +18,7 @@ from lake.answers import quantity, sensible
 from lake.evm import View, calldata, head_of, read, read_logs
 from lake.rpc import Rpc
 from policy.execution import vault_logs as logs
-from policy.execution.adapter import as_quoted, before_of, quotes_of, settlement_of, snapshot_of
+from policy.execution.adapter import as_quoted, before_of, quotes_of, require_own, settlement_of, snapshot_of
 from policy.execution.base import (
     Capabilities,
     Leg,
@@ -178,6 +178,7 @@ class ReferenceVault:
 
     def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> Outcome:
         """Look up what became of ``plan``: by the vault's nonce and log first, then by the known transactions."""
+        require_own(plan, self.address)
         head = head_of(self.rpc, "latest")
         clock = read(self.rpc, [View(self.address, "clock()", "uint256")], head.hash)[0]
         if cast("int", clock[0]) > plan.nonce:
