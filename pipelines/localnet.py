@@ -33,8 +33,16 @@ from policy.execution.localnet.world import NUMERAIRE, PRICES
 from policy.execution.rules import Mandate
 from policy.execution.signer import create_keystore
 
-MANDATE = Mandate(turnover_bps=10_000, leg_loss_bps=200, loss_budget_ppb=20_000_000)
-"""Wide enough to buy a whole portfolio out of dollars in one plan."""
+MANDATE = Mandate(
+    turnover_bps=10_000,
+    leg_loss_bps=200,
+    leg_gain_bps=200,
+    loss_budget_ppb=20_000_000,
+    long_budget_ppb=100_000_000,
+    life_budget_ppb=1_000_000_000,
+    strikes=255,
+)
+"""Wide enough to buy a whole portfolio out of dollars in one plan, again and again."""
 
 
 @dataclass(frozen=True, slots=True)

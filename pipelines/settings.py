@@ -232,7 +232,7 @@ class MandateSection(Section):
 
     max_turnover_bps: int = Field(default=2_500, gt=0, le=10_000)
     max_slippage_bps: int = Field(default=100, gt=0, le=10_000)
-    loss_budget_bps: int = Field(default=50, gt=0, le=10_000)
+    loss_budget_bps: int = Field(default=10, gt=0, le=10_000)  # of NAV in any day; a band policy spends 30 to 60 a year
     max_oracle_deviation_bps: int = Field(default=500, gt=0, le=10_000)  # oracle against the lake's newest price
     max_average_deviation_bps: int = Field(default=500, gt=0, le=10_000)  # oracle against each traded pool's average
     average_window: PositiveDuration = "30m"  # longer: harder to manipulate, lags the market more

@@ -57,6 +57,9 @@ def mandate_of(settings: Settings) -> Mandate:
         leg_loss_bps=given.max_slippage_bps,
         turnover_bps=given.max_turnover_bps,
         loss_budget_ppb=given.loss_budget_bps * PPB // BPS,
+        long_budget_ppb=max(Mandate().long_budget_ppb, given.loss_budget_bps * PPB // BPS),
+        life_budget_ppb=PPB,  # no owner is there to resume a vault that paused itself
+        strikes=255,
         max_legs=max(8, len(settings.portfolio.assets)),
     )
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from lake.units import bps
 from policy.execution.base import Leg, OtherVault, Plan, Quote, Receipt, Settlement, Snapshot, Token, Verdict
 from policy.execution.pricing import Answer
-from policy.execution.rules import PPB, Book, Clock, Mandate, after_trading, lost, trade
+from policy.execution.rules import PPB, Book, Clock, Flow, Mandate, after_trading, loss_left, trade
 
 
 class BlockHead(Protocol):
@@ -65,7 +65,7 @@ def snapshot_of(
         plan_nonce=clock.nonce,
         paused=paused,
         max_turnover_bps=bps(mandate.turnover_bps),
-        loss_budget_left=nav * max(0, mandate.loss_budget_ppb - lost(clock, mandate.window_s, head.time)) // PPB,
+        loss_budget_left=nav * loss_left(clock, mandate, head.time) // PPB,
         verdicts=tuple(verdicts),
         max_legs=mandate.max_legs,
     )
@@ -80,11 +80,17 @@ def quotes_of(tokens: Sequence[Token], prices_e8: Sequence[int], answers: Sequen
 
 
 def as_quoted(
-    plan: Plan, book: Book, clock: Clock, mandate: Mandate, now: int, allowed: Callable[[Leg], bool]
+    plan: Plan,
+    book: Book,
+    clock: Clock,
+    mandate: Mandate,
+    now: int,
+    allowed: Callable[[Leg], bool],
+    flows: Sequence[Flow] = (),
 ) -> list[Verdict]:
     """Return the rules ``plan`` breaks when each leg spends ``amount_in`` and gets ``quoted_out``."""
     after, turnover, failed = trade(plan, book, mandate, lambda leg: (leg.amount_in, leg.quoted_out), allowed)
-    return failed or after_trading(plan, book, after, turnover, clock, mandate, now)[1]
+    return failed or after_trading(plan, book, after, turnover, clock, mandate, now, flows)[1]
 
 
 def before_of(after: Book, deltas: Mapping[str, int]) -> Book:

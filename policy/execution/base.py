@@ -10,6 +10,9 @@ from typing import Protocol
 from lake.errors import ExecutionError
 from lake.units import Bps
 
+PPB_OF_BP = 100_000
+"""Billionths in a basis point."""
+
 
 class OtherVault(ExecutionError):
     """A plan or a journal is another vault's, another chain's, or of a chain that was begun anew since."""
@@ -110,6 +113,24 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class Exposure:
+    """The most a stolen keeper's key takes, billionths of NAV: in any day, in any 90 days, and for ever.
+
+    For ever: until the owner resumes the vault anew, which pauses itself before. At the oracle's prices; what a
+    lagging oracle adds is bounded by the turnover of one-way trades towards the targets.
+    """
+
+    day_ppb: int
+    quarter_ppb: int
+    ever_ppb: int
+
+    def words(self) -> str:
+        """Return the three as people read them."""
+        day, quarter, ever = (f"{x / PPB_OF_BP:g} bp" for x in (self.day_ppb, self.quarter_ppb, self.ever_ppb))
+        return f"a stolen keeper's key takes at most {day} of NAV in a day, {quarter} in 90 days, {ever} for ever"
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a vault enforces ON CHAIN; what it does not, the Python side enforces and the report says so."""
 
@@ -124,6 +145,7 @@ class Capabilities:
     in_kind_exit: bool
     pausable: bool
     permissioned: bool
+    stolen_key: Exposure | None = None  # None: the chain bounds nothing, a stolen key takes everything
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,15 @@ CONTRACTS = HERE / "contracts"
 COMMITTED = HERE / "abi"
 COMPILER = "0.4.3"
 SIZE_LIMIT = 24_576  # bytes of deployed code, EIP-170
-DEPLOYABLE = ("foredrift_vault", "foredrift_oracle", "mock_feed", "mock_router", "mock_token")
+DEPLOYABLE = (
+    "foredrift_vault",
+    "foredrift_investors",
+    "foredrift_oracle",
+    "mock_feed",
+    "mock_router",
+    "mock_token",
+    "mock_attacker",
+)
 _IMPORT = re.compile(r"^import (\w+)$", re.MULTILINE)
 
 

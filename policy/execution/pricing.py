@@ -22,7 +22,7 @@ REASONS = (
     "the two sources are too far apart",
     "the L2 sequencer is down, or back for less than its grace time",
 )
-ALONE, FEED, TWAP_0, TWAP_1 = range(4)
+ALONE, FEED, TWAP_0, TWAP_1, WORTHLESS = range(5)
 MAX_PRICE = 2**64 - 1
 MAX_TICK = 443_636
 RATIOS = tuple((1 << 128) * 10_000 ** (1 << k) // 10_001 ** (1 << k) for k in range(19))
@@ -104,11 +104,22 @@ def average(source: Source, observed: Observed, quote_price: int, quote_decimals
 
 
 def price(i: int, sources: Sequence[Source], evidence: Evidence, now: int) -> tuple[int, int]:
-    """Return (price, code) of token ``i`` by both its sources."""
+    """Return (the feed's price, code by both sources) of token ``i``."""
+    found, _, code = both(i, sources, evidence, now)
+    return found, code
+
+
+def both(i: int, sources: Sequence[Source], evidence: Evidence, now: int) -> tuple[int, int, int]:
+    """Return (the feed's price, the second source's, code) of token ``i``; twice the feed's where there is no other.
+
+    Who enters a vault pays on the higher of the two, who leaves is paid on the lower.
+    """
     source = sources[i]
+    if source.second_kind == WORTHLESS:
+        return 1, 1, GOOD
     found, code = read(evidence.first[i], source.heartbeat_s, source.feed_decimals, now)
     if code != GOOD or source.second_kind == ALONE:
-        return found, code
+        return found, found, code
     second = evidence.second[i]
     if source.second_kind == FEED:
         answer = second if isinstance(second, Answer) else None
@@ -118,9 +129,9 @@ def price(i: int, sources: Sequence[Source], evidence: Evidence, now: int) -> tu
         base, code = read(evidence.first[j], sources[j].heartbeat_s, sources[j].feed_decimals, now)
         observed = second if isinstance(second, tuple) else None
         other, code = average(source, observed, base, sources[j].decimals) if code == GOOD else (0, code)
-    if code != GOOD or other == 0:
-        return found, SECOND_BAD
-    return found, DEVIATES if abs(found - other) * BPS > source.deviation_bps * other else GOOD
+    if code != GOOD or not 0 < other <= MAX_PRICE:
+        return found, found, SECOND_BAD
+    return found, other, DEVIATES if abs(found - other) * BPS > source.deviation_bps * other else GOOD
 
 
 def sequencer_code(answer: Answer | None, grace_s: int, now: int) -> int:

@@ -7,6 +7,7 @@ of now. No ledger of our own can be lost or disagree.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from eth_utils.crypto import keccak
@@ -64,7 +65,7 @@ def clock_of(rpc: Rpc, safe: str, book: Book, mandate: Mandate, head: Head, nonc
             raise RpcError(f"the node lists {tx_hash} in block {number} and has no receipt of it")
         loss = _loss(safe, book, receipt)
         clock = add_loss(clock, mandate.window_s, block.time, loss)
-        clock = Clock(nonce, block.number, block.time, clock.window, clock.lost_before, clock.lost_now)
+        clock = replace(clock, nonce=nonce, last_block=block.number, last_time=block.time)
     return clock
 
 

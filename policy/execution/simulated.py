@@ -38,10 +38,11 @@ from policy.execution.rules import (
     Book,
     Clock,
     Mandate,
-    add_loss,
     after_trading,
     before_trading,
     broken,
+    spend,
+    stolen_key,
     trade,
     wrong_keeper,
 )
@@ -106,7 +107,8 @@ def apply(spec: VaultSpec, world: World, plan: Plan, block: int, now: int) -> tu
         failed.append(broken("paused", "the guardian has paused the vault"))
     if plan.plan_hash != plan_hash(plan):
         failed.append(broken("plan hash", "the hash does not belong to the legs"))
-    for token in spec.tokens:
+    touched = {address for leg in plan.legs for address in (leg.token_in, leg.token_out)}
+    for token in (t for t in spec.tokens if t.address in touched):
         price, updated, _ = world.prices[token.address]
         if price <= 0 or updated > now or now - updated > spec.heartbeat_s:
             failed.append(broken("oracle", f"{token.symbol}: no good price", price=price, age_s=now - updated))
@@ -124,11 +126,10 @@ def apply(spec: VaultSpec, world: World, plan: Plan, block: int, now: int) -> tu
     failed += late
     if failed:
         return world, failed
-    clock = replace(world.clock, nonce=world.clock.nonce + 1, last_block=block, last_time=now)
-    if loss:
-        clock = add_loss(clock, spec.mandate.window_s, now, loss)
+    clock, pauses = spend(world.clock, spec.mandate, now, loss)
+    clock = replace(clock, nonce=clock.nonce + 1, last_block=block, last_time=now)
     balances = {**world.balances, **{t.address: h for t, h in zip(spec.tokens, after.holdings, strict=True)}}
-    return replace(world, balances=balances, pools=pools, clock=clock), []
+    return replace(world, balances=balances, pools=pools, clock=clock, paused=pauses), []
 
 
 def _swap(leg: Leg, pools: dict[str, Pool]) -> tuple[int, int]:
@@ -186,6 +187,7 @@ class SimulatedVault:
             in_kind_exit=False,
             pausable=True,
             permissioned=False,
+            stolen_key=stolen_key(self.spec.mandate),
         )
 
     def snapshot(self, block: int | str = "latest") -> Snapshot:

@@ -33,9 +33,9 @@ from policy.execution.base import (
 )
 from policy.execution.dryrun import dry_run
 from policy.execution.node import read_receipt
-from policy.execution.pricing import codes, verdicts
+from policy.execution.pricing import GOOD, codes, verdicts
 from policy.execution.reverts import missed, why_reverted
-from policy.execution.rules import Book, before_trading, broken
+from policy.execution.rules import Book, Mandate, before_trading, broken, stolen_key
 from policy.execution.vault_state import Layout, VaultState, read_layout, read_state
 
 LEGS = "(address,address,uint256,uint256,address,bytes)[]"
@@ -66,8 +66,13 @@ class ReferenceVault:
         self._layout: Layout | None = None
 
     def describe(self) -> Capabilities:
-        """Return what the contract enforces; ``permissioned`` is whether it has an allow-list now."""
-        permissioned = bool(read(self.rpc, [View(self.address, "permissioned()", "bool")])[0][0])
+        """Return what the contract enforces now; ``permissioned`` is whether it has an allow-list."""
+        asks = [
+            View(self.address, "permissioned()", "bool"),
+            View(self.address, "mandate()", ",".join(["uint256"] * 6)),
+            View(self.address, "budgets()", ",".join(["uint256"] * 5)),
+        ]
+        (permissioned,), limits, budgets = read(self.rpc, asks)
         return Capabilities(
             kind="reference",
             atomic_legs=True,
@@ -79,7 +84,8 @@ class ReferenceVault:
             async_exit=False,
             in_kind_exit=True,
             pausable=True,
-            permissioned=permissioned,
+            permissioned=bool(permissioned),
+            stolen_key=stolen_key(Mandate(*map(_int, (*limits, *budgets)))),
         )
 
     def state(self, block: int | str = "latest") -> VaultState:
@@ -107,25 +113,26 @@ class ReferenceVault:
     def check(self, plan: Plan, *, now: int | None = None) -> Sequence[Verdict]:
         """Return the rules ``plan`` would break in the next block, mined at ``now`` (default: one block time on).
 
-        Says the same as the chain when each leg spends ``amount_in`` and gets ``quoted_out``.
+        Says the same as the chain when each leg spends ``amount_in`` and gets ``quoted_out``. A token without a good
+        price stops only the plans that trade it; elsewhere its last good price stands in.
         """
         s = self.state()
         at, number = now or s.head.time + self.block_time_s, s.head.number + 1
         prices, found = codes(s.layout.sources, s.evidence, at, s.layout.grace_s)
-        book = replace(s.book, prices_e8=prices)
-        failed = [broken("paused", "the guardian has paused the vault")] if s.paused else []
+        sick = [c != GOOD for c in found]
+        book = replace(
+            s.book, prices_e8=tuple(x if bad else p for p, x, bad in zip(prices, s.last_good, sick, strict=True))
+        )
+        failed = [broken("paused", f"{s.pause} has paused the vault")] if s.paused else []
         failed += before_trading(plan, book, s.clock, s.mandate, at, number)
-        if s.flow_block == number:
-            failed.append(broken("flow", f"a deposit or exit is in block {number} already"))
         if plan.plan_hash != plan_hash(plan) or plan.vault != self.address or plan.chain_id != s.layout.chain_id:
             failed.append(broken("plan hash", "the hash does not belong to these legs, this vault and this chain"))
-        failed += verdicts([t.symbol for t in book.tokens], prices, found)
         if failed:
             return failed
         allowed = self._allowed(plan, s)
-        return as_quoted(
+        return _on_prices(plan, book, verdicts([t.symbol for t in book.tokens], prices, found), sick) + as_quoted(
             plan, book, s.clock, s.mandate, at,
-            lambda leg: allowed[leg.target, leg.calldata[:4]] and len(leg.calldata) <= MAX_CALLDATA,
+            lambda leg: allowed[leg.target, leg.calldata[:4]] and len(leg.calldata) <= MAX_CALLDATA, s.flows,
         )  # fmt: skip
 
     def build(self, plan: Plan) -> UnsignedTx:
@@ -196,6 +203,13 @@ class ReferenceVault:
         """Return the guardian's (or owner's) call that stops trading at once."""
         return self._call("pause()")
 
+    def doubt(self, seconds: int) -> UnsignedTx:
+        """Return the call that closes deposits and oracle-priced exits for at most a day: the market denies the oracle.
+
+        The keeper, the guardian or the owner may send it; the in-kind exit stays open.
+        """
+        return self._call("doubt(uint256)", seconds)
+
     def revoke(self) -> UnsignedTx:
         """Return the owner's call that takes the keeper's key away at once."""
         return self._call("revoke_keeper()")
@@ -231,3 +245,14 @@ class ReferenceVault:
         if self._layout is None:
             self._layout = read_layout(self.rpc, self.address, block_hash)
         return self._layout
+
+
+def _on_prices(plan: Plan, book: Book, found: Sequence[Verdict], sick: Sequence[bool]) -> list[Verdict]:
+    """Return the verdicts on bad prices of tokens the plan trades; ``found`` has one per ``sick`` token, in order."""
+    traded = {book.index(address) for leg in plan.legs for address in (leg.token_in, leg.token_out)}
+    bad = [i for i, no in enumerate(sick) if no]
+    return [verdict for i, verdict in zip(bad, found, strict=True) if i in traded]
+
+
+def _int(value: object) -> int:
+    return int(str(value))

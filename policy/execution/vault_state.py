@@ -13,12 +13,14 @@ from lake.errors import RpcError
 from lake.evm import Head, View, read, symbols, try_read
 from lake.rpc import Rpc
 from policy.execution.base import Token
-from policy.execution.pricing import FEED, TWAP_0, Answer, Evidence, Observed, Source, codes
-from policy.execution.rules import Book, Clock, Mandate
+from policy.execution.pricing import FEED, TWAP_0, TWAP_1, WORTHLESS, Answer, Evidence, Observed, Source, codes
+from policy.execution.rules import Book, Clock, Flow, Mandate
 
 ZERO = "0x" + "0" * 40
 SOURCES = "(address,uint256,address,uint256,uint256,address,uint256,uint256,uint256,uint256)[]"
 ROUND = "uint80,int256,uint256,uint256"
+PAUSES = ("", "the guardian", "the owner", "a loss budget that is used up")
+"""Who paused the vault, by the contract's code."""
 
 Row = tuple[Any, ...]
 
@@ -41,8 +43,23 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What investors are bound to: the hold on bought shares, the fees that stay in the vault, the manager's fees."""
+
+    hold_s: int = 0
+    entry_bps: int = 0
+    exit_bps: int = 0
+    management_bps: int = 0  # a year
+    performance_bps: int = 0  # of what NAV per share gains above its high-water mark
+
+
+@dataclass(frozen=True, slots=True)
 class VaultState:
-    """The whole vault at one block. ``prices_e8`` of ``book`` are the feeds' own answers, good or not."""
+    """The whole vault at one block. ``prices_e8`` of ``book`` are the feeds' own answers, good or not.
+
+    ``last_good``: the last good prices, which stand in for the others; ``flows``: balances before the last flows;
+    ``doubted_until``: oracle-priced deposits and exits are closed until then; ``pause``: who paused it, else empty.
+    """
 
     head: Head
     layout: Layout
@@ -51,10 +68,18 @@ class VaultState:
     evidence: Evidence
     clock: Clock
     mandate: Mandate
-    flow_block: int
-    paused: bool
+    last_good: tuple[int, ...]
+    flows: tuple[Flow, ...]
+    terms: Terms
+    doubted_until: int
+    pause: str
     keeper: str
     supply: int
+
+    @property
+    def paused(self) -> bool:
+        """Whether trading, deposits and oracle-priced exits are stopped."""
+        return bool(self.pause)
 
 
 def read_layout(rpc: Rpc, vault: str, block_hash: str) -> Layout:
@@ -87,10 +112,16 @@ def read_state(rpc: Rpc, vault: str, layout: Layout, head: Head) -> VaultState |
         View(vault, "tokens()", "address[],uint256[],uint256[]"),
         View(vault, "clock()", ",".join(["uint256"] * 7)),
         View(vault, "mandate()", ",".join(["uint256"] * 6)),
-        View(vault, "paused()", "bool"),
+        View(vault, "pause_reason()", "uint256"),
         View(vault, "keeper()", "address"),
         View(vault, "totalSupply()", "uint256"),
-        *(View(t.address, "balanceOf(address)", "uint256", (vault,)) for t in layout.tokens),
+        View(vault, "balances()", "uint256[]"),
+        View(vault, "budgets()", ",".join(["uint256"] * 5)),
+        View(vault, "losses()", ",".join(["uint256"] * 5)),
+        View(vault, "last_prices()", "uint256[8]"),
+        View(vault, "flows()", "uint256[4]"),
+        View(vault, "terms()", ",".join(["uint256"] * 5)),
+        View(vault, "doubted_until()", "uint256"),
     ]
     asks = feed_views(layout)
     answers = try_read(rpc, [*views, *asks.values()], head.hash)
@@ -103,20 +134,29 @@ def read_state(rpc: Rpc, vault: str, layout: Layout, head: Head) -> VaultState |
         return None
     evidence = evidence_of(layout, dict(zip(asks, answers[len(views) :], strict=True)))
     prices, found = codes(layout.sources, evidence, head.time, layout.grace_s)
-    clock = rows[2]
+    clock, count = rows[2], len(layout.tokens)
     return VaultState(
         head=head,
         layout=layout,
-        book=Book(layout.tokens, tuple(rows[1][2]), prices, tuple(row[0] for row in rows[7:])),
+        book=Book(layout.tokens, tuple(rows[1][2]), prices, tuple(rows[7][0])),
         codes=found,
         evidence=evidence,
-        clock=Clock(clock[0], clock[1], clock[2], clock[4], clock[5], clock[6]),
-        mandate=Mandate(*rows[3]),
-        flow_block=clock[3],
-        paused=rows[4][0],
+        clock=Clock(clock[0], clock[1], clock[2], clock[4], clock[5], clock[6], *rows[9]),
+        mandate=Mandate(*rows[3], *rows[8]),
+        last_good=tuple(rows[10][0][:count]),
+        flows=tuple(_flow(word, count) for word in rows[11][0] if word),
+        terms=Terms(*rows[12]),
+        doubted_until=rows[13][0],
+        pause=PAUSES[rows[4][0]],
         keeper=to_checksum_address(rows[5][0]),
         supply=rows[6][0],
     )
+
+
+def _flow(word: int, count: int) -> Flow:
+    """Return the balances the vault keeps from before a flow: 8 x (mantissa 21 | exponent 7 bits) | time << 224."""
+    parts = [word >> 28 * i & (1 << 28) - 1 for i in range(count)]
+    return Flow(word >> 224, tuple((part & (1 << 21) - 1) << (part >> 21) for part in parts))
 
 
 def _source(row: Row) -> Source:
@@ -129,8 +169,10 @@ def feed_views(layout: Layout) -> dict[tuple[str, int], View]:
     """Return the reads of every first and second source and the sequencer, by (which, position)."""
     asks = {}
     for i, s in enumerate(layout.sources):
+        if s.second_kind == WORTHLESS:
+            continue
         asks["first", i] = View(s.feed, "latestRoundData()", ROUND)
-        if s.second_kind >= TWAP_0:
+        if s.second_kind in (TWAP_0, TWAP_1):
             asks["second", i] = View(s.second, "observe(uint32[])", "int56[]", ((s.second_s, 0),))
         elif s.second_kind == FEED:
             asks["second", i] = View(s.second, "latestRoundData()", ROUND)
@@ -148,7 +190,7 @@ def evidence_of(layout: Layout, answers: Mapping[tuple[str, int], Any]) -> Evide
 
     def second(i: int) -> Answer | Observed:
         row = answers.get(("second", i))
-        if layout.sources[i].second_kind < TWAP_0:
+        if layout.sources[i].second_kind not in (TWAP_0, TWAP_1):
             return feed(("second", i))
         return None if row is None or isinstance(row, RpcError) else (row[0][0], row[0][1])
 

@@ -139,4 +139,6 @@ def test_losses_and_rest_are_read_from_the_chain(net: Localnet, safe: SafeAccoun
     assert clock.last_time == after.block_time
     assert safe.check(two_legs(net, safe))[0].check == "cooldown"
     net.mine(seconds=100)
-    assert not safe.check(two_legs(net, safe))
+    assert [v.check for v in safe.check(two_legs(net, safe))] == ["loss budget"]  # as much again is too much for a day
+    roomy = SafeAccount(safe.rpc, replace(safe.spec, mandate=Mandate(loss_budget_ppb=20_000_000)))
+    assert not roomy.check(two_legs(net, roomy))

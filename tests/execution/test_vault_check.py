@@ -14,7 +14,7 @@ from lake.evm import calldata
 from policy.execution.base import Leg, Plan
 from policy.execution.rules import Mandate
 from policy.execution.vault import MAX_CALLDATA, ReferenceVault
-from tests.execution.vault_kit import PRICES, Bench, bench
+from tests.execution.vault_kit import FREE, PRICES, Bench, bench
 
 pytestmark = pytest.mark.chain
 PLANS = int(os.environ.get("FOREDRIFT_CHECKED_PLANS", "300"))
@@ -27,7 +27,7 @@ SAME = {"target": {"target", "pair"}, "": {"spent", "target"}}
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[Bench]:
-    with bench(mandate=LIMITS) as made:
+    with bench(mandate=LIMITS, **FREE) as made:
         yield made
 
 

@@ -34,6 +34,8 @@ NAMES = ("USDC", "WETH", "WBTC")
 DECIMALS = (6, 18, 8)
 PRICES = (10**8, 2_000 * 10**8, 40_000 * 10**8)
 HUGE = 2**256 - 1
+FREE = {"hold_s": 0, "entry_bps": 0, "exit_bps": 0}
+"""A vault without hold and fees, to see one rule at a time."""
 
 
 @dataclass
@@ -196,9 +198,19 @@ def new_feed(rpc: Rpc, answer: int) -> str:
 
 @contextmanager
 def bench(
-    mandate: Mandate = MANDATE, holders: Sequence[str] = (), decimals: Sequence[int] = DECIMALS, sequencer: bool = False
+    mandate: Mandate = MANDATE,
+    holders: Sequence[str] = (),
+    decimals: Sequence[int] = DECIMALS,
+    sequencer: bool = False,
+    *,
+    hold_s: int | None = None,
+    entry_bps: int | None = None,
+    exit_bps: int | None = None,
 ) -> Iterator[Bench]:
-    """A node with a funded vault: 100,000 dollars of the investor's, 40/30/30 targets, all in the accounting asset."""
+    """A node with a funded vault: 100,000 dollars of the investor's, 40/30/30 targets, all in the accounting asset.
+
+    Hold and fees are a vault's defaults unless given; the investor's own hold is over. ``**FREE`` is without both.
+    """
     need_node()
     with Anvil(timestamp=GENESIS) as node:
         rpc = node.rpc
@@ -221,6 +233,9 @@ def bench(
             [(router, SWAP), (router, "idle(uint256)")],
             mandate,
             holders,
+            hold_s,
+            entry_bps,
+            exit_bps,
             DELAY,
         )
         if up:
@@ -238,4 +253,6 @@ def bench(
             for role in ("investor", "trader", "searcher"):
                 made.send(role, token, "approve(address,uint256)", vault, HUGE)
         made.send("investor", vault, "deposit(uint256,address)", 100_000 * 10 ** decimals[0], who["investor"])
+        if held_s := setup.terms()[0]:
+            made.wait(held_s)
         yield made

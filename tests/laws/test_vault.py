@@ -278,5 +278,9 @@ def test_simulating_changes_nothing(lab):
 def test_describe_states_every_capability(lab):
     told = lab.vault.describe()
     assert told.kind
-    flags = [getattr(told, f) for f in type(told).__slots__ if f != "kind"]
+    flags = [getattr(told, f) for f in type(told).__slots__ if f not in ("kind", "stolen_key")]
     assert all(isinstance(f, bool) for f in flags)
+    bounded = told.stolen_key
+    assert (bounded is not None) == told.loss_budget  # without a budget on chain a stolen key takes everything
+    if bounded:
+        assert 0 < bounded.day_ppb <= bounded.quarter_ppb <= bounded.ever_ppb

@@ -4,8 +4,10 @@
 @title Prices of a portfolio's tokens from two sources each
 @notice Prices are USD x 1e8. A price is good when the feed answers, answer > 0, its age is within that feed's own
         heartbeat, the L2 sequencer (where there is one) has been up for its grace time, and a second source (another
-        feed, or the time-weighted price of a Uniswap v3 pool) agrees within `deviation_bps`. Nothing here can be
-        changed: a vault moves to other feeds by pointing, through its timelock, at a new oracle. No read reverts.
+        feed, or the time-weighted price of a Uniswap v3 pool) agrees within `deviation_bps`. Both sides of the two are
+        told: who enters a vault pays on the higher, who leaves is paid on the lower. A token given up is WORTHLESS: it
+        has a price of one unit, whatever feeds say. Nothing here can be changed: a vault moves to other feeds by
+        pointing, through its timelock, at a new oracle. No read reverts.
 """
 
 struct Source:
@@ -18,7 +20,7 @@ struct Source:
     second_s: uint256  # its heartbeat, or the window of the average, seconds
     second_detail: uint256  # its decimals, or the index of the token the pool is quoted in
     deviation_bps: uint256  # most the two may differ, of the second
-    second_kind: uint256  # ALONE, FEED, TWAP_0 (the token is the pool's token0), TWAP_1
+    second_kind: uint256  # ALONE, FEED, TWAP_0 (the token is the pool's token0), TWAP_1, WORTHLESS
 
 MAX_TOKENS: constant(uint256) = 8
 BPS: constant(uint256) = 10_000
@@ -28,6 +30,7 @@ ALONE: constant(uint256) = 0  # no second source
 FEED: constant(uint256) = 1
 TWAP_0: constant(uint256) = 2
 TWAP_1: constant(uint256) = 3
+WORTHLESS: constant(uint256) = 4
 MAX_TICK: constant(int256) = 443_636  # beyond 1.0001^this = 2^64 a pool is no price source
 
 # verdict on a price
@@ -80,13 +83,18 @@ def __init__(_sources: DynArray[Source, MAX_TOKENS], _sequencer: address, _grace
     c: uint256[MAX_TOKENS] = empty(uint256[MAX_TOKENS])
     for i: uint256 in range(len(_sources), bound=MAX_TOKENS):
         s: Source = _sources[i]
-        assert s.token != empty(address) and s.feed != empty(address), "source"
+        assert s.token != empty(address), "source"
+        assert s.feed != empty(address) or s.second_kind == WORTHLESS, "source"
+        self._says(s.token, s.decimals, True)
+        self._says(s.feed, s.feed_decimals, False)
+        if s.second_kind == FEED:
+            self._says(s.second, s.second_detail, False)
         assert s.decimals <= 18 and s.feed_decimals <= 18, "source"
         assert s.heartbeat_s > 0 and s.heartbeat_s < 2**32 and s.second_s < 2**32, "source"
-        assert s.second_detail <= 18 and s.deviation_bps <= BPS and s.second_kind <= TWAP_1, "source"
-        if s.second_kind != ALONE:
+        assert s.second_detail <= 18 and s.deviation_bps <= BPS and s.second_kind <= WORTHLESS, "source"
+        if s.second_kind != ALONE and s.second_kind != WORTHLESS:
             assert s.second != empty(address) and s.second_s > 0 and s.deviation_bps > 0, "source"
-        if s.second_kind >= TWAP_0:
+        if s.second_kind == TWAP_0 or s.second_kind == TWAP_1:
             assert s.second_detail < len(_sources) and s.second_detail != i, "source"
         a[i] = convert(s.token, uint256) | (s.decimals << 160)
         b[i] = convert(s.feed, uint256) | (s.heartbeat_s << 160) | (s.feed_decimals << 192)
@@ -102,17 +110,54 @@ def __init__(_sources: DynArray[Source, MAX_TOKENS], _sequencer: address, _grace
     C = c
 
 
+@internal
+@view
+def _says(account: address, expected: uint256, token: bool):
+    """@dev What `decimals()` answers, where it answers, is what is configured."""
+    ok: bool = False
+    data: Bytes[32] = b""
+    ok, data = raw_call(
+        account, method_id("decimals()"), max_outsize=32, is_static_call=True, revert_on_failure=False
+    )
+    if ok and len(data) == 32:
+        if token:
+            assert convert(data, uint256) == expected, "token decimals"
+        else:
+            assert convert(data, uint256) == expected, "feed decimals"
+
+
+@external
+@view
+def quotes() -> DynArray[uint256, MAX_TOKENS]:
+    """@notice Per token: lower price | higher price << 64 | the first feed's own << 128 | verdict << 192; 0 is good."""
+    out: DynArray[uint256, MAX_TOKENS] = []
+    down: uint256 = self._sequencer_code()
+    for i: uint256 in range(COUNT, bound=MAX_TOKENS):
+        price: uint256 = 0
+        other: uint256 = 0
+        code: uint256 = 0
+        price, other, code = self._price(i)
+        out.append(
+            min(price, other)
+            | (max(price, other) << 64)
+            | (price << 128)
+            | ((code if down == GOOD else down) << 192)
+        )
+    return out
+
+
 @external
 @view
 def prices() -> (DynArray[uint256, MAX_TOKENS], uint256):
-    """@notice The price of every token, 0 where it is not good, and the first verdict that is not GOOD (0)."""
+    """@notice The feed's price of every token, 0 where it is not good, and the first verdict that is not GOOD (0)."""
     out: DynArray[uint256, MAX_TOKENS] = []
     first_bad: uint256 = self._sequencer_code()
     for i: uint256 in range(COUNT, bound=MAX_TOKENS):
         price: uint256 = 0
+        other: uint256 = 0
         code: uint256 = first_bad
         if first_bad != SEQUENCER:
-            price, code = self._price(i)
+            price, other, code = self._price(i)
         if code != GOOD:
             price = 0
             if first_bad == GOOD:
@@ -137,8 +182,9 @@ def quote(i: uint256) -> (uint256, uint256):
     """@notice Token `i`'s price as its feed gives it, and the verdict on it."""
     assert i < COUNT, "source"
     price: uint256 = 0
+    other: uint256 = 0
     code: uint256 = 0
-    price, code = self._price(i)
+    price, other, code = self._price(i)
     sequencer_code: uint256 = self._sequencer_code()
     return price, code if sequencer_code == GOOD else sequencer_code
 
@@ -227,26 +273,26 @@ def _first(i: uint256) -> (uint256, uint256):
 
 @internal
 @view
-def _price(i: uint256) -> (uint256, uint256):
-    """@dev Price x 1e8 of token `i` and the verdict of both sources; never reverts."""
+def _price(i: uint256) -> (uint256, uint256, uint256):
+    """@dev Prices x 1e8 of token `i` by the feed and by the second source, and the verdict on both; never reverts."""
+    c: uint256 = C[i]
+    kind: uint256 = c >> 216
+    if kind == WORTHLESS:
+        return 1, 1, GOOD
     price: uint256 = 0
     code: uint256 = 0
     price, code = self._first(i)
-    c: uint256 = C[i]
-    if code != GOOD or c == 0:
-        return price, code
-    kind: uint256 = c >> 216
+    if code != GOOD or kind == ALONE:
+        return price, price, code
     other: uint256 = 0
     if kind == FEED:
         other, code = self._read(convert(c & LOW, address), (c >> 160) & (2**32 - 1), (c >> 192) & 255)
-    elif kind != ALONE:
-        other, code = self._average(i, c, kind)
     else:
-        return price, GOOD
-    if code != GOOD or other == 0:
-        return price, SECOND_BAD
+        other, code = self._average(i, c, kind)
+    if code != GOOD or other == 0 or other > MAX_PRICE:
+        return price, price, SECOND_BAD
     gap: uint256 = price - other if price > other else other - price
-    return price, DEVIATES if gap * BPS > ((c >> 200) & (2**16 - 1)) * other else GOOD
+    return price, other, DEVIATES if gap * BPS > ((c >> 200) & (2**16 - 1)) * other else GOOD
 
 
 @internal

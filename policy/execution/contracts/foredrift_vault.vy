@@ -3,9 +3,11 @@
 # pragma optimize codesize
 """
 @title Foredrift reference vault
-@notice A portfolio of several tokens with two faces: investors use ERC-4626 (shares in the accounting asset, token 0;
-        `share` of ERC-7575) and can always leave in kind; the keeper moves the weights with one atomic `rebalance`
-        inside the mandate. Values are USD x 1e18 from the oracle; NAV is in raw units of the accounting asset.
+@notice A portfolio of several tokens with two faces. The keeper moves the weights with one atomic `rebalance` inside
+        the mandate; that, the roles and the owner's changes are in this contract. Investors use ERC-4626 (shares in
+        the accounting asset, token 0; `share` of ERC-7575) and can always leave in kind: that is the code of
+        `investors`, fixed at creation, which this contract runs on its own storage (both declare the same modules in
+        the same order). Values are USD x 1e18 from the oracle; NAV is in raw units of the accounting asset.
 """
 
 from ethereum.ercs import IERC20
@@ -19,7 +21,7 @@ initializes: roles
 initializes: shares
 initializes: book
 initializes: limits
-exports: (roles.__interface__, shares.__interface__, book.__interface__, limits.__interface__)
+exports: (roles.__interface__, book.__interface__)
 
 struct Leg:
     token_in: address
@@ -29,25 +31,10 @@ struct Leg:
     target: address
     data: Bytes[512]
 
-event Deposit:
-    sender: indexed(address)
-    owner: indexed(address)
-    assets: uint256
-    shares: uint256
-
-event Withdraw:
-    sender: indexed(address)
-    receiver: indexed(address)
-    owner: indexed(address)
-    assets: uint256
-    shares: uint256
-
-event RedeemedInKind:
-    sender: indexed(address)
-    receiver: indexed(address)
-    owner: indexed(address)
-    shares: uint256
-    amounts: DynArray[uint256, book.MAX_TOKENS]
+struct Terms:
+    hold_s: uint256  # how long bought shares are held; the longest heartbeat of a feed at least
+    entry_bps: uint256  # stays in the vault, as the exit fee does
+    exit_bps: uint256
 
 event LegExecuted:
     nonce: indexed(uint256)
@@ -70,10 +57,19 @@ event Rebalanced:
     balances: DynArray[uint256, book.MAX_TOKENS]
     prices: DynArray[uint256, book.MAX_TOKENS]
 
-VIRTUAL_SHARES: constant(uint256) = 10**6  # with 1 virtual unit of assets: an inflation attack costs 1e6 x its gain
-SLACK: constant(uint256) = 9  # NAV is rounded down by less than this many raw units; who pays in pays on NAV rounded up
+event Swept:
+    token: indexed(address)
+    receiver: indexed(address)
+    amount: uint256
 
-ASSET: immutable(address)
+struct Books:
+    rows: DynArray[uint256, book.MAX_TOKENS]
+    quotes: DynArray[uint256, book.MAX_TOKENS]
+    before: DynArray[uint256, book.MAX_TOKENS]
+    usd_before: uint256
+    turnover: uint256
+
+investors: public(immutable(address))
 
 
 @deploy
@@ -89,23 +85,42 @@ def __init__(
     _targets: DynArray[uint256, book.MAX_TOKENS],
     _oracle: address,
     _mandate: limits.Mandate,
+    _budgets: limits.Budgets,
+    _terms: Terms,
     _calls: DynArray[address, 8],
     _selectors: DynArray[bytes4, 8],
     _holders: DynArray[address, 32],
+    _investors: address,
 ):
     """
     @param _tokens, _decimals, _targets In order; the first is the accounting asset. Targets sum to 10,000
     @param _calls, _selectors Allow-listed pairs (target, selector) at the start
     @param _holders Accounts that may hold shares; empty means anyone
+    @param _investors The code of the investors' half
     """
-    roles.__init__(_owner, _keeper, _guardian, _delay)
-    shares.__init__(_name, _symbol, convert(_decimals[0] + 6, uint8), _holders)
-    book.__init__(_tokens, _decimals, _targets, _oracle)
-    ASSET = _tokens[0]
+    assert _investors.codesize > 0, "investors"
+    investors = _investors
+    roles._set_up(_owner, _keeper, _guardian, _delay)
+    shares._set_up(_name, _symbol, _holders)
+    book._set_tokens(_tokens, _decimals, _targets)
+    book._set_oracle(_oracle)
     limits._set_mandate(_mandate)
+    limits._set_budgets(_budgets)
+    assert _terms.hold_s <= 7 * 86_400 and _terms.entry_bps <= 300 and _terms.exit_bps <= 300, "terms"
+    shares._terms = _terms.hold_s | (_terms.entry_bps << 32) | (_terms.exit_bps << 48)
     assert len(_calls) == len(_selectors), "calls"
     for i: uint256 in range(len(_calls), bound=8):
         limits._set_call(_calls[i], _selectors[i], True)
+
+
+# ---------------------------------------------------------------- investor face
+
+
+@external
+@raw_return
+def __default__() -> Bytes[1024]:
+    """@notice Everything of the investor face: the code of `investors` on this vault's storage."""
+    return raw_call(investors, msg.data, max_outsize=1024, is_delegate_call=True)
 
 
 # ---------------------------------------------------------------- manager face
@@ -126,58 +141,58 @@ def rebalance(
     assert block.timestamp <= deadline, "deadline"
     clock: uint256 = limits._clock
     assert nonce == clock & limits.U64, "nonce"
-    assert clock >> 192 != block.number, "flow"
     mandate: uint256 = limits._mandate
     assert len(legs) > 0 and len(legs) <= (mandate >> 32) & 255, "legs"
     if nonce > 0:
         assert block.timestamp >= ((clock >> 128) & limits.U64) + ((mandate >> 40) & limits.U32), "cooldown"
         assert (clock >> 64) & limits.U64 != block.number, "cooldown"
     assert plan_hash == keccak256(abi_encode(legs, nonce, deadline, min_nav, self, chain.id)), "plan hash"
-    prices: DynArray[uint256, book.MAX_TOKENS] = []
-    code: uint256 = 0
-    prices, code = book._prices()
-    assert code == book.GOOD, "oracle"
-
     limits._clock = (nonce + 1) | (block.number << 64) | (block.timestamp << 128) | ((clock >> 192) << 192)
-    book._remember(prices)
-    before: DynArray[uint256, book.MAX_TOKENS] = book._balances()
-    usd_before: uint256 = book._total(before, prices)
-    assert usd_before > 0, "empty"
-    held: DynArray[uint256, book.MAX_TOKENS] = before
-    turnover: uint256 = 0
+
+    b: Books = empty(Books)
+    b.rows = book._tokens()
+    b.quotes = book._quotes(len(b.rows))
+    book._remember(b.quotes)
+    b.before = book._balances(b.rows)
+    b.usd_before = book._total(b.rows, b.before, b.quotes)
+    assert b.usd_before > 0, "empty"
+    held: DynArray[uint256, book.MAX_TOKENS] = b.before
     for leg: Leg in legs:
         i: uint256 = 0
         j: uint256 = 0
-        i, j = self._pair(leg.token_in, leg.token_out, leg.target)
-        in_left: uint256 = 0
-        out_now: uint256 = 0
-        in_left, out_now = self._swap(leg)
+        i, j = self._pair(b.rows, leg.token_in, leg.token_out, leg.target)
+        assert (b.quotes[i] | b.quotes[j]) >> 192 == 0, "oracle"
+        self._swap(leg)
+        in_left: uint256 = book._balance(b.rows[i])
+        out_now: uint256 = book._balance(b.rows[j])
         assert in_left <= held[i] and held[i] - in_left <= leg.amount_in, "spent"
         assert out_now >= held[j] and out_now - held[j] >= leg.min_out, "min out"
         spent: uint256 = held[i] - in_left
         got: uint256 = out_now - held[j]
-        sold: uint256 = book._value(i, spent, prices[i])
-        floor_usd: uint256 = sold * (book.BPS - (mandate & limits.U16))
-        assert book._value(j, got, prices[j]) * book.BPS >= floor_usd, "leg value"
-        turnover += sold
+        sold: uint256 = book._value(b.rows[i], spent, (b.quotes[i] >> book.FEED) & book.U64)
+        bought: uint256 = book._value(b.rows[j], got, (b.quotes[j] >> book.FEED) & book.U64) * book.BPS
+        assert bought >= sold * (book.BPS - (mandate & limits.U16)), "leg value"
+        assert bought <= sold * (book.BPS + (mandate >> 240)), "leg gain"
+        b.turnover += sold
         held[i] = in_left
         held[j] = out_now
         log LegExecuted(
             nonce=nonce, token_in=leg.token_in, token_out=leg.token_out, spent=spent, got=got, target=leg.target
         )
-    assert turnover * book.BPS <= ((mandate >> 16) & limits.U16) * usd_before, "turnover"
-    return self._settle(plan_hash, nonce, min_nav, mandate, before, prices, usd_before, turnover)
+    return self._settle(plan_hash, nonce, min_nav, mandate, (clock >> 128) & limits.U64, b)
 
 
 @internal
 @view
-def _pair(token_in: address, token_out: address, target: address) -> (uint256, uint256):
+def _pair(
+    rows: DynArray[uint256, book.MAX_TOKENS], token_in: address, token_out: address, target: address
+) -> (uint256, uint256):
     """@dev Positions of the two tokens in the portfolio; a token (or the vault) is never a call target."""
-    n: uint256 = book.COUNT
+    n: uint256 = len(rows)
     i: uint256 = n
     j: uint256 = n
     for k: uint256 in range(n, bound=book.MAX_TOKENS):
-        token: address = book._token(k)
+        token: address = convert(rows[k] & book.LOW, address)
         if token == token_in:
             i = k
         if token == token_out:
@@ -189,315 +204,140 @@ def _pair(token_in: address, token_out: address, target: address) -> (uint256, u
 
 
 @internal
-def _swap(leg: Leg) -> (uint256, uint256):
-    """@dev Exact approval, allow-listed call, approval back to 0; the two balances afterwards."""
+def _swap(leg: Leg):
+    """@dev Exact approval, allow-listed call, approval back to 0."""
     assert len(leg.data) >= 4, "target"
     assert limits.call_allowed[leg.target][convert(slice(leg.data, 0, 4), bytes4)], "target"
     assert extcall IERC20(leg.token_in).approve(leg.target, leg.amount_in, default_return_value=True), "approve"
     raw_call(leg.target, leg.data)
     if staticcall IERC20(leg.token_in).allowance(self, leg.target) != 0:
         assert extcall IERC20(leg.token_in).approve(leg.target, 0, default_return_value=True), "approve"
-    return (
-        staticcall IERC20(leg.token_in).balanceOf(self),
-        staticcall IERC20(leg.token_out).balanceOf(self),
-    )
 
 
 @internal
 def _settle(
-    plan_hash: bytes32,
-    nonce: uint256,
-    min_nav: uint256,
-    mandate: uint256,
-    before: DynArray[uint256, book.MAX_TOKENS],
-    prices: DynArray[uint256, book.MAX_TOKENS],
-    usd_before: uint256,
-    turnover: uint256,
+    plan_hash: bytes32, nonce: uint256, min_nav: uint256, mandate: uint256, last_plan: uint256, b: Books
 ) -> DynArray[int256, book.MAX_TOKENS]:
-    """@dev NAV floor, loss budget and progress over the whole plan; records it."""
-    after: DynArray[uint256, book.MAX_TOKENS] = book._balances()
-    usd_after: uint256 = book._total(after, prices)
-    nav_after: uint256 = book._in_asset(usd_after, prices[0])
-    assert nav_after >= min_nav, "nav floor"
+    """@dev Turnover, NAV floor, loss budgets and progress over the whole plan; records it."""
+    after: DynArray[uint256, book.MAX_TOKENS] = book._balances(b.rows)
+    usd_after: uint256 = book._total(b.rows, after, b.quotes)
     loss: uint256 = 0
-    if usd_after < usd_before:
-        loss = ((usd_before - usd_after) * limits.PPB + usd_before - 1) // usd_before
-    assert limits._lost((mandate >> 72) & limits.U32) + loss <= mandate >> 104, "loss budget"
-    limits._add_loss((mandate >> 72) & limits.U32, loss)
-    distance_before: uint256 = book._distance(before, prices, usd_before)
-    distance_after: uint256 = book._distance(after, prices, usd_after)
-    assert distance_after <= distance_before, "progress"
+    if usd_after < b.usd_before:
+        loss = ((b.usd_before - usd_after) * limits.PPB + b.usd_before - 1) // b.usd_before
+    if limits._spend(mandate, loss):
+        roles._pause(roles.BY_BUDGET, self)
+    nav_after: uint256 = book._nav(b.rows, after, b.quotes, book.FEED)
+    distance_before: uint256 = book._distance(b.rows, b.before, b.quotes, b.usd_before)
+    distance_after: uint256 = book._distance(b.rows, after, b.quotes, usd_after)
+    fine: bool = b.turnover * book.BPS <= ((mandate >> 16) & limits.U16) * b.usd_before
+    if not (fine and nav_after >= min_nav and distance_after <= distance_before):
+        if not self._held_before(after, b, mandate, min_nav, last_plan):
+            assert fine, "turnover"
+            assert nav_after >= min_nav, "nav floor"
+            raise "progress"
+    prices: DynArray[uint256, book.MAX_TOKENS] = []
+    deltas: DynArray[int256, book.MAX_TOKENS] = []
+    for i: uint256 in range(len(after), bound=book.MAX_TOKENS):
+        deltas.append(convert(after[i], int256) - convert(b.before[i], int256))
+        prices.append((b.quotes[i] >> book.FEED) & book.U64)
     log Rebalanced(
         nonce=nonce,
         plan_hash=plan_hash,
         keeper=msg.sender,
-        nav_before=book._in_asset(usd_before, prices[0]),
+        nav_before=book._nav(b.rows, b.before, b.quotes, book.FEED),
         nav_after=nav_after,
         loss_ppb=loss,
-        turnover=turnover,
+        turnover=b.turnover,
         distance_before=distance_before,
         distance_after=distance_after,
         balances=after,
         prices=prices,
     )
-    deltas: DynArray[int256, book.MAX_TOKENS] = []
-    for i: uint256 in range(len(after), bound=book.MAX_TOKENS):
-        deltas.append(convert(after[i], int256) - convert(before[i], int256))
     return deltas
 
 
-# ---------------------------------------------------------------- investor face
-
-
 @internal
 @view
-def _nav() -> (uint256, uint256, DynArray[uint256, book.MAX_TOKENS]):
-    """@dev NAV at good or last good prices, the verdict on the prices, the prices."""
-    prices: DynArray[uint256, book.MAX_TOKENS] = []
-    code: uint256 = 0
-    prices, code = book._prices()
-    return book._in_asset(book._total(book._balances(), prices), prices[0]), code, prices
-
-
-@internal
-@view
-def _to_shares(assets: uint256, nav: uint256, up: bool) -> uint256:
-    return self._scale(assets, shares.totalSupply + VIRTUAL_SHARES, nav + 1, up)
-
-
-@internal
-@view
-def _to_assets(amount: uint256, nav: uint256, up: bool) -> uint256:
-    return self._scale(amount, nav + 1, shares.totalSupply + VIRTUAL_SHARES, up)
-
-
-@internal
-@pure
-def _scale(x: uint256, numerator: uint256, denominator: uint256, up: bool) -> uint256:
-    """@dev x * numerator / denominator; what does not fit a word stays at the largest one."""
-    if x != 0 and numerator > max_value(uint256) // x:
-        return max_value(uint256)
-    product: uint256 = x * numerator
-    result: uint256 = product // denominator
-    if up and result * denominator != product:
-        result += 1
-    return result
-
-
-@internal
-@view
-def _open() -> bool:
-    """@dev Whether oracle-priced deposits and exits may happen at all in this block."""
-    return not roles._paused() and (limits._clock >> 64) & limits.U64 != block.number
-
-
-@internal
-def _enter_block() -> uint256:
-    """@dev Gate of every oracle-priced deposit and exit; returns NAV at good prices."""
-    assert not roles._paused(), "paused"
-    clock: uint256 = limits._clock
-    assert (clock >> 64) & limits.U64 != block.number, "flow"
-    nav: uint256 = 0
-    code: uint256 = 0
-    prices: DynArray[uint256, book.MAX_TOKENS] = []
-    nav, code, prices = self._nav()
-    assert code == book.GOOD, "oracle"
-    book._remember(prices)
-    limits._clock = (clock & (2**192 - 1)) | (block.number << 192)
-    return nav
-
-
-@internal
-def _take(assets: uint256, amount: uint256, receiver: address):
-    before: uint256 = staticcall IERC20(ASSET).balanceOf(self)
-    assert extcall IERC20(ASSET).transferFrom(msg.sender, self, assets, default_return_value=True), "transfer"
-    assert staticcall IERC20(ASSET).balanceOf(self) == before + assets, "received"
-    shares._mint(receiver, amount)
-    log Deposit(sender=msg.sender, owner=receiver, assets=assets, shares=amount)
-
-
-@internal
-def _give(assets: uint256, amount: uint256, receiver: address, owner: address):
-    shares._spend(owner, msg.sender, amount)
-    shares._burn(owner, amount)
-    before: uint256 = staticcall IERC20(ASSET).balanceOf(self)
-    assert before >= assets, "cash"
-    assert extcall IERC20(ASSET).transfer(receiver, assets, default_return_value=True), "transfer"
-    assert staticcall IERC20(ASSET).balanceOf(self) == before - assets, "sent"
-    log Withdraw(sender=msg.sender, receiver=receiver, owner=owner, assets=assets, shares=amount)
-
-
-@external
-@nonreentrant
-def deposit(assets: uint256, receiver: address) -> uint256:
-    """@notice Pay `assets`, receive shares rounded down."""
-    amount: uint256 = self._to_shares(assets, self._enter_block() + SLACK, False)
-    self._take(assets, amount, receiver)
-    return amount
-
-
-@external
-@nonreentrant
-def mint(amount: uint256, receiver: address) -> uint256:
-    """@notice Receive `amount` shares, pay assets rounded up."""
-    assets: uint256 = self._to_assets(amount, self._enter_block() + SLACK, True)
-    self._take(assets, amount, receiver)
-    return assets
-
-
-@external
-@nonreentrant
-def withdraw(assets: uint256, receiver: address, owner: address) -> uint256:
-    """@notice Receive `assets`, burn shares rounded up."""
-    amount: uint256 = self._to_shares(assets, self._enter_block(), True)
-    self._give(assets, amount, receiver, owner)
-    return amount
-
-
-@external
-@nonreentrant
-def redeem(amount: uint256, receiver: address, owner: address) -> uint256:
-    """@notice Burn `amount` shares, receive assets rounded down."""
-    assets: uint256 = self._to_assets(amount, self._enter_block(), False)
-    self._give(assets, amount, receiver, owner)
-    return assets
-
-
-@external
-@nonreentrant
-def redeemInKind(amount: uint256, receiver: address, owner: address, skip: uint256 = 0) -> DynArray[
-    uint256, book.MAX_TOKENS
-]:
+def _held_before(
+    after: DynArray[uint256, book.MAX_TOKENS], b: Books, mandate: uint256, min_nav: uint256, last_plan: uint256
+) -> bool:
     """
-    @notice Leave with a pro-rata part of every token, rounded down. Needs no oracle, no keeper, and works when paused.
-    @param skip Bit i set: leave token i behind, for one whose transfers fail. It stays with the other holders
-    @return Raw amount sent of every token
+    @dev Whether what the plan did keeps turnover, floor and progress on the balances from before one of the last
+         flows: the ones it was made on, before somebody came or left. Only balances younger than the last plan count
     """
-    supply: uint256 = shares.totalSupply + VIRTUAL_SHARES
-    shares._spend(owner, msg.sender, amount)
-    shares._burn(owner, amount)
-    amounts: DynArray[uint256, book.MAX_TOKENS] = []
-    for i: uint256 in range(book.COUNT, bound=book.MAX_TOKENS):
-        part: uint256 = 0
-        if (skip >> i) & 1 == 0:
-            token: IERC20 = IERC20(book._token(i))
-            part = staticcall token.balanceOf(self) * amount // supply
-            if part > 0:
-                assert extcall token.transfer(receiver, part, default_return_value=True), "transfer"
-        amounts.append(part)
-    log RedeemedInKind(sender=msg.sender, receiver=receiver, owner=owner, shares=amount, amounts=amounts)
-    return amounts
+    for k: uint256 in range(limits.FLOWS):
+        word: uint256 = limits._flows[k]
+        if word >> 224 <= last_plan or block.timestamp - (word >> 224) > limits.FLOW_AGE_S:
+            continue
+        old: DynArray[uint256, book.MAX_TOKENS] = []
+        new: DynArray[uint256, book.MAX_TOKENS] = []
+        for i: uint256 in range(len(after), bound=book.MAX_TOKENS):
+            was: uint256 = limits._unpacked(word, i)
+            if was + after[i] < b.before[i]:
+                break
+            old.append(was)
+            new.append(was + after[i] - b.before[i])
+        if len(new) < len(after):
+            continue
+        usd: uint256 = book._total(b.rows, old, b.quotes)
+        usd_new: uint256 = book._total(b.rows, new, b.quotes)
+        if usd == 0 or usd_new == 0 or b.turnover * book.BPS > ((mandate >> 16) & limits.U16) * usd:
+            continue
+        if book._nav(b.rows, new, b.quotes, book.FEED) < min_nav:
+            continue
+        if book._distance(b.rows, new, b.quotes, usd_new) <= book._distance(b.rows, old, b.quotes, usd):
+            return True
+    return False
 
 
 @external
-@view
-def asset() -> address:
-    """@notice The accounting asset, token 0."""
-    return ASSET
+def doubt(seconds: uint256):
+    """
+    @notice Close deposits and oracle-priced exits for a while (0 by the guardian or the owner: open them again): the market denies the oracle. The
+            in-kind exit stays open.
+    """
+    until: uint256 = block.timestamp + seconds
+    if msg.sender != roles.guardian and msg.sender != roles.owner:
+        assert convert(msg.sender, uint256) == roles._desk & roles.KEEPER, "keeper"
+        assert until >= limits.doubted_until, "keeper"
+    assert seconds <= limits.MAX_DOUBT_S, "doubt"
+    limits.doubted_until = until
+    log limits.Doubted(by=msg.sender, until=until)
+
+
+# ---------------------------------------------------------------- the owner's changes
 
 
 @external
-@view
-def share() -> address:
-    """@notice ERC-7575: the share token is the vault itself."""
-    return self
+def resume():
+    """@notice Open a paused vault again; what was lost in the running windows still counts. Through the timelock."""
+    roles._resume()
+    limits._forgive()
 
 
 @external
-@view
-def totalAssets() -> uint256:
-    """@notice NAV in the accounting asset; at last good prices while the oracle is not good. Never reverts."""
-    return self._nav()[0]
+def set_tokens(
+    tokens: DynArray[address, book.MAX_TOKENS],
+    scales: DynArray[uint256, book.MAX_TOKENS],
+    targets_bps: DynArray[uint256, book.MAX_TOKENS],
+    _oracle: address,
+):
+    """
+    @notice Retire and add tokens, with an oracle that prices the new set; through the timelock. The accounting asset
+            stays first. A token leaves only when no more than dust of it is left: set its target to 0 and sell it,
+            within the rules of every plan, before.
+    """
+    roles._only_self()
+    book._replace_tokens(tokens, scales, targets_bps, _oracle)
+    limits._flows = empty(uint256[limits.FLOWS])
 
 
 @external
-@view
-def convertToShares(assets: uint256) -> uint256:
-    return self._to_shares(assets, self._nav()[0], False)
-
-
-@external
-@view
-def convertToAssets(amount: uint256) -> uint256:
-    return self._to_assets(amount, self._nav()[0], False)
-
-
-@external
-@view
-def previewDeposit(assets: uint256) -> uint256:
-    return self._to_shares(assets, self._nav()[0] + SLACK, False)
-
-
-@external
-@view
-def previewMint(amount: uint256) -> uint256:
-    return self._to_assets(amount, self._nav()[0] + SLACK, True)
-
-
-@external
-@view
-def previewWithdraw(assets: uint256) -> uint256:
-    return self._to_shares(assets, self._nav()[0], True)
-
-
-@external
-@view
-def previewRedeem(amount: uint256) -> uint256:
-    return self._to_assets(amount, self._nav()[0], False)
-
-
-@internal
-@view
-def _room(receiver: address) -> uint256:
-    """@dev 0 where nothing may be deposited now, else no limit short of the arithmetic's own."""
-    if not self._open() or not shares._may_hold(receiver) or self._nav()[1] != book.GOOD:
-        return 0
-    return 2**128
-
-
-@external
-@view
-def maxDeposit(receiver: address) -> uint256:
-    return self._room(receiver)
-
-
-@external
-@view
-def maxMint(receiver: address) -> uint256:
-    return self._room(receiver)
-
-
-@internal
-@view
-def _exit(owner: address) -> (uint256, uint256):
-    """@dev Most assets and most shares `owner` can take out in cash now; 0 while the oracle is not good."""
-    nav: uint256 = 0
-    code: uint256 = 0
-    prices: DynArray[uint256, book.MAX_TOKENS] = []
-    nav, code, prices = self._nav()
-    if code != book.GOOD or not self._open():
-        return 0, 0
-    cash: uint256 = staticcall IERC20(ASSET).balanceOf(self)
-    held: uint256 = shares.balanceOf[owner]
-    return min(self._to_assets(held, nav, False), cash), min(held, self._to_shares(cash, nav, False))
-
-
-@external
-@view
-def maxWithdraw(owner: address) -> uint256:
-    """@notice Limited by the cash at hand; `redeemInKind` is not."""
-    return self._exit(owner)[0]
-
-
-@external
-@view
-def maxRedeem(owner: address) -> uint256:
-    """@notice Limited by the cash at hand; `redeemInKind` is not."""
-    return self._exit(owner)[1]
-
-
-@external
-@view
-def supportsInterface(id: bytes4) -> bool:
-    """@notice ERC-165: ERC-165, ERC-20, ERC-4626 and ERC-7575."""
-    return id in [0x01ffc9a7, 0x36372b07, 0x87dfe5a0, 0x2f0a18c5]
+@nonreentrant
+def sweep(token: address, receiver: address):
+    """@notice Send away a token that never was in the portfolio, an airdrop; through the timelock."""
+    roles._only_self()
+    assert not book.was_held[token] and receiver != empty(address), "held"
+    amount: uint256 = staticcall IERC20(token).balanceOf(self)
+    assert extcall IERC20(token).transfer(receiver, amount, default_return_value=True), "transfer"
+    log Swept(token=token, receiver=receiver, amount=amount)
