@@ -77,7 +77,11 @@ VAULT = {
     "cooldown": "the last plan is too recent",
     "deadline": "the plan's deadline has passed",
     "nonce": "the vault expects another plan number: a plan has landed meanwhile",
-    "flow": "a deposit or an exit is in the same block",
+    "flow": "no deposit or exit at the oracle's price in the block of a plan",
+    "leg gain": "a leg beats the oracle by more than the mandate allows: the oracle is wrong",
+    "hold": "the shares were bought too recently to part with them",
+    "doubted": "deposits and exits at the oracle's price are closed for a while: the market denies the oracle",
+    "zero": "an amount of nothing, or so small that it comes to nothing",
     "legs": "the plan has no leg, or too many",
     "plan hash": "the hash does not belong to these legs, this vault and this chain",
     "oracle": "a price is not good now: stale, not positive, or its two sources are apart",
@@ -86,7 +90,7 @@ VAULT = {
     "pair": "a leg trades a token that the vault does not hold, or one for itself",
     "approve": "the token refuses the approval",
     "keeper": "the sender is not the vault's keeper: it was revoked or changed",
-    "paused": "the guardian has paused the vault",
+    "paused": "the vault is paused: by the guardian, the owner, or because a loss budget was used up",
     "transfer": "the token refuses the transfer",
 }
 

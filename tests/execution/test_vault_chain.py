@@ -37,7 +37,7 @@ from policy.execution.vault_logs import rebalanced
 from tests.execution.chain_kit import USD, landed, sealed, v3_leg
 
 pytestmark = pytest.mark.chain
-GAS_LIMIT_TWO_LEGS, GAS_LIMIT_FIRST = 360_000, 430_000
+GAS_LIMIT_TWO_LEGS, GAS_LIMIT_FIRST = 360_000, 440_000
 
 
 @pytest.fixture(scope="module")
