@@ -15,7 +15,7 @@ import polars as pl
 from lake.errors import ConfigError, NotEnoughData
 from lake.private import private_folder
 from lake.store import Lake
-from pipelines import tracking, views
+from pipelines import needs, tracking, views
 from pipelines.artifacts import write_artifacts
 from pipelines.defined import defined
 from pipelines.logged import log_comparison
@@ -59,6 +59,7 @@ def compare(
     lake = lake_of(settings)
     span = window(lake, start, end)
     config = compare_config(settings, span, portfolios, policies, skill)
+    needs.of_comparison(lake, config)
     scores: list[dict[str, Any]] = []
     learning: dict[str, float] = {}
     if NEEDS_FORECASTS & set(config.policies):

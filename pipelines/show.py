@@ -235,7 +235,7 @@ HEADLINE = ("gas_band", "best_threshold", "best_reactive")
 
 def policies(data: Mapping[str, Any]) -> None:
     """Print the comparison tables from the JSON figures; every other pair is in the JSON and the report."""
-    names = ["total_bp", "gas_bp", "fee_bp", "impact_bp", "tracking_bp", "trades_per_year", "violations"]
+    names = ["total_bp", "gas_bp", "fee_bp", "impact_bp", "tracking_bp", "trades_per_year"]
     heads = ["total", "gas", "fee", "impact", "tracking", "trades/yr", "broken", "TE %"]
     cells = sorted({(r["scenario"], r["nav_usd"]) for r in data["policies"]}, key=lambda c: (c[0], c[1]))
     for scenario, nav in cells:
@@ -243,8 +243,12 @@ def policies(data: Mapping[str, Any]) -> None:
         table(
             f"{scenario}, NAV ${nav:,.0f}: cost in bp of NAV a year",
             ["policy", *heads],
-            [[r["policy"], *[r[n] for n in names], 100 * r["te_annual"]] for r in rows],
+            [[r["policy"], *[_short(r[n]) for n in names], _broken(r), _short(100 * r["te_annual"])] for r in rows],
         )
+    if any(r.get("violations_could_not") for r in data["policies"]):
+        say("broken a+b: a hours in breach a trade could have ended, b in which none could")
+    for note in data["data"]["notes"]:
+        say(f"note: {note}")
     chosen = [r for r in defined.sound(data, "pairs") if r["a"] == "predictive" and r["b"] in HEADLINE]
     chosen += [r for r in defined.sound(data, "pairs") if r["a"] == "foresight_gas" and r["b"] == "gas_band"]
     if chosen:
@@ -266,6 +270,19 @@ def policies(data: Mapping[str, Any]) -> None:
                 for r in defined.sound(data, "headroom")
             ],
         )
+
+
+def _short(value: float | None) -> str:
+    """Return a figure in at most six characters up to 99,999: a table of eight of them fits into 80 columns."""
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if abs(value) < 100 else f"{value:.1f}" if abs(value) < 1_000 else f"{value:,.0f}"
+
+
+def _broken(row: Mapping[str, Any]) -> str:
+    """Return the hours beyond a hard mandate's caps, split where no trade could have ended some of them."""
+    powerless = row.get("violations_could_not", 0)
+    return f"{row['violations'] - powerless}+{powerless}" if powerless else str(row["violations"])
 
 
 def thresholds(result: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from lake.store import Lake
 from lake.units import utc
 from models.walkforward import TrainResult
 from models.walkforward import train as walk_forward
+from pipelines import needs
 from pipelines.progress import Progress, silent
 from pipelines.settings import Settings
 from pipelines.watch import notify
@@ -59,6 +60,7 @@ def train(
     lake = lake_of(settings)
     span = window(lake, start, end)
     cfg = model_config(settings)
+    needs.of_training(lake, cfg, chosen, span[1], named=bool(families))
     workdir = private_folder(settings.path(".foredrift/walkforward")) / cfg.fingerprint()
     with alarm(active=register):
         result = walk_forward(lake, cfg, chosen, *span, progress=progress, workdir=workdir)
