@@ -39,7 +39,7 @@ test-fast: env ## without the slow, chain, server and browser tests
 
 npm: $(STAMP)
 	@if command -v npm >/dev/null; then \
-	  test -e $(NPM_DIR)/node_modules/.package-lock.json || npm ci --silent --no-audit --no-fund --prefix $(NPM_DIR); \
+	  test -e $(NPM_DIR)/node_modules/.package-lock.json || npm ci --silent --no-audit --no-fund --omit=peer --prefix $(NPM_DIR); \
 	else echo "npm is missing: the tests of the local chain will skip and say so"; fi
 
 lint: env ## everything CI checks besides the tests

@@ -18,6 +18,7 @@ from policy.execution.hashlog import LOST
 from policy.execution.journal import Attempt, Flight
 from policy.execution.node import Head
 from policy.execution.records import settlement_json
+from policy.execution.relay import Reply
 from policy.execution.signer import Signer, TxRequest
 from policy.execution.verdicts import refusals, refused
 
@@ -109,7 +110,7 @@ def _hand_over(ctx: EngineContext, plan: Plan, attempt: Attempt, head: Head) -> 
     name = attempt.channel if attempt.channel in ctx.channels else "public"
     reply = ctx.channels[name].send(attempt.raw, attempt.tx_hash, head.number + 1, head.number + blocks)
     ctx.checkpoint("send")
-    flight = ctx.journal.sent(attempt.tx_hash, reply.text)
+    flight = ctx.journal.sent(attempt.tx_hash, reply.text, reply.taken)
     ctx.checkpoint("journal_sent")
     return flight
 
@@ -117,8 +118,10 @@ def _hand_over(ctx: EngineContext, plan: Plan, attempt: Attempt, head: Head) -> 
 def follow(ctx: EngineContext, flight: Flight) -> tuple[Flight, Settlement | None]:
     """Watch ``flight`` until its fate is final or the step's patience ends; bumps, cancels and rebroadcasts on the way.
 
-    A node that fails or contradicts itself ends nothing: the next look decides.
+    A node that fails or contradicts itself ends nothing: the next look decides. A flight that stays open carries the
+    error of the last look, if it failed, as its note.
     """
+    told = ""
     first: int | None = None
     for _ in range(4 * ctx.limits.watch_blocks):
         head = Head(0, "", 0, 0, 0, 1)
@@ -129,14 +132,29 @@ def follow(ctx: EngineContext, flight: Flight) -> tuple[Flight, Settlement | Non
             if not flight.open:
                 return flight, settlement
             flight = _push(ctx, flight, head)
+            told = ""
             if head.number - first >= ctx.limits.watch_blocks:
-                return flight, None
+                break
             ctx.checkpoint("watch")
             ctx.wait(head)
-        except RpcError:
+        except RpcError as error:
+            told = str(error)
             flight = ctx.journal.in_flight() or flight  # what was journaled before the node failed counts
             _pause(ctx, head)
-    return flight, None
+    return replace(flight, note=told), None
+
+
+def standing(flight: Flight) -> str:
+    """Return what keeps an open flight open: what the node said to the last hand-over, and the last error."""
+    parts = []
+    if flight.attempts:
+        last = flight.attempts[-1]
+        held = "" if last.taken is not False else f"; the {last.channel} channel did not take it: {last.reply}"
+        lost = f"; no clear reply to it: {last.reply}" if last.taken is None and last.sent and last.reply else ""
+        parts.append(f"{last.kind} {last.tx_hash} waits since block {last.block}{held}{lost}")
+    if flight.note:
+        parts.append(f"the last look failed: {flight.note}")
+    return "; ".join(parts) or "planned, not signed"
 
 
 def _pause(ctx: EngineContext, head: Head) -> None:
@@ -165,8 +183,24 @@ def look(ctx: EngineContext, flight: Flight, head: Head) -> tuple[Flight, Settle
     if late and ctx.vault.recover(flight.plan, flight.hashes()) is Outcome.VOID:
         if flight.mined is not None:
             flight = ctx.journal.reopen(GONE)
-        return _void(ctx, flight, f"block time {head.time} is past its deadline {flight.plan.deadline}"), None
+        note = f"block time {head.time} is past its deadline {flight.plan.deadline}{_refusal(flight)}"
+        return _void(ctx, flight, note), None
+    nonce, sender = flight.attempts[-1].account_nonce, flight.attempts[-1].sender or ctx.sender
+    settled = max(0, head.number - ctx.limits.confirmations + 1)
+    if ctx.node.account_nonce(sender, settled) > nonce and _mined(ctx, flight) is None:
+        if ctx.vault.recover(flight.plan, flight.hashes()) is Outcome.LANDED:
+            return flight, None  # the chain holds it, this node's receipts lag
+        if flight.mined is not None:
+            flight = ctx.journal.reopen(GONE)
+        note = f"account nonce {nonce} of {sender} was used by another transaction{_refusal(flight)}"
+        return _void(ctx, flight, note), None
     return flight, None
+
+
+def _refusal(flight: Flight) -> str:
+    """Return the words of a channel that did not take the last attempt."""
+    last = flight.attempts[-1]
+    return f"; it was never taken: {last.reply}" if last.taken is False else ""
 
 
 def _mined(ctx: EngineContext, flight: Flight) -> tuple[Attempt, Receipt] | None:
@@ -183,7 +217,8 @@ def _settle(ctx: EngineContext, flight: Flight, attempt: Attempt, receipt: Recei
     if attempt.kind == "cancel":
         return _void(ctx, flight, "cancelled by a no-op"), None
     settlement = ctx.vault.verify(receipt, flight.plan)
-    state = "landed" if settlement.landed else "reverted"
+    acted = settlement.landed or any(settlement.deltas.values())  # what moved balances was a trade: never a second one
+    state = "landed" if acted else "reverted"
     _record(ctx, flight, state, settlement, receipt.tx_hash)
     ctx.checkpoint("audit_settled")
     return ctx.journal.close(state, _where(receipt)), settlement
@@ -224,10 +259,29 @@ def _push(ctx: EngineContext, flight: Flight, head: Head) -> Flight:
     if not last.sent or flight.state in {"mined", "reopened"}:
         return _hand_over(ctx, flight.plan, last, head)
     waited = head.number - last.block
-    if last.kind == "cancel" or waited < ctx.limits.bump_after or ctx.signer is None or last not in _own(ctx, flight):
-        forgotten = waited > 0 and last.channel == "public" and not ctx.node.knows(last.tx_hash)
-        return _hand_over(ctx, flight.plan, last, head) if forgotten else flight
-    return _replace(ctx, ctx.signer, flight, last, head)
+    if waited <= 0:
+        return flight
+    held, outbid = _stands(ctx, flight, last)
+    worth = last.kind == "plan" and last in _own(ctx, flight) and waited >= ctx.limits.bump_after
+    if ctx.signer is not None and worth and (held or outbid):
+        return _replace(ctx, ctx.signer, flight, last, head)
+    return flight if held else _hand_over(ctx, flight.plan, last, head)
+
+
+def _stands(ctx: EngineContext, flight: Flight, last: Attempt) -> tuple[bool, bool]:
+    """Return whether ``last`` is held by a pool, and whether a higher bid is what its pool asks for.
+
+    Only what a pool holds is worth a bump; what it refused is offered again as it is, at no cost. A refused replacement
+    is outbid where an earlier attempt of ours is in its way, never what somebody else sent at this nonce.
+    """
+    reply = Reply(last.taken, last.reply)
+    if last.channel != "public":
+        return last.taken is True, reply.outbid
+    if reply.known or ctx.node.knows(last.tx_hash):
+        return True, False
+    if reply.outbid and "replacement" in reply.text.lower():
+        return False, any(ctx.node.knows(a.tx_hash) for a in flight.attempts[:-1])
+    return False, reply.outbid
 
 
 def _replace(ctx: EngineContext, signer: Signer, flight: Flight, last: Attempt, head: Head) -> Flight:

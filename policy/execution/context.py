@@ -175,6 +175,8 @@ def attempts_json(flight: Flight) -> list[dict[str, Any]]:
             "tip_wei": str(a.tip_wei),
             "channel": a.channel,
             "block": a.block,
+            "reply": a.reply,
+            "taken": a.taken,
         }
         for a in flight.attempts
     ]

@@ -18,8 +18,8 @@ from lake.units import BPS, WEI_PER_GWEI
 from policy.base import Decision, State, Vector
 from policy.execution import guards, inputs
 from policy.execution.amm import Pool
-from policy.execution.attempts import affordable, follow, genesis, launch, recover
-from policy.execution.base import OtherVault, Plan, Settlement, Simulation, Snapshot, UnsignedTx, Verdict
+from policy.execution.attempts import affordable, follow, genesis, launch, recover, standing
+from policy.execution.base import OtherVault, Plan, Settlement, Simulation, Snapshot, UnsignedTx, Vault, Verdict
 from policy.execution.context import EngineContext, Stages, StepReport, attempts_json
 from policy.execution.gas import Bid, next_base_fee, usual_tip
 from policy.execution.hashlog import Damaged
@@ -28,6 +28,7 @@ from policy.execution.node import Head
 from policy.execution.planner import Costs, Draft, Outlook, draft, seal_ready
 from policy.execution.recording import audit_decision, audit_refusal
 from policy.execution.relay import choose_channel
+from policy.execution.reverts import explained
 from policy.execution.situation import View, slippage_spread, state_of
 from policy.execution.verdicts import explain, passed, refusals, refused
 from policy.schedule import tradable
@@ -156,9 +157,9 @@ def _recovered(ctx: EngineContext, report: StepReport, stages: Stages) -> bool:
     if flight is None:
         return True
     if flight.open:
-        report.recovered = report.outcome = "pending"
+        report.recovered = "pending"
         report.decision_id = flight.plan.decision_id
-        report.attempts = attempts_json(flight)
+        _settled(report, flight, settlement)
         return False
     if flight != before:  # an earlier run's plan was finished, or turned out otherwise
         report.recovered = flight.state
@@ -271,7 +272,7 @@ def _prepare(ctx: EngineContext, report: StepReport, seen: Seen, decision: Decis
     tx = ctx.vault.build(plan)
     simulation = ctx.vault.simulate(tx, ctx.sender, seen.snapshot.block_number)
     stages.done("simulate")
-    report.verdicts += _judge(plan, simulation)
+    report.verdicts += _judge(ctx.vault, plan, simulation)
     report.gas_limit = simulation.gas_used * (100 + limits.gas_margin_percent) // 100
     report.channel, other = _channel(ctx, report, made, decision)
     report.verdicts.append(_profit(report, decision, made, costs.gas_usd(simulation.gas_used), other))
@@ -304,10 +305,11 @@ def _rounded(weights: Vector) -> Vector:
     return np.asarray(clipped / clipped.sum())
 
 
-def _judge(plan: Plan, simulation: Simulation) -> list[Verdict]:
+def _judge(vault: Vault, plan: Plan, simulation: Simulation) -> list[Verdict]:
     """Return the verdict on the simulation: it runs, and every token bought arrives."""
     if not simulation.ok:
-        return [refused("simulation", f"the plan reverts: {simulation.revert}", revert=str(simulation.revert))]
+        why = explained(vault, plan, simulation.revert)
+        return [refused("simulation", f"the plan reverts: {why}", revert=str(simulation.revert))]
     least: dict[str, int] = {}
     for leg in plan.legs:
         least[leg.token_out] = least.get(leg.token_out, 0) + leg.min_out
@@ -416,9 +418,16 @@ def _settled(report: StepReport, flight: Flight, settlement: Settlement | None) 
     report.outcome = outcomes.get(flight.state, "pending")
     report.attempts = attempts_json(flight)
     report.plan = flight.plan
+    if flight.open:
+        report.verdicts.append(refused("pending", standing(flight)))
+    if flight.open or flight.state == "void":
+        report.why = standing(flight) if flight.open else flight.note
     if settlement is not None:
         report.settlement = settlement
+        report.verdicts += settlement.verdicts
         report.weights_after = tuple(w / 10_000 for w in settlement.weights_after_bps)
+        if refusals(settlement.verdicts):
+            report.why = explain(settlement.verdicts)
 
 
 def _refuse(report: StepReport, found: Sequence[Verdict]) -> None:

@@ -57,6 +57,8 @@ class Attempt:
     block: int  # head when it was signed
     sent: bool = False
     sender: str = ""
+    reply: str = ""  # what the channel said last
+    taken: bool | None = None  # whether it holds the bytes by that; None: nobody knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +181,9 @@ class Journal:
             }
         )
 
-    def sent(self, tx_hash: str, reply: str) -> Flight:
+    def sent(self, tx_hash: str, reply: str, taken: bool | None = None) -> Flight:
         """Record that ``tx_hash`` was handed over and what came back (also an error: its fate is then unknown)."""
-        return self._write({"event": "sent", "tx_hash": tx_hash, "reply": reply})
+        return self._write({"event": "sent", "tx_hash": tx_hash, "reply": reply, "taken": taken})
 
     def mined(self, tx_hash: str, block_number: int, block_hash: str, status: int) -> Flight:
         """Record the block a transaction was seen in; not final until enough blocks follow."""
@@ -268,7 +270,8 @@ class Journal:
         if event == "signed":
             return replace(flight, state="signed", attempts=(*flight.attempts, _attempt(body)))
         if event == "sent":
-            marked = tuple(replace(a, sent=True) if a.tx_hash == body["tx_hash"] else a for a in flight.attempts)
+            said = {"sent": True, "reply": str(body.get("reply", "")), "taken": body.get("taken")}
+            marked = tuple(replace(a, **said) if a.tx_hash == body["tx_hash"] else a for a in flight.attempts)
             return replace(flight, state="sent", attempts=marked)
         if event == "mined":
             seen = (body["tx_hash"], body["block"], body["block_hash"], body["status"])

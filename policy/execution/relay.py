@@ -18,10 +18,37 @@ from lake.rpc import Rpc, mask
 from policy.execution.base import Verdict
 from policy.execution.verdicts import passed
 
-KNOWN = ("already known", "alreadyknown", "known transaction")
-GONE = ("nonce too low",)
-UNDERPRICED = ("replacement transaction underpriced", "underpriced")
-POOR = ("insufficient funds",)
+KNOWN = ("already known", "alreadyknown", "known transaction", "already imported", "already in mempool")
+GONE = ("nonce too low", "nonce is too low", "oldnonce", "nonce below sender account nonce", "already used")
+UNDERPRICED = (
+    "underpriced",
+    "feetoolow",
+    "fee too low",
+    "gas price below configured minimum",
+    "below minimum gas price",
+)
+POOR = ("insufficient funds", "insufficientfunds", "insufficient balance", "upfront cost exceeds account balance")
+REFUSED = (
+    *("in-flight transaction limit", "delegated account", "already reserved", "pool is full", "limit exceeded"),
+    *(
+        "exceeds block gas limit",
+        "gas limit too high",
+        "intrinsic gas",
+        "oversized data",
+        "nonce too high",
+        "nonce gap",
+    ),
+    *(
+        "invalid sender",
+        "invalid chain id",
+        "invalid signature",
+        "not supported",
+        "max fee per gas",
+        "max priority fee",
+    ),
+    *("exceeds the configured cap", "too many requests", "rate limit", "rejected", "not allowed", "not permitted"),
+)
+"""Words of nodes (geth, Erigon, Nethermind, Besu) that do not hold it: full, limited, or not acceptable."""
 SHARED_BLOCKS = 24  # most blocks a matchmaker keeps a bundle (MEV-Share: 30)
 
 
@@ -31,6 +58,16 @@ class Reply:
 
     taken: bool | None
     text: str
+
+    @property
+    def outbid(self) -> bool:
+        """Whether the node wants a higher bid."""
+        return self.taken is False and any(k in self.text.lower() for k in UNDERPRICED)
+
+    @property
+    def known(self) -> bool:
+        """Whether the node says that it holds these very bytes already."""
+        return any(k in self.text.lower() for k in KNOWN)
 
 
 class Channel(Protocol):
@@ -56,7 +93,7 @@ def classify(error: RpcError) -> Reply:
         return Reply(None, text)
     if any(k in low for k in KNOWN):
         return Reply(True, text)
-    if any(k in low for k in (*UNDERPRICED, *POOR, *GONE)):
+    if any(k in low for k in (*UNDERPRICED, *POOR, *GONE, *REFUSED)):
         return Reply(False, text)
     return Reply(None, text)
 
@@ -118,15 +155,15 @@ class SignedRelay:
             data: Any = answer.json()
         except httpx.HTTPError as error:
             raise RpcError(f"{method}: {mask(self._url)}: {type(error).__name__}; the outcome is unknown") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise RpcError(f"{method}: {mask(self._url)}: HTTP {answer.status_code} without JSON") from None
         if not isinstance(data, Mapping):
             raise RpcError(f"{method}: {mask(self._url)}: the answer is no JSON-RPC")
         error_part = data.get("error")
         if error_part:
             message = error_part.get("message") if isinstance(error_part, Mapping) else error_part
-            code = error_part.get("code", -32000) if isinstance(error_part, Mapping) else -32000
-            raise RpcError(f"{method}: {message}", int(code))
+            code = error_part.get("code") if isinstance(error_part, Mapping) else None
+            raise RpcError(f"{method}: {message}", code if isinstance(code, int) else -32000)
         return data.get("result")
 
 

@@ -49,7 +49,7 @@ def chain_context(folder: Path, net: Localnet, rpc: Rpc | None = None, **more) -
     path = folder / "keeper.json"
     if not path.exists():
         create_keystore(path, "local", net.accounts["keeper"].key, iterations=2)
-    vault = ReferenceVault(rpc, net.world.extras["vault"])
+    vault = more.pop("vault", None) or ReferenceVault(rpc, net.world.extras["vault"])
     infos = known_pools(net)
     covariance = np.diag([1e-8, 4e-5, 3e-5])
 
@@ -60,7 +60,7 @@ def chain_context(folder: Path, net: Localnet, rpc: Rpc | None = None, **more) -
     feeds = {t.address: FeedRule(heartbeat_s=90_000) for t in net.world.tokens.values()}
     fields = {
         "vault": vault,
-        "vault_address": vault.address,
+        "vault_address": getattr(vault, "address", ""),
         "chain_id": net.chain_id,
         "node": node,
         "policy": ToTarget(benefit_usd=50_000.0),

@@ -36,6 +36,29 @@ ARTEFACTS = {
     "SafeProxyFactory": (
         "@safe-global/safe-smart-account/build/artifacts/contracts/proxies/SafeProxyFactory.sol/SafeProxyFactory.json"
     ),
+    **{
+        f"{name} 1.3.0": f"@gnosis.pm/safe-contracts/build/artifacts/contracts/{path}"
+        for name, path in {
+            "Safe": "GnosisSafe.sol/GnosisSafe.json",
+            "SafeProxyFactory": "proxies/GnosisSafeProxyFactory.sol/GnosisSafeProxyFactory.json",
+            "MultiSendCallOnly": "libraries/MultiSendCallOnly.sol/MultiSendCallOnly.json",
+        }.items()
+    },
+    **{
+        f"{name} 1.4.1": f"@safe-global/safe-contracts/build/artifacts/contracts/{folder}{name}.sol/{name}.json"
+        for name, folder in {
+            "Safe": "",
+            "SafeProxyFactory": "proxies/",
+            "MultiSendCallOnly": "libraries/",
+        }.items()
+    },
+    **{
+        f"CompatibilityFallbackHandler {version}": (
+            f"{package}/build/artifacts/contracts/handler/"
+            "CompatibilityFallbackHandler.sol/CompatibilityFallbackHandler.json"
+        )
+        for version, package in (("1.3.0", "@gnosis.pm/safe-contracts"), ("1.4.1", "@safe-global/safe-contracts"))
+    },
     "MultiSend": "@safe-global/safe-smart-account/build/artifacts/contracts/libraries/MultiSend.sol/MultiSend.json",
     "MultiSendCallOnly": (
         "@safe-global/safe-smart-account/build/artifacts/contracts/libraries/MultiSendCallOnly.sol/"
@@ -124,7 +147,7 @@ def _load(path: str, name: str) -> Artefact:
 def _install(npm: str, root: Path) -> None:
     for name in ("package.json", "package-lock.json"):
         shutil.copyfile(HERE / name, root / name)
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--omit=peer"]  # only bytecode is wanted
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600, check=False)
     if result.returncode:
         tail = "\n".join((result.stderr or result.stdout).strip().splitlines()[-6:])

@@ -65,16 +65,17 @@ def reference_vault(
     return Extra("reference_vault", digest, build)
 
 
-def safe_account(*, deposit_usd: int = 1_000_000) -> Extra:
-    """Return the extra that deploys a Safe 1.5 owned by the keeper (1 of 1) and gives it ``deposit_usd`` of USDC.
+def safe_account(*, deposit_usd: int = 1_000_000, version: str = "1.5.0") -> Extra:
+    """Return the extra that deploys a Safe owned by the keeper (1 of 1) and gives it ``deposit_usd`` of USDC.
 
     Adds ``safe`` and ``multisend`` to the world's extras. Targets are not on chain; see :func:`safe_spec`.
     """
 
     def build(on: Deployer, world: World) -> Mapping[str, str]:
         keeper = dev_accounts()["keeper"].address
-        singleton, factory = on.package("Safe"), on.package("SafeProxyFactory")
-        multisend, handler = on.package("MultiSendCallOnly"), on.package("CompatibilityFallbackHandler")
+        of = "" if version == "1.5.0" else f" {version}"  # the newest has its plain name among the artefacts
+        singleton, factory = on.package(f"Safe{of}"), on.package(f"SafeProxyFactory{of}")
+        multisend, handler = on.package(f"MultiSendCallOnly{of}"), on.package(f"CompatibilityFallbackHandler{of}")
         zero = "0x" + "0" * 40
         setup = calldata(
             "setup(address[],uint256,address,bytes,address,address,uint256,address)",
@@ -83,12 +84,13 @@ def safe_account(*, deposit_usd: int = 1_000_000) -> Extra:
         create = "createProxyWithNonce(address,bytes,uint256)"
         receipt = on.call("deployer", factory, create, singleton, setup, 0)
         logs = [log for log in receipt["logs"] if str(log["address"]).lower() == factory.lower()]  # type: ignore[attr-defined]
-        safe = to_checksum_address("0x" + logs[0]["topics"][1][-40:])
+        place = logs[0]["topics"][1] if len(logs[0]["topics"]) > 1 else logs[0]["data"][:66]  # not indexed in 1.3.0
+        safe = to_checksum_address("0x" + place[-40:])
         cash = world.token(NUMERAIRE)
         on.call("investor", cash.address, "transfer(address,uint256)", safe, deposit_usd * 10**cash.decimals)
         return {"safe": safe, "multisend": multisend}
 
-    return Extra("safe", hashlib.sha256(repr((lock_digest(), deposit_usd)).encode()).hexdigest(), build)
+    return Extra("safe", hashlib.sha256(repr((lock_digest(), deposit_usd, version)).encode()).hexdigest(), build)
 
 
 def safe_spec(
