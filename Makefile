@@ -10,7 +10,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 export PYTHONDONTWRITEBYTECODE =# empty: modules are compiled once, not again by every process that starts
 
-.PHONY: demo test test-fast lint format lock env npm bench fuzz kills matrix replay sandwich audit suspects ops pictures growth mirrored
+.PHONY: demo test test-fast lint format lock env npm bench fuzz kills matrix replay sandwich audit suspects ops pictures growth mirrored pruned nodefuzz
 
 env: $(STAMP)
 
@@ -60,6 +60,12 @@ kills: env ## import and ingest killed 25 times each, and ten million rows impor
 
 matrix: env npm ## kill x fault x reorganisation on the local chain: every case, as a table (about four minutes)
 	@$(BIN)/python -m tests.execution.chain_matrix
+
+pruned: env npm ## plans killed at every stage, settled 1,000 blocks later by a node that keeps 128 states (about 15 minutes)
+	@FOREDRIFT_PRUNED=1 $(BIN)/python -m pytest tests/execution/test_pruned.py -p no:xdist --timeout 600
+
+nodefuzz: env npm ## 2,000 malformed answers of a node in every stage of a step: no traceback, no double, all recovered
+	@$(BIN)/python -m tests.execution.node_fuzz $(or $(ANSWERS),2000)
 
 replay: env npm ## 200 rebalances of the local chain, replayed by the simulated vault
 	@FOREDRIFT_REPLAYS=200 $(BIN)/python -m pytest tests/execution/test_replay.py -s -p no:xdist --timeout 3600

@@ -69,6 +69,8 @@ def fresh(net: Localnet, room: int) -> Iterator[Localnet]:
     finally:
         net.faults.clear()
         net.front.calls.clear()
+        net.front.kept_states = None
+        net.front.old_reads.clear()
         net.node.searchers.clear()
         net.node.backrunners.clear()
         net.node.refused.clear()

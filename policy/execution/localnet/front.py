@@ -34,6 +34,11 @@ _RELAY = frozenset(
     }
 )
 _TAGS = frozenset({"latest", "pending", "safe", "finalized"})
+_STATE = {
+    **dict.fromkeys(("eth_call", "eth_getBalance", "eth_getCode", "eth_getTransactionCount", "eth_simulateV1"), 1),
+    "eth_getStorageAt": 2,
+}
+"""Methods that read state, with the position of the block among their parameters."""
 Params = Sequence[Any]
 
 
@@ -73,6 +78,8 @@ class Front:
         self.node = node
         self.faults = Faults()
         self.signed_relay = signed_relay
+        self.kept_states: int | None = None  # blocks whose state this node still has; None: all, like an archive node
+        self.old_reads: list[str] = []  # methods that asked for a state it no longer has
         self.calls: dict[str, int] = {}
         self._own: dict[str, Callable[[Params], object]] = {
             "eth_sendRawTransaction": lambda p: node.submit(p[0]),
@@ -130,7 +137,21 @@ class Front:
             self._check_signature(body, headers)
         own = self._own.get(method)
         with self.node.lock:  # a reader must not see a block that is only being tried
+            self._prune(method, params)
             return own(params) if own is not None else self._pass(method, params)
+
+    def _prune(self, method: str, params: Params) -> None:
+        """Refuse a read of a state older than the node keeps, in geth's words."""
+        where = _STATE.get(method)
+        if self.kept_states is None or where is None or len(params) <= where:
+            return
+        block = params[where]
+        if isinstance(block, Mapping):
+            header = self.node.admin.call("eth_getBlockByHash", [block["blockHash"], False])
+            block = header["number"] if isinstance(header, dict) else "latest"
+        if str(block).startswith("0x") and quantity(block) <= self.node.head().number - self.kept_states:
+            self.old_reads.append(method)
+            raise RpcError(f"missing trie node: the state of block {quantity(block)} is not available", -32_000)
 
     def _pass(self, method: str, params: Params) -> object:
         try:
