@@ -213,6 +213,18 @@ class Accepted(dy.Schema):
     available_at = _ts()
 
 
+class Lessons(dy.Schema):
+    """What a policy learnt about a kind of portfolio from the market up to ``ts``; see ``policy.lessons``."""
+
+    kind = _key()  # sha256 of ``about``
+    market = _key()  # sha256 of what it was learnt from
+    code = _key()  # sha256 of the code that learnt it
+    ts = _ts()  # the newest moment it rests on
+    about = dy.String(nullable=False)  # JSON: mandate, NAV, gamma or tolerance, gas schedule, fee
+    weights = dy.String(nullable=False)  # JSON list: how far each member is followed, 0..1
+    available_at = _ts()
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """How one table is stored. ``time`` orders and partitions it; ``partition`` adds a month column on disk."""
@@ -255,6 +267,7 @@ TABLES: dict[str, Table] = {
         Table("executions", Executions, "ts", append_only=True),
         Table("imports", Imports, "ts", append_only=True),
         Table("accepted", Accepted, "start"),
+        Table("lessons", Lessons, "ts", append_only=True),
     )
 }
 

@@ -16,9 +16,12 @@ from pipelines.settings import Settings
 from pipelines.wiring import compare_config
 from policy.base import Forecast, ForecastView, Matrix, Policy
 from policy.costs import chain_fees
+from policy.experts import kind_of
 from policy.history import History, load
-from policy.reactive import as_of
-from policy.registry import planners
+from policy.lessons import keep_lessons, recall_lessons
+from policy.memory import PolicyMemory
+from policy.predictive import Predictive
+from policy.registry import memory_at, planners, recall
 from policy.rule import Rule
 from policy.schedule import Portfolio, prepare
 
@@ -52,16 +55,15 @@ def decider(settings: Settings, lake: Lake, at: datetime) -> Choice:
     view = forecasts_at(lake, at)
     reason = _missing(settings, view)
     name = settings.policy.fallback if reason else settings.policy.kind
-    span = (at - DAY, at)
-    case = prepare(history, portfolio_at(settings, at))
+    portfolio = portfolio_at(settings, at)
+    case = prepare(history, portfolio)
     try:
-        chosen = planners(history, lake, compare_config(settings, span, 1, (name,), None))[0]
+        memory = learnt(settings, lake, history, portfolio, name, at)
     except ForedriftError as error:
         if name == settings.policy.fallback:
             raise
         reason = f"{settings.policy.kind} could not be prepared: {error}"
-        chosen = planners(history, lake, compare_config(settings, span, 1, (settings.policy.fallback,), None))[0]
-    chosen = as_of(chosen, case, len(history.ts) - 1)
+        memory = learnt(settings, lake, history, portfolio, settings.policy.fallback, at)
     order, last = case.columns, -1
     basis = basis_of(settings, lake, history, at)
     market = Market(
@@ -71,7 +73,31 @@ def decider(settings: Settings, lake: Lake, at: datetime) -> Choice:
     )  # fmt: skip
     covariance = history.covariance[history.day[last]][np.ix_(order, order)]
     note = f"{settings.policy.fallback} decides: {reason}" if reason else ""
-    return Choice(Rule(chosen), view, market, covariance, basis, note, bool(reason))
+    return Choice(Rule(recall(memory), memory), view, market, covariance, basis, note, bool(reason))
+
+
+def learnt(
+    settings: Settings, lake: Lake, history: History, portfolio: Portfolio, name: str, at: datetime
+) -> PolicyMemory:
+    """Return what policy ``name`` knows at the end of ``history``; a lesson it lacks is learnt and kept in the lake."""
+    planner = planners(history, lake, compare_config(settings, (week_start(at), at), 1, (name,), None))[0]
+    if isinstance(planner, Predictive) and planner.learns:
+        kind = kind_of(portfolio, portfolio.swap_fee)
+        known = recall_lessons(lake, planner, [kind])
+        if not known:
+            known = {kind: planner.learn(kind)}
+            keep_lessons(lake, planner, known)
+        planner = planner.taught(known)
+    return memory_at(planner, portfolio, history, len(history.ts) - 1)
+
+
+def week_start(at: datetime) -> datetime:
+    """Return the Monday (00:00 UTC) at least a day before ``at``.
+
+    What is learnt rests on whole weeks from here back, so that every decision of a week stands on the same lessons.
+    """
+    day = (at - DAY).replace(hour=0, minute=0, second=0, microsecond=0)
+    return day - timedelta(days=day.weekday())
 
 
 def portfolio_at(settings: Settings, at: datetime) -> Portfolio:
@@ -81,7 +107,7 @@ def portfolio_at(settings: Settings, at: datetime) -> Portfolio:
     return Portfolio(
         given.name, given.scenario, given.assets, np.array([given.weights[a] for a in given.assets]),
         np.array([given.caps[a] for a in given.assets]), given.nav_usd, given.gamma,
-        chain_fees(settings.chain.id, settings.costs.gas_base, settings.costs.gas_per_leg), at - DAY, at,
+        chain_fees(settings.chain.id, settings.costs.gas_base, settings.costs.gas_per_leg), week_start(at), at,
         np.full(n, settings.costs.fee_bps / 10_000),
     )  # fmt: skip
 
@@ -90,7 +116,7 @@ def _history(settings: Settings, lake: Lake, at: datetime) -> History:
     """Return the market up to ``at``; where it does not reach, NotEnoughData says how old the newest rows are."""
     try:
         assets = settings.portfolio.assets
-        return load(lake, at - DAY, at, assets, settings.chain.native, chain_id=settings.chain.history)
+        return load(lake, week_start(at), at, assets, settings.chain.native, chain_id=settings.chain.history)
     except NotEnoughData as error:
         last = lake.scan("prices", as_of=at).select(pl.col("available_at").max()).collect().item()
         error.add_note(f"newest price: {last}; collect newer rows (foredrift ingest), or replay with --as-of")

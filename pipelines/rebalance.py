@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from lake.errors import ConfigError
+from lake.errors import ConfigError, DataError
 from lake.units import BPS, utc
 from pipelines import watch
 from pipelines.deciding import decider
@@ -22,6 +22,7 @@ from policy.execution import audit
 from policy.execution.base import Capabilities, Snapshot
 from policy.execution.context import StepReport
 from policy.execution.engine import step
+from policy.replay import replay
 
 Shown = Mapping[str, Any]
 EVENTS = {"traded": "executed", "reverted": "failed"}
@@ -142,6 +143,33 @@ def audit_verify(settings: Settings) -> dict[str, Any]:
     if not found.ok:
         text = f"broken at record {found.broken}: {found.reason}"
     return {"ok": found.ok, "records": found.records, "head": found.head, "text": text}
+
+
+def audit_replay(settings: Settings, decision: str | None) -> dict[str, Any]:
+    """Take recorded decisions again from their records alone: ``decision`` (all of its records), or all (None).
+
+    Returns {decisions: [{decision_id, same, differs, recorded, again}], same, of, older}; ``older`` counts records that
+    lack what it takes. Raises DataError where the named decision is not recorded, or its record lacks it.
+    """
+    rows, older = [], 0
+    for line in audit.Audit(settings.path(settings.vault.audit)).records():
+        body = line.body
+        if body.get("event") != "decision" or decision not in {None, body.get("decision_id")}:
+            continue
+        try:
+            found = replay(body)
+        except DataError:
+            if decision is not None:
+                raise
+            older += 1
+            continue
+        rows.append({
+            "decision_id": found.decision_id, "same": not found.differs, "differs": list(found.differs),
+            "recorded": list(found.recorded), "again": list(found.again),
+        })  # fmt: skip
+    if decision is not None and not rows:
+        raise DataError(f"no decision {decision} is recorded; `foredrift audit export` lists them")
+    return {"decisions": rows, "same": sum(bool(r["same"]) for r in rows), "of": len(rows), "older": older}
 
 
 def audit_export(settings: Settings, out: Path) -> int:

@@ -320,6 +320,15 @@ def explanation(result: Mapping[str, Any]) -> None:
     say(result["text"])
 
 
+def replayed(result: Mapping[str, Any]) -> None:
+    """Print which recorded decisions come out the same when they are taken again."""
+    rows = [[r["decision_id"], "the same" if r["same"] else ", ".join(r["differs"])] for r in result["decisions"]]
+    table("Decisions taken again from their records", ["decision", "differs in"], rows, right_from=2)
+    older = f"; {result['older']} older records lack what it takes" if result["older"] else ""
+    good = result["same"] == result["of"]
+    say((f"{result['same']} of {result['of']} identical", "green" if good else "red"), older)
+
+
 def audit(result: Mapping[str, Any]) -> None:
     """Print the state of the audit chain."""
     say((result["text"], "green" if result["ok"] else "red"))

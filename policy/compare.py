@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -22,6 +22,7 @@ from policy.backtest import Run, simulate
 from policy.base import Matrix
 from policy.experts import Kind, kind_of
 from policy.history import History, load
+from policy.lessons import keep_lessons, recall_lessons
 from policy.panel import holdable, portfolios
 from policy.predictive import Predictive
 from policy.registry import CompareConfig, planners
@@ -68,6 +69,15 @@ class Lesson:
     kind: Kind
     weights: Matrix
     seconds: float
+
+
+@runtime_checkable
+class Teachable(Protocol):
+    """A planner that lessons can be handed to."""
+
+    def taught(self, lessons: Mapping[Kind, Matrix]) -> Planner:
+        """Return it with ``lessons``."""
+        ...
 
 
 def learn_chunk(policy: Predictive, kinds: Sequence[Kind]) -> list[Lesson]:
@@ -122,7 +132,8 @@ def run(
     notes = (*history.notes, *holdable(history, config.start, config.end, config.starts)[1])
     with engine or _threads(config.threads) as spread:
         began = time.perf_counter()
-        lessons, outcomes = _spread(spread, history, panel, rules, len(config.cells), progress)
+        rules, lessons = _learn(spread, lake, panel, rules, progress)
+        outcomes = _simulate(spread, history, panel, rules, len(config.cells), len(lessons), progress)
         wall = time.perf_counter() - began
     table = summary.Table.of(history, panel, [(o.portfolio, o.policy, o.run) for o in outcomes], config)
     steps = sum(o.run.steps for o in outcomes)
@@ -158,36 +169,46 @@ def run(
     )
 
 
-def _spread(
+def _learn(
+    spread: Spread, lake: Lake, panel: Sequence[Portfolio], rules: Sequence[Planner], progress: Progress | None
+) -> tuple[tuple[Planner, ...], list[Lesson]]:
+    """Return ``rules`` taught about every kind of the panel, and the lessons that were not in the lake yet.
+
+    Learning comes before simulating: two threads would wait for the same lesson, two processes would learn it twice.
+    """
+    learner = next((rule for rule in rules if isinstance(rule, Predictive) and rule.learns), None)
+    if learner is None:
+        return tuple(rules), []
+    kinds = list(dict.fromkeys(kind_of(p, p.swap_fee) for p in panel))
+    known = recall_lessons(lake, learner, kinds)
+    missing = [kind for kind in kinds if kind not in known]
+    lessons: list[Lesson] = []
+    for learnt in spread(learn_chunk, [(learner, [kind]) for kind in missing]):
+        lessons += learnt
+        if progress is not None:
+            progress(len(lessons), len(missing) + len(panel))
+    new = {lesson.kind: lesson.weights for lesson in lessons}
+    keep_lessons(lake, learner, new)
+    return tuple(rule.taught(known | new) if isinstance(rule, Teachable) else rule for rule in rules), lessons
+
+
+def _simulate(
     spread: Spread,
     history: History,
     panel: Sequence[Portfolio],
     rules: Sequence[Planner],
     size: int,
+    done: int,
     progress: Progress | None,
-) -> tuple[list[Lesson], list[Outcome]]:
-    """Learn about every kind of the panel, then simulate it in chunks of ``size`` portfolios.
-
-    Learning comes first: two threads would wait for the same lesson, two processes would learn it twice.
-    """
-    learner = next((rule for rule in rules if isinstance(rule, Predictive) and rule.learns), None)
-    wanted = dict.fromkeys(kind_of(p, p.swap_fee) for p in panel) if learner else {}
-    kinds = [kind for kind in wanted if learner and kind not in learner.learnt]
-    parts = len(kinds) + len(panel)
-    lessons: list[Lesson] = []
-    for learnt in spread(learn_chunk, [(learner, [kind]) for kind in kinds]):
-        lessons += learnt
-        if progress is not None:
-            progress(len(lessons), parts)
-    if learner:
-        learner.learnt.update({lesson.kind: lesson.weights for lesson in lessons})
+) -> list[Outcome]:
+    """Return the outcomes of ``rules`` on the panel, in chunks of ``size`` portfolios; ``done`` parts lie behind."""
     numbered = list(enumerate(panel))
     outcomes: list[Outcome] = []
     for run in spread(simulate_chunk, [(history, numbered[i : i + size], rules) for i in range(0, len(panel), size)]):
         outcomes += run
         if progress is not None:
-            progress(len(kinds) + len(outcomes) // len(rules), parts)
-    return lessons, outcomes
+            progress(done + len(outcomes) // len(rules), done + len(panel))
+    return outcomes
 
 
 @contextmanager

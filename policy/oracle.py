@@ -9,22 +9,22 @@ policy of a comparison that keeps the mandate is cheaper than it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from lake.store import Lake
 from policy import bands
 from policy.backtest import GAS, TRACKING, simulate
 from policy.base import ForecastView, Matrix, State, Vector
 from policy.dynamic import factors, levels_of
-from policy.history import History
-from policy.predictive import GAS_BAND, HARD_DIMS, Predictive, effective_gas, growth_squares, make, split
-from policy.reactive import Bands
-from policy.registry import CompareConfig
+from policy.experts import Kind
+from policy.predictive import Predictive
+from policy.programme import HARD_DIMS, effective_gas, growth_squares, split
+from policy.reactive import GAS_BAND, Bands
+from policy.registry import Workshop
 from policy.scenario import speeds
 from policy.schedule import NEVER, Case, Levels, Schedule
 
@@ -96,6 +96,10 @@ class ForesightGas:
         """Return the schedules to choose from."""
         others = [] if self.predictive is None else [self.predictive.plan(case)]
         return [GAS_BAND.plan(case), *others, along_true_gas(case)]
+
+    def taught(self, lessons: Mapping[Kind, Matrix]) -> ForesightGas:
+        """Return this bound over the policy taught ``lessons``."""
+        return self if self.predictive is None else replace(self, predictive=self.predictive.taught(lessons))
 
     def levels(self, state: State, forecasts: ForecastView) -> Levels:
         """Return gas_band's levels: a bound needs a future, and a live state has none."""
@@ -222,6 +226,10 @@ class Clairvoyant:
         """Return the cheapest of ``full_rebalances``, the constant band and what foresight_gas chooses from."""
         return cheapest(case, [*self.foresight.candidates(case), CONSTANT_BAND.plan(case), full_rebalances(case)])
 
+    def taught(self, lessons: Mapping[Kind, Matrix]) -> Clairvoyant:
+        """Return this bound over the policy taught ``lessons``."""
+        return replace(self, foresight=self.foresight.taught(lessons))
+
     def levels(self, state: State, forecasts: ForecastView) -> Levels:
         """Return gas_band's levels: a bound needs a future, and a live state has none."""
         return GAS_BAND.levels(state, forecasts)
@@ -258,11 +266,11 @@ def ceiling(case: Case) -> float:
     return min(path_cost(case, plan) for plan in plans) * (1.0 + 1e-9) + 1e-15
 
 
-def make_foresight_gas(history: History, lake: Lake, config: CompareConfig) -> ForesightGas:
+def make_foresight_gas(workshop: Workshop) -> ForesightGas:
     """Return the ceiling for gas forecasting."""
-    return ForesightGas(make(history, lake, config))
+    return ForesightGas(workshop.predictive)
 
 
-def make_clairvoyant(history: History, lake: Lake, config: CompareConfig) -> Clairvoyant:
+def make_clairvoyant(workshop: Workshop) -> Clairvoyant:
     """Return the ceiling for everything."""
-    return Clairvoyant(make_foresight_gas(history, lake, config))
+    return Clairvoyant(make_foresight_gas(workshop))

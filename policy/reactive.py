@@ -14,6 +14,7 @@ from policy import bands
 from policy.backtest import GAS, TRACKING, simulate
 from policy.base import ForecastView, State, Vector
 from policy.costs import impact_per_square
+from policy.memory import PolicyMemory
 from policy.schedule import NEVER, Case, Levels, Planner, Schedule, gas_of, schedule, usual_gwei
 
 FIVE_PERCENT = 0.05  # what most systems ship
@@ -188,16 +189,30 @@ class Bands:
         return Levels(float(out[0]), float(back[0]), why="band of gas, fee and impact")
 
 
-def as_of(planner: Planner, case: Case, step: int) -> Planner:
-    """Return ``planner`` with what it had learnt from the past by ``step``: the one to use live at that moment."""
+def memory_of(planner: Planner, case: Case, step: int) -> PolicyMemory:
+    """Return what the reactive ``planner`` has learnt from the past by ``step``; most have learnt nothing."""
     h = case.history
+    values: dict[str, Vector] = {}
     if isinstance(planner, TunedThreshold) and case.portfolio.scenario == "soft":
-        return replace(planner, trigger=float(tuned_triggers(case)[step]))
+        values["trigger"] = np.array(tuned_triggers(case)[step])
     if isinstance(planner, Bands) and planner.constant:
-        depth = h.median_depth_usd[step, case.columns]
-        return replace(planner, median_gwei=float(h.median_gwei[step]), median_depth_usd=depth)
+        values["median_gwei"] = np.array(h.median_gwei[step])
+        values["median_depth_usd"] = h.median_depth_usd[step, case.columns]
+    return PolicyMemory(planner.name, h.when(step), values)
+
+
+def recalled(memory: PolicyMemory) -> Planner:
+    """Return the reactive rule that ``memory`` is of, with what it had learnt; KeyError for any other name."""
+    planner = {p.name: p for p in REACTIVE}[memory.policy]
+    if isinstance(planner, TunedThreshold) and "trigger" in memory.values:
+        return replace(planner, trigger=memory.number("trigger"))
+    if isinstance(planner, Bands) and "median_gwei" in memory.values:
+        depth = memory.values["median_depth_usd"]
+        return replace(planner, median_gwei=memory.number("median_gwei"), median_depth_usd=depth)
     return planner
 
+
+GAS_BAND = Bands("gas_band", constant=False)
 
 REACTIVE: tuple[Planner, ...] = (
     Hold(),
@@ -206,6 +221,6 @@ REACTIVE: tuple[Planner, ...] = (
     Threshold("threshold_5pct", FIVE_PERCENT),
     TunedThreshold(),
     Bands("band", constant=True),
-    Bands("gas_band", constant=False),
+    GAS_BAND,
 )
 """One of each reactive rule, as the panel runs them."""

@@ -1,7 +1,7 @@
 """Policies by name, and the settings of a comparison.
 
-A policy outside this file is named by a row: module and factory ``(history, lake, config) -> Planner``, imported when
-asked for, so that a reactive comparison needs no forecasts.
+A policy outside this file is named by a row: module and factory ``(workshop) -> Planner``, imported when asked for, so
+that a reactive comparison needs no forecasts. A policy at one moment is its memory: ``recall`` gives it back.
 """
 
 from __future__ import annotations
@@ -11,17 +11,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from lake.errors import ConfigError
 from lake.store import Lake
 from policy.history import History
+from policy.memory import PolicyMemory
 from policy.names import installed
 from policy.panel import DEFAULT_CELLS, LARGEST, Cell
-from policy.reactive import REACTIVE
-from policy.schedule import Planner
+from policy.reactive import REACTIVE, memory_of, recalled
+from policy.schedule import LevelRule, Planner, Portfolio, prepare
+
+if TYPE_CHECKING:
+    from policy.predictive import Predictive
 
 LATE: Mapping[str, tuple[str, str]] = {
-    "predictive": ("policy.predictive", "make"),
+    "predictive": ("policy.registry", "make_predictive"),
     "foresight_gas": ("policy.oracle", "make_foresight_gas"),
     "clairvoyant": ("policy.oracle", "make_clairvoyant"),
 }
@@ -54,6 +59,58 @@ class CompareConfig:
     skill: float | None = None
 
 
+@dataclass(slots=True)
+class Workshop:
+    """What policies are made from; those made in one workshop share the predictive policy that the bounds look at."""
+
+    history: History
+    lake: Lake
+    config: CompareConfig
+    _predictive: Predictive | None = None
+
+    @property
+    def predictive(self) -> Predictive:
+        """The policy on the forecasts recorded in the lake, or on dialled ones when ``config.skill`` is set."""
+        if self._predictive is None:
+            from policy.predictive import Predictive
+            from policy.scenario import windows
+            from policy.skill import outlook_of
+
+            c = self.config
+            found = outlook_of(self.history, self.lake, c.chain_id, c.skill, c.seed, windows(self.history))
+            self._predictive = Predictive(self.history, found)
+        return self._predictive
+
+
+def make_predictive(workshop: Workshop) -> Predictive:
+    """Return the predictive policy of ``workshop``."""
+    return workshop.predictive
+
+
+def memory_at(planner: Planner, portfolio: Portfolio, history: History, step: int) -> PolicyMemory:
+    """Return what ``planner`` knows at ``step`` about ``portfolio``, frozen."""
+    if hasattr(planner, "memory"):
+        found: PolicyMemory = planner.memory(portfolio, step)
+        return found
+    return memory_of(planner, prepare(history, portfolio), step)
+
+
+def recall(memory: PolicyMemory) -> LevelRule:
+    """Return the policy that ``memory`` is of; raises ConfigError for a policy that is not installed."""
+    if memory.policy == "predictive":
+        from policy.remembered import Remembered
+
+        return Remembered(memory)
+    if memory.policy in {p.name for p in REACTIVE}:
+        return recalled(memory)
+    if memory.policy in installed():
+        given = installed()[memory.policy].load()
+        if hasattr(given, "recall"):
+            rule: LevelRule = given.recall(memory)
+            return rule
+    raise ConfigError(f"no policy {memory.policy!r} that decides from a memory is installed")
+
+
 def planners(history: History, lake: Lake, config: CompareConfig, own: Sequence[Planner] = ()) -> tuple[Planner, ...]:
     """Return the planners named in ``config.policies``, in that order, and then the caller's ``own``.
 
@@ -67,12 +124,13 @@ def planners(history: History, lake: Lake, config: CompareConfig, own: Sequence[
         raise ConfigError(f"policies must be different names of {known_names}; got {list(names)}")
     known: dict[str, Planner] = {p.name: p for p in REACTIVE}
     made: list[Planner] = []
+    workshop = Workshop(history, lake, config)
     for name in config.policies:
         if name in known:
             made.append(known[name])
         elif name in LATE:
             module, factory = LATE[name]
-            made.append(getattr(import_module(module), factory)(history, lake, config))
+            made.append(getattr(import_module(module), factory)(workshop))
         else:
             made.append(installed()[name].load()(history, lake, config))
     return (*made, *own)

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from policy import kernels
 from policy.base import Decision, ForecastView, State, Vector
 from policy.costs import trade_cost
-from policy.schedule import Levels, Move, Planner, apply, state_worth
+from policy.memory import PolicyMemory
+from policy.schedule import LevelRule, Levels, Move, apply, state_worth
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Decides as ``planner`` would in the panel at the same moment; implements Policy."""
+    """Decides as ``planner`` would in the panel at the same moment; implements Policy.
 
-    planner: Planner
+    ``memory`` is what the planner knows besides what it is handed: with it the record of a decision is complete.
+    """
+
+    planner: LevelRule
+    memory: PolicyMemory | None = None
 
     @property
     def name(self) -> str:

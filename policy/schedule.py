@@ -166,20 +166,24 @@ class Latest:
         return found[1]
 
 
-class Planner(Protocol):
-    """A rebalancing rule as levels."""
+class LevelRule(Protocol):
+    """A rebalancing rule at one moment: levels from a state and the forecasts handed over, and from nothing else."""
 
     @property
     def name(self) -> str:
         """Name of the policy."""
         ...
 
-    def plan(self, case: Case) -> Schedule:
-        """Return the levels of every step; those of step t depend on nothing after t (bounds excepted)."""
+    def levels(self, state: State, forecasts: ForecastView) -> Levels:
+        """Return the levels for one state: equal to a planner's ``plan`` at that step."""
         ...
 
-    def levels(self, state: State, forecasts: ForecastView) -> Levels:
-        """Return the levels for one state: equal to ``plan`` at that step."""
+
+class Planner(LevelRule, Protocol):
+    """A rebalancing rule over a history."""
+
+    def plan(self, case: Case) -> Schedule:
+        """Return the levels of every step; those of step t depend on nothing after t (bounds excepted)."""
         ...
 
 

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from lake.errors import ConfigError
 from lake.store import Lake
 from policy.base import ForecastView, Matrix, Vector
-from policy.history import History
+from policy.history import History, Ints
 from policy.scenario import PHI, Window, hours_of_week
 
 HORIZONS_H = (1, 2, 4, 8, 12, 24, 48)
@@ -35,18 +36,34 @@ class Outlook:
     windows: tuple[Window, ...]
     slow: Vector
     trust: Vector
+    earned: Vector  # (T,) trust as far as outcomes go, whether or not there is a fresh forecast
+    shares: Vector  # (windows,) of what the forecasts say beyond the chain's own filter, see ``shares``
 
-    def silent(self, forecasts: ForecastView, step: int) -> str | None:
-        """Return why the forecasts have no say at ``step``, None when they have."""
-        gas = [f for (target, _, _), f in forecasts.items() if target == "gas"]
-        if not gas:
-            return "there is no gas forecast"
-        quiet = [f for f in gas if f.abstain]
-        if len(quiet) == len(gas):
-            return f"gas forecasts abstain ({quiet[0].reason})"
-        if not 0 <= step < self.trust.size or not self.trust[step] > 0.0:
-            return "the gas forecasts have shown no skill"
-        return None
+
+def silent(forecasts: ForecastView) -> str | None:
+    """Return why ``forecasts`` say nothing about gas, None when they do."""
+    gas = [f for (target, _, _), f in forecasts.items() if target == "gas"]
+    if not gas:
+        return "there is no gas forecast"
+    quiet = [f for f in gas if f.abstain]
+    if len(quiet) == len(gas):
+        return f"gas forecasts abstain ({quiet[0].reason})"
+    return None
+
+
+def handed(forecasts: ForecastView) -> Vector:
+    """Return (H,) log gwei medians of the gas forecasts handed over, NaN where there is none or it abstains."""
+    out = np.full(len(HORIZONS_H), np.nan)
+    for (target, _, horizon_s), f in forecasts.items():
+        value = f.mean if f.quantiles is None else f.quantiles[2]
+        if target == "gas" and horizon_s % 3600 == 0 and horizon_s // 3600 in HORIZONS_H and not f.abstain and value:
+            out[HORIZONS_H.index(horizon_s // 3600)] = np.log(value)
+    return out
+
+
+def fresh(values: Matrix) -> npt.NDArray[np.bool_]:
+    """Return whether every horizon that a decision to wait rests on has a forecast; (..., H) to (...,)."""
+    return np.asarray(np.isfinite(values[..., [HORIZONS_H.index(h) for h in JUDGED_H]]).all(axis=-1))
 
 
 def outlook_of(
@@ -64,8 +81,14 @@ def outlook_of(
         values = dialled(history, skill, seed)
     else:
         raise ConfigError(f"the skill dial takes 0 to 1, got {skill}")
-    trust = trusts(history, values)
-    return Outlook(windows, slow_states(history, values, windows), trust)
+    return of_values(history, values, windows)
+
+
+def of_values(history: History, values: Matrix, windows: tuple[Window, ...]) -> Outlook:
+    """Return the outlook of (T, H) log gwei forecasts."""
+    earned, share = earnings(history, values), shares(history, values, windows)
+    slow = slow_states(history, values, windows, share)
+    return Outlook(windows, slow, np.where(fresh(values), earned, 0.0), earned, share)
 
 
 def recorded(history: History, lake: Lake, chain_id: int) -> Matrix:
@@ -109,8 +132,22 @@ def dialled(history: History, skill: float, seed: int) -> Matrix:
     return np.asarray(skill * truth + (1.0 - skill) * log_gas[other])
 
 
-def slow_states(history: History, values: Matrix, windows: Sequence[Window]) -> Vector:
-    """Return (T,) slow states: the chain's filter, moved towards what fits the forecasts by the share they have earned.
+def slow_states(history: History, values: Matrix, windows: Sequence[Window], share: Vector) -> Vector:
+    """Return (T,) slow states: the chain's filter, moved towards what fits the forecasts by ``share`` (windows,)."""
+    out = np.zeros(len(history.ts))
+    for w, part_of in zip(windows, share, strict=True):
+        part = slice(w.first, w.last)
+        out[part] = leant(w.slow, fitted_states(history, values, w), float(part_of))
+    return out
+
+
+def leant(slow: Vector, fitted: Vector, share: float) -> Vector:
+    """Return the filter's states moved by ``share`` of the way to the fitted ones, where there are any."""
+    return np.asarray(slow + share * np.nan_to_num(fitted - slow))
+
+
+def shares(history: History, values: Matrix, windows: Sequence[Window]) -> Vector:
+    """Return (windows,) the share of what the forecasts say that each window takes, learnt from all steps before it.
 
     A state ``slow`` foretells ``slow phi^h`` above the level and profile at horizon h; ``fitted`` inverts that by
     least squares. The share of a window is the slope, within 0..1, of what the filter missed (the state fitted to the
@@ -121,16 +158,15 @@ def slow_states(history: History, values: Matrix, windows: Sequence[Window]) -> 
     truth = np.full_like(values, np.nan)
     for i, h in enumerate(HORIZONS_H):
         truth[: steps - h, i] = log_gas[h:]
-    out, said, missed = np.zeros(steps), np.zeros(steps), np.zeros(steps)
-    for w in windows:
+    out, said, missed = np.zeros(len(windows)), np.zeros(steps), np.zeros(steps)
+    for i, w in enumerate(windows):
         part = slice(w.first, w.last)
         said[part] = fitted_states(history, values, w) - w.slow
         missed[part] = fitted_states(history, truth, w) - w.slow
         known = slice(0, max(0, w.first - HORIZONS_H[-1]))
         both = np.isfinite(said[known]) & np.isfinite(missed[known]) & (said[known] != 0.0)
         x, y = said[known][both], missed[known][both]
-        share = min(max(float(x @ y) / max(float(x @ x), 1e-12), 0.0), 1.0) if x.size >= LEAST_H else 0.0
-        out[part] = w.slow + share * np.nan_to_num(said[part])
+        out[i] = min(max(float(x @ y) / max(float(x @ x), 1e-12), 0.0), 1.0) if x.size >= LEAST_H else 0.0
     return out
 
 
@@ -138,10 +174,18 @@ def fitted_states(history: History, values: Matrix, window: Window) -> Vector:
     """Return the states of ``window`` that fit ``values`` (T, H) log gwei best; nan where there is none."""
     part = slice(window.first, window.last)
     hour = hours_of_week(history.ts)[part]
+    return fit_state(values[part], hour, history.native_usd[part], window.fit.chain.usual, window.fit.log_profile)
+
+
+def fit_state(values: Matrix, hour: Ints, native_usd: Vector, usual: float, log_profile: Vector) -> Vector:
+    """Return (t,) the states that fit ``values`` (t, H) log gwei at hours of the week ``hour`` best; nan without any.
+
+    ``usual`` is the level in USD per unit of gas, ``log_profile`` (168,) the season above it.
+    """
     fade = np.array([PHI[0] ** h for h in HORIZONS_H])
-    shift = np.log(history.native_usd[part, None] * 1e-9) - np.log(window.fit.chain.usual)
-    profile = np.column_stack([window.fit.log_profile[(hour + h) % 168] for h in HORIZONS_H])
-    rest = values[part] + shift - profile
+    shift = np.log(native_usd[:, None] * 1e-9) - np.log(usual)
+    profile = np.column_stack([log_profile[(hour + h) % 168] for h in HORIZONS_H])
+    rest = values + shift - profile
     here = np.isfinite(rest)
     weight = np.where(here, fade, 0.0)
     total = np.sum(weight * np.where(here, rest, 0.0), axis=1)
@@ -151,6 +195,11 @@ def fitted_states(history: History, values: Matrix, window: Window) -> Vector:
 
 def trusts(history: History, values: Matrix) -> Vector:
     """Return (T,) trust in 0..1; 0 where there is no fresh forecast now or too few outcomes."""
+    return np.where(fresh(values), earnings(history, values), 0.0)
+
+
+def earnings(history: History, values: Matrix) -> Vector:
+    """Return (T,) trust in 0..1 that forecasts have earned by their outcomes; 0 where there are too few of them."""
     log_gas = np.log(np.maximum(history.gas_gwei, 1e-9))
     steps = log_gas.size
     loss, number = np.zeros(steps), np.zeros(steps)
@@ -164,8 +213,7 @@ def trusts(history: History, values: Matrix) -> Vector:
     summed = _trailing(loss, TRUST_H)
     spread = np.sqrt(_trailing(_trailing(loss, 24) ** 2, TRUST_H) / 24.0)
     trust = np.clip(-summed / np.maximum(spread, 1e-12) - 1.0, 0.0, 1.0)
-    fresh = np.isfinite(values[:, [HORIZONS_H.index(h) for h in JUDGED_H]]).all(axis=1)
-    return np.where((_trailing(number, TRUST_H) >= LEAST_H * len(JUDGED_H)) & fresh, trust, 0.0)
+    return np.where(_trailing(number, TRUST_H) >= LEAST_H * len(JUDGED_H), trust, 0.0)
 
 
 def _trailing(values: Vector, width: int) -> Vector:

@@ -127,6 +127,24 @@ def verify(config: Config = None, json: Json = None) -> None:
         raise typer.Exit(1)
 
 
+@audit_app.command("replay")
+def replay_(
+    decision_id: Annotated[str | None, typer.Argument(help="As printed by rebalance (default: every one).")] = None,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Take recorded decisions again from their records alone; exit 1 where one comes out different."""
+    from pipelines import show
+    from pipelines.rebalance import audit_replay
+    from pipelines.settings import load
+
+    result = audit_replay(load(config), decision_id)
+    show.replayed(result)
+    write_json(json, result)
+    if result["same"] != result["of"]:
+        raise typer.Exit(1)
+
+
 @audit_app.command()
 def export(out: Annotated[Path, typer.Argument(help="Parquet file to write.")], config: Config = None) -> None:
     """Export the audit record as Parquet."""

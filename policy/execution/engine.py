@@ -123,12 +123,12 @@ def _cycle(ctx: EngineContext, report: StepReport, stages: Stages) -> None:
     fault = _sane(decision, seen.state)
     if fault is not None:
         _refuse(report, [fault])
-        audit_decision(ctx, report, seen.snapshot, seen.view, decision)
+        audit_decision(ctx, report, seen.snapshot, (seen.state, seen.view.forecasts), decision)
         stages.done("audit")
         return
     if decision.action == "wait":
         report.outcome = "waited"
-        audit_decision(ctx, report, seen.snapshot, seen.view, decision)
+        audit_decision(ctx, report, seen.snapshot, (seen.state, seen.view.forecasts), decision)
         stages.done("audit")
         return
     ready = _prepare(ctx, report, seen, decision, stages)
@@ -136,7 +136,7 @@ def _cycle(ctx: EngineContext, report: StepReport, stages: Stages) -> None:
         ctx.on_plan(report)
     if ready is None or not ctx.live or ctx.signer is None:
         report.outcome = _outcome_without_sending(report, ready)
-        audit_decision(ctx, report, seen.snapshot, seen.view, decision)
+        audit_decision(ctx, report, seen.snapshot, (seen.state, seen.view.forecasts), decision)
         stages.done("audit")
         return
     _execute(ctx, report, seen, decision, ready, stages)
@@ -376,10 +376,10 @@ def _execute(
     report.verdicts += found
     if refusals(found) or bid is None or ctx.signer is None:
         _refuse(report, [])
-        audit_decision(ctx, report, seen.snapshot, seen.view, decision)
+        audit_decision(ctx, report, seen.snapshot, (seen.state, seen.view.forecasts), decision)
         stages.done("audit")
         return
-    audit_decision(ctx, report, seen.snapshot, seen.view, decision)
+    audit_decision(ctx, report, seen.snapshot, (seen.state, seen.view.forecasts), decision)
     stages.done("audit")
     flight = ctx.journal.plan(ready.plan, **_context(seen, decision, ready), genesis=first_block)
     stages.done("journal")

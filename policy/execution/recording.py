@@ -4,29 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from policy.base import Decision, ForecastView
+from policy.base import Decision, ForecastView, State
 from policy.execution.audit import inputs_digest
 from policy.execution.base import Snapshot
 from policy.execution.context import EngineContext, StepReport
 from policy.execution.records import plan_json, verdicts_json
-from policy.execution.situation import View
-
-
-def forecasts_json(forecasts: ForecastView) -> list[dict[str, Any]]:
-    """Return the forecasts a decision had, in a fixed order."""
-    return [
-        {
-            "target": f.target,
-            "key": f.key,
-            "horizon_s": f.horizon_s,
-            "issued_at": f.issued_at.isoformat(),
-            "quantiles": None if f.quantiles is None else [float(q) for q in f.quantiles],
-            "mean": None if f.mean is None else float(f.mean),
-            "model_version": f.model_version,
-            "abstain": f.abstain,
-        }
-        for _, f in sorted(forecasts.items())
-    ]
+from policy.memory import forecasts_json, state_json
 
 
 def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
@@ -55,9 +38,26 @@ def audit_refusal(ctx: EngineContext, report: StepReport, snapshot: Snapshot) ->
     )
 
 
-def audit_decision(ctx: EngineContext, report: StepReport, snapshot: Snapshot, view: View, decision: Decision) -> None:
-    """Append what was known, decided and planned; ``data`` are the series behind it, oldest first."""
-    inputs = {"snapshot": snapshot_json(snapshot), "forecasts": forecasts_json(view.forecasts), "data": report.data}
+def audit_decision(
+    ctx: EngineContext,
+    report: StepReport,
+    snapshot: Snapshot,
+    asked: tuple[State, ForecastView],
+    decision: Decision,
+) -> None:
+    """Append what was known, decided and planned; ``asked`` is what the policy was handed.
+
+    With the policy's memory this is everything the decision came from: ``replay`` takes it again from the record alone.
+    """
+    memory = getattr(ctx.policy, "memory", None)
+    inputs = {
+        "snapshot": snapshot_json(snapshot),
+        "state": state_json(asked[0]),
+        "forecasts": forecasts_json(asked[1]),
+        "data": report.data,
+        "memory": None if memory is None else memory.to_json(),
+        "memory_digest": None if memory is None else memory.digest,
+    }
     ctx.audit.append(
         "decision",
         _head_fields(ctx, report)
@@ -65,6 +65,7 @@ def audit_decision(ctx: EngineContext, report: StepReport, snapshot: Snapshot, v
         | {
             "inputs_digest": inputs_digest(inputs),
             "fallback": decision.fallback,
+            "decided": [float(w) for w in decision.weights],
             "weights_before": list(report.weights_before),
             "weights_wanted": list(report.weights_wanted),
             "expected": report.expected,

@@ -21,8 +21,9 @@ from policy.backtest import GAS, TRACKING, simulate
 from policy.history import load as market
 from policy.oracle import along_true_gas
 from policy.panel import DEFAULT_CELLS, portfolios
-from policy.predictive import GAS_BAND, make, programme
-from policy.registry import CompareConfig
+from policy.programme import programme
+from policy.reactive import GAS_BAND
+from policy.registry import CompareConfig, Workshop
 from policy.schedule import prepare
 
 PATHS = 20
@@ -33,7 +34,7 @@ def main(project: str, start: str, end: str, baskets: str = "24") -> None:
     lake = lake_of(load(Path(project) / "foredrift.toml"))
     config = CompareConfig(utc(start), utc(end), portfolios=int(baskets))
     history = market(lake, config.start, config.end)
-    policy, week = make(history, lake, config), np.zeros(len(history.ts), dtype=np.int64)
+    policy, week = Workshop(history, lake, config).predictive, np.zeros(len(history.ts), dtype=np.int64)
     table = Table("mandate", "NAV", "predictive", "programme everywhere", "all gas known")
     for cell in DEFAULT_CELLS:
         spent = np.zeros(4)

@@ -21,7 +21,7 @@ from policy.skill import dialled
 from tests.bench.pace import Pace
 from tests.policy.conftest import HOURS as HELD
 from tests.policy.conftest import START, WARMUP, basket, fill, frames
-from tests.policy.test_predictive import convinced, outlook, view
+from tests.policy.test_predictive import convinced, outlook, said
 
 HOURS, ASSETS = 4_000, ("AAA", "BBB", "CCC", "DDD")
 FEE, TRIGGER = 5e-4, 0.02
@@ -73,10 +73,11 @@ def test_a_decision_is_cheaper_than_all_weeks(pace, tmp_path):
     case = prepare(history, basket(5, "soft", 1e6))
     step = case.last - 50
     state = case.state(step, case.portfolio.target + np.array([0.06, -0.03, -0.01, -0.01, -0.01]))
+    handed = said(history, dialled(history, 0.6, 1), step)
     rule, found, plans = Rule(policy), [], []
-    one = pace.seconds(lambda: found.append(rule.decide(state, view(state.ts))), 5, time.thread_time)
+    one = pace.seconds(lambda: found.append(rule.decide(state, handed)), 5, time.thread_time)
     whole = pace.seconds(lambda: plans.append(replace(policy, latest=Latest()).plan(case)), 5, time.thread_time)
-    assert policy.levels(state, view(state.ts)).outer == pytest.approx(plans[0].outer[step], rel=1e-9)
+    assert policy.levels(state, handed).outer == pytest.approx(plans[0].outer[step], rel=1e-9)
     assert found[0].why
     if pace.timed:
         print(f"\none decision {1e3 * one:.1f} ms, the plan of all weeks {1e3 * whole:.1f} ms of thread time")

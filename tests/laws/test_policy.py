@@ -16,12 +16,12 @@ from policy.costs import DEFAULT_FEE, chain_fees, trade_cost
 from policy.experts import MEMBERS, kind_of
 from policy.history import load
 from policy.oracle import Clairvoyant, ForesightGas
-from policy.predictive import GAS_BAND, Predictive
-from policy.reactive import REACTIVE
+from policy.predictive import Predictive
+from policy.reactive import GAS_BAND, REACTIVE
 from policy.rule import Rule
 from policy.scenario import windows
 from policy.schedule import prepare
-from policy.skill import Outlook, dialled, slow_states
+from policy.skill import HORIZONS_H, dialled, of_values
 from tests.policy.conftest import START, basket, fill, frames
 
 NAMES = ("AAA", "BBB", "CCC", "DDD", "EEE", "FFF", "GGG", "HHH")
@@ -157,7 +157,9 @@ def test_the_predictive_policy_keeps_the_laws_in_its_own_market(believer, scenar
     target = case.portfolio.target
     weights = target * np.exp(spread * rng.standard_normal(3))
     state = case.state(int(rng.integers(case.first, case.last)), weights / weights.sum())
-    view = {("gas", "1", 3600): Forecast("gas", "1", state.ts, 3600, (1, 2, 3, 4, 5), 3.0, "v")}
+    view = {
+        ("gas", "1", h * 3600): Forecast("gas", "1", state.ts, h * 3600, (1, 2, 3, 4, 5), 3.0, "v") for h in HORIZONS_H
+    }
     policy = Rule(planner)
     decision = policy.decide(state, view)
     assert decision.weights.sum() == pytest.approx(1.0, abs=1e-12)
@@ -178,11 +180,12 @@ def believer(tmp_path_factory):
     """A predictive policy with full trust in half-true forecasts and members that have won, on a synthetic market."""
     history = load(fill(tmp_path_factory.mktemp("laws"), frames()), START, START + timedelta(days=25))
     own, values = windows(history), dialled(history, 0.5, 1)
-    outlook = Outlook(own, slow_states(history, values, own), np.ones(len(history.ts)))
-    planner = Predictive(history, outlook)
+    sure = np.ones(len(history.ts))
+    planner = Predictive(history, replace(of_values(history, values, own), trust=sure, earned=sure))
+    lessons = {}
     for scenario in ("soft", "hard"):
         p = basket(3, scenario, 1e6)
         weights = np.zeros((len(own), len(MEMBERS)))
         weights[:, -1] = 1.0
-        planner.learnt[kind_of(p, np.full(3, DEFAULT_FEE))] = weights
-    return planner, history
+        lessons[kind_of(p, np.full(3, DEFAULT_FEE))] = weights
+    return planner.taught(lessons), history

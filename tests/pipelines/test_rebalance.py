@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from lake.errors import ConfigError, NotEnoughData
+from lake.errors import ConfigError, DataError, NotEnoughData
 from lake.units import utc
 from pipelines import rebalance as stage
 from pipelines.settings import load
@@ -70,6 +70,10 @@ def test_decision_execution_audit_and_explanation_agree(settings, tmp_path):
     assert done["why"] in told["text"]
     assert stage.audit_verify(mine)["ok"]
     assert stage.audit_export(mine, tmp_path / "audit.parquet") == stage.audit_verify(mine)["records"]
+    again = stage.audit_replay(mine, done["decision_id"])
+    assert again["same"] == again["of"] > 0
+    with pytest.raises(DataError, match="no decision feed is recorded"):
+        stage.audit_replay(mine, "feed")
 
 
 def test_stale_data_is_refused_with_what_to_do(settings, tmp_path):

@@ -9,8 +9,7 @@ import pytest
 
 from policy import experts
 from policy.backtest import simulate
-from policy.predictive import GAS_BAND
-from policy.reactive import Hold
+from policy.reactive import GAS_BAND, Hold
 from policy.schedule import prepare
 from tests.policy.conftest import basket
 

@@ -10,9 +10,8 @@ import pytest
 
 from policy.backtest import simulate
 from policy.oracle import Clairvoyant, ForesightGas, cheapest_times, make_clairvoyant, make_foresight_gas
-from policy.predictive import GAS_BAND, make
-from policy.reactive import REACTIVE
-from policy.registry import CompareConfig
+from policy.reactive import GAS_BAND, REACTIVE
+from policy.registry import CompareConfig, Workshop
 from policy.schedule import prepare
 from tests.policy.conftest import START, basket
 
@@ -93,7 +92,7 @@ def test_foresight_beats_the_band_over_a_panel_and_keeps_the_hard_mandate(histor
 @pytest.mark.parametrize("nav", [1e5, 1e7])
 def test_no_policy_of_a_comparison_beats_its_bounds(history, market_lake, end, scenario, nav):
     config = CompareConfig(START, end, skill=0.7)
-    predictive = make(history, market_lake, config)
+    predictive = Workshop(history, market_lake, config).predictive
     gas, everything = (f(history, market_lake, config) for f in (make_foresight_gas, make_clairvoyant))
     assert gas.predictive is predictive  # made once for all three
     for n in (2, 3, 5):

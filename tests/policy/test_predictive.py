@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,8 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from lake.errors import ConfigError, ExecutionError
 from lake.store import Lake
-from policy import experts, predictive
+from policy import experts, lessons, programme, remembered
 from policy import skill as dial
 from policy.backtest import simulate
 from policy.base import Forecast
@@ -18,13 +20,16 @@ from policy.costs import DEFAULT_FEE
 from policy.dynamic import solve
 from policy.explain import explain
 from policy.history import load
+from policy.memory import PolicyMemory, forecasts_from, forecasts_json, state_from, state_json
 from policy.panel import Cell, portfolios
-from policy.predictive import CALM, GAS_BAND, Predictive, growth_squares, make, split
-from policy.registry import CompareConfig
+from policy.predictive import Predictive
+from policy.programme import CALM, growth_squares, split
+from policy.reactive import GAS_BAND
+from policy.registry import CompareConfig, Workshop, memory_at, recall
 from policy.rule import Rule
 from policy.scenario import fit, hours_of_week, speeds, walk, windows
 from policy.schedule import Latest, prepare
-from policy.skill import HORIZONS_H, Outlook, dialled, recorded, slow_states, trusts
+from policy.skill import HORIZONS_H, Outlook, dialled, of_values, recorded, shares, slow_states, trusts
 from tests.policy.conftest import START, basket, fill, frames
 
 
@@ -35,9 +40,11 @@ def seen(history):
 
 
 def outlook(history, values) -> Outlook:
-    own = windows(history)
-    trust = trusts(history, values)
-    return Outlook(own, slow_states(history, values, own), trust)
+    return of_values(history, values, windows(history))
+
+
+def make(history, lake, config) -> Predictive:
+    return Workshop(history, lake, config).predictive
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +54,28 @@ def policy(history, seen):
 
 def convinced(policy: Predictive) -> Predictive:
     """Return ``policy`` with every kind of the tests taken as learnt: the last member alone in all windows."""
+    lessons = {}
     for scenario in ("soft", "hard"):
         for nav in (1e5, 1e6, 1e7, 1e8):
             for n in (4, 5):
                 p = basket(n, scenario, nav)
                 weights = np.zeros((len(policy.outlook.windows), len(experts.MEMBERS)))
                 weights[:, -1] = 1.0
-                policy.learnt[experts.kind_of(p, np.full(n, DEFAULT_FEE))] = weights
-    return policy
+                lessons[experts.kind_of(p, np.full(n, DEFAULT_FEE))] = weights
+    return policy.taught(lessons)
+
+
+def slow(history, values, own):
+    return slow_states(history, values, own, shares(history, values, own))
+
+
+def said(history, values, step):
+    """The forecasts of a moment as rows handed over: the values of that step."""
+    at, out = history.when(step), {}
+    for i, h in enumerate(HORIZONS_H):
+        gwei = float(np.exp(values[step, i]))
+        out["gas", "1", h * 3600] = Forecast("gas", "1", at, h * 3600, (gwei,) * 5, gwei, "v")
+    return out
 
 
 def view(at, *, abstain: bool = False):
@@ -95,12 +116,12 @@ def test_trust_grows_with_skill(history, market_lake, end):
 
 @pytest.mark.parametrize("scenario", ["soft", "hard"])
 @pytest.mark.parametrize("nav", [1e5, 1e7])
-def test_one_decision_equals_the_panels(history, policy, scenario, nav):
+def test_one_decision_equals_the_panels(history, policy, seen, scenario, nav):
     case = prepare(history, basket(4, scenario, nav))
     plan = policy.plan(case)
     acted = 0
     for step in range(case.first + 3, case.last, 211):
-        levels = policy.levels(case.state(step, case.portfolio.target), view(history.when(step)))
+        levels = policy.levels(case.state(step, case.portfolio.target), said(history, seen, step))
         assert levels.outer == pytest.approx(plan.outer[step], rel=1e-9)
         assert levels.inner == pytest.approx(plan.inner[step], rel=1e-9, abs=1e-12)
         assert levels.cap == pytest.approx(plan.cap[step], rel=1e-9)
@@ -109,15 +130,16 @@ def test_one_decision_equals_the_panels(history, policy, scenario, nav):
     assert acted > 0
 
 
-def test_a_decision_solves_its_own_week_only(history, policy, monkeypatch):
+def test_a_decision_solves_its_own_week_only(history, policy, seen, monkeypatch):
     case = prepare(history, basket(5, "soft", 1e6))
     step = case.last - 50
     x = np.array([0.06, -0.03, -0.01, -0.01, -0.01])
     state = case.state(step, case.portfolio.target + x)
     rule = Rule(policy)
     solved = []
-    monkeypatch.setattr(predictive, "solve", lambda *terms: solved.append(terms) or solve(*terms))
-    decision = rule.decide(state, view(state.ts))
+    for module in (programme, remembered):
+        monkeypatch.setattr(module, "solve", lambda *terms: solved.append(terms) or solve(*terms))
+    decision = rule.decide(state, said(history, seen, step))
     assert len(solved) == 1
     replace(policy, latest=Latest()).plan(case)
     assert len(solved) - 1 == sum(w.first < case.last and w.last > case.first for w in policy.outlook.windows) > 1
@@ -139,8 +161,9 @@ def test_nothing_depends_on_what_comes_after(history, seen, scenario):
     plans = []
     for h, values in ((history, seen), (other, later)):
         planned = Predictive(h, outlook(h, values))
-        plans.append(planned.plan(prepare(h, basket(4, scenario, 1e5))))
-        (weights,) = planned.learnt.values()
+        case = prepare(h, basket(4, scenario, 1e5))
+        plans.append(planned.plan(case))
+        weights = planned.lesson(case)
         windows_before = sum(w.first <= cut for w in planned.outlook.windows)
         plans.append(weights[:windows_before])
     assert np.array_equal(plans.pop(3), plans.pop(1))
@@ -251,8 +274,7 @@ def test_a_higher_skill_brings_the_gas_state_nearer_to_the_gas_that_comes(histor
     wanted = np.concatenate([dial.fitted_states(history, truth, w) for w in own])[part.start - own[0].first :]
     wanted = wanted[: part.stop - part.start]
     missed = [
-        np.mean((slow_states(history, dialled(history, s, 1), own)[part] - wanted) ** 2)
-        for s in (0.0, 0.25, 0.5, 0.75, 1.0)
+        np.mean((slow(history, dialled(history, s, 1), own)[part] - wanted) ** 2) for s in (0.0, 0.25, 0.5, 0.75, 1.0)
     ]
     assert all(b <= a * 1.01 for a, b in zip(missed[:-1], missed[1:], strict=True))
     assert missed[-1] < 0.2 * missed[0]
@@ -274,3 +296,85 @@ def test_the_skill_dial_pays_where_waiting_is_worth_most(tmp_path):
     falls = [b / a for a, b in zip(costs[:-1], costs[1:], strict=True)]
     assert max(falls) < 1.03, falls  # monotone but for the luck of sixteen baskets
     assert costs[2] < 0.98 * costs[0], falls
+
+
+@pytest.mark.parametrize("scenario", ["soft", "hard"])
+def test_what_the_forecasts_say_changes_the_levels(history, policy, seen, scenario):
+    """The forecasts handed over decide, not some the policy read elsewhere."""
+    case = prepare(history, basket(4, scenario, 1e5))
+    changed = asked = 0
+    for step in range(case.first + 3, case.last, 97):
+        state, handed = case.state(step, case.portfolio.target), said(history, seen, step)
+        memory = policy.memory(case.portfolio, step)
+        if not (memory.values and memory.number("share") > 0.05 and memory.number("earned") > 0.1):
+            continue
+        low, high = (
+            {k: replace(f, quantiles=(f.mean * by,) * 5, mean=f.mean * by) for k, f in handed.items()}
+            for by in (0.3, 3.0)
+        )
+        rule = recall(memory)
+        levels = [rule.levels(state, forecasts) for forecasts in (low, handed, high)]
+        asked += 1
+        changed += len({(found.outer, found.inner) for found in levels}) > 1
+    assert asked > 3
+    assert changed > 0.8 * asked
+
+
+@pytest.mark.parametrize("scenario", ["soft", "hard"])
+def test_a_decision_depends_on_what_it_is_handed_alone(history, policy, seen, scenario, monkeypatch):
+    """State, forecasts and memory survive as plain data; no history, no lake and no lesson is looked at again."""
+    case = prepare(history, basket(4, scenario, 1e6))
+    for step in range(case.first + 3, case.last, 311):
+        memory = policy.memory(case.portfolio, step)
+        state, forecasts = case.state(step, case.portfolio.target), said(history, seen, step)
+        direct = Rule(policy).decide(state, forecasts)
+        text = json.dumps([memory.to_json(), state_json(state), forecasts_json(forecasts)], allow_nan=False)
+        kept, was, rows = json.loads(text)
+        again = PolicyMemory.from_json(kept)
+        assert again.digest == memory.digest
+        decision = Rule(recall(again), again).decide(state_from(was), forecasts_from(rows))
+        assert np.array_equal(decision.weights, direct.weights)
+        assert (decision.action, decision.why) == (direct.action, direct.why)
+
+
+def test_the_memory_of_another_policy_is_refused(history):
+    case = prepare(history, basket(4))
+    with pytest.raises(ExecutionError, match="gas_band, not of predictive"):
+        remembered.Remembered(memory_at(GAS_BAND, case.portfolio, history, case.first))
+    with pytest.raises(ConfigError, match="no policy 'mine'"):
+        recall(PolicyMemory("mine", START))
+
+
+def test_lessons_are_kept_by_kind_market_and_code(history, seen, tmp_path, monkeypatch):
+    lake = Lake(str(tmp_path))
+    policy = Predictive(history, outlook(history, seen))
+    kinds = [experts.kind_of(basket(4, "hard", nav), np.full(4, DEFAULT_FEE)) for nav in (1e5, 1e6)]
+    assert lessons.recall_lessons(lake, policy, kinds) == {}
+    rng = np.random.default_rng(1)
+    learnt = {kind: rng.random((len(policy.outlook.windows), len(experts.MEMBERS))) for kind in kinds[:1]}
+    lessons.keep_lessons(lake, policy, learnt)
+    lessons.keep_lessons(lake, policy, learnt)
+    found = lessons.recall_lessons(lake, policy, kinds)
+    assert list(found) == kinds[:1]
+    assert np.array_equal(found[kinds[0]], learnt[kinds[0]])
+    other = history.gas_gwei.copy()
+    other[history.gas_known + 5] *= 1.5
+    assert lessons.recall_lessons(lake, Predictive(replace(history, gas_gwei=other), policy.outlook), kinds) == {}
+    monkeypatch.setattr(lessons, "code_digest", lambda: "other code")
+    assert lessons.recall_lessons(lake, policy, kinds) == {}
+
+
+def test_a_longer_history_stands_on_the_same_lessons(history, seen):
+    """What is known at a window's first step does not depend on how far the history goes on."""
+    cut = policy_windows = windows(history)[-2].last
+    short = replace(
+        history, ts=history.ts[:cut], close=history.close[:cut], gas_gwei=history.gas_gwei[:cut],
+        native_usd=history.native_usd[:cut], depth_usd=history.depth_usd[:cut], recent_gwei=history.recent_gwei[:cut],
+        tradable=history.tradable[:cut], day=history.day[:cut], returns=history.returns[:cut],
+        median_gwei=history.median_gwei[:cut], median_depth_usd=history.median_depth_usd[:cut],
+        moved=None if history.moved is None else history.moved[:cut],
+    )  # fmt: skip
+    assert policy_windows
+    long, cut_off = (lessons.market_digests(Predictive(h, outlook(h, seen[: len(h.ts)]))) for h in (history, short))
+    assert cut_off == long[: len(cut_off)]
+    assert len(set(long)) == len(long)
