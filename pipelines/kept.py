@@ -119,6 +119,8 @@ def _write_decisions(settings: Settings, lake: Lake, decisions: Sequence[Body]) 
 def _decision_row(settings: Settings, decision: Body) -> dict[str, Any]:
     at = utc(decision["ts"])
     expected = {"why": decision["why"], **decision["expected"], **figures(settings, decision)}
+    if decision.get("data"):
+        expected["oldest_input"] = "{kind} of {name}, {at}".format(**decision["data"][0])
     return {
         "decision_id": row_id(decision), "ts": at, "vault": settings.vault.address or settings.vault.kind,
         "policy": decision["policy"], "action": decision["action"], "inputs_digest": decision["inputs_digest"],

@@ -129,6 +129,8 @@ def explain(settings: Settings, decision_id: str) -> dict[str, Any]:
     verdicts = json.loads(row["verdicts"])
     text = [f"{row['decision_id']} at {row['ts']:%Y-%m-%d %H:%M} UTC by {row['policy']}: {row['action']}"]
     text.append(str(expected.pop("why", "")))
+    if "oldest_input" in expected:
+        text.append(f"  oldest input: {expected['oldest_input']}")
     text += [
         f"  {name.replace('_', ' ')}: {value:,.2f}" for name, value in expected.items() if isinstance(value, float)
     ]

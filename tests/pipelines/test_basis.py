@@ -144,4 +144,5 @@ def test_the_record_names_what_it_rests_on(settings, tmp_path):
     assert ("gas", "chain 1") in kinds
     assert any(kind == "depth" for kind, _ in kinds)
     assert report["oldest_input"] == report["data"][0]
+    assert f"oldest input: {report['data'][0]['kind']} of" in stage.explain(mine, report["decision_id"])["text"]
     assert '"data":' in (tmp_path / "a.jsonl").read_text().replace('"data" :', '"data":')
