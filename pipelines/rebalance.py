@@ -66,6 +66,9 @@ def rebalance(
     )  # fmt: skip
     if report.outcome == "refused":
         watch.notify("refused", f"{report.policy} refused", shown["summary"])
+    if shown["untradable"]:
+        names = ", ".join(u["symbol"] for u in shown["untradable"])
+        watch.notify("untradable", f"{names} left alone", "\n".join(u["reason"] for u in shown["untradable"]))
     if choice.abstained:
         watch.notify("abstained", f"{settings.policy.fallback} decided", choice.note)
     return shown
@@ -105,7 +108,8 @@ def as_shown(report: StepReport, note: str, seen: Snapshot) -> dict[str, Any]:
         for leg in (plan.legs if plan else report.legs)
     ]  # fmt: skip
     data["note"] = note
-    words = [report.action, report.why, note]
+    alone = ", ".join(u["symbol"] for u in data["untradable"])
+    words = [report.action, report.why, f"left alone: {alone}" if alone else "", note]
     data["summary"] = "; ".join(w for w in words if w)
     return data
 

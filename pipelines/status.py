@@ -17,6 +17,7 @@ from pipelines.alerts import api_url, zombies
 from pipelines.settings import Settings
 from pipelines.standing import standing
 from pipelines.wiring import lake_of, now
+from policy.execution.verdicts import UNTRADABLE
 
 
 def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
@@ -41,8 +42,14 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
         .collect()
     )
     forecasts = [r | {"age_h": _hours(at, r["last"]), "last": r["last"].isoformat()} for r in newest.to_dicts()]
-    decisions = lake.scan("decisions").select("decision_id", "ts", "action", "policy", "expected").sort("ts").collect()
-    last = decisions.tail(1).drop("expected").to_dicts()
+    decisions = (
+        lake.scan("decisions")
+        .select("decision_id", "ts", "action", "policy", "expected", "verdicts")
+        .sort("ts")
+        .collect()
+    )
+    last = decisions.tail(1).drop("expected", "verdicts").to_dicts()
+    sick = _untradable(decisions)
     models = standing(settings, at)
     dead, trouble = _zombies()
     return {
@@ -54,8 +61,15 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
         "actions": dict(decisions["action"].value_counts().sort("action").iter_rows()),
         **models,
         "zombies": dead,
-        "advice": _advice(tables, forecasts, stale_h) + _old_models(settings, models["models"]) + trouble,
+        "untradable": sick,
+        "advice": sick + _advice(tables, forecasts, stale_h) + _old_models(settings, models["models"]) + trouble,
     }
+
+
+def _untradable(decisions: pl.DataFrame) -> list[str]:
+    """Return what the last decision said about tokens it had to leave alone."""
+    rows = json.loads(decisions["verdicts"][-1] or "[]") if decisions.height else []
+    return [row["reason"] for row in rows if row["check"] == UNTRADABLE]
 
 
 def _figures(lake: Lake, decisions: pl.DataFrame, at: datetime) -> dict[str, float | None]:

@@ -14,7 +14,7 @@ import structlog
 from lake.errors import ForedriftError
 from pipelines.settings import Settings, notify_urls
 
-EVENTS = ("executed", "refused", "abstained", "failed", "late", "retrain_failed", "zombie")
+EVENTS = ("executed", "refused", "untradable", "abstained", "failed", "late", "retrain_failed", "zombie")
 REFRESH_S = 60.0  # how often the metrics port looks at the stores again
 _SECRET_HINTS = ("key", "secret", "passphrase", "password", "token", "private")
 

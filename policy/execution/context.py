@@ -19,8 +19,10 @@ from policy.execution.node import Head, Node
 from policy.execution.planner import PlanRules
 from policy.execution.records import plain, plan_json, settlement_json, verdicts_json
 from policy.execution.relay import DEFAULT_COSTS, Channel, Cost
+from policy.execution.roundtrip import Proven
 from policy.execution.signer import Signer
 from policy.execution.situation import Portfolio, View
+from policy.execution.verdicts import UNTRADABLE
 
 
 def _nothing(_: str) -> None:
@@ -64,7 +66,8 @@ class EngineContext:
     """Everything a step works with. ``live=False`` or no signer: it stops after the simulation.
 
     ``sender``: the keeper's address, also simulated from in a dry run. ``view`` and ``pools`` are asked once per
-    step, for the snapshot's block. ``wait(head)`` returns when a block after ``head`` may be there. ``checkpoint`` is
+    step, for the snapshot's block, and so is ``probe``, which proves the tokens (see ``policy.execution.roundtrip``;
+    None: over a JSON-RPC node). ``wait(head)`` returns when a block after ``head`` may be there. ``checkpoint`` is
     called at every stage with its name (tests stop the process there). ``channel``: a channel's name, or "auto".
     """
 
@@ -88,6 +91,7 @@ class EngineContext:
     limits: Limits = field(default_factory=Limits)
     clock: Callable[[], datetime] = _utc_now
     checkpoint: Callable[[str], None] = _nothing
+    probe: Callable[[Snapshot, Sequence[Pool]], Proven] | None = None
     on_plan: Callable[[StepReport], None] | None = None
 
 
@@ -116,6 +120,7 @@ class StepReport:
     gas_limit: int = 0
     verdicts: list[Verdict] = field(default_factory=list)
     data: list[dict[str, Any]] = field(default_factory=list)  # series behind the decision, oldest first
+    sick: dict[str, Verdict] = field(default_factory=dict)  # tokens left alone in this step, by address
     settlement: Settlement | None = None
     recovered: str = ""
     attempts: list[dict[str, Any]] = field(default_factory=list)
@@ -141,6 +146,16 @@ class StepReport:
             "data": self.data,
             "oldest_input": self.data[0] if self.data else None,
             "verdicts": verdicts_json(self.verdicts),
+            "untradable": [
+                {
+                    "token": v.figures["token"],
+                    "symbol": v.figures["symbol"],
+                    "cause": v.figures["cause"],
+                    "reason": v.reason,
+                }
+                for v in self.verdicts
+                if v.check == UNTRADABLE
+            ],
             "settlement": None if self.settlement is None else settlement_json(self.settlement),
             "recovered": self.recovered,
             "attempts": self.attempts,

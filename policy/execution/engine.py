@@ -16,20 +16,21 @@ import numpy as np
 from lake.errors import RpcError
 from lake.units import BPS, WEI_PER_GWEI
 from policy.base import Decision, State, Vector
-from policy.execution import guards, inputs
+from policy.execution import guards, inputs, sick
 from policy.execution.amm import Pool
 from policy.execution.attempts import affordable, follow, genesis, launch, recover, standing
-from policy.execution.base import OtherVault, Plan, Settlement, Simulation, Snapshot, UnsignedTx, Vault, Verdict
+from policy.execution.base import Leg, OtherVault, Plan, Settlement, Simulation, Snapshot, UnsignedTx, Vault, Verdict
 from policy.execution.context import EngineContext, Stages, StepReport, attempts_json
 from policy.execution.gas import Bid, next_base_fee, usual_tip
 from policy.execution.hashlog import Damaged
 from policy.execution.journal import Flight, VaultBusy
-from policy.execution.node import Head
+from policy.execution.node import Head, JsonNode
 from policy.execution.planner import Costs, Draft, Outlook, draft, seal_ready
 from policy.execution.recording import audit_decision, audit_refusal
 from policy.execution.relay import choose_channel
 from policy.execution.reverts import explained
-from policy.execution.situation import View, slippage_spread, state_of
+from policy.execution.roundtrip import Proven, prove
+from policy.execution.situation import View, depth_usd, slippage_spread, state_of
 from policy.execution.verdicts import explain, passed, refusals, refused
 from policy.schedule import tradable
 
@@ -117,21 +118,11 @@ def _cycle(ctx: EngineContext, report: StepReport, stages: Stages) -> None:
     seen = _observe(ctx, report, stages)
     if seen is None:
         return
-    decision = ctx.policy.decide(seen.state, seen.view.forecasts)
-    _note(report, seen, decision)
-    stages.done("decide")
-    fault = _sane(decision, seen.state)
-    if fault is not None:
-        _refuse(report, [fault])
+    decision, ready = _decided(ctx, report, seen, stages)
+    if ready is None and decision.action == "wait":
         audit_decision(ctx, report, seen.snapshot, (seen.state, seen.view.forecasts), decision)
         stages.done("audit")
         return
-    if decision.action == "wait":
-        report.outcome = "waited"
-        audit_decision(ctx, report, seen.snapshot, (seen.state, seen.view.forecasts), decision)
-        stages.done("audit")
-        return
-    ready = _prepare(ctx, report, seen, decision, stages)
     if ready is not None and ctx.on_plan is not None:
         ctx.on_plan(report)
     if ready is None or not ctx.live or ctx.signer is None:
@@ -140,6 +131,45 @@ def _cycle(ctx: EngineContext, report: StepReport, stages: Stages) -> None:
         stages.done("audit")
         return
     _execute(ctx, report, seen, decision, ready, stages)
+
+
+def _decided(ctx: EngineContext, report: StepReport, seen: Seen, stages: Stages) -> tuple[Decision, Ready | None]:
+    """Decide and prepare a plan; a token that fails it is left out and the rest decided anew, until a plan holds.
+
+    Every round leaves out at least one token more, so there are no more rounds than tokens.
+    """
+    told = len(report.verdicts)
+    report.sick = sick.of_market(seen.snapshot, tradable(seen.state), report.sick)
+    known = dict(report.sick)
+    first: list[Verdict] = []
+    while True:
+        del report.verdicts[told:]
+        report.plan, report.legs = None, ()
+        places = sick.positions(seen.snapshot, report.sick)
+        state = sick.masked(seen.state, places)
+        decision = sick.unmasked(ctx.policy.decide(state, seen.view.forecasts), seen.state, places)
+        _note(report, seen, decision)
+        stages.done("decide")
+        fault = _sane(decision, seen.state)
+        ready, culprits = None, sick.Sick()
+        if fault is not None:
+            report.verdicts.append(fault)
+        elif decision.action != "wait":
+            ready, culprits = _prepare(ctx, report, seen, decision, stages)
+        left = {t: v for t, v in culprits.items() if t not in report.sick}
+        first = first or [v for v in refusals(report.verdicts[told:]) if left]
+        if ready is not None or not left or not sick.tradable(seen.snapshot, {*report.sick, *left}):
+            break
+        report.sick |= left
+    report.verdicts += sick.named(seen.snapshot, report.sick)
+    if ready is None and (first or refusals(report.verdicts)):  # nothing else to trade: say what stopped it
+        said = {id(v) for v in report.verdicts}
+        report.verdicts += [v for v in (*first, *known.values()) if id(v) not in said]
+        _refuse(report, [])
+        return replace(decision, action="wait"), None
+    if decision.action == "wait":
+        report.outcome = "waited"
+    return decision, ready
 
 
 def _outcome_without_sending(report: StepReport, ready: Ready | None) -> str:
@@ -186,15 +216,18 @@ def _observe(ctx: EngineContext, report: StepReport, stages: Stages) -> Seen | N
         return None
     view = ctx.view(snapshot)
     report.data = inputs.inputs_json(view.inputs)
-    found = _guard(ctx, snapshot, view)
-    report.verdicts += found
+    parted = sick.split(snapshot, _guard(ctx, snapshot, view))
+    report.verdicts += parted.rest
+    report.sick = parted.sick
     stages.done("guards")
-    if refusals(found):
-        _refuse(report, [])
+    if refusals(parted.rest):
+        _refuse(report, list(parted.sick.values()))
         audit_refusal(ctx, report, snapshot)
         stages.done("audit")
         return None
     pools = tuple(ctx.pools(snapshot))
+    if not _healthy(ctx, report, snapshot, pools, stages):
+        return None
     head = ctx.node.head()
     price = next_base_fee(head, ctx.limits.gas) + usual_tip(ctx.node.fee_history(20), ctx.limits.gas)
     report.verdicts.append(guards.gas_plausible(price / WEI_PER_GWEI, view.dearest_gwei))
@@ -206,6 +239,24 @@ def _observe(ctx: EngineContext, report: StepReport, stages: Stages) -> Seen | N
     state = state_of(snapshot, ctx.portfolio, view, pools, price)
     stages.done("read_pools")
     return Seen(snapshot, view, pools, head, price, state)
+
+
+def _healthy(ctx: EngineContext, report: StepReport, snapshot: Snapshot, pools: Sequence[Pool], stages: Stages) -> bool:
+    """Prove the tokens, put the sick ones into the report; False (with the refusal) where too few are left."""
+    proven = Proven()
+    if ctx.probe is not None:
+        proven = ctx.probe(snapshot, pools)
+    elif isinstance(ctx.node, JsonNode):
+        proven = prove(ctx.node.rpc, ctx.vault_address, snapshot, pools)
+    report.sick = {**proven.sick, **report.sick}
+    report.verdicts += [passed("token_unproven", words, token=token) for token, words in proven.unproven.items()]
+    stages.done("prove")
+    if sick.tradable(snapshot, report.sick):
+        return True
+    _refuse(report, list(report.sick.values()))
+    audit_refusal(ctx, report, snapshot)
+    stages.done("audit")
+    return False
 
 
 def _guard(ctx: EngineContext, snapshot: Snapshot, view: View) -> list[Verdict]:
@@ -247,8 +298,10 @@ def _note(report: StepReport, seen: Seen, decision: Decision) -> None:
     }
 
 
-def _prepare(ctx: EngineContext, report: StepReport, seen: Seen, decision: Decision, stages: Stages) -> Ready | None:
-    """Make, check and simulate the plan; None with verdicts where there is none to send."""
+def _prepare(
+    ctx: EngineContext, report: StepReport, seen: Seen, decision: Decision, stages: Stages
+) -> tuple[Ready | None, sick.Sick]:
+    """Make, check and simulate the plan; None with verdicts where there is none to send, and the tokens to blame."""
     limits = ctx.limits
     costs = Costs(seen.gas_price_wei, seen.view.native_usd, limits.block_time_s)
     spread = slippage_spread(seen.view.forecasts, seen.snapshot, seen.pools)
@@ -257,28 +310,48 @@ def _prepare(ctx: EngineContext, report: StepReport, seen: Seen, decision: Decis
     )
     rules = replace(limits.plan, hidden=_hidden(ctx), min_trade_usd=least)
     outlook = Outlook(seen.view.covariance, {**spread, **seen.view.slippage_spread})
-    made = draft(ctx.vault_address, seen.snapshot, _rounded(decision.weights), seen.pools, outlook, costs, rules)
+    pools, left = sick.without(seen.pools, report.sick), sick.positions(seen.snapshot, report.sick)
+    weights = _rounded(decision.weights)
+    made = draft(ctx.vault_address, seen.snapshot, weights, pools, outlook, costs, rules, left)
     report.legs = made.legs
     report.verdicts += made.verdicts
     stages.done("route")
     if not made.legs or refusals(made.verdicts):
-        return None
+        return None, sick.of_draft(seen.snapshot, made, depth_usd(seen.snapshot, seen.pools))
     plan = ctx.vault.seal(seal_ready(report.decision_id, ctx.vault_address, seen.snapshot, made.legs, limits.plan))
     report.plan = plan
     report.verdicts += list(ctx.vault.check(plan))
     stages.done("check")
     if refusals(report.verdicts):
-        return None
+        return None, {}
     tx = ctx.vault.build(plan)
     simulation = ctx.vault.simulate(tx, ctx.sender, seen.snapshot.block_number)
     stages.done("simulate")
     report.verdicts += _judge(ctx.vault, plan, simulation)
-    report.gas_limit = simulation.gas_used * (100 + limits.gas_margin_percent) // 100
+    # what is reported as used is after refunds, up to a fifth (EIP-3529), which the limit must first cover
+    report.gas_limit = simulation.gas_used * 5 // 4 * (100 + limits.gas_margin_percent) // 100
     report.channel, other = _channel(ctx, report, made, decision)
     report.verdicts.append(_profit(report, decision, made, costs.gas_usd(simulation.gas_used), other))
     if refusals(report.verdicts):
-        return None
-    return Ready(plan, made, tx, simulation, report.gas_limit, report.channel, made.slippage_usd + other)
+        return None, _blamed(ctx, report, seen, made, simulation)
+    return Ready(plan, made, tx, simulation, report.gas_limit, report.channel, made.slippage_usd + other), {}
+
+
+def _blamed(ctx: EngineContext, report: StepReport, seen: Seen, made: Draft, simulation: Simulation) -> sick.Sick:
+    """Return the tokens that failed the simulation: those whose amounts are short, or whose pairs revert alone."""
+    short = {
+        str(v.figures["token"]): v
+        for v in refusals(report.verdicts)
+        if v.check in {"simulation", "quote_unconfirmed"} and "token" in v.figures
+    }
+    if simulation.ok:
+        return short
+
+    def alone(legs: Sequence[Leg]) -> Simulation:
+        bare = seal_ready(report.decision_id, ctx.vault_address, seen.snapshot, legs, ctx.limits.plan)
+        return ctx.vault.simulate(ctx.vault.build(ctx.vault.seal(bare)), ctx.sender, seen.snapshot.block_number)
+
+    return sick.of_simulation(seen.snapshot, made.legs, alone)
 
 
 def _hidden(ctx: EngineContext) -> bool:
@@ -316,7 +389,7 @@ def _judge(vault: Vault, plan: Plan, simulation: Simulation) -> list[Verdict]:
         least[leg.token_in] = least.get(leg.token_in, 0) - leg.amount_in
     short = [t for t, m in least.items() if simulation.deltas.get(t, 0) < m]
     if short:
-        return [refused("simulation", f"less than the minimum arrives of {', '.join(short)}")]
+        return [refused("simulation", f"less than the minimum arrives of {t}", token=t) for t in short]
     return [passed("simulation", f"{simulation.gas_used} gas", gas=simulation.gas_used), *_confirm(plan, simulation)]
 
 
@@ -331,7 +404,9 @@ def _confirm(plan: Plan, simulation: Simulation) -> list[Verdict]:
         gap = expected - simulation.deltas.get(token, 0)
         if gap * BPS > CONFIRM_BPS * abs(expected):
             reason = f"{token}: simulated {simulation.deltas.get(token, 0)}, quoted {expected}"
-            found.append(refused("quote_unconfirmed", reason, simulated=str(expected - gap), quoted=str(expected)))
+            found.append(
+                refused("quote_unconfirmed", reason, token=token, simulated=str(expected - gap), quoted=str(expected))
+            )
     return found or [passed("quotes", "the contracts give what was quoted")]
 
 

@@ -7,7 +7,7 @@ its second sources; the chain when it is the wrong one, behind, short of gas mon
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from lake.sequencer import Uptime, judge
@@ -81,6 +81,7 @@ def feed(symbol: str, quote: Quote, rule: FeedRule, now: int) -> Verdict:
         "age_s": age,
         "heartbeat_s": rule.heartbeat_s,
         "round": str(quote.round_id),
+        "token": quote.token,
     }
     if quote.price_e8 <= 0:
         return refused("oracle_not_positive", f"{symbol}: the feed answers {quote.price_e8}", **figures)
@@ -147,21 +148,23 @@ def oracles(
         rule = rules.get(token.address, FeedRule())
         quote = quotes.get(token.address)
         if quote is None:
-            found.append(refused("oracle_missing", f"{token.symbol}: no price in the snapshot"))
+            found.append(refused("oracle_missing", f"{token.symbol}: no price in the snapshot", token=token.address))
             continue
-        found.append(feed(token.symbol, quote, rule, snapshot.block_time))
+        own: list[Verdict] = []
+        own.append(feed(token.symbol, quote, rule, snapshot.block_time))
         if evidence.rounds.get(token.address):
-            found += dated(token.symbol, evidence.rounds[token.address], snapshot.block_time)
-            found.append(complete(token.symbol, evidence.rounds[token.address], rule))
+            own += dated(token.symbol, evidence.rounds[token.address], snapshot.block_time)
+            own.append(complete(token.symbol, evidence.rounds[token.address], rule))
         seconds = evidence.second_e8.get(token.address, {})
-        found += [agrees(token.symbol, quote.price_e8, n, p, rule.deviation_bps) for n, p in sorted(seconds.items())]
+        own += [agrees(token.symbol, quote.price_e8, n, p, rule.deviation_bps) for n, p in sorted(seconds.items())]
         for name, price_e8 in sorted(evidence.average_e8.get(token.address, {}).items()):
             if price_e8 is None:
-                found.append(passed("oracle_average_absent", f"{token.symbol}: {name} does not tell"))
+                own.append(passed("oracle_average_absent", f"{token.symbol}: {name} does not tell"))
             else:
-                found.append(agrees(token.symbol, quote.price_e8, name, price_e8, rule.average_bps))
+                own.append(agrees(token.symbol, quote.price_e8, name, price_e8, rule.average_bps))
         if rule.second_required and not seconds:
-            found.append(refused("oracle_second", f"{token.symbol}: a second source is required, none answered"))
+            own.append(refused("oracle_second", f"{token.symbol}: a second source is required, none answered"))
+        found += [replace(v, figures={**v.figures, "token": token.address}) for v in own]
     if evidence.sequencer is not None:
         found.append(sequencer(evidence.sequencer, snapshot.block_time, grace_s))
     return found

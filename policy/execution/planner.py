@@ -5,7 +5,7 @@ Weights become parts per 1e12 once; from there on everything is integer arithmet
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -96,15 +96,22 @@ def book_of(snapshot: Snapshot) -> Book:
     )
 
 
-def pairs(book: Book, weights: Vector, max_turnover_bps: int) -> list[tuple[int, int, int]]:
+def pairs(
+    book: Book, weights: Vector, max_turnover_bps: int, leave: Collection[int] = ()
+) -> list[tuple[int, int, int]]:
     """Return netted trades (from, to, USD x 1e18) that bring ``book`` to ``weights``: at most n - 1 of them.
 
     The largest surplus meets the largest lack. Where the turnover would exceed the cap, all trades shrink alike.
+    Positions in ``leave`` keep what they have.
     """
     total = book.total()
     parts = [round(float(w) * PARTS) for w in weights]
     parts[int(np.argmax(weights))] += PARTS - sum(parts)
     gaps = [p * total // PARTS - book.value(i, h) for i, (p, h) in enumerate(zip(parts, book.holdings, strict=True))]
+    if leave:
+        gaps = [0 if i in leave else g for i, g in enumerate(gaps)]
+        rest = [i for i in range(len(gaps)) if i not in leave]
+        gaps[max(rest, key=lambda i: float(weights[i]))] -= sum(gaps)
     sold = sum(-g for g in gaps if g < 0)
     cap = total * max_turnover_bps // BPS
     if sold > cap:
@@ -128,8 +135,12 @@ def draft(
     outlook: Outlook,
     costs: Costs,
     rules: PlanRules,
+    leave: Collection[int] = (),
 ) -> Draft:
-    """Return the legs that bring ``vault`` to ``weights``, each routed at the state the legs before it leave."""
+    """Return the legs that bring ``vault`` to ``weights``, each routed at the state the legs before it leave.
+
+    Nothing is bought or sold of the tokens at the positions ``leave``.
+    """
     book = book_of(snapshot)
     legs: list[Leg] = []
     notes: list[Verdict] = []
@@ -138,7 +149,7 @@ def draft(
     evens: list[int] = []
     state = {p.address: p for p in pools}
     most = min(rules.max_legs, snapshot.max_legs)
-    wanted = pairs(book, weights, snapshot.max_turnover_bps)
+    wanted = pairs(book, weights, snapshot.max_turnover_bps, leave)
     large = [p for p in wanted if p[2] / E18 >= rules.min_trade_usd]
     notes += [_small(book, p) for p in wanted if p not in large]
     for rest, (i, j, size) in zip(range(len(large) - 1, -1, -1), large, strict=True):

@@ -149,10 +149,18 @@ def codes(
     return tuple(p for p, _ in rows), tuple(SEQUENCER if down else c for _, c in rows)
 
 
-def verdicts(symbols: Sequence[str], prices: Sequence[int], found: Sequence[int]) -> list[Verdict]:
-    """Return a failed verdict for every price that is not good."""
+def verdicts(
+    symbols: Sequence[str], prices: Sequence[int], found: Sequence[int], addresses: Sequence[str] | None = None
+) -> list[Verdict]:
+    """Return a failed verdict for every price that is not good; with ``addresses``, each names its token's."""
+    rows = zip(symbols, prices, found, addresses or [""] * len(symbols), strict=True)
     return [
-        Verdict("oracle", ok=False, reason=f"{s}: {REASONS[c]}", figures={"price_e8": p, "code": c})
-        for s, p, c in zip(symbols, prices, found, strict=True)
+        Verdict(
+            "oracle",
+            ok=False,
+            reason=f"{s}: {REASONS[c]}",
+            figures={"price_e8": p, "code": c, **({"token": a} if a else {})},
+        )
+        for s, p, c, a in rows
         if c != GOOD
     ]

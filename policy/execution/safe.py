@@ -179,7 +179,7 @@ class SafeAccount:
     def snapshot(self, block: int | str = "latest") -> Snapshot:
         """Read holdings, prices and the used budget at one block hash; every bad price is a failed verdict."""
         s = self.state(block)
-        found = verdicts([t.symbol for t in s.book.tokens], s.book.prices_e8, s.codes)
+        found = _priced(s)
         what = (s.head, s.book, s.quotes, s.clock, self.spec.mandate)
         return snapshot_of(*what, chain_id=self.spec.chain_id, supply=0, verdicts=found)  # a Safe has no shares
 
@@ -194,7 +194,8 @@ class SafeAccount:
         failed = before_trading(plan, s.book, s.clock, self.spec.mandate, at, number)
         if plan.plan_hash != self._hash(plan) or plan.vault != self.spec.address or plan.chain_id != self.spec.chain_id:
             failed.append(broken("plan hash", "the hash does not belong to this batch, this Safe and this chain"))
-        failed += verdicts([t.symbol for t in s.book.tokens], s.book.prices_e8, s.codes)
+        touched = {s.book.tokens[0].address, *(t for leg in plan.legs for t in (leg.token_in, leg.token_out))}
+        failed += [v for v in _priced(s) if v.figures["token"] in touched]  # a bad price stops no other token
         if failed:
             return failed
         allowed = {(target, selector(signature)) for target, signature in self.spec.calls}
@@ -281,3 +282,9 @@ class SafeAccount:
         if self.spec.sender == ZERO:
             raise ConfigError("a Safe's batch needs its owners' signatures, or an owner as the sender")
         return bytes(12) + bytes.fromhex(to_checksum_address(self.spec.sender)[2:]) + bytes(32) + b"\x01"
+
+
+def _priced(s: SafeState) -> list[Verdict]:
+    """Return a failed verdict for every token without a good price."""
+    tokens = s.book.tokens
+    return verdicts([t.symbol for t in tokens], s.book.prices_e8, s.codes, [t.address for t in tokens])

@@ -102,7 +102,9 @@ class ReferenceVault:
         """Read holdings, prices, mandate and budget at one block hash; every bad price is a failed verdict."""
         s = self.state(block)
         quotes = quotes_of(s.book.tokens, s.book.prices_e8, s.evidence.first)
-        found = verdicts([t.symbol for t in s.book.tokens], s.book.prices_e8, s.codes)
+        found = verdicts(
+            [t.symbol for t in s.book.tokens], s.book.prices_e8, s.codes, [t.address for t in s.book.tokens]
+        )
         what = (s.head, s.book, quotes, s.clock, s.mandate)
         return snapshot_of(*what, chain_id=s.layout.chain_id, supply=s.supply, paused=s.paused, verdicts=found)
 

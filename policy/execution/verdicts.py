@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from policy.execution.base import Verdict
 
+UNTRADABLE = "token_untradable"
+"""The check that names a token which is left alone while the rest is traded."""
+
 
 def passed(check: str, reason: str = "", **figures: str | int | float) -> Verdict:
     """Return a verdict that lets the plan go on."""

@@ -142,11 +142,9 @@ def after(act):
 
 REFUSED = {
     "stale oracle": (after(lambda net: net.mine(1, seconds=100_000)), "oracle_stale"),
-    "frozen oracle": (freeze, "oracle_frozen"),
     "negative oracle": (after(lambda net: post(net, "ETH", -1)), "oracle_not_positive"),
     "one of two feeds moved": (after(lambda net: post(net, "ETH", 1_700 * 10**8, second=False)), "oracle"),
     "both feeds moved": (after(lambda net: post(net, "ETH", 1_700 * 10**8)), "oracle_deviates"),
-    "pool held off the feeds": (hold_a_pool, "oracle_deviates"),
     "sequencer down": (lambda net, ctx: watched(ctx, net, uptime_feed(net, 1)), "sequencer_down"),
     "sequencer just back": (lambda net, ctx: watched(ctx, net, uptime_feed(net, 0)), "sequencer_grace"),
     "wrong chain": (lambda net, ctx: replace(ctx, chain_id=1), "chain_id"),
@@ -174,6 +172,17 @@ def test_each_refusal_on_the_real_vault_sends_nothing(vaultnet, tmp_path, name):
     assert refusals[expected].figures or expected in {"vault_paused", "rpc"}
     assert ctx.journal.last() is None
     assert ctx.node.account_nonce(ctx.sender) == nonce
+
+
+@pytest.mark.parametrize(("act", "cause"), [(freeze, "oracle_frozen"), (hold_a_pool, "oracle_deviates")])
+def test_a_token_with_a_doubtful_price_is_left_alone_and_the_rest_is_traded(vaultnet, tmp_path, act, cause):
+    ctx = act(vaultnet, watched(chain_context(tmp_path, vaultnet), vaultnet))
+    report = step(ctx)
+    assert report.outcome == "traded", [v.reason for v in report.verdicts if not v.ok]
+    eth = vaultnet.world.token("ETH").address
+    assert [(u["token"], u["cause"]) for u in report.json()["untradable"]] == [(eth, cause)]
+    assert all(eth not in {leg.token_in, leg.token_out} for leg in report.plan.legs)
+    assert report.settlement.deltas[eth] == 0
 
 
 def test_quotes_equal_the_quoter_contract_on_every_pool_and_path(vaultnet):

@@ -1,0 +1,167 @@
+"""A local market of eight tokens with a reference vault and a Safe, and what can be wrong with one of the tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lake.evm import calldata
+from lake.rpc import Rpc
+from lake.units import bps
+from policy.base import ChainFees
+from policy.execution.audit import Audit
+from policy.execution.context import EngineContext, Limits
+from policy.execution.guards import FeedRule
+from policy.execution.journal import Journal
+from policy.execution.localnet.market import Localnet, start
+from policy.execution.localnet.portfolio import reference_vault, safe_account, safe_spec
+from policy.execution.node import JsonNode
+from policy.execution.planner import PlanRules
+from policy.execution.poolstate import PoolInfo, describe_pools, read_pools
+from policy.execution.relay import PrivateChannel, PublicChannel
+from policy.execution.rules import Mandate
+from policy.execution.safe import SafeAccount
+from policy.execution.signer import KeystoreSigner, create_keystore
+from policy.execution.situation import Portfolio, View
+from policy.execution.vault import ReferenceVault
+from tests.chain_fixtures import CLOCK
+from tests.execution.simlab import ToTarget
+
+PRICES = {"ETH": 1_500.0, "BTC": 20_000.0, "LINK": 7.0, "UNI": 6.0, "AAVE": 80.0, "MKR": 1_200.0, "CRV": 2.0}
+TARGETS = {"USDC": 1_250, **dict.fromkeys(PRICES, 1_250)}
+CAP = 0.05
+MANDATE = Mandate(leg_loss_bps=200, turnover_bps=10_000, max_legs=8, cooldown_s=0, loss_budget_ppb=50_000_000)
+FAULT = "set_fault(uint256,uint256,address,bytes)"
+ZERO = "0x" + "0" * 40
+FEE, RETURNS_FALSE, PAUSED, BLACKLIST, SHARES, NO_SALE, SALE_FEE, GROWS = 1, 2, 5, 6, 7, 8, 9, 10
+SICK = "LINK"
+Adapter = Callable[[Localnet, Rpc], Any]
+
+
+@contextmanager
+def market() -> Iterator[Localnet]:
+    """The market, one process for as many cases as are run in it."""
+    extras = [reference_vault(TARGETS, mandate=MANDATE, deposit_usd=100_000), safe_account(deposit_usd=100_000)]
+    with start(PRICES, extras=extras, at=CLOCK) as net:
+        yield net
+
+
+def reference(net: Localnet, rpc: Rpc) -> ReferenceVault:
+    """The reference vault of the market."""
+    return ReferenceVault(rpc, net.world.extras["vault"])
+
+
+def safe(net: Localnet, rpc: Rpc) -> SafeAccount:
+    """The Safe of the market."""
+    return SafeAccount(rpc, safe_spec(net.world, TARGETS, mandate=MANDATE))
+
+
+ADAPTERS: dict[str, Adapter] = {"reference": reference, "safe": safe}
+"""Every adapter of the conformance table; a later one joins by a row."""
+
+
+def infos(net: Localnet, leave: Sequence[str] = ()) -> list[PoolInfo]:
+    """Constants of the market's pools, without those of the assets ``leave``."""
+    refs = [p for p in net.world.pools.values() if not {p.asset, p.quote} & set(leave)]
+    return describe_pools(net.node.admin, [(p.address, p.venue, p.router) for p in refs])
+
+
+def context(folder: Path, net: Localnet, adapter: str, leave: Sequence[str] = (), **more: Any) -> EngineContext:
+    """A live context on one of the vaults, moving to target; pools of the assets ``leave`` are not configured."""
+    rpc = Rpc(net.url, timeout=10, tries=1)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "keeper.json"
+    if not path.exists():
+        create_keystore(path, "local", net.accounts["keeper"].key, iterations=2)
+    vault = ADAPTERS[adapter](net, rpc)
+    address = vault.address if adapter == "reference" else vault.spec.address
+    known = infos(net, leave)
+    n = len(TARGETS)
+
+    def view(snapshot: Any) -> View:
+        at = datetime.fromtimestamp(snapshot.block_time, UTC) - timedelta(minutes=5)
+        return View({}, np.eye(n) * 1e-8, 1_500.0, at)
+
+    fields: dict[str, Any] = {
+        "vault": vault,
+        "vault_address": address,
+        "chain_id": net.chain_id,
+        "node": JsonNode(rpc),
+        "policy": ToTarget(benefit_usd=50_000.0),
+        "portfolio": Portfolio(tuple(TARGETS), np.full(n, CAP), 3.0, "soft", ChainFees(net.chain_id)),
+        "view": view,
+        "pools": lambda snapshot: read_pools(rpc, known, snapshot.block_hash),
+        "sender": net.accounts["keeper"].address,
+        "journal": Journal(folder / "journal.jsonl"),
+        "audit": Audit(folder / "audit.jsonl"),
+        "channels": {"public": PublicChannel(rpc), "private": PrivateChannel(rpc)},
+        "wait": lambda head: net.mine(),
+        "signer": KeystoreSigner(path, lambda: "local"),
+        "live": True,
+        "channel": "public",
+        "limits": Limits(
+            plan=PlanRules(max_slippage_bps=bps(200), max_legs=8),
+            feeds={t.address: FeedRule(heartbeat_s=90_000) for t in net.world.tokens.values()},
+        ),
+        "clock": lambda: datetime.fromtimestamp(net.node.head().time, UTC),
+    }
+    return EngineContext(**{**fields, **more})
+
+
+def afflict(net: Localnet, asset: str, kind: int, argument: int = 0, subject: str = ZERO) -> None:
+    """Let the asset's token misbehave from now on; kind 0 heals it."""
+    net.send("deployer", net.world.token(asset).address, calldata(FAULT, kind, argument, subject, b""))
+    net.mine()
+
+
+def post(net: Localnet, asset: str, price: float) -> None:
+    """Post ``price`` (USD) on both feeds of the asset."""
+    for feed in (str(net.world.token(asset).feed), net.world.extras[f"second_feed:{asset}"]):
+        net.send("deployer", feed, calldata("post(int256)", int(price * 1e8)))
+    net.mine()
+
+
+def pools_of(net: Localnet, asset: str) -> list[str]:
+    """Addresses of the asset's pools."""
+    return [p.address for p in net.world.pools.values() if asset in {p.asset, p.quote}]
+
+
+def blind(ctx: EngineContext) -> EngineContext:
+    """The same context without the probe: only a failed simulation shows what is sick."""
+    from policy.execution.roundtrip import Proven
+
+    return replace(ctx, probe=lambda snapshot, pools: Proven())
+
+
+@dataclass(frozen=True)
+class Illness:
+    """One way a token may be sick: how it begins, and how it ends."""
+
+    begin: Callable[[Localnet, str], None]
+    end: Callable[[Localnet], None]
+    unlisted: bool = False  # no pool of it is configured
+    price: bool = False  # its price is at fault, which the vault itself judges
+
+
+def token(kind: int, argument: int = 0, subject: Callable[[Localnet, str], str] | None = None) -> Illness:
+    """A fault of the token contract."""
+    return Illness(
+        lambda net, vault: afflict(net, SICK, kind, argument, subject(net, vault) if subject else ZERO),
+        lambda net: afflict(net, SICK, 0),
+    )
+
+
+ILLNESSES: Mapping[str, Illness] = {
+    "paused": token(PAUSED),
+    "blacklisted vault": token(BLACKLIST, subject=lambda net, vault: vault),
+    "fee on transfer": token(FEE, 300),
+    "rebasing shares": token(SHARES),
+    "without a route": Illness(lambda net, vault: None, lambda net: None, unlisted=True),
+    "without a good price": Illness(lambda net, vault: post(net, SICK, -1), lambda net: post(net, SICK, 7), price=True),
+}
