@@ -53,8 +53,9 @@ def rows_of(data: Mapping[str, Any], scenario: str, nav: float) -> list[dict[str
 
 
 def label_of(row: Mapping[str, Any]) -> str:
-    """Return the policy's name, marked where it broke the hard mandate: its low cost is then no merit."""
-    return f"{row['policy']} (breaks it)" if row["violations"] else str(row["policy"])
+    """Return the policy's name, marked where it broke the hard mandate though it could trade: no merit in its cost."""
+    broken = row.get("violations_did_not", row["violations"])
+    return f"{row['policy']} (breaks it)" if broken else str(row["policy"])
 
 
 def cost_split(data: Mapping[str, Any]) -> Figure:

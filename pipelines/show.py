@@ -247,7 +247,7 @@ def policies(data: Mapping[str, Any]) -> None:
         )
     if any(r.get("violations_could_not") for r in data["policies"]):
         say("broken a+b: a hours in breach a trade could have ended, b in which none could")
-    for note in data["data"]["notes"]:
+    for note in data["data"].get("notes", ()):
         say(f"note: {note}")
     chosen = [r for r in defined.sound(data, "pairs") if r["a"] == "predictive" and r["b"] in HEADLINE]
     chosen += [r for r in defined.sound(data, "pairs") if r["a"] == "foresight_gas" and r["b"] == "gas_band"]

@@ -83,7 +83,7 @@ class Table:
         """Return cost ratios a over b with intervals: every two policies, the later-named one as a.
 
         ``best_threshold`` and ``best_reactive`` stand for the cheapest of SIMPLE and of RULES in that cell (in the hard
-        mandate only of those with no more violations than the mandate's own threshold); ``b_is`` names it.
+        mandate only of those with no more avoidable violations than the mandate's own threshold); ``b_is`` names it.
         """
         rows: list[dict[str, object]] = []
         for cell, costs in self.weekly.items():
@@ -105,7 +105,8 @@ class Table:
 
     def best(self, cell: Cell, choices: Sequence[str]) -> str | None:
         """Return the cheapest of ``choices`` in ``cell`` that keeps the hard mandate; None without any."""
-        broken = {n: sum(r.violations for r in runs) for n, runs in zip(self.names, self.runs[cell], strict=True)}
+        runs_of = zip(self.names, self.runs[cell], strict=True)
+        broken = {n: sum(r.violations_did_not for r in runs) for n, runs in runs_of}
         cost = {n: float(c.sum()) for n, c in zip(self.names, self.weekly[cell], strict=True)}
         allowed = broken.get("threshold", min(broken.values()))
         kept = [n for n in choices if n in cost and (self.soft[cell] or broken[n] <= allowed)]

@@ -11,6 +11,8 @@ from rich.console import Console
 from lake.errors import ConfigError, NotEnoughData
 from lake.store import Lake
 from pipelines import compare, show, train
+from pipelines.charts import label_of
+from pipelines.report import render
 from pipelines.settings import load
 from tests.policy.conftest import HOURS, START, WARMUP, frames
 
@@ -84,8 +86,16 @@ def test_a_late_listing_within_the_span_is_compared_and_told(tmp_path):
         settings, START.isoformat(), END.isoformat(), portfolios=6, policies=["hold", "gas_band"], track=False
     ).json
     assert any(n.startswith("BBB: listed 2023-03-05 01:00") for n in found["data"]["notes"])
+    assert "BBB: listed 2023-03-05 01:00" in render(found, "id", {}, None)
     assert all(r["violations_did_not"] == 0 for r in found["policies"] if r["policy"] == "gas_band")
     assert all(r["violations"] == r["violations_could_not"] + r["violations_did_not"] for r in found["policies"])
+
+
+def test_a_policy_that_could_not_trade_did_not_break_its_mandate():
+    row = {"policy": "band", "violations": 86, "violations_could_not": 86, "violations_did_not": 0}
+    assert label_of(row) == "band"
+    assert label_of({**row, "violations_did_not": 1}) == "band (breaks it)"
+    assert label_of({"policy": "band", "violations": 1}) == "band (breaks it)"  # of a comparison stored before
 
 
 def test_unknown_policies_and_dials_cost_no_work(tmp_path):
