@@ -23,8 +23,22 @@ from policy.base import Matrix
 from policy.experts import Kind
 from policy.predictive import Predictive
 
-CODE = ("backtest", "bands", "costs", "dynamic", "experts", "kernels", "predictive", "programme", "project", "reactive",
-        "scenario", "schedule", "skill")  # fmt: skip
+CODE = (
+    "policy.backtest",
+    "policy.bands",
+    "policy.costs",
+    "policy.dynamic",
+    "policy.experts",
+    "policy.kernels",
+    "policy.partial",
+    "policy.predictive",
+    "policy.programme",
+    "policy.project",
+    "policy.reactive",
+    "policy.scenario",
+    "policy.schedule",
+    "policy.skill",
+)
 """Modules a lesson depends on."""
 
 
@@ -33,7 +47,7 @@ def code_digest() -> str:
     """Return the digest of the code that learns."""
     found = sha256()
     for name in CODE:
-        found.update(Path(str(import_module(f"policy.{name}").__file__)).read_bytes())
+        found.update(Path(str(import_module(name).__file__)).read_bytes())
     return found.hexdigest()
 
 
