@@ -6,7 +6,7 @@ from importlib import import_module
 
 from tests.attacks.outcome import Attack
 
-MODULES = ("flows",)
+MODULES = ("flows", "keeper", "griefing", "exits")
 
 
 def families() -> list[Attack]:
