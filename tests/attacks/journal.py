@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,8 +33,10 @@ def run(ctx: EngineContext) -> str:
     try:
         report = step(ctx)
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return f"{report.outcome} {report.why}".strip() if report.outcome == "refused" else report.outcome
+        return re.sub(r"/\S+/", "", f"{type(error).__name__}: {error}")
+    if report.outcome != "refused":
+        return report.outcome
+    return re.sub(r"/\S+/", "", f"refused {report.why}")
 
 
 def executed(sim: Any) -> int:
@@ -198,7 +201,7 @@ def power_cut(folder: Path) -> Outcome:
     run(context(folder, sim))
     whole = (folder / "audit.jsonl.head").read_bytes()
     found = []
-    for torn in (b"", whole[: len(whole) // 2]):
+    for torn in (b"", b"\0" * len(whole)):
         (folder / "audit.jsonl.head").write_bytes(torn)
         report = verify(folder / "audit.jsonl")
         found.append(Outcome(report.ok, f"{len(torn)} bytes of its head: {report.reason or 'sound'}"))

@@ -109,7 +109,7 @@ def slipped_in(_folder: Path) -> Outcome:
     """An external signer adds to, or changes, what it was asked to sign."""
     address = Account.from_key(KEY).address
     hop = Account.from_key(KEY).sign_authorization({"chainId": 0, "address": "0x" + "cd" * 20, "nonce": 9})
-    extra = [{"address": TO, "storageKeys": [b"\0" * 32] * 20}]
+    extra = [{"address": TO, "storageKeys": ["0x" + "00" * 32] * 20}]
     legacy = {k: v for k, v in FIELDS.items() if k not in {"type", "maxFeePerGas", "maxPriorityFeePerGas"}}
     wrong = {
         "a delegation (EIP-7702)": {**FIELDS, "type": 4, "accessList": [], "authorizationList": [hop]},
