@@ -10,7 +10,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 export PYTHONDONTWRITEBYTECODE =# empty: modules are compiled once, not again by every process that starts
 
-.PHONY: demo test test-fast lint format lock env npm bench fuzz kills matrix replay sandwich audit suspects ops pictures growth mirrored pruned nodefuzz
+.PHONY: demo test test-fast lint format lock env npm bench fuzz kills matrix replay sandwich audit attacks suspects ops pictures growth mirrored pruned nodefuzz
 
 env: $(STAMP)
 
@@ -76,6 +76,9 @@ sandwich: env npm ## 200 random swaps with a searcher in the pool: is the chosen
 
 audit: env ## insecure patterns and known vulnerabilities; a part that had no data to look with fails, too
 	@$(BIN)/python -m tests.audit_run
+
+attacks: env npm ## every attack on the money path: what it took from the first release, what now; ATTACKS="--only C1 --json FILE"
+	@$(BIN)/python -m tests.attacks $(ATTACKS)
 
 suspects: env npm ## touchy tests again and again until they fail: SUSPECTS="--times 20 --busy TEST..."
 	@$(BIN)/python -m tests.suspects $(SUSPECTS)

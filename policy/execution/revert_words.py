@@ -77,6 +77,7 @@ VAULT = {
     "cooldown": "the last plan is too recent",
     "deadline": "the plan's deadline has passed",
     "nonce": "the vault expects another plan number: a plan has landed meanwhile",
+    "receiver": "neither the vault itself nor nobody can be sent an exit in kind: its claims could never be taken",
     "flow": "no deposit or exit at the oracle's price in the block of a plan",
     "leg gain": "a leg beats the oracle by more than the mandate allows: the oracle is wrong",
     "hold": "the shares were bought too recently to part with them",

@@ -51,7 +51,7 @@ def in_settings(folder: Path) -> Outcome:
         except ForedriftError as error:
             if "\n" in str(error):
                 return Outcome(held=False, figure=f"{name!r} spreads over lines")
-    outside = [p for p in folder.parent.glob("etc*")]
+    outside = list(folder.parent.glob("etc*"))
     return Outcome(not outside, f"{len(quiet)} of 4 names taken as the operator's own, nothing written outside")
 
 
@@ -70,23 +70,6 @@ def in_addresses(_folder: Path) -> Outcome:
                 said += [str(error), repr(error)]
     found = [s for s in said if key in s]
     return Outcome(not found, f"{len(found)} of {len(said)} texts show the key")
-
-
-def tolerances(_folder: Path) -> Outcome:
-    """One lying node of a live vault: two must agree; alone its prices are held against the lake's closely."""
-    from pipelines.settings import load
-
-    try:
-        from policy.execution import quorum  # noqa: F401
-
-        agree = "two operators must agree"
-    except ImportError:
-        agree = "one node decides alone"
-    settings = load(required=False)
-    most = next(
-        (int(getattr(settings.vault, n)) for n in ("max_oracle_deviation_bps",) if hasattr(settings.vault, n)), 0
-    )
-    return Outcome(most <= 100 and agree.startswith("two"), f"{agree}; {most} bp from the lake's price allowed")
 
 
 ATTACKS = [

@@ -19,7 +19,7 @@ from policy.execution.engine import dry, step
 from policy.execution.hashlog import read
 from policy.execution.situation import View
 from tests.attacks.outcome import Attack, Outcome, joined
-from tests.execution.simlab import COVARIANCE, chain, context, spec
+from tests.execution.simlab import COVARIANCE, VAULT, chain, context, spec
 
 OTHER = "0x00000000000000000000000000000000000000cc"
 
@@ -168,31 +168,42 @@ def false_clock(folder: Path) -> Outcome:
 
 
 def audit_rewritten(folder: Path) -> Outcome:
-    """Cut the audit's end, with and without its head; remove both: is it seen, the chain's events at hand?"""
+    """Cut the audit's end, with and without its head; remove both: is it seen, the vault's own count at hand?"""
     sim = chain()
     run(context(folder, sim))
     path, head = folder / "audit.jsonl", folder / "audit.jsonl.head"
     whole, noted = path.read_bytes(), head.read_bytes()
     lines = whole.splitlines(keepends=True)
-    last = json.loads(lines[-2])
-    forged = json.dumps({"seq": last["seq"], "hash": last["hash"]}).encode()
+    first = json.loads(lines[0])
+    forged = json.dumps({"seq": first["seq"], "hash": first["hash"]}).encode()
+    landed = [json.loads(line)["body"]["plan_hash"] for line in lines][-1]
     cases: dict[str, tuple[bytes | None, bytes | None]] = {
         "end cut": (b"".join(lines[:-1]), noted),
         "one byte changed": (whole.replace(b"a", b"b", 1), noted),
         "file removed": (None, noted),
+        "head rewritten, record changed": (lines[0].replace(landed.encode(), b"0x" + b"1" * 64), forged),
+        "both removed": (None, None),
     }
-    if anchored := hasattr(sys.modules["policy.execution.audit"], "anchored"):
-        cases |= {"end cut, head rewritten": (b"".join(lines[:-2]), forged), "both removed": (None, None)}
     unseen = []
     for what, (text, mark) in cases.items():
         for file, content in ((path, text), (head, mark)):
             file.unlink(missing_ok=True)
             if content is not None:
                 file.write_bytes(content)
-        if verify(path).ok:
+        if verify(path).ok and not against_the_vault(path, sim, landed):
             unseen.append(what)
-    text = f"unseen: {', '.join(unseen) or 'none'} of {len(cases)}"
-    return Outcome(not unseen and anchored, text if anchored else f"{text}; removed with its head it counts as sound")
+    return Outcome(not unseen, f"unseen: {', '.join(unseen) or 'none'} of {len(cases)}")
+
+
+def against_the_vault(path: Path, sim: Any, landed: str) -> list[str]:
+    """Return where the audit differs from the vault's count of plans and its events; nothing where none is asked."""
+    try:
+        from policy.execution import anchored
+    except ImportError:
+        return []
+    records = Audit(path).records() if path.exists() else ()
+    plans = anchored.known(records, 31_337, VAULT)
+    return anchored.faults(plans, sim.world.clock.nonce, lambda _nonce, _first, _last: [landed])
 
 
 def power_cut(folder: Path) -> Outcome:
@@ -220,7 +231,7 @@ def flipped_bit(folder: Path) -> Outcome:
     path.write_bytes(raw)
     later(sim, 400)
     live, dried = run(context(folder, sim)), run(dry(context(folder, sim)))
-    plain = live.startswith("traded") or any(w in live for w in ("repair", "mend", "move", "restore"))
+    plain = live.startswith("traded") or "repair" in live
     return Outcome(plain and executed(sim) <= 2, f"live: {live[:60]}; dry: {dried[:60]}")
 
 
@@ -238,7 +249,8 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 for _ in range(4):
     for _ in range(2): sim.mine()
     outs.append(run(context(folder, sim)))
-sys.stdout.write(json.dumps([outs, executed(sim), verify(folder / "audit.jsonl").ok, read(folder / "journal.jsonl").fault]))
+sound, fault = verify(folder / "audit.jsonl").ok, read(folder / "journal.jsonl").fault
+sys.stdout.write(json.dumps([outs, executed(sim), sound, fault]))
 """
 
 
@@ -327,8 +339,9 @@ def emptied(folder: Path) -> Outcome:
 
 def killed_anywhere(folder: Path) -> Outcome:
     """Kill -9 at every stage, and the disk turns read-only after the send."""
-    stages = ("recover", "snapshot", "guards", "decide", "check", "simulate", "audit", "journal", "sign", "journal_signed",
-              "send", "journal_sent", "submit", "watch", "journal_mined", "audit_settled", "follow")  # fmt: skip
+    early = ("recover", "snapshot", "guards", "decide", "check", "simulate", "audit", "journal", "sign")
+    late = ("journal_signed", "send", "journal_sent", "submit", "watch", "journal_mined", "audit_settled", "follow")
+    stages = early + late
     wrong = []
     for stage in stages:
         d, sim = sub(folder, stage), chain()

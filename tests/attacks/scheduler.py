@@ -19,12 +19,14 @@ ASKS = ("deployments/filter", "flow_runs/filter", "flows/filter", "variables/fil
 
 def parameters(_folder: Path) -> Outcome:
     """A run is started with a settings file of the attacker's, or made live."""
+    from prefect import Flow
+
     from pipelines import flows
 
     taken = [
         f"{name}({', '.join(found)})"
         for name, flow in vars(flows).items()
-        if hasattr(flow, "fn") and hasattr(flow, "serve") and (found := list(inspect.signature(flow.fn).parameters))
+        if isinstance(flow, Flow) and (found := list(inspect.signature(flow.fn).parameters))
     ]
     return Outcome(not taken, f"flows with parameters: {', '.join(taken) or 'none'}")
 

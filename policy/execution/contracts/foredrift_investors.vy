@@ -308,6 +308,7 @@ def redeemInKind(amount: uint256, receiver: address, owner: address, skip: uint2
     @return Raw amount sent of every token
     """
     assert amount != 0, "zero"
+    assert receiver not in [empty(address), self], "receiver"
     terms: uint256 = shares._terms
     due: uint256 = self._management(terms, shares.totalSupply)
     self._pay_fees(due, self.high_water)
