@@ -362,7 +362,7 @@ ATTACKS = [
     Attack("M1 another chain", "a new chain or vault under an old journal", "folder", another_chain),
     Attack("M2 another's plan", "vault B settles vault A's plan", "folder", another_vaults_plan),
     Attack("M3 false clock", "stale and future data under a false clock", "folder", false_clock),
-    Attack("L1 audit rewritten", "end cut, head rewritten, both removed", "folder", audit_rewritten),
+    Attack("L1 audit rewritten", "end cut, head rewritten, both removed", "folder", audit_rewritten, short=False),
     Attack("L2 power cut", "the audit's head is empty", "folder", power_cut),
     Attack("L3 flipped bit", "in a long closed record of the journal", "folder", flipped_bit),
     Attack("L4 disk full", "at nine sizes, then freed", "folder", disk_full, short=False),
