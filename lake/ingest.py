@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from lake.errors import ConfigError, SourceError, SourceUnavailable
-from lake.freshness import FUTURE_TOLERANCE_S
+from lake.freshness import FUTURE_TOLERANCE_S, series_columns
+from lake.plausibility import flagged
 from lake.sources.base import Gap, Source, gaps_in, series_key
 from lake.store import Lake
 from lake.tables import TABLES, Table, table
@@ -29,7 +30,8 @@ class IngestReport:
     """What one collection did.
 
     ``added``, ``updated`` and ``unchanged`` count rows; ``gaps`` lists grid steps of ``[since, until)`` that are still
-    missing; ``freshness`` is when the newest stored row of the series became known; ``retries`` counts repeated reads.
+    missing; ``freshness`` is when the newest stored row of the series became known; ``retries`` counts repeated reads;
+    ``flagged`` counts rows from ``since`` on that are held back until accepted (``lake.plausibility``).
     """
 
     source: str
@@ -41,6 +43,7 @@ class IngestReport:
     gaps: tuple[Gap, ...]
     freshness: datetime | None
     retries: int
+    flagged: int = 0
 
 
 def run(
@@ -83,7 +86,17 @@ def run(
         gaps=tuple(_gaps(stored[spec.time], source, since, min(until, now or datetime.now(UTC)))),
         freshness=_moment(stored["available_at"].max()),
         retries=tally.retries,
+        flagged=_waiting(lake, spec, source, since),
     )
+
+
+def _waiting(lake: Lake, spec: Table, source: Source, since: datetime) -> int:
+    """Return how many rows of the source's series wait to be accepted."""
+    keys = series_columns(spec.name)
+    if any(k not in source.series for k in keys):
+        return flagged(lake, spec.name, since=since).height
+    key = "/".join(str(source.series[k]) for k in keys)
+    return flagged(lake, spec.name, since=since).filter(pl.col("series") == key).height
 
 
 def status(lake: Lake, now: datetime) -> pl.DataFrame:

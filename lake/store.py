@@ -102,6 +102,45 @@ class Lake:
                 _tidy(_table(self.uri(name), None, self.options), RETENTION_HOURS)
         return report
 
+    def difference(self, name: str, frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+        """Return what writing ``frame`` would do: rows that are new, rows that change, stored rows they replace.
+
+        Nothing is written. Raises as :meth:`write` does.
+        """
+        spec = table(name)
+        rows = check(spec, frame).unique(spec.key, keep="last", maintain_order=True)
+        delta = self._open(name)
+        if delta is None or rows.is_empty():
+            return rows, rows.clear(), rows.clear()
+        new, changed = _difference(spec, pl.scan_delta(delta), _with_part(spec, rows))
+        plain = [c for c in new.columns if c != PART]
+        return new.select(plain), changed.select(plain), self.stored(name, changed.select(plain))
+
+    def stored(self, name: str, keys: pl.DataFrame) -> pl.DataFrame:
+        """Return the stored rows whose key is among those of ``keys``, in the columns of the table."""
+        spec = table(name)
+        if keys.is_empty():
+            return self.scan(name).head(0).collect()
+        known = self.scan(name)
+        for column in spec.key:
+            known = known.filter(pl.col(column).is_between(pl.lit(keys[column].min()), pl.lit(keys[column].max())))
+        return known.join(keys.lazy().select(spec.key), on=spec.key, how="semi").collect()
+
+    def revert(self, name: str, gone: pl.DataFrame, back: pl.DataFrame) -> None:
+        """Remove the rows with the keys of ``gone`` and put those of ``back`` in their place, in one commit."""
+        spec = table(name)
+        batch = pl.concat([gone.with_columns(_drop=pl.lit(value=True)), back.with_columns(_drop=pl.lit(value=False))])
+        if batch.is_empty():
+            return
+        batch = _with_part(spec, batch)
+
+        def merge() -> None:
+            delta = self._open(name)
+            if delta is not None:
+                _merge_back(spec, delta, batch)
+
+        _persist(name, self.uri(name), merge)
+
     def replace(self, name: str, frame: pl.DataFrame, start: datetime, end: datetime) -> int:
         """Make the rows with ``start <= time < end`` exactly ``frame``, in one commit; return the new version.
 
@@ -208,15 +247,35 @@ class Lake:
         return WriteReport(spec.name, new.height, changed.height, unchanged, self.version(spec.name))
 
 
-def _merge(spec: Table, delta: DeltaTable, batch: pl.DataFrame) -> None:
-    """Insert or update ``batch`` in one commit; reads and rewrites only the months it touches."""
+def _match(spec: Table, batch: pl.DataFrame) -> str:
+    """Return the predicate that pairs rows by key, within the months that ``batch`` touches."""
     match = [f"t.{k} = s.{k}" for k in spec.key]
     if spec.partition:
         months = ", ".join(f"'{m}'" for m in batch[PART].unique().sort())
         match += [f"t.{PART} IN ({months})", f"t.{PART} = s.{PART}"]
+    return " AND ".join(match)
+
+
+def _merge_back(spec: Table, delta: DeltaTable, batch: pl.DataFrame) -> None:
+    """Delete the rows of ``batch`` marked ``_drop`` and write the others over what is stored, in one commit."""
+    updates = {c: f"s.{c}" for c in batch.columns if c not in {"_drop", PART}}
+    merge = delta.merge(
+        _arrow(batch),
+        predicate=_match(spec, batch),
+        source_alias="s",
+        target_alias="t",
+        commit_properties=_commit(delta),
+    )
+    merge.when_matched_delete(predicate="s._drop = true").when_matched_update(
+        updates=updates, predicate="s._drop = false"
+    ).execute()
+
+
+def _merge(spec: Table, delta: DeltaTable, batch: pl.DataFrame) -> None:
+    """Insert or update ``batch`` in one commit; reads and rewrites only the months it touches."""
     delta.merge(
         _arrow(batch),
-        predicate=" AND ".join(match),
+        predicate=_match(spec, batch),
         source_alias="s",
         target_alias="t",
         merge_schema=spec.open_columns,

@@ -202,6 +202,17 @@ class Imports(dy.Schema):
     available_at = _ts()
 
 
+class Undo(dy.Schema):
+    """What a batch of an import was about to change, kept before it did (Arrow IPC); see ``lake.imports``."""
+
+    import_id = _key()
+    seq = dy.Int64(primary_key=True, min=0)  # nanoseconds of the clock, ascending
+    table = dy.String(nullable=False)
+    after = dy.Binary(nullable=False)  # the rows as the import left them
+    before = dy.Binary(nullable=False)  # the rows they replaced
+    available_at = _ts()
+
+
 class Accepted(dy.Schema):
     """Implausible rows that somebody confirmed; see ``lake.plausibility``."""
 
@@ -266,6 +277,7 @@ TABLES: dict[str, Table] = {
         Table("decisions", Decisions, "ts"),  # one taken again in its hour replaces the row; the audit keeps every one
         Table("executions", Executions, "ts", append_only=True),
         Table("imports", Imports, "ts", append_only=True),
+        Table("undo", Undo, "available_at", append_only=True),
         Table("accepted", Accepted, "start"),
         Table("lessons", Lessons, "ts", append_only=True),
     )

@@ -10,7 +10,7 @@ import typer
 from foredrift.ours import ForeignPackageError, check_ours
 from lake.errors import ConfigError, ForedriftError
 from pipelines import output, phrase
-from pipelines.commands import data, learn, run, trade, watch
+from pipelines.commands import data, lake, learn, run, trade, watch
 
 INTERRUPTED = 130  # what the command line library makes of Ctrl-C, without a word
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     rich_markup_mode="rich",
 )
-for group in (data, learn, trade, watch, run):
+for group in (data, lake, learn, trade, watch, run):
     group.register(app)
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from lake.errors import ConfigError
+from lake.imports import imports, undo
 from lake.ingest import IngestReport, run
+from lake.plausibility import accept, flagged
 from lake.sources.files import ImportReport, import_file
+from lake.sources.reading import Reading
 from lake.units import duration, utc
 from pipelines.progress import Progress, silent
 from pipelines.settings import Settings
@@ -52,19 +58,78 @@ def _sample_start(settings: Settings) -> datetime:
     return now() if sample is None else utc(sample.start)
 
 
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """How a file is to be loaded: ``mapping``, ``constants``, ``lag`` and ``preset`` as of import_file."""
+
+    mapping: dict[str, str] = field(default_factory=dict)
+    constants: dict[str, str] = field(default_factory=dict)
+    lag: str | None = None
+    preset: str | None = None
+    reading: Reading = field(default_factory=Reading)
+
+
 def import_table(
-    settings: Settings,
-    table: str,
-    file: Path,
-    mapping: dict[str, str],
-    constants: dict[str, str],
-    lag: str | None,
-    progress: Progress = silent,
+    settings: Settings, table: str, file: Path, how: ImportOptions, progress: Progress = silent
 ) -> ImportReport:
-    """Load one Parquet or CSV file into ``table``; see ``lake.sources.files.import_file``."""
+    """Load one file into ``table``; see ``lake.sources.files.import_file``."""
     return import_file(
-        lake_of(settings), table, file, mapping, constants, lag=duration(lag) if lag else None, progress=progress
-    )
+        lake_of(settings), table, file, how.mapping, how.constants, lag=duration(how.lag) if how.lag else None,
+        progress=progress, reading=how.reading, preset=how.preset, now=now(),
+    )  # fmt: skip
+
+
+def imports_of(settings: Settings) -> list[dict[str, Any]]:
+    """Return every import of the project's lake, oldest first, as plain records (times as ISO text)."""
+    return [_plain(row) for row in imports(lake_of(settings)).to_dicts()]
+
+
+def undo_import(settings: Settings, import_id: str) -> dict[str, Any]:
+    """Take one import out of the lake again; see ``lake.imports.undo``."""
+    return asdict(undo(lake_of(settings), import_id))
+
+
+def flagged_rows(settings: Settings) -> list[dict[str, Any]]:
+    """Return the implausible rows that wait for ``foredrift lake accept``, as plain records."""
+    lake = lake_of(settings)
+    return [_plain(row) for name in ("prices", "gas") for row in flagged(lake, name).to_dicts()]
+
+
+def accept_rows(
+    settings: Settings, what: str, series: str | None, start: str | None, end: str | None, note: str
+) -> dict[str, Any]:
+    """Confirm implausible rows: those of an import (``what`` is its id) or of a table (prices, gas) by series and time.
+
+    Raises ConfigError when nothing that waits matches.
+    """
+    lake, names, first, last = lake_of(settings), ["prices", "gas"], start, end
+    if what not in names:
+        found = [r for r in imports(lake).to_dicts() if r["import_id"].startswith(what)]
+        if len(found) != 1:
+            raise ConfigError(f"{what!r} is neither prices, gas nor one import's id (foredrift lake imports)")
+        names, first, last = [found[0]["table"]], start or _iso(found[0]["first"]), end or _iso(found[0]["last"])
+    else:
+        names = [what]
+    waiting = flagged(lake, names[0])
+    if series is not None:
+        waiting = waiting.filter(pl.col("series") == series)
+    if first is not None:
+        waiting = waiting.filter(pl.col("ts") >= utc(first))
+    if last is not None:
+        waiting = waiting.filter(pl.col("ts") <= utc(last))
+    if waiting.is_empty():
+        raise ConfigError(f"no implausible rows wait under {what!r} with these bounds (foredrift lake flagged)")
+    for key, ts in waiting.select("series", "ts").iter_rows():
+        accept(lake, names[0], key, ts, ts, note)
+    return {"table": names[0], "accepted": waiting.height, "note": note}
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {k: _iso(v) if isinstance(v, datetime) else v for k, v in row.items()}
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
 
 
 def as_rows(reports: Sequence[IngestReport]) -> list[dict[str, Any]]:
@@ -72,7 +137,7 @@ def as_rows(reports: Sequence[IngestReport]) -> list[dict[str, Any]]:
     return [
         {
             "source": r.source, "table": r.table, "added": r.added, "updated": r.updated,
-            "gaps": len(r.gaps), "newest": None if r.freshness is None else r.freshness.isoformat(),
+            "gaps": len(r.gaps), "flagged": r.flagged, "newest": _iso(r.freshness),
         }
         for r in reports
     ]  # fmt: skip

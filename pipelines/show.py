@@ -21,7 +21,6 @@ from pipelines.progress import Progress
 
 if TYPE_CHECKING:
     from lake.ingest import IngestReport
-    from lake.sources.files import ImportReport
 
 NARROWEST = 110  # columns where the output is no terminal and COLUMNS says nothing: tables stay whole in files and logs
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)\S*\+00:00")  # UTC, shown to the minute
@@ -105,27 +104,6 @@ def _cell(value: Any) -> Text:
     return Text(f"{moment[1]} {moment[2]}" if moment else text)
 
 
-def import_report(report: ImportReport) -> None:
-    """Print what an import did and where its rejects are."""
-    say(
-        f"{report.rows:,} rows read: {report.added:,} added, {report.updated:,} changed, ",
-        f"{report.unchanged:,} there already, ",
-        (f"{report.rejected:,} rejected", "red" if report.rejected else "green"),
-    )
-    if report.rejected:
-        table("Rejected", ["reason", "rows"], sorted(report.reasons.items(), key=lambda r: -r[1]))
-        say(f"the rejected rows with their reason: {report.reject_path}")
-
-
-def import_json(report: ImportReport) -> dict[str, Any]:
-    """Return an import report as plain data."""
-    return {
-        "table": report.table, "rows": report.rows, "added": report.added, "updated": report.updated,
-        "unchanged": report.unchanged, "rejected": report.rejected, "reasons": dict(report.reasons),
-        "reject_path": None if report.reject_path is None else str(report.reject_path),
-    }  # fmt: skip
-
-
 def ingest_reports(reports: Sequence[IngestReport]) -> None:
     """Print rows, gaps and freshness per source."""
     from pipelines.ingest import as_rows
@@ -136,6 +114,8 @@ def ingest_reports(reports: Sequence[IngestReport]) -> None:
     for report in reports:
         for gap in report.gaps[:5]:
             say(("  gap", "yellow"), f" {gap.key}: {gap.start} .. {gap.end}")
+        if report.flagged:
+            say(("→", "yellow"), f" {report.key}: {report.flagged} implausible rows held back: foredrift lake flagged")
 
 
 def ingest_json(reports: Sequence[IngestReport]) -> list[dict[str, Any]]:

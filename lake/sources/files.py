@@ -1,8 +1,8 @@
-"""Import of the user's own Parquet and CSV files: streamed, checked row by row, rejects kept beside the file.
+"""Import of the user's own files: recognised, streamed, checked row by row, rejects kept beside the file.
 
-The file is read twice in batches: once for its times (are they usable, how far apart are rows), once to load
-it. Every batch is one atomic write of rows that replace themselves when repeated, so an import that was
-killed is simply run again.
+The file is read twice in batches: once for its times and number marks (are they usable, how far apart are rows), once
+to load it. Every batch is one atomic write of rows that replace themselves when repeated, so an import that was
+killed is simply run again. What it wrote over is kept first, so that ``lake.imports.undo`` can put it back.
 """
 
 from __future__ import annotations
@@ -10,25 +10,34 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import available_timezones
 
+import dataframely as dy
 import numpy as np
 import polars as pl
-from polars.exceptions import ComputeError, NoDataError, PolarsError
+from polars.exceptions import ComputeError, PolarsError
 
 from lake.errors import ConfigError, DataError, SchemaError
-from lake.sources.rows import Problems, Recipe, Value, series_of, times, typed
+from lake.imports import Recorder, identity
+from lake.plausibility import flagged
+from lake.sources.formats import Shape, described, shaped
+from lake.sources.marks import misread
+from lake.sources.reading import Opened, Reading, names_of, opened, scan_text
+from lake.sources.rows import Problems, Recipe, Value, series_of, typed
+from lake.sources.spacing import Spacing, spacing
+from lake.sources.stamps import times
 from lake.store import Lake
 from lake.tables import Table, table
-from lake.units import duration
+from lake.units import HOUR_S, WEI_PER_GWEI, duration
 
 IMPORTABLE = ("prices", "gas", "pool_state", "oracle", "signals")
 """Tables a file may be loaded into; the others are computed here and nowhere else."""
 
 BATCH_ROWS = 500_000  # about 150 MB in flight; smaller batches make more, smaller files
-DAILY_SHARE = 0.8  # a signal is a regular series when at least this share of its gaps equals the modal one
+SHOWN = 3  # examples of each reason in the report
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, rows done and rows in all, after every batch."""
@@ -38,8 +47,11 @@ Progress = Callable[[str, int, int], None]
 class ImportReport:
     """What one import did. ``rows = added + updated + unchanged + rejected``; ``reasons`` counts rows by reason.
 
-    A row may have several reasons. ``first`` and ``last`` bound the times of the loaded rows, ``notes`` says what
-    was derived or left out.
+    A row may have several reasons; ``examples`` shows row and value of the first of each. ``first`` and ``last`` bound
+    the times of the loaded rows. ``import_id`` takes the import out again (``lake.imports.undo``). ``steps`` is the
+    spacing of each series in seconds, ``columns`` table column -> file column, ``left_out`` the file columns not
+    loaded, ``notes`` what was derived, ``flagged`` the rows held back until they are accepted (columns as in
+    ``lake.plausibility``).
     """
 
     table: str
@@ -54,16 +66,38 @@ class ImportReport:
     first: datetime | None
     last: datetime | None
     notes: tuple[str, ...] = ()
+    import_id: str = ""
+    steps: Mapping[str, int] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    duplicates: int = 0
+    examples: tuple[str, ...] = ()
+    flagged: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A file ready to be read in batches: its rows under the file's own names, and what kind of file it is."""
+
+    path: Path
+    scan: pl.LazyFrame
+    kind: str
+    separator: str = ","
+    scale: Mapping[str, float] = field(default_factory=dict)
+    grid_s: tuple[int, ...] = ()
+
+    @property
+    def is_text(self) -> bool:
+        """Whether every value is text as it stands in the file."""
+        return self.kind in {"csv", "json"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Profile:
-    """What the first pass learnt: rows, modal spacing (seconds) of each series and of all, regular series."""
+    """What the first pass learnt: rows, and how far apart they are."""
 
     rows: int
-    spacing: dict[str, int]
-    overall: int | None
-    regular: frozenset[str]
+    spacing: Spacing
 
 
 @dataclass(slots=True)
@@ -102,32 +136,99 @@ def import_file(
     lag: timedelta | None = None,
     known_assets: set[str] | None = None,
     progress: Progress | None = None,
+    *,
+    reading: Reading | None = None,
+    preset: str | None = None,
+    now: datetime | None = None,
 ) -> ImportReport:
-    """Load a Parquet or CSV file into table ``name``; bad rows go to ``<file>.rejects.parquet`` with their reasons.
+    """Load a file into table ``name``; bad rows go to ``<file>.rejects.csv`` (or ``.parquet``) with their reasons.
 
     ``mapping`` renames (table column -> file column); ``constants`` fills table columns (``step`` may be ``"1h"``),
     and ``tz`` among them says what times without a zone are. ``lag`` sets ``available_at = time + lag``. Without it and
     without such a column a bar is known at its end, gas and pool rows one modal spacing after their time, signals too
-    when they are regular, else at once. Returns counts, times and reasons. Raises SchemaError when columns are missing
-    or no time is usable, DataError when the file is empty, truncated or no table, ConfigError on wrong arguments; then
-    nothing was written.
+    when they are regular, else at once. ``reading`` says how text is written, ``preset`` names a known export (see
+    ``lake.sources.formats``), ``now`` bounds what can be known. Raises SchemaError when columns are missing, no time
+    is usable or rows of one series have several lengths, DataError when the file is empty, truncated or no table,
+    ConfigError on wrong arguments; then nothing was written.
     """
-    spec, path = _importable(name), Path(path)
-    given = dict(constants or {})
-    zone = _zone(given.pop("tz", None))
-    scan = _open(path)
-    columns, notes = _columns(spec, _names(path, scan), dict(mapping or {}), given)
-    recipe = Recipe(
-        spec=spec,
-        columns=columns,
-        constants=_typed_constants(spec, given),
-        zone=zone,
-        assets=None if known_assets is None else frozenset(known_assets),
-        lag_s=None if lag is None else int(lag.total_seconds()),
+    spec, path, reading = _importable(name), Path(path), reading or Reading()
+    given, asked = dict(constants or {}), dict(mapping or {})
+    arguments = [name, sorted(asked.items()), sorted(given.items()), lag, preset, reading]
+    with opened(path, reading) as file:
+        shape, separator = _shape(file, reading, preset, name)
+        source = _Source(path, shape.scan, file.kind, separator, dict(shape.scale), shape.grid_s)
+        given = {**{c: v for c, v in shape.constants.items() if c not in asked}, **given}
+        renamed = {c: f for c, f in shape.mapping.items() if c not in given} | asked
+        zone = _zone(given.pop("tz", None))
+        columns, left_out = _columns(spec, names_of(path, shape.scan), renamed, given)
+        scale, units = _scale(columns, shape)
+        recipe = Recipe(
+            spec=spec,
+            columns=columns,
+            constants=_typed_constants(spec, given),
+            zone=zone,
+            assets=None if known_assets is None else frozenset(known_assets),
+            lag_s=None if lag is None else int(lag.total_seconds()),
+            decimal=reading.decimal or ".",
+            thousands=reading.thousands,
+            scale=scale,
+            now=now or datetime.now(UTC),
+        )
+        marks = source.is_text and reading.decimal is None and reading.thousands is None
+        profile = _profile(source, recipe, marks=marks)
+        source, profile = _on_grid(source, recipe, profile)
+        recipe, derived = _resolve(recipe, profile)
+        unused = f"file columns not in table {spec.name} were left out: {', '.join(left_out)}"
+        derived += [unused] if left_out else []
+        said = (*file.notes, *shape.notes, *units, *_defaults(recipe, given), *derived)
+        record = Recorder.begin(lake, identity(path, arguments), name, str(path))
+        report = _load(lake, source, recipe, profile.rows, record, progress)
+    report = replace(report, notes=said, columns=columns, left_out=left_out)
+    record.done(
+        report.rows, report.added, report.updated, report.rejected, (report.first, report.last), "; ".join(said)
     )
-    profile = _profile(path, scan, recipe)
-    recipe, derived = _resolve(recipe, profile)
-    return _load(lake, path, scan, recipe, profile.rows, (*notes, *derived), progress)
+    return report
+
+
+def _shape(file: Opened, reading: Reading, preset: str | None, name: str) -> tuple[Shape, str]:
+    """Return the rows of the file under its own names, and its separator."""
+    if preset is not None:
+        return shaped(preset, name, file, reading), ","
+    if file.kind == "json":
+        raise DataError(f"{file.path} is {described(file)}; nothing was written")
+    if file.kind == "csv":
+        scan, separator = scan_text(file, reading)
+        names = names_of(file.path, scan)
+        return Shape(scan.rename({n: n.strip() for n in names if n.strip() and n.strip() != n})), separator
+    if file.kind == "feather":
+        return Shape(pl.read_ipc(file.text).lazy()), ","
+    return Shape(pl.scan_parquet(file.text, glob=False, hive_partitioning=False)), ","
+
+
+def _scale(columns: Mapping[str, str], shape: Shape) -> tuple[dict[str, float], list[str]]:
+    """Return what values are multiplied by: a preset's factors, and 1e-9 where a gwei column is fed from one in wei."""
+    scale = dict(shape.scale)
+    wei = {c: f for c, f in columns.items() if c.endswith("_gwei") and "wei" in f.lower() and "gwei" not in f.lower()}
+    found = {c: f for c, f in wei.items() if c not in scale}
+    return scale | dict.fromkeys(found, 1 / WEI_PER_GWEI), [f"{f!r} is in wei: divided by 1e9" for f in found.values()]
+
+
+def _defaults(recipe: Recipe, given: Mapping[str, Value]) -> list[str]:
+    """Say what was filled in for all rows, and how the bars are used."""
+    filled = [f"{c}={given[c]}" for c in ("source", "chain_id", "asset", "name", "key", "step") if c in given]
+    notes = [f"set for all rows: {', '.join(filled)}"] if filled else []
+    if recipe.zone is not None:
+        notes.append(f"times without a zone are read as {recipe.zone}")
+    return notes
+
+
+def _on_grid(source: _Source, recipe: Recipe, profile: _Profile) -> tuple[_Source, _Profile]:
+    """Round the times of a series of snapshots down to the nearest usual step, where the format says so."""
+    if not source.grid_s or "step" in recipe.constants or profile.spacing.overall is None:
+        return replace(source, grid_s=()), profile
+    step = min(source.grid_s, key=lambda s: abs(s - (profile.spacing.overall or 0)))
+    source = replace(source, grid_s=(step,))
+    return source, _profile(source, recipe, marks=False)
 
 
 def _importable(name: str) -> Table:
@@ -142,37 +243,10 @@ def _zone(given: Value) -> str | None:
     return None if given is None else str(given)
 
 
-def _open(path: Path) -> pl.LazyFrame:
-    """Return the file lazily; CSV columns stay text, so that every value is read by the same rules."""
-    if not path.is_file():
-        raise DataError(f"there is no file {path}; give one Parquet or CSV file")
-    with path.open("rb") as file:
-        head = file.read(65_536)
-    if not head.strip():
-        raise DataError(f"{path} is empty: it holds no header and no rows; nothing was written")
-    if head[:4] == b"PAR1":
-        return pl.scan_parquet(path, glob=False, hive_partitioning=False)
-    if path.suffix.lower() in {".parquet", ".pq"} or head[:2] in {b"PK", b"\x1f\x8b"} or b"\0" in head:
-        raise DataError(
-            f"{path} is neither Parquet nor CSV text (a packed archive, a spreadsheet or a broken file?); "
-            "unpack or export it to CSV or Parquet first"
-        )
-    header = head.splitlines()[0].decode("utf-8", errors="replace")
-    separator = max(",;\t|", key=header.count)
-    return pl.scan_csv(path, infer_schema=False, separator=separator, glob=False)
-
-
-def _names(path: Path, scan: pl.LazyFrame) -> list[str]:
-    try:
-        return scan.collect_schema().names()
-    except (ComputeError, NoDataError) as error:
-        raise DataError(f"{path} cannot be read as a table ({error}); write it again or convert it first") from error
-
-
 def _columns(
     spec: Table, names: list[str], mapping: dict[str, str], constants: dict[str, Value]
-) -> tuple[dict[str, str], list[str]]:
-    """Return table column -> file column and notes; every wrong or missing name at once is a SchemaError."""
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return table column -> file column and the file columns left out; SchemaError names all that miss at once."""
     unknown = [c for c in [*mapping, *constants] if c not in spec.columns]
     twice = [c for c in mapping if c in constants]
     if unknown or twice:
@@ -197,8 +271,7 @@ def _columns(
             if c in spec.columns and c not in {*columns, *constants}
         }
     )
-    unused = [n for n in names if n not in columns.values()]
-    return columns, [f"file columns not in table {spec.name} were left out: {', '.join(unused)}"] if unused else []
+    return columns, tuple(n for n in names if n not in columns.values())
 
 
 def _typed_constants(spec: Table, constants: dict[str, Value]) -> dict[str, Value]:
@@ -217,69 +290,80 @@ def _typed_constants(spec: Table, constants: dict[str, Value]) -> dict[str, Valu
     return typed_values
 
 
-def _batches(path: Path, scan: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+def _batches(source: _Source, columns: list[str] | None = None) -> Iterator[pl.DataFrame]:
+    scan = source.scan if columns is None else source.scan.select(columns)
     try:
         yield from scan.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True)
-    except ComputeError as error:
-        raise DataError(f"{path} cannot be read to its end ({error}); it may be truncated, write it again") from error
+    except (ComputeError, OSError) as error:
+        short = " ".join(str(error).split())[:160]
+        raise DataError(
+            f"{source.path} cannot be read to its end ({short}); a row with too many fields, or a truncated file: "
+            "look at it, write it again"
+        ) from error
 
 
-def _profile(path: Path, scan: pl.LazyFrame, recipe: Recipe) -> _Profile:
+def _profile(source: _Source, recipe: Recipe, *, marks: bool) -> _Profile:
     """Read the times once: count rows, refuse a file without usable times, measure how far apart rows are."""
     keys = [recipe.columns[c] for c in (*recipe.series, recipe.spec.time) if c in recipe.columns]
+    wanted = list(dict.fromkeys(keys))
     time = recipe.columns[recipe.spec.time]
     rows = usable = naive_rows = 0
     counts: list[pl.DataFrame] = []
-    wanted = keys if path.open("rb").read(4) == b"PAR1" else pl.all()  # a CSV is read whole: its ragged rows show now
-    for batch in _batches(path, scan.select(wanted)):
-        at, naive = times(batch[time], recipe.zone)
+    shown: list[str] = []
+    for batch in _batches(source, None if source.is_text else wanted):  # text whole: its ragged rows show now
+        at, naive = times(batch[time], recipe.zone, recipe.now)
+        if marks:
+            _assure_marks(source, recipe, batch, rows)
         rows, usable, naive_rows = rows + batch.height, usable + at.count(), naive_rows + int(naive.sum())
-        frame = (
-            at.alias("at")
-            .to_frame()
-            .with_columns(
-                batch[recipe.columns[c]].cast(pl.String).alias(c)
-                if c in recipe.columns
-                else pl.lit(str(recipe.constants[c])).alias(c)
-                for c in recipe.series
-            )
-        )
-        frame = pl.DataFrame({"series": series_of(recipe, frame), "at": frame["at"]}).drop_nulls().sort("series", "at")
-        gap = pl.col("at").diff().over("series").dt.total_seconds().alias("gap")
-        counts.append(frame.select("series", gap).filter(pl.col("gap") > 0).group_by("series", "gap").len())
+        shown += [repr(v) for v in batch[time].filter(at.is_null()).drop_nulls().head(SHOWN)]
+        on_grid = at.dt.truncate(f"{source.grid_s[0]}s") if len(source.grid_s) == 1 else at
+        counts.append(_gap_counts(recipe, batch, on_grid))
     if rows == 0:
-        raise DataError(f"{path} has a header but no rows; nothing was written")
+        raise DataError(f"{source.path} has a header but no rows; nothing was written")
     if usable == 0:
-        why = (
-            "they carry no time zone: add --set tz=UTC if they are UTC"
+        what = (
+            "they carry no time zone: add --tz UTC (or --set tz=UTC) if they are UTC"
             if naive_rows
-            else "they are no ISO 8601 times nor Unix seconds, milliseconds or microseconds"
+            else "they are no ISO 8601 times, nor Unix seconds, ms, us or ns, compact dates or Excel days between "
+            "2009-01-01 and now"
         )
-        raise SchemaError(f"{path}: none of the {rows} values of {time!r} is a usable time; {why}; nothing was written")
-    return _modal(rows, pl.concat(counts))
+        raise SchemaError(
+            f"{source.path}: none of the {rows} values of {time!r} ({', '.join(shown[:SHOWN])}) is a usable time; "
+            f"{what}; nothing was written"
+        )
+    return _Profile(rows, spacing(counts))
 
 
-def _modal(rows: int, counts: pl.DataFrame) -> _Profile:
-    gaps = (
-        counts.group_by("series", "gap")
-        .agg(pl.col("len").sum())
-        .sort("series", "len", "gap", descending=[False, True, False])
+def _gap_counts(recipe: Recipe, batch: pl.DataFrame, at: pl.Series) -> pl.DataFrame:
+    """Return how often each gap between successive times of a series occurs in a batch."""
+    frame = (
+        at.alias("at")
+        .to_frame()
+        .with_columns(
+            batch[recipe.columns[c]].cast(pl.String).alias(c)
+            if c in recipe.columns
+            else pl.lit(str(recipe.constants[c])).alias(c)
+            for c in recipe.series
+        )
     )
-    share = pl.col("len").first() / pl.col("len").sum()
-    modal = gaps.group_by("series", maintain_order=True).agg(pl.col("gap").first(), share.alias("share"))
-    every = counts.group_by("gap").agg(pl.col("len").sum()).sort("len", "gap", descending=[True, False])
-    return _Profile(
-        rows=rows,
-        spacing=dict(modal.select("series", "gap").iter_rows()),
-        overall=every["gap"][0] if every.height else None,
-        regular=frozenset(modal.filter(pl.col("share") >= DAILY_SHARE)["series"]),
-    )
+    frame = pl.DataFrame({"series": series_of(recipe, frame), "at": frame["at"]}).drop_nulls().sort("series", "at")
+    gap = pl.col("at").diff().over("series").dt.total_seconds().alias("gap")
+    return frame.select("series", gap).filter(pl.col("gap") > 0).group_by("series", "gap").len()
+
+
+def _assure_marks(source: _Source, recipe: Recipe, batch: pl.DataFrame, before: int) -> None:
+    """Refuse number marks that nobody named, before anything is written."""
+    for name, column in recipe.columns.items():
+        if isinstance(recipe.spec.schema.columns()[name], dy.Float64 | dy.Int64):
+            found = misread(column, batch[column], source.separator, before)
+            if found:
+                raise SchemaError(f"{source.path}: {found}; nothing was written")
 
 
 def _resolve(recipe: Recipe, profile: _Profile) -> tuple[Recipe, list[str]]:
     """Return the recipe with its spacings, and notes on what was derived; SchemaError where nothing tells."""
-    spec = recipe.spec
-    steps = [int(str(recipe.constants["step"]))] if "step" in recipe.constants else list(profile.spacing.values())
+    spec, found = recipe.spec, profile.spacing
+    steps = [int(str(recipe.constants["step"]))] if "step" in recipe.constants else list(found.by_series.values())
     if spec.name == "prices" and recipe.lag_s is not None and steps and recipe.lag_s < max(steps):
         raise ConfigError(
             f"a lag of {recipe.lag_s} s makes bars of {max(steps)} s known before the bar ends; give more"
@@ -288,38 +372,43 @@ def _resolve(recipe: Recipe, profile: _Profile) -> tuple[Recipe, list[str]]:
     late = spec.name != "prices" and "available_at" not in recipe.columns and recipe.lag_s is None
     if spec.name == "oracle" or not (step or late):
         return recipe, []
+    remedy = "import them apart, or add --set step=1h" if step else "import them apart, or add --lag 1d"
+    mixed = [m for m in found.mixed if spec.name != "signals" or m.rsplit(": ", 1)[0] in found.regular]
+    if mixed:
+        raise SchemaError(
+            f"table {spec.name}: rows of one series have several spacings ({'; '.join(mixed[:3])}), so when each was "
+            f"known cannot be told; {remedy}; nothing was written"
+        )
     if spec.name == "signals":
-        spacing = {s: gap for s, gap in profile.spacing.items() if s in profile.regular}
+        by_series = {s: gap for s, gap in found.by_series.items() if s in found.regular}
         overall = 0
-    elif profile.overall is None:
+    elif found.overall is None:
         raise SchemaError(
             f"table {spec.name}: no series has two times, so its spacing is unknown; "
             + ("add --set step=1h" if step else "add --lag 1h")
         )
     else:
-        spacing, overall = profile.spacing, profile.overall
-    said = ", ".join(f"{s} {gap} s" for s, gap in list(spacing.items())[:8]) or f"{overall} s"
+        by_series, overall = found.by_series, found.overall
+    said = ", ".join(f"{s} {gap} s" for s, gap in list(by_series.items())[:8]) or f"{overall} s"
     note = f"step from the modal spacing: {said}" if step else f"available_at = {spec.time} + modal spacing: {said}"
-    return replace(recipe, spacing=spacing, default_spacing=overall), [note]
+    return replace(recipe, spacing=by_series, default_spacing=overall), [note]
 
 
 def _load(
-    lake: Lake,
-    path: Path,
-    scan: pl.LazyFrame,
-    recipe: Recipe,
-    total: int,
-    notes: tuple[str, ...],
-    progress: Progress | None,
+    lake: Lake, source: _Source, recipe: Recipe, total: int, record: Recorder, progress: Progress | None
 ) -> ImportReport:
     """Write good rows batch by batch, set bad rows aside."""
-    spec, seen = recipe.spec, _Seen()
-    rejects = _Rejects(_reject_path(lake, path))
+    spec, seen, path = recipe.spec, _Seen(), source.path
+    rejects = _Rejects(_reject_path(lake, source), as_csv=source.is_text)
     done = added = updated = unchanged = 0
     reasons: dict[str, int] = {}
+    examples: list[str] = []
     bounds: list[datetime] = []
-    for batch in _batches(path, scan):
+    steps: dict[str, int] = {}
+    for batch in _batches(source):
         rows, problems = typed(recipe, batch)
+        if source.grid_s and "step" in rows.columns:
+            rows = _rounded(rows, source.grid_s[0])
         good = ~problems.bad(batch.height)
         hashes = rows.select(spec.key).filter(good).hash_rows()
         repeated = pl.repeat(value=False, n=batch.height, eager=True, dtype=pl.Boolean)
@@ -327,15 +416,21 @@ def _load(
         problems.add("duplicate key in the file", repeated)
         bad = problems.bad(batch.height)
         rejects.add(batch, problems, bad, done)
+        examples += _examples(recipe, batch, problems, reasons, done)
         for reason, flag in problems.flags.items():
             reasons[reason] = reasons.get(reason, 0) + int(flag.sum())
-        report = lake.write(spec.name, rows.filter(~bad).sort(spec.time))
+        kept = rows.filter(~bad).sort(spec.time)
+        record.ahead(kept)
+        report = lake.write(spec.name, kept)
         added, updated, unchanged = added + report.added, updated + report.updated, unchanged + report.unchanged
-        kept = rows.filter(~bad)[spec.time]
-        bounds += [t for t in (kept.min(), kept.max()) if isinstance(t, datetime)]
+        bounds += [t for t in (kept[spec.time].min(), kept[spec.time].max()) if isinstance(t, datetime)]
+        late = (pl.col("available_at") - pl.col(spec.time)).dt.total_seconds().max()
+        steps |= dict(kept.group_by(series_of(recipe, kept).alias("series")).agg(late).iter_rows())
         done += batch.height
         if progress is not None:
             progress(f"import {path.name}", done, total)
+    first = min(bounds, default=None)
+    waiting = () if first is None else tuple(flagged(lake, spec.name, since=first).to_dicts())
     return ImportReport(
         table=spec.name,
         path=str(path),
@@ -346,15 +441,47 @@ def _load(
         rejected=done - added - updated - unchanged,
         reject_path=rejects.close(),
         reasons=dict(sorted(reasons.items(), key=lambda item: -item[1])),
-        first=min(bounds, default=None),
+        first=first,
         last=max(bounds, default=None),
-        notes=notes,
+        import_id=record.import_id,
+        steps=steps,
+        duplicates=reasons.get("duplicate key in the file", 0),
+        examples=tuple(examples),
+        flagged=waiting,
     )
 
 
-def _reject_path(lake: Lake, path: Path) -> Path:
+def _rounded(rows: pl.DataFrame, step_s: int) -> pl.DataFrame:
+    """Return bars whose times are rounded down to their step; a rounded bar is known a step later than its start."""
+    start = pl.col("ts").dt.truncate(f"{step_s}s")
+    known = pl.max_horizontal("available_at", start + pl.duration(seconds=step_s))
+    return rows.with_columns(ts=start, available_at=known)
+
+
+def _examples(
+    recipe: Recipe, batch: pl.DataFrame, problems: Problems, seen: Mapping[str, int], before: int
+) -> list[str]:
+    """Return row and value of the first of each reason not seen before."""
+    out = []
+    for reason, flag in problems.flags.items():
+        if reason in seen:
+            continue
+        at = int(flag.arg_true()[0])
+        column = recipe.columns.get(reason.split(" ", 1)[0])
+        value = f"{column}={batch[column][at]!r}, " if column else ""
+        out.append(f"row {before + at + 1}: {value}{reason}")
+    return out
+
+
+def longer_than_an_hour(report: ImportReport) -> list[str]:
+    """Return the price series of an import that nothing will use: decisions and forecasts read bars up to an hour."""
+    return [s for s, step in report.steps.items() if report.table == "prices" and step > HOUR_S]
+
+
+def _reject_path(lake: Lake, source: _Source) -> Path:
     """Return where bad rows go: beside the file, or beside the lake when the file's folder is read-only."""
-    name = f"{path.name}.rejects.parquet"
+    path = source.path
+    name = f"{path.name}.rejects.{'csv' if source.is_text else 'parquet'}"
     writable = path.parent.stat().st_mode & 0o222 and os.access(path.parent, os.W_OK)
     if writable:
         return path.parent / name
@@ -364,11 +491,11 @@ def _reject_path(lake: Lake, path: Path) -> Path:
 class _Rejects:
     """Bad rows as they stand in the file, with ``row`` (1 = first data row) and ``reason``, spilled batch by batch."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, as_csv: bool) -> None:
         """Start over: remove what an earlier import of the same file left."""
-        self.path = path
+        self.path, self.as_csv = path, as_csv
         self.parts: list[Path] = []
-        for old in [path, *path.parent.glob(f"{path.name}.part*")]:
+        for old in [path, *(p for p in path.parent.iterdir() if p.name.startswith(f"{path.name}.part"))]:
             old.unlink(missing_ok=True)
 
     def add(self, batch: pl.DataFrame, problems: Problems, bad: pl.Series, before: int) -> None:
@@ -388,7 +515,8 @@ class _Rejects:
         if not self.parts:
             return None
         whole = self.path.with_name(f"{self.path.name}.part")
-        pl.scan_parquet(self.parts, glob=False).sink_parquet(whole)
+        rows = pl.scan_parquet(self.parts, glob=False)
+        rows.sink_csv(whole) if self.as_csv else rows.sink_parquet(whole)
         whole.replace(self.path)
         for part in self.parts:
             part.unlink()

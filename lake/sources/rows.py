@@ -6,22 +6,22 @@ never costs the others.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
 import dataframely as dy
 import polars as pl
 
 from lake.errors import DataError
+from lake.freshness import FUTURE_TOLERANCE_S
+from lake.sources.stamps import EARLIEST, first_of, times
 from lake.tables import UTC_US, Table
 from lake.units import WORD_BYTES, to_word
 
 Value = str | int | float | bool | None
-
-_AWARE = ("%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M%#z", "%Y-%m-%d %H:%M%#z")
-_NAIVE = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%d")
-_EPOCH_UNITS = ((10**11, 10**6), (10**14, 10**3), (10**17, 1))  # below this magnitude: seconds, ms, us (else ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class Recipe:
     ``zone`` is what naive times are taken to be (None refuses them), ``assets`` the known ones (None: any).
     ``spacing`` maps a series (its key columns without time, joined by ``/``) to seconds: it gives ``step`` of prices
     that lack it and ``available_at = time + spacing`` of other tables; ``default_spacing`` serves unknown series.
-    ``lag_s`` overrides how late a row became known.
+    ``lag_s`` overrides how late a row became known. ``decimal`` and ``thousands`` are the marks in numbers given as
+    text, ``scale`` what numbers of a column are multiplied by, ``now`` what no row may be known after (None: any).
     """
 
     spec: Table
@@ -43,6 +44,10 @@ class Recipe:
     spacing: Mapping[str, int] = field(default_factory=dict)
     default_spacing: int = 0
     lag_s: int | None = None
+    decimal: str = "."
+    thousands: str | None = None
+    scale: Mapping[str, float] = field(default_factory=dict)
+    now: datetime | None = None
 
     @property
     def series(self) -> list[str]:
@@ -102,38 +107,29 @@ def series_of(recipe: Recipe, frame: pl.DataFrame) -> pl.Series:
     return frame.select(pl.concat_str(parts, separator="/").alias("series"))["series"]
 
 
-def times(raw: pl.Series, zone: str | None) -> tuple[pl.Series, pl.Series]:
-    """Return ``raw`` as UTC times (null where unreadable) and which readable ones are naive and were refused.
-
-    Reads ISO 8601 text with an offset or Z, zoned datetimes, and Unix time in s, ms, us or ns (by magnitude). A time
-    without a zone is read in ``zone``; with ``zone=None`` it is refused.
-    """
-    none = pl.repeat(value=False, n=raw.len(), eager=True, dtype=pl.Boolean)
-    if isinstance(raw.dtype, pl.Datetime) and raw.dtype.time_zone is not None:
-        return raw.dt.convert_time_zone("UTC").cast(UTC_US), none
-    if raw.dtype.is_numeric():
-        return _epoch(raw), none
-    if isinstance(raw.dtype, pl.Datetime) or raw.dtype == pl.Date:
-        naive, aware = raw.cast(pl.Datetime("us")), pl.repeat(None, raw.len(), eager=True, dtype=UTC_US)
-    else:
-        text = raw.cast(pl.String, strict=False).str.strip_chars()
-        aware = _read(text, _AWARE).cast(UTC_US)
-        text = text.set(aware.is_not_null(), None)  # a file of one notation is done here
-        if text.count():
-            aware = _first([aware, _read(text.str.replace(r"\s*UTC$", "Z"), _AWARE).cast(UTC_US)])
-            aware = _first([aware, _epoch(text.str.extract(r"^(\d{9,20})$").cast(pl.Int64, strict=False))])
-        naive = _read(text.set(aware.is_not_null(), None), _NAIVE)
-    if zone is None:
-        return aware, naive.is_not_null() & aware.is_null()
-    placed = naive.dt.replace_time_zone(zone, ambiguous="null", non_existent="null").dt.convert_time_zone("UTC")
-    return _first([aware, placed.cast(UTC_US)]), none
-
-
 def words(raw: pl.Series) -> pl.Series:
     """Return unsigned chain integers as 32-byte words; null where one is negative, broken or too large."""
     if raw.dtype == pl.Binary:
         return raw.set(raw.bin.size() != WORD_BYTES, None)
     return pl.Series(raw.name, [_word(v) for v in raw.to_list()], dtype=pl.Binary)
+
+
+def plain(text: pl.Series, decimal: str, thousands: str | None) -> pl.Series:
+    """Return numbers written with these marks as Python writes them; null where a mark stands in a wrong place."""
+    if decimal == "." and thousands is None:
+        return text
+    d, tail = re.escape(decimal), r"([eE][+-]?\d+)?$"
+    whole = r"\d+" if thousands is None else rf"(\d{{1,3}}({re.escape(thousands)}\d{{3}})+|\d+)"
+    kept = text.set(~text.str.contains(rf"^[+-]?({whole}({d}\d*)?|{d}\d+){tail}"), None)
+    kept = kept if thousands is None else kept.str.replace_all(thousands, "", literal=True)
+    return kept.str.replace(decimal, ".", literal=True)
+
+
+def _looks_numeric(raw: pl.Series) -> pl.Series:
+    """Return which values are numbers or ISO times: readable, so that only their date can be impossible."""
+    if raw.dtype != pl.String:
+        return pl.repeat(value=True, n=raw.len(), eager=True, dtype=pl.Boolean)
+    return raw.str.contains(r"^\s*(\d+(\.\d+)?|\d{4}-\d\d-\d\d([T ].*)?)\s*$").fill_null(value=False)
 
 
 def _word(value: float | str | Decimal | None) -> bytes | None:
@@ -152,23 +148,29 @@ def _column(recipe: Recipe, name: str, column: dy.Column, raw: pl.Series, proble
     if raw.dtype == pl.String:
         given &= raw.str.strip_chars().str.len_bytes() > 0
     if isinstance(column, dy.Datetime):
-        value, naive = times(raw, recipe.zone)
+        value, naive = times(raw, recipe.zone, recipe.now)
         problems.add(f"{name} has no time zone", naive)
-        problems.add(f"{name} is no time", given & value.is_null() & ~naive)
+        unread = given & value.is_null() & ~naive
+        numeric = _looks_numeric(raw) if unread.any() else unread
+        problems.add(f"{name} is no time", unread & ~numeric)
+        problems.add(f"{name} is no time between {EARLIEST:%Y-%m-%d} and now plus a day", unread & numeric)
     elif isinstance(column, dy.Binary):
         value = words(raw)
         problems.add(f"{name} is no unsigned 256-bit integer", given & value.is_null())
     elif isinstance(column, dy.String):
         value = _text(raw)
     else:
-        clean = raw.str.strip_chars() if raw.dtype == pl.String else raw
+        clean = plain(raw.str.strip_chars(), recipe.decimal, recipe.thousands) if raw.dtype == pl.String else raw
         if clean.dtype == pl.String and column.dtype == pl.Int64:
-            clean = _first([clean.cast(pl.Int64, strict=False).cast(pl.Float64), clean.cast(pl.Float64, strict=False)])
+            whole = clean.cast(pl.Int64, strict=False).cast(pl.Float64)
+            clean = first_of([whole, clean.cast(pl.Float64, strict=False)])
         value = clean.cast(column.dtype, strict=False)
         lossy = given & value.is_null()
         if column.dtype == pl.Int64 and clean.dtype.is_float():
             lossy |= clean != clean.floor()
         problems.add(f"{name} is no {'whole number' if column.dtype == pl.Int64 else 'number'}", lossy)
+        if name in recipe.scale:
+            value = (value * recipe.scale[name]).cast(column.dtype)
     if not column.nullable:
         problems.add(f"{name} is missing", ~given)
     return value.alias(name)
@@ -220,29 +222,9 @@ def _rules(recipe: Recipe, frame: pl.DataFrame, problems: Problems) -> None:
         problems.add("close lies outside low..high", outside)
         known = frame.select(pl.col("ts") + pl.duration(seconds="step"))["ts"]
     problems.add("available_at is before the row could be known", frame["available_at"] < known)
+    if recipe.now is not None:
+        latest = recipe.now + timedelta(seconds=FUTURE_TOLERANCE_S)
+        problems.add("known only after now (an unfinished bar, or a wrong clock?)", frame["available_at"] > latest)
     if recipe.assets is not None and "asset" in frame:
         unknown = ~frame["asset"].is_in(list(recipe.assets)) & frame["asset"].is_not_null()
         problems.add("asset is not a known one", unknown)
-
-
-def _epoch(raw: pl.Series) -> pl.Series:
-    value = raw.cast(pl.Int64, strict=False).alias("v")
-    size, us = pl.col("v").abs(), pl.col("v") // 1000
-    for bound, factor in reversed(_EPOCH_UNITS):
-        us = pl.when(size < bound).then(pl.col("v") * factor).otherwise(us)
-    return value.to_frame().select(us.cast(UTC_US).alias("t"))["t"]
-
-
-def _read(text: pl.Series, formats: tuple[str, ...]) -> pl.Series:
-    """Return the times that the first fitting format reads, trying no further than needed."""
-    found = pl.repeat(None, text.len(), eager=True, dtype=pl.Datetime("us", "UTC" if "z" in formats[0] else None))
-    for pattern in formats:
-        if found.null_count() == text.null_count():
-            break
-        found = _first([found, text.str.to_datetime(pattern, strict=False, time_unit="us").cast(found.dtype)])
-    return found
-
-
-def _first(options: list[pl.Series]) -> pl.Series:
-    frame = pl.DataFrame({str(i): option for i, option in enumerate(options)})
-    return frame.select(pl.coalesce(pl.all()).alias("first"))["first"]

@@ -40,25 +40,48 @@ def init(
 
 def import_(
     table: Annotated[str, typer.Argument(help="Lake table: prices, gas, pool_state, oracle, signals.")],
-    file: Annotated[Path, typer.Argument(help="Parquet or CSV file.")],
+    file: Annotated[Path, typer.Argument(help="Parquet, Feather or CSV file, or one of them packed (zip, gz).")],
     mapping: Annotated[list[str] | None, typer.Option("--map", help="TABLE_COLUMN=FILE_COLUMN, repeatable.")] = None,
     constants: Annotated[list[str] | None, typer.Option("--set", help="COLUMN=VALUE for all rows, repeatable.")] = None,
     lag: Annotated[str | None, typer.Option(help="How long after ts a row is known, e.g. 1h.")] = None,
+    tz: Annotated[
+        str | None, typer.Option(help="Zone of times that name none, e.g. UTC (else they are refused).")
+    ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="A known export: binance-klines, cryptodatadownload, etherscan-gas, freqtrade, coingecko, dune.",
+        ),
+    ] = None,
+    decimal: Annotated[str | None, typer.Option(help="Decimal mark of numbers: . or ,")] = None,
+    thousands: Annotated[str | None, typer.Option(help="Mark between thousands, e.g. . or ,")] = None,
+    skip: Annotated[int, typer.Option(help="Lines before the header to leave out.")] = 0,
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="No header: columns are column_1, column_2, ...")
+    ] = False,
+    encoding: Annotated[str | None, typer.Option(help="Encoding of a text that is not UTF-8, e.g. latin-1.")] = None,
     config: Config = None,
     json: Json = None,
 ) -> None:
-    """Validate and load your own file into a lake table; rejected rows are written beside it with the reason."""
-    from pipelines import show
-    from pipelines.ingest import import_table
+    """Validate and load your own file into a lake table; rejected rows are written beside it with the reason.
+
+    Times need a zone: ISO text with Z or an offset, or Unix s, ms, us, ns. Times without one, compact dates (20240101)
+    and Excel days are read with --tz UTC. What was derived is printed; foredrift lake undo takes an import out again.
+    """
+    from lake.sources.reading import Reading
+    from pipelines import imported, show
+    from pipelines.ingest import ImportOptions, import_table
     from pipelines.settings import load
 
     settings = load(config)
+    filled = pairs(constants or [], "--set") | ({"tz": tz} if tz else {})
+    reading = Reading(skip, not no_header, encoding, decimal, thousands)
+    how = ImportOptions(pairs(mapping or [], "--map"), filled, lag, format_, reading)
     with show.progress() as bar:
-        report = import_table(
-            settings, table, file, pairs(mapping or [], "--map"), pairs(constants or [], "--set"), lag, bar
-        )
-    show.import_report(report)
-    write_json(json, show.import_json(report))
+        report = import_table(settings, table, file, how, bar)
+    imported.import_report(report)
+    write_json(json, imported.import_json(report))
     if report.rejected:
         raise typer.Exit(1)
 

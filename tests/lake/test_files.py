@@ -91,8 +91,8 @@ def test_every_kind_of_bad_row_is_set_aside_with_row_and_reason(lake: Lake, tmp_
     frame.write_parquet(path) if suffix == "parquet" else frame.write_csv(path)
     report = import_file(lake, "prices", path, constants={"step": "1h"}, known_assets={"BTC"})
     assert (report.rows, report.rejected, report.added) == (frame.height, len(BAD), 5)
-    assert report.reject_path == str(tmp_path / f"own.{suffix}.rejects.parquet")
-    rejects = pl.read_parquet(report.reject_path)
+    assert report.reject_path == str(tmp_path / f"own.{suffix}.rejects.{suffix}")
+    rejects = pl.read_parquet(report.reject_path) if suffix == "parquet" else pl.read_csv(report.reject_path)
     assert rejects["row"].to_list() == list(range(1, len(BAD) + 1))
     for expected, got in zip(BAD, rejects["reason"], strict=True):
         assert expected in got.split("; ")

@@ -83,6 +83,36 @@ def test_killed_at_random_moments_then_run_again_equals_uninterrupted(
 
 
 @pytest.mark.slow
+def test_an_import_and_its_undo_killed_at_random_moments_end_where_they_began(
+    worker: Ask, recorded: Path, tmp_path: Path
+) -> None:
+    """Half of the rows were there with other values; whatever was cut off, the next run ends with these again."""
+    rows = pl.read_parquet(recorded).drop("source", "available_at").head(3600)
+    wrong = tmp_path / "wrong.parquet"
+    rows.write_parquet(wrong)
+    there = rows.head(1800).with_columns(
+        pl.lit("sample").alias("source"), (pl.col("ts") + pl.duration(seconds="step")).alias("available_at"),
+        pl.col("close", "open", "high", "low") / 2,
+    )  # fmt: skip
+    rng, kills, number = random.Random(11), 0, 0
+    while kills < KILLS:
+        number += 1
+        assert number <= 2 * KILLS, "the job ends before it can be killed"
+        lake = Lake(str(tmp_path / f"{number}"))
+        lake.write("prices", there)
+        before = lake.digest("prices")
+        for _ in range(3):
+            if worker("undo", lake.root, str(wrong), rng.uniform(0.0, 0.06), rng.randrange(8)) == "done":
+                break
+            kills += 1
+            keys = lake.scan("prices").select(table("prices").key).collect()
+            assert keys.is_unique().all()
+            assert keys.height >= there.height
+        assert worker("undo", lake.root, str(wrong)) == "done"
+        assert lake.digest("prices") == before
+
+
+@pytest.mark.slow
 def test_two_processes_writing_the_same_table_lose_and_double_nothing(recorded: Path, tmp_path: Path) -> None:
     lake = Lake(str(tmp_path / "raced"))
     job = json.dumps({"job": "write", "lake": lake.root, "path": str(recorded), "kill_after_s": None, "commits": 0})

@@ -19,6 +19,7 @@ from pathlib import Path
 import polars as pl
 
 from lake import ingest
+from lake.imports import undo
 from lake.sources import files
 from lake.sources.base import RecordedSource
 from lake.store import Lake
@@ -31,6 +32,13 @@ def do_import(lake: str, path: str) -> None:
     """Import ``path`` into prices in small batches."""
     files.BATCH_ROWS = 900
     files.import_file(Lake(lake), "prices", path)
+
+
+def do_undo(lake: str, path: str) -> None:
+    """Import ``path`` over what is there, in small batches, and take it out again."""
+    files.BATCH_ROWS = 900
+    report = files.import_file(Lake(lake), "prices", path, constants={"source": "sample"})
+    undo(Lake(lake), report.import_id)
 
 
 def do_ingest(lake: str, path: str) -> None:
@@ -49,7 +57,7 @@ def do_write(lake: str, path: str) -> None:
         Lake(lake).write("prices", frame[i * 150 : i * 150 + 350])
 
 
-JOBS = {"import": do_import, "ingest": do_ingest, "write": do_write}
+JOBS = {"import": do_import, "ingest": do_ingest, "undo": do_undo, "write": do_write}
 
 
 def await_commits(child: int, lake: str, commits: int) -> int | None:

@@ -1,0 +1,75 @@
+"""Verbs around what is in the lake: imports, undo, flagged, accept."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipelines.commands.options import Config, Json, write_json
+
+lake_app = typer.Typer(help="What was imported, taking it out again, confirming odd values.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's verbs to ``app``."""
+    app.add_typer(lake_app, name="lake", rich_help_panel="Data")
+
+
+@lake_app.command()
+def imports(config: Config = None, json: Json = None) -> None:
+    """List the imports: id, time, file, table, rows, key range, sha256 and state."""
+    from pipelines import imported
+    from pipelines.ingest import imports_of
+    from pipelines.settings import load
+
+    rows = imports_of(load(config))
+    imported.imports(rows)
+    write_json(json, rows)
+
+
+@lake_app.command()
+def undo(
+    import_id: Annotated[str, typer.Argument(metavar="ID", help="As printed by import and lake imports.")],
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Take one import out again: remove what it added, put back what it changed. Safe to repeat."""
+    from pipelines import imported
+    from pipelines.ingest import undo_import
+    from pipelines.settings import load
+
+    report = undo_import(load(config), import_id)
+    imported.undone(report)
+    write_json(json, report)
+
+
+@lake_app.command()
+def flagged(config: Config = None, json: Json = None) -> None:
+    """List the implausible rows that decisions hold back: price jumps, gas in the wrong unit."""
+    from pipelines import imported
+    from pipelines.ingest import flagged_rows
+    from pipelines.settings import load
+
+    rows = flagged_rows(load(config))
+    imported.flagged(rows)
+    write_json(json, rows)
+
+
+@lake_app.command()
+def accept(
+    what: Annotated[str, typer.Argument(metavar="ID|TABLE", help="An import's id, or prices or gas.")],
+    note: Annotated[str, typer.Option(help="Why the values are right, for the record.")],
+    series: Annotated[str | None, typer.Option(help="Only this series, as lake flagged prints it.")] = None,
+    start: Annotated[str | None, typer.Option(help="First time (UTC).")] = None,
+    end: Annotated[str | None, typer.Option(help="Last time (UTC), included.")] = None,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Confirm implausible rows after looking at them, so that decisions use them."""
+    from pipelines.ingest import accept_rows
+    from pipelines.settings import load
+
+    report = accept_rows(load(config), what, series, start, end, note)
+    typer.echo(f"{report['accepted']} rows of {report['table']} accepted")
+    write_json(json, report)
