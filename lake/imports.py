@@ -166,7 +166,9 @@ def undo(lake: Lake, import_id: str) -> UndoReport:
         mine = after.join(stored, on=after.columns, how="semi", nulls_equal=True)
         key = table(record.table).key
         back = before.join(mine, on=key, how="semi")
-        for old_after, old_before in earlier:  # what stood there may itself have been taken out since
+        for seq, old_after, old_before in earlier:  # what stood there may itself have been taken out since
+            if seq > batch["seq"]:
+                continue
             void = back.join(old_after, on=back.columns, how="semi", nulls_equal=True)
             back = pl.concat([back.join(void, on=key, how="anti"), old_before.join(void, on=key, how="semi")])
         gone = mine.join(back, on=key, how="anti")
@@ -192,12 +194,12 @@ def _one(lake: Lake, import_id: str) -> dict[str, Any]:
     return found.row(0, named=True)
 
 
-def _undone_batches(lake: Lake, record: Recorder) -> list[tuple[pl.DataFrame, pl.DataFrame]]:
-    """Return what other imports, undone by now, wrote to the same table and over what, newest first."""
+def _undone_batches(lake: Lake, record: Recorder) -> list[tuple[int, pl.DataFrame, pl.DataFrame]]:
+    """Return when other imports, undone by now, wrote what to the same table, and over what; newest first."""
     others = imports(lake).filter(
         (pl.col("state") == "undone") & (pl.col("table") == record.table) & (pl.col("import_id") != record.import_id)
     )["import_id"]
-    return [(_unpacked(b["after"]), _unpacked(b["before"])) for b in _batches_of(lake, others.to_list())]
+    return [(b["seq"], _unpacked(b["after"]), _unpacked(b["before"])) for b in _batches_of(lake, others.to_list())]
 
 
 def _batches_of(lake: Lake, ids: list[str]) -> list[dict[str, Any]]:
