@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lake.private import STATE, private_folder, tighten
+from lake.sources.sample import HOURS, START
 from lake.units import utc
 from pipelines import show
 from pipelines.compare import compare
@@ -27,6 +28,8 @@ artifacts = "{mlruns}/artifacts"
 
 [sources.sample]
 seed = 7
+start = "2024-01-01"
+hours = 13_140
 
 [models]
 refit_every = "60d"
@@ -76,7 +79,8 @@ def end_of(settings: Settings) -> str:
     """Return the end of the sample market."""
     sample = settings.sources.sample
     assert sample is not None
-    return (utc(sample.start) + timedelta(hours=sample.hours)).isoformat()
+    start = utc(sample.start) if sample.start else START
+    return (start + timedelta(hours=sample.hours or HOURS)).isoformat()
 
 
 def _rebalance(settings: Settings, *, chain: bool) -> Mapping[str, Any]:

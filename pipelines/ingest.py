@@ -47,15 +47,22 @@ def ingest_all(
     reports = []
     for i, source in enumerate(chosen):
         progress(f"ingest {source.name}", i, len(chosen))
-        first = min(start, _sample_start(settings)) if source.name.startswith("sample:") else start
+        first = _sample_start(settings, since, end) if source.name.startswith("sample:") else start
         reports.append(run(lake, source, first, end))
     progress("ingest", len(chosen), len(chosen))
     return reports
 
 
-def _sample_start(settings: Settings) -> datetime:
+def _sample_start(settings: Settings, since: str | None, end: datetime) -> datetime:
+    """Return the first hour to take of the simulated market: its own where it is a closed span, else as configured."""
     sample = settings.sources.sample
-    return now() if sample is None else utc(sample.start)
+    if sample is not None and sample.start and sample.hours:
+        return min(utc(since), utc(sample.start)) if since else utc(sample.start)
+    if since:
+        return utc(since)
+    from lake.sources.sample import HOURS
+
+    return end - timedelta(hours=(sample.hours if sample else None) or HOURS)
 
 
 @dataclass(frozen=True, slots=True)

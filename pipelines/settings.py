@@ -141,11 +141,14 @@ class FeedRow(Section):
 
 
 class SampleSource(Section):
-    """The seeded market simulator: what ``demo`` runs on."""
+    """The seeded market simulator: it ends now and grows every hour, with the same past whenever it is asked.
+
+    The first ingest takes the last ``hours`` of it. With ``start`` and ``hours`` it is a closed span of the past.
+    """
 
     seed: int = 7
-    hours: int = Field(default=13_140, ge=24)  # 18 months
-    start: str = "2024-01-01"
+    hours: int | None = Field(default=None, ge=24)  # none: the last 18 months
+    start: str | None = None  # none: 2024-01-01, where the market that goes on begins
 
 
 class Sources(Section):

@@ -71,7 +71,11 @@ def sources_of(settings: Settings) -> list[Source]:
     if given.sample is not None:
         from lake.sources import sample
 
-        found += sample.sources(start=utc(given.sample.start), hours=given.sample.hours, seed=given.sample.seed)
+        begin = utc(given.sample.start) if given.sample.start else sample.START
+        if given.sample.start and given.sample.hours:
+            found += sample.sources(start=begin, hours=given.sample.hours, seed=given.sample.seed)
+        else:
+            found += sample.growing(now(), start=begin, seed=given.sample.seed)
     if given.exchange is not None:
         found += _exchange(settings)
     if given.blocks is not None:

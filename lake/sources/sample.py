@@ -4,6 +4,9 @@ What a rebalancer lives on is reproduced and tested: heavy-tailed correlated ret
 gas with a daily and weekly season, persistence and spikes that come with volatility, pools that thin in stress.
 There is no drift and no predictable return: a policy that earns one here is wrong.
 
+A market is either a closed span of the past (``simulate``, ``sources``), or one that goes on: ``growing`` gives the
+hours of one market of HORIZON hours that are over by now, so that whoever asks later finds the same past and more.
+
 Figures marked [R] are measured on the public hourly record of 2020-11 to 2022-12 (Binance spot bars, Ethereum gas
 prices paid, Uniswap v3 USDC/WETH 0.30 %), the same that Foredrift's real-data tests read.
 """
@@ -27,6 +30,7 @@ from lake.units import HOUR_S, HOURS_PER_YEAR, to_word
 Vector = npt.NDArray[np.float64]
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HOURS = 13_140  # 18 months: a year to learn from, half a year to be judged on
+HORIZON = 87_660  # hours (ten years) of a market that goes on; another number would be another past
 _RAW_LIQUIDITY = 10.0**12  # sqrt(1e6 * 1e18): a 6-decimal dollar against an 18-decimal token
 
 
@@ -122,7 +126,11 @@ def simulate(
 
     The same arguments give the same rows to the last bit. ``start`` is a full hour, UTC. Raises ConfigError otherwise.
     """
-    params = params or SampleParams()
+    return _simulate(params or SampleParams(), start, hours, seed, hours)
+
+
+def _simulate(params: SampleParams, start: datetime, hours: int, seed: int, known: int) -> dict[str, pl.DataFrame]:
+    """Return the first ``known`` hours of a market of ``hours``: the same rows whatever ``known`` is."""
     if hours < 1 or start.tzinfo is None or start.timestamp() % HOUR_S:
         raise ConfigError(
             f"a sample market needs a start on a full hour with a time zone and hours >= 1, got {start}, {hours}"
@@ -133,12 +141,12 @@ def simulate(
     ).alias("ts")
     stress = _ar1(rng["vol"], hours, params.vol_fast_half_life_h, params.vol_fast_sd)
     stress += _ar1(rng["vol"], hours, params.vol_slow_half_life_h, params.vol_slow_sd)
-    closes, bars = _prices(params, rng["ret"], ts, stress)
+    closes, bars = _prices(params, rng["ret"], ts, stress, known)
     return {
         "prices": bars,
-        "gas": _gas(params, rng["gas"], ts, stress),
-        "pool_state": _pools(params, rng["pool"], ts, stress, closes),
-        "signals": _signals(rng["sig"], ts, closes[:, 0], params.assets[0].name),
+        "gas": _gas(params, rng["gas"], ts, stress, known),
+        "pool_state": _pools(params, rng["pool"], ts, stress, closes, known),
+        "signals": _signals(rng["sig"], ts, closes[:, 0], params.assets[0].name, known),
     }
 
 
@@ -150,7 +158,7 @@ class SampleSource:
     table: str
     series: Mapping[str, str | int]
     step_s: int
-    market: tuple[SampleParams, datetime, int, int]
+    market: tuple[SampleParams, datetime, int, int, int]
 
     def collect(self, start: datetime, end: datetime) -> Iterator[pl.DataFrame]:
         """Yield the rows of ``[start, end)`` in one chunk; outside the simulated time there are none."""
@@ -165,8 +173,28 @@ def sources(
     params: SampleParams | None = None, start: datetime = START, hours: int = HOURS, seed: int = 7
 ) -> list[SampleSource]:
     """Return the sources of one simulated market: bars of each asset, gas, each asset's pool, two signals."""
-    params = params or SampleParams()
-    market = (params, start, hours, seed)
+    return _sources((params or SampleParams(), start, hours, seed, hours))
+
+
+def growing(
+    now: datetime, params: SampleParams | None = None, start: datetime = START, seed: int = 7
+) -> list[SampleSource]:
+    """Return the sources of the market that began at ``start`` and has reached ``now``: every hour that is over.
+
+    Raises ConfigError where ``now`` is beyond its HORIZON or within its first hour.
+    """
+    known = int((now - start).total_seconds() // HOUR_S)
+    if not 1 <= known <= HORIZON:
+        end = start + timedelta(hours=HORIZON)
+        raise ConfigError(
+            f"the sample market lasts from {start:%Y-%m-%d} to {end:%Y-%m-%d}, it is {now:%Y-%m-%d %H:%M}: set another "
+            "[sources.sample] start"
+        )
+    return _sources((params or SampleParams(), start, HORIZON, seed, known))
+
+
+def _sources(market: tuple[SampleParams, datetime, int, int, int]) -> list[SampleSource]:
+    params = market[0]
     made = [
         SampleSource(
             f"sample:{a.name}", "prices", {"source": "sample", "asset": a.name, "step": HOUR_S}, HOUR_S, market
@@ -184,8 +212,8 @@ def sources(
 
 
 @lru_cache(maxsize=2)
-def _market(params: SampleParams, start: datetime, hours: int, seed: int) -> dict[str, pl.DataFrame]:
-    return simulate(params, start, hours, seed)
+def _market(params: SampleParams, start: datetime, hours: int, seed: int, known: int) -> dict[str, pl.DataFrame]:
+    return _simulate(params, start, hours, seed, known)
 
 
 def _ar1(rng: np.random.Generator, n: int, half_life_h: float, sd: float) -> Vector:
@@ -197,9 +225,12 @@ def _ar1(rng: np.random.Generator, n: int, half_life_h: float, sd: float) -> Vec
 
 
 def _prices(
-    params: SampleParams, rng: np.random.Generator, ts: pl.Series, stress: Vector
+    params: SampleParams, rng: np.random.Generator, ts: pl.Series, stress: Vector, known: int
 ) -> tuple[Vector, pl.DataFrame]:
-    """Return closes (hours, assets) and all bars. High and low are the exact extremes of a Brownian bridge."""
+    """Return closes (hours, assets) and the bars of the first ``known`` hours.
+
+    High and low are the exact extremes of a Brownian bridge.
+    """
     n, k = ts.len(), len(params.assets)
     loading = np.array([a.loading for a in params.assets])
     hourly = np.array([a.vol for a in params.assets]) / np.sqrt(HOURS_PER_YEAR)
@@ -218,8 +249,8 @@ def _prices(
     volume = np.array([a.volume for a in params.assets]) * np.exp(busy - 0.4) / close
     frames = [
         pl.DataFrame(
-            {"ts": ts, "open": opened[:, i], "high": high[:, i], "low": low[:, i], "close": close[:, i],
-             "volume": volume[:, i]}
+            {"ts": ts[:known], "open": opened[:known, i], "high": high[:known, i], "low": low[:known, i],
+             "close": close[:known, i], "volume": volume[:known, i]}
         ).with_columns(source=pl.lit("sample"), asset=pl.lit(a.name), step=pl.lit(HOUR_S, pl.Int64))
         for i, a in enumerate(params.assets)
     ]  # fmt: skip
@@ -239,7 +270,7 @@ def _season(params: SampleParams, ts: pl.Series) -> Vector:
     return params.gas_season / span * shape(hour - params.gas_season_shift * years) + params.gas_weekend * weekend
 
 
-def _gas(params: SampleParams, rng: np.random.Generator, ts: pl.Series, stress: Vector) -> pl.DataFrame:
+def _gas(params: SampleParams, rng: np.random.Generator, ts: pl.Series, stress: Vector, known: int) -> pl.DataFrame:
     n = ts.len()
     log = _season(params, ts) + params.gas_vol * stress
     log += _ar1(rng, n, params.gas_slow_half_life_h, params.gas_slow_sd)
@@ -257,11 +288,11 @@ def _gas(params: SampleParams, rng: np.random.Generator, ts: pl.Series, stress: 
             "block_number": 18_900_000 + 300 * np.arange(n, dtype=np.int64),  # 12 s a block
         }
     )
-    return _fit("gas", frame.with_columns(chain_id=pl.lit(1, pl.Int64)), 1)
+    return _fit("gas", frame.head(known).with_columns(chain_id=pl.lit(1, pl.Int64)), 1)
 
 
 def _pools(
-    params: SampleParams, rng: np.random.Generator, ts: pl.Series, stress: Vector, closes: Vector
+    params: SampleParams, rng: np.random.Generator, ts: pl.Series, stress: Vector, closes: Vector, known: int
 ) -> pl.DataFrame:
     """Return the pools. In-range liquidity follows depth: ``depth = L (sqrt(1.01) - 1) sqrt(price)`` (Uniswap v3)."""
     frames = []
@@ -274,11 +305,11 @@ def _pools(
         frames.append(
             pl.DataFrame(
                 {
-                    "ts": ts,
-                    "liquidity_raw": pl.Series([to_word(int(v)) for v in raw.tolist()], dtype=pl.Binary),
-                    "price": price,
-                    "depth_1pct_usd": depth,
-                    "volume_usd": volume,
+                    "ts": ts[:known],
+                    "liquidity_raw": pl.Series([to_word(int(v)) for v in raw[:known].tolist()], dtype=pl.Binary),
+                    "price": price[:known],
+                    "depth_1pct_usd": depth[:known],
+                    "volume_usd": volume[:known],
                 }
             ).with_columns(
                 pool=pl.lit(pool_of(asset.name)), fee_pips=pl.lit(3000, pl.Int64), chain_id=pl.lit(1, pl.Int64)
@@ -287,8 +318,11 @@ def _pools(
     return _fit("pool_state", pl.concat(frames), 1)
 
 
-def _signals(rng: np.random.Generator, ts: pl.Series, close: Vector, asset: str) -> pl.DataFrame:
-    """Return daily fear & greed and funding: noisy functions of the month's return of the first asset."""
+def _signals(rng: np.random.Generator, ts: pl.Series, close: Vector, asset: str, known: int) -> pl.DataFrame:
+    """Return daily fear & greed and funding: noisy functions of the month's return of the first asset.
+
+    A market that goes on (``known`` less than its hours) shows the days that are over.
+    """
     midnight = np.flatnonzero(ts.dt.hour().to_numpy() == 0)
     past = np.maximum(midnight - 720, 0)
     month = np.log(close[midnight] / close[past]) if midnight.size else np.zeros(0)
@@ -300,7 +334,10 @@ def _signals(rng: np.random.Generator, ts: pl.Series, close: Vector, asset: str)
         pl.DataFrame({"ts": days, "value": value}).with_columns(name=pl.lit(name), key=pl.lit(key))
         for name, key, value in (("fear_greed", "market", greed), ("funding_8h_mean", asset, funding))
     ]
-    return _fit("signals", pl.concat(frames), 24)
+    over = pl.concat(frames)
+    if known < ts.len():
+        over = over.filter(pl.col("ts") + timedelta(days=1) <= ts[0] + timedelta(hours=known))
+    return _fit("signals", over, 24)
 
 
 def _fit(name: str, frame: pl.DataFrame, hours: int) -> pl.DataFrame:

@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from lake.errors import ConfigError
 from lake.ingest import run
-from lake.sources.sample import HOURS, START, SampleParams, pool_of, simulate, sources
+from lake.sources.sample import HORIZON, HOURS, START, SampleParams, growing, pool_of, simulate, sources
 from lake.store import Lake, check, frame_digest
 from lake.tables import TABLES, table
 from lake.units import from_word
@@ -139,3 +140,24 @@ def test_sources_bring_the_whole_market_into_a_lake(lake: Lake) -> None:
     market = simulate(hours=200)
     for name, frame in market.items():
         assert lake.digest(name) == lake.digest(name, frame)
+
+
+@pytest.mark.parametrize("seed", [7, 8])
+def test_a_market_that_goes_on_has_the_same_past_whenever_it_is_asked(seed):
+    def rows(now):
+        made = growing(now, seed=seed)
+        return {s.name: pl.concat(s.collect(START, now + timedelta(days=9))) for s in made}
+
+    early, late = (rows(START + timedelta(hours=h, minutes=5)) for h in (1_003, 1_441))
+    for name, past in early.items():
+        assert_frame_equal(past, late[name].head(past.height), check_exact=True)
+        assert past.height < late[name].height
+        step = timedelta(hours=24 if past["available_at"][0] - past["ts"][0] > timedelta(hours=1) else 1)
+        over = START + timedelta(hours=1_003, minutes=5)
+        assert past["available_at"].max() <= over < past["available_at"].max() + step + timedelta(hours=1)
+
+
+def test_beyond_its_horizon_or_before_its_start_a_market_that_goes_on_is_refused_in_words():
+    for now in (START + timedelta(hours=HORIZON + 1), START):
+        with pytest.raises(ConfigError, match="set another"):
+            growing(now)
