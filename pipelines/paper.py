@@ -53,7 +53,7 @@ def address(name: str) -> str:
 
 
 def open_vault(settings: Settings, market: Market) -> tuple[SimChain, SimulatedVault]:
-    """Return the paper chain and vault standing at ``market``; a first call buys the targets with the nominal NAV."""
+    """Return the paper chain and vault standing at ``market``; a first call begins with the configured NAV."""
     path = settings.path(settings.vault.state)
     if path.exists():
         chain, spec = simulated.load(path)
@@ -89,10 +89,11 @@ def _spec(settings: Settings) -> VaultSpec:
 
 def _world(settings: Settings, market: Market, spec: VaultSpec) -> World:
     targets = in_bps(list(settings.portfolio.weights.values()))
+    first = in_bps(list(settings.start_weights.values()))
     nav = settings.portfolio.nav_usd
     balances = {
         token.address: int(nav * bps / 10_000 / price * 10**DECIMALS)
-        for token, bps, price in zip(spec.tokens, targets, market.close, strict=True)
+        for token, bps, price in zip(spec.tokens, first, market.close, strict=True)
     }
     empty = World(balances, {}, {t.address: (1, 0, 0) for t in spec.tokens}, targets_bps=targets)
     return replace(empty, prices=_prices(spec, market, empty), pools=_pools(settings, market))

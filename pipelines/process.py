@@ -5,11 +5,14 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 
 from lake.errors import ForedriftError
+
+SAY_S = 10.0  # between words to a person who waits
 
 
 def free_port() -> int:
@@ -33,10 +36,22 @@ def usual_port(file: Path) -> int:
     return port
 
 
-def wait_until_healthy(process: subprocess.Popen[bytes], url: str, hint: str, seconds: float = 120) -> None:
-    """Return when ``url`` answers 200; raises ForedriftError with ``hint`` when the process ends or time is up."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+def wait_until_healthy(
+    process: subprocess.Popen[bytes],
+    url: str,
+    hint: str,
+    seconds: float = 120,
+    still: Callable[[float], None] = lambda _: None,
+) -> None:
+    """Return when ``url`` answers 200; raises ForedriftError with ``hint`` when the process ends or time is up.
+
+    ``still`` is called about every ten seconds of waiting, with how many there were.
+    """
+    began = said = time.monotonic()
+    while (now := time.monotonic()) < began + seconds:
+        if now >= said + SAY_S:
+            said = now
+            still(now - began)
         if process.poll() is not None:
             raise ForedriftError(f"the server ended at start with code {process.returncode}; {hint}")
         try:

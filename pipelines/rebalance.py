@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pipelines.settings import Settings
 from pipelines.vaults import open_context, present
 from pipelines.wiring import lake_of
 from policy.execution import audit
-from policy.execution.base import Capabilities, Snapshot
+from policy.execution.base import Capabilities, Snapshot, Token
 from policy.execution.context import StepReport
 from policy.execution.engine import step
 from policy.replay import replay
@@ -94,7 +95,8 @@ def told(done: Sequence[Execution]) -> None:
 def as_shown(report: StepReport, note: str, seen: Snapshot) -> dict[str, Any]:
     """Return the report as printed and written by ``--json``: the engine's figures plus tables for people.
 
-    ``weights``: asset, before, wanted, mandated target, and after the settlement.
+    ``weights``: asset, before, wanted, mandated target, and after the settlement. ``legs``: amounts in the tokens'
+    smallest units, as they are signed; ``moves``: the same in tokens.
     """
     data = report.json()
     plan = report.plan
@@ -107,18 +109,38 @@ def as_shown(report: StepReport, note: str, seen: Snapshot) -> dict[str, Any]:
          str(leg.min_out), " > ".join(h.venue for h in leg.path)]
         for leg in (plan.legs if plan else report.legs)
     ]  # fmt: skip
+    tokens = {t.address: t for t in seen.tokens}
+    data["moves"] = [
+        [
+            *names_of,
+            _amount(tokens.get(leg.token_in), leg.amount_in),
+            _amount(tokens.get(leg.token_out), leg.min_out),
+            way,
+        ]
+        for leg, (*names_of, _, _, way) in zip(plan.legs if plan else report.legs, data["legs"], strict=True)
+    ]
     data["note"] = note
     alone = ", ".join(u["symbol"] for u in data["untradable"])
-    words = [report.action, report.why, f"left alone: {alone}" if alone else "", note]
+    action = [] if report.why.startswith(report.action) else [report.action]
+    words = [*action, report.why, f"left alone: {alone}" if alone else "", note]
     data["summary"] = "; ".join(w for w in words if w)
     return data
+
+
+def _amount(token: Token | None, raw: int) -> str:
+    """Return ``raw`` units of ``token`` as people write them: 32,906.41 USDC; six significant digits at least."""
+    if token is None:
+        return str(raw)
+    value = Decimal(raw).scaleb(-token.decimals)
+    digits = max(2, 5 - value.adjusted()) if value else 2
+    return f"{value:,.{digits}f} {token.symbol}"
 
 
 def as_markdown(result: Shown) -> str:
     """Return a decision as Markdown, for the scheduler's pages."""
     lines = [f"**{result['outcome']}** {result['summary']}", "", "| asset | before | wanted |", "|---|---|---|"]
     rows = [row[:3] for row in result["weights"]]
-    lines += [f"| {a} | {b:.4f} | {w:.4f} |" for a, b, w in rows if b is not None and w is not None]
+    lines += [f"| {a} | {100 * b:.2f} % | {100 * w:.2f} % |" for a, b, w in rows if b is not None and w is not None]
     lines += ["", *[f"- {'ok' if v['ok'] else 'refused'} {v['check']}: {v['reason']}" for v in result["verdicts"]]]
     return "\n".join(lines)
 

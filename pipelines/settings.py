@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from lake.errors import ConfigError
 from lake.private import STATE, tighten
 from lake.units import utc
+from lake.universe import STABLE
 from pipelines.setting_sources import explained, from_environment, merged
 from pipelines.setting_types import (
     Address,
@@ -38,6 +39,15 @@ from pipelines.setting_types import (
 
 DEFAULT_FILE = "foredrift.toml"
 _kept_private: set[Path] = set()
+SAMPLE_CHANGES = (  # what `foredrift init --sample` changes in the starter file
+    ('assets = ["BTC", "ETH", "LINK", "UNI", "AAVE"]', 'assets = ["USDC", "BTC", "ETH"]        # all USDC at first'),
+    ("# [sources.sample] ", "[sources.sample]   "),
+    ("# seed = 7\n", "seed = 7\n"),
+    ("# hours = 13_140 ", "hours = 2_160    "),
+    ('# ingest = "2 * * * *"  ', 'ingest = "*/2 * * * *"  '),
+    ('# forecast = "4 * * * *"  ', 'forecast = "*/2 * * * *"  '),
+    ('# rebalance = "6 * * * *"', 'rebalance = "*/2 * * * *"'),
+)
 
 
 class Section(BaseModel):
@@ -197,6 +207,7 @@ class VaultSection(Section):
         default_factory=dict
     )  # safe: token address by asset; its feed is in sources.feeds
     state: str = ".foredrift/vault.json"
+    start: Literal["cash", "targets"] | tuple[float, ...] | None = None  # of the simulated: see start_weights
     keystore: str | None = None  # encrypted keystore file; passphrase in FOREDRIFT_PASSPHRASE
     signer_url: SecretUrl | None = None  # or an external signer
     relay: Literal["auto", "public", "private", "bundle", "share"] = "auto"
@@ -321,7 +332,38 @@ class Settings(Section):
         """Return the settings ``values`` of ``file``, whose folder is the project's."""
         made = cls(**values, root=file.parent)
         made._file = file
+        fault = _start_fault(made)
+        if fault:
+            raise ConfigError(f"vault.start in {file.name}: {fault}")
         return made
+
+    @property
+    def start_weights(self) -> dict[str, float]:
+        """What the paper vault begins with, as weights by asset: as set, else all cash where a dollar coin is held.
+
+        ``targets`` (and a portfolio without a dollar coin) begins on target, so its first decision is to wait.
+        """
+        assets, given = self.portfolio.assets, self.vault.start
+        cash = next((a for a in assets if a in STABLE), None)
+        if isinstance(given, tuple):
+            return dict(zip(assets, given, strict=True))
+        if given == "targets" or cash is None:
+            return self.portfolio.weights
+        return {a: float(a == cash) for a in assets}
+
+
+def _start_fault(settings: Settings) -> str:
+    """Return why the paper vault cannot begin as set, empty where it can."""
+    assets, given = settings.portfolio.assets, settings.vault.start
+    if isinstance(given, tuple):
+        if len(given) != len(assets) or min(given) < 0 or abs(sum(given) - 1) > 1e-6:
+            return (
+                f"one weight each of {', '.join(assets)} is wanted, none negative, that sum to 1; given: {list(given)}"
+            )
+    elif given == "cash" and not STABLE & set(assets):
+        coins = ", ".join(sorted(STABLE))
+        return f'"cash" needs a dollar coin ({coins}) among portfolio.assets, which are {", ".join(assets)}'
+    return ""
 
 
 def load(file: Path | None = None, *, required: bool = True) -> Settings:
@@ -386,9 +428,13 @@ def lake_options(settings: Settings) -> dict[str, str]:
     )
 
 
-def starter() -> str:
-    """Return the commented starter file that ``foredrift init`` writes."""
-    return (Path(__file__).parent / "starter.toml").read_text(encoding="utf-8")
+def starter(*, sample: bool = False) -> str:
+    """Return the commented starter file that ``foredrift init`` writes; ``sample``: one to run as it is."""
+    text = (Path(__file__).parent / "starter.toml").read_text(encoding="utf-8")
+    for default, changed in SAMPLE_CHANGES if sample else ():
+        assert default in text, default
+        text = text.replace(default, changed, 1)
+    return text
 
 
 def replay() -> tuple[datetime, datetime, float] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,9 +31,12 @@ _LEVEL = {"ok": Text("ok", "green"), "warn": Text("warn", "yellow"), "error": Te
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Yield a progress callback that draws one bar per description on stderr."""
+    """Yield a progress callback that draws one bar per description on stderr, or prints lines where that is a file."""
+    if not console_of_errors().is_terminal:
+        yield lines(lambda text: print(text, file=sys.stderr, flush=True))
+        return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bars(*columns, console=Console(stderr=True), transient=False) as bars:
+    with Bars(*columns, console=console_of_errors(), transient=False) as bars:
         known: dict[str, Any] = {}
 
         def report(what: str, done: int, total: int) -> None:
@@ -43,6 +46,24 @@ def progress() -> Iterator[Progress]:
             bars.update(known[name], completed=done, total=total, description=what)
 
         yield report
+
+
+def console_of_errors() -> Console:
+    """Return a console on stderr as it is now."""
+    return Console(stderr=True)
+
+
+def lines(write: Callable[[str], None]) -> Progress:
+    """Return a progress callback that writes a line at the start, the end and every tenth of what is done."""
+    told: dict[str, int] = {}
+
+    def report(what: str, done: int, total: int) -> None:
+        name, tenth = what.split(" ", 1)[0], 10 * done // max(total, 1)
+        if told.get(name) != tenth:
+            told[name] = tenth
+            write(f"{what}: {done} of {total}")
+
+    return report
 
 
 def table(
@@ -90,6 +111,10 @@ def _as_lines(title: str, columns: Sequence[str], rows: Sequence[Sequence[Text]]
 def say(*parts: str | tuple[str, str]) -> None:
     """Print one line of texts, each as it is or as ``(text, style)``: no markup is read in them, no address broken."""
     console.print(Text.assemble(*parts), soft_wrap=True)
+
+
+def _share(weight: float | None) -> str | None:
+    return None if weight is None else f"{100 * weight:.2f} %"
 
 
 def _cell(value: Any) -> Text:
@@ -274,10 +299,12 @@ def thresholds(result: Mapping[str, Any]) -> None:
 
 def plan(report: Mapping[str, Any]) -> None:
     """Print a plan before anything is signed: weights, legs, routes, costs, benefit, verdicts."""
-    say(f"decision {report['decision_id']}: ", (report["action"], "bold"), f", {report['why']}")
-    table("Weights", ["asset", "now", "wanted", "target"], [row[:4] for row in report["weights"]])
+    why = report["why"].removeprefix(f"{report['action']}: ")
+    say(f"decision {report['decision_id']}: ", (report["action"], "bold"), f", {why}")
+    shares = [[row[0], *map(_share, row[1:4])] for row in report["weights"]]
+    table("Weights", ["asset", "now", "wanted", "target"], shares)
     if report["legs"]:
-        table("Legs", ["from", "to", "amount in", "min out", "route"], report["legs"], 2)
+        table("Legs", ["from", "to", "amount in", "min out", "route"], report["moves"], 2)
     table("Expected", ["", "USD"], list(report["expected"].items()))
     for verdict in report["verdicts"]:
         mark = ("  ok", "green") if verdict["ok"] else ("  refused", "red")
@@ -290,7 +317,8 @@ def settlement(result: Mapping[str, Any]) -> None:
     """Print what became of the cycle: the weights from balances, gas and transaction where one was sent."""
     settled = result.get("settlement")
     if settled is not None:
-        table("Settled", ["asset", "before", "wanted", "after"], [[*row[:3], row[4]] for row in result["weights"]])
+        shares = [[row[0], *map(_share, (*row[1:3], row[4]))] for row in result["weights"]]
+        table("Settled", ["asset", "before", "wanted", "after"], shares)
         say(f"gas {settled['gas_used']:,}, transaction {(result['attempts'] or [{}])[-1].get('tx_hash', '-')}")
     say("outcome: ", (str(result["outcome"]), "bold"), f" {result.get('summary', '')}")
 

@@ -17,6 +17,8 @@ from pipelines.settings import Settings
 from pipelines.tracking import COMPARISON, artifact_root, client, is_server, tracking_uri
 from pipelines.views import TAG, link
 
+START_S = 600.0  # seconds MLflow may take: ten on an idle machine, minutes where it moves an older store first
+
 
 def newest_view(settings: Settings, base: str) -> str:
     """Return the page of the newest comparison, its saved view when it has one, else the plain start page."""
@@ -46,7 +48,10 @@ def mlflow_server(settings: Settings, port: int) -> Iterator[subprocess.Popen[by
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
-        wait_until_healthy(process, f"http://127.0.0.1:{port}/health", "is the port taken? try --port")
+        wait_until_healthy(
+            process, f"http://127.0.0.1:{port}/health", "is the port taken? try --port", START_S,
+            lambda s: typer.echo(f"MLflow is starting, {s:.0f} s so far", err=True),
+        )  # fmt: skip
         yield process
     finally:
         stop(process)

@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
 def init(
     config: Config = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    sample: Annotated[bool, typer.Option("--sample", help="A paper portfolio on the sample market, as it is.")] = False,
 ) -> None:
     """Write a commented starter foredrift.toml."""
     from lake.errors import ConfigError
@@ -34,8 +35,9 @@ def init(
         raise ConfigError(f"{path} is there already; --force overwrites it")
     usable(path.resolve().parent, "a project with its lake and stores")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(starter(), encoding="utf-8")
-    typer.echo(f"wrote {path}; next: foredrift import or foredrift ingest, then train and compare")
+    path.write_text(starter(sample=sample), encoding="utf-8")
+    first = "foredrift ingest" if sample else "foredrift import or foredrift ingest"
+    typer.echo(f"wrote {path}; next: {first}, then train and compare")
 
 
 def import_(

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import show
+
 HEAVY = ("prefect", "mlflow", "lightgbm", "web3", "sklearn", "polars", "numba", "ccxt", "plotly", "matplotlib")
 
 
@@ -66,3 +68,39 @@ def test_init_writes_once(tmp_path):
     assert again.returncode == 2
     assert "--force" in again.stderr
     assert (tmp_path / "foredrift.toml").read_text() == first
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+from pipelines import cli
+from pipelines.commands import data
+def slow(*_, **__):
+    os.kill(os.getpid(), signal.SIGINT)
+    threading.Event().wait(60)
+import pipelines.settings
+pipelines.settings.load = slow
+sys.argv = ["foredrift", *sys.argv[1:]]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("verb", [["status"], ["ingest"], ["train"], ["rebalance", "--live"], ["serve"], ["compare"]])
+def test_ctrl_c_says_one_line_and_exits_with_130(tmp_path, verb):
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *verb], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 130
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("interrupted")
+
+
+def test_progress_is_lines_where_it_is_no_terminal(capsys):
+    with show.progress() as report:
+        for done in range(101):
+            report("train gas", done, 100)
+        report("judge", 1, 1)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "train gas: 0 of 100"
+    assert said[-2:] == ["train gas: 100 of 100", "judge: 1 of 1"]
+    assert len(said) == 12
