@@ -6,10 +6,15 @@ import pytest
 from policy import kernels
 from policy.backtest import FEE, GAS, IMPACT, SQUARE, TRACKING, simulate
 from policy.costs import tracking_usd, trade_cost
-from policy.reactive import REACTIVE, Threshold, as_of
+from policy.reactive import REACTIVE, Threshold, memory_of, recalled
 from policy.rule import Rule
 from policy.schedule import NEVER, prepare, schedule
 from tests.policy.conftest import basket
+
+
+def now(rule, case, step):
+    """The rule with what it knows at ``step``; a rule of the test's own knows nothing."""
+    return recalled(memory_of(rule, case, step)) if rule in REACTIVE else rule
 
 
 def plain(case, rule, steps):
@@ -20,7 +25,7 @@ def plain(case, rule, steps):
     trades = violations = 0
     for t in range(case.first, case.first + steps):
         state = case.state(t, w, last)
-        decision = Rule(as_of(rule, case, t)).decide(state, {})
+        decision = Rule(now(rule, case, t)).decide(state, {})
         if decision.action != "wait":
             cost = trade_cost(state.market, p.nav_usd, w, decision.weights)
             sums["gas"] += cost.gas_usd
