@@ -17,14 +17,17 @@ from typing import Any
 import polars as pl
 
 from lake.store import Lake
+from lake.tables import table
 from lake.units import utc
 from pipelines import watch
-from pipelines.settings import Settings
+from pipelines.settings import SHARED_JOURNAL, Settings
 from policy.execution.audit import Audit
-from policy.execution.hashlog import Body
+from policy.execution.base import OtherVault
+from policy.execution.hashlog import Body, sync_folder
 from policy.execution.journal import Flight, Journal
 
 WEI = 10**18
+EXECUTED = frozenset({"landed", "reverted"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,11 @@ class Execution:
     attempt: int
 
     @property
+    def key(self) -> tuple[str, int]:
+        """Name of its row."""
+        return self.flight.plan.decision_id, self.attempt
+
+    @property
     def at(self) -> datetime:
         """When it was settled."""
         return utc(self.settlement["ts"])
@@ -50,25 +58,77 @@ class Execution:
         return "traded" if self.flight.state == "landed" else "reverted"
 
 
-def reconcile(settings: Settings, lake: Lake) -> list[Execution]:
+def reconcile(settings: Settings, lake: Lake, record: Audit | None = None) -> list[Execution]:
     """Write the decisions and executions that the lake lacks; return the executions that were new to it.
 
-    Holds a lock of its own, so that of two runs one writes and the other finds it written.
+    A row whose plan ended otherwise since (a deep reorganisation) is set right. ``record``: the audit, where the caller
+    has it open. Holds a lock of its own, so that of two runs one writes and the other finds it written.
     """
     if not settings.path(settings.vault.audit).exists():
         return []
     with _one_at_a_time(settings):
-        records = [line.body for line in Audit(settings.path(settings.vault.audit)).records()]
+        record = record or Audit(settings.path(settings.vault.audit))
+        records = [line.body for line in record.records()]
         _write_decisions(settings, lake, [r for r in records if r["event"] == "decision"])
-        settled = executions(Journal(settings.path(settings.vault.journal)).flights(), records)
-        known = set(lake.scan("executions").select("decision_id", "attempt").collect().iter_rows())
-        new = [e for e in settled if (e.flight.plan.decision_id, e.attempt) not in known]
-        if not new:
+        flights = journal_of(settings).flights()
+        settled = executions(flights, records)
+        known = {(r["decision_id"], r["attempt"]): r for r in lake.scan("executions").collect().to_dicts()}
+        new = [e for e in settled if e.key not in known]
+        rows = [_execution_row(settings, e) for e in settled]
+        rows = [r for r in rows if _differs(known.get((r["decision_id"], r["attempt"])), r)]
+        void = _void_rows(flights, records, known, {e.key for e in settled})
+        if not rows and not void:
             return []
-        _judge(settings, settled)  # first: the row says that nothing is left to do
-        rows = [_execution_row(settings, e) for e in new]
-        lake.write("executions", pl.DataFrame(rows, schema_overrides={"tx_hash": pl.String}))
+        if rows:
+            _judge(settings, settled)  # first: the row says that nothing is left to do
+        for row in (*void, *(r for r in rows if (r["decision_id"], r["attempt"]) in known)):
+            watch.log("execution corrected", decision_id=row["decision_id"], status=row["status"])
+        lake.write("executions", pl.DataFrame([*rows, *void], schema=table("executions").columns))
     return new
+
+
+def _differs(known: dict[str, Any] | None, row: dict[str, Any]) -> bool:
+    """Whether the lake lacks the row or says otherwise what became of the plan."""
+    return known is None or any(known[k] != row[k] for k in ("status", "tx_hash", "fills"))
+
+
+def _void_rows(
+    flights: Sequence[Flight], records: Sequence[Body], known: dict[tuple[str, int], Any], settled: set[tuple[str, int]]
+) -> list[dict[str, Any]]:
+    """Return the rows of plans that were executed once and are in the chain no longer."""
+    ended = {r["plan_hash"]: utc(r["ts"]) for r in records if r["event"] == "settlement" and r["outcome"] == "void"}
+    tried: dict[str, int] = {}
+    found = []
+    for flight in flights:
+        name, plan_hash = flight.plan.decision_id, "0x" + flight.plan.plan_hash.hex()
+        first = tried.get(name, 0)
+        tried[name] = first + len(flight.attempts)
+        keys = [(name, n) for n in range(first, tried[name])]
+        if flight.state == "void" or (keys[-1:] and keys[-1] in settled):
+            stale = [known[k] for k in keys if k in known and k not in settled and known[k]["status"] in EXECUTED]
+            gone = {"tx_hash": None, "status": "void", "gas_used": None, "fills": None, "realised": None}
+            found += [{**row, **gone, "available_at": ended.get(plan_hash, row["available_at"])} for row in stale]
+    return found
+
+
+def journal_of(settings: Settings) -> Journal:
+    """Return the vault's journal; the shared one of earlier versions is taken over once, if it is this vault's."""
+    path, shared = settings.path(settings.vault.journal), settings.path(SHARED_JOURNAL)
+    if not path.exists() and path.name.startswith(f"{shared.name}-") and shared.exists():
+        earlier = Journal(shared)
+        with earlier.lease():
+            if earlier.flights() and _is_ours(earlier, settings):
+                shared.rename(path)
+                sync_folder(path.parent)
+    return Journal(path)
+
+
+def _is_ours(journal: Journal, settings: Settings) -> bool:
+    try:
+        journal.require(settings.chain.id, str(settings.vault.address))
+    except OtherVault:
+        return False
+    return True
 
 
 def _judge(settings: Settings, settled: Sequence[Execution]) -> None:
@@ -96,7 +156,7 @@ def executions(flights: Sequence[Flight], records: Sequence[Body]) -> list[Execu
         name, plan_hash = flight.plan.decision_id, "0x" + flight.plan.plan_hash.hex()
         tried[name] = tried.get(name, 0) + len(flight.attempts)
         decision, settlement = decisions.get(plan_hash), settled.get((plan_hash, flight.state))
-        if flight.state in {"landed", "reverted"} and decision is not None and settlement is not None:
+        if flight.state in EXECUTED and decision is not None and settlement is not None:
             found.append(Execution(flight, decision, settlement, tried[name] - 1))
     return found
 

@@ -15,6 +15,7 @@ from lake.sources.oracles import ROUND
 from lake.units import duration
 from lake.universe import chain
 from pipelines.deciding import Choice
+from pipelines.kept import journal_of
 from pipelines.phrase import passphrase
 from pipelines.settings import Settings
 from pipelines.vaults import keystore, limits_of, portfolio_of, rule_of, view_of
@@ -23,7 +24,6 @@ from policy.execution.audit import Audit
 from policy.execution.base import Snapshot, Vault
 from policy.execution.context import EngineContext
 from policy.execution.guards import Evidence
-from policy.execution.journal import Journal
 from policy.execution.node import Head, JsonNode
 from policy.execution.poolstate import PoolInfo, describe_pools, read_pools
 from policy.execution.relay import BundleChannel, Channel, PrivateChannel, PublicChannel, ShareChannel, SignedRelay
@@ -69,7 +69,7 @@ def open_onchain(settings: Settings, choice: Choice, *, live: bool) -> EngineCon
         policy=choice.policy, portfolio=portfolio_of(settings),
         view=lambda s: view_of(choice, s, evidence_of(settings, rpc, infos, s)),
         pools=lambda s: read_pools(rpc, infos, s.block_hash), sender=sender,
-        journal=Journal(settings.path(settings.vault.journal)), audit=Audit(settings.path(settings.vault.audit)),
+        journal=journal_of(settings), audit=Audit(settings.path(settings.vault.audit)),
         channels=channels_of(settings, rpc), wait=wait, signer=signer, live=live, channel=settings.vault.relay,
         limits=limits, clock=lambda: now_of(settings, node),
     )  # fmt: skip

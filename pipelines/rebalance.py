@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -14,12 +13,13 @@ import polars as pl
 from lake.errors import ConfigError, DataError
 from lake.units import BPS, utc
 from pipelines import watch
+from pipelines.audited import audit_export, audit_verify  # noqa: F401 - callers find them here
 from pipelines.deciding import decider
 from pipelines.kept import Execution, reconcile
 from pipelines.settings import Settings
 from pipelines.vaults import open_context, present
 from pipelines.wiring import lake_of
-from policy.execution import audit
+from policy.execution.audit import Audit
 from policy.execution.base import Capabilities, Snapshot, Token
 from policy.execution.context import StepReport
 from policy.execution.engine import step
@@ -41,7 +41,8 @@ def rebalance(
         raise ConfigError("--as-of replays history and works on the simulated vault only")
     at = utc(as_of) if as_of else present(settings)
     lake = lake_of(settings)
-    told(reconcile(settings, lake))
+    record = Audit(settings.path(settings.vault.audit))  # one reader: every byte of it is read once a run
+    told(reconcile(settings, lake, record))
     choice = decider(settings, lake, at)
     planned: list[str] = []
     with open_context(settings, at, choice, live=live) as ctx:
@@ -56,11 +57,11 @@ def rebalance(
             if on_plan is not None:
                 on_plan(shown_as(draft))
 
-        report = step(replace(ctx, on_plan=show_plan))
+        report = step(replace(ctx, on_plan=show_plan, audit=record))
     shown = shown_as(report)
     if on_plan is not None and not planned:
         on_plan(shown)
-    told(reconcile(settings, lake))
+    told(reconcile(settings, lake, record))
     watch.log(
         "decision", decision_id=report.decision_id, outcome=report.outcome, policy=report.policy, at=at.isoformat(),
         why=report.why, live=live,
@@ -164,15 +165,6 @@ def explain(settings: Settings, decision_id: str) -> dict[str, Any]:
     return {**row, "expected": expected, "verdicts": verdicts, "text": "\n".join(text)}
 
 
-def audit_verify(settings: Settings) -> dict[str, Any]:
-    """Return whether the audit chain is whole, and the first broken record otherwise."""
-    found = audit.verify(settings.path(settings.vault.audit))
-    text = f"{found.records} records, head {found.head or 'none'}"
-    if not found.ok:
-        text = f"broken at record {found.broken}: {found.reason}"
-    return {"ok": found.ok, "records": found.records, "head": found.head, "text": text}
-
-
 def audit_replay(settings: Settings, decision: str | None) -> dict[str, Any]:
     """Take recorded decisions again from their records alone: ``decision`` (all of its records), or all (None).
 
@@ -180,7 +172,7 @@ def audit_replay(settings: Settings, decision: str | None) -> dict[str, Any]:
     lack what it takes. Raises DataError where the named decision is not recorded, or its record lacks it.
     """
     rows, older = [], 0
-    for line in audit.Audit(settings.path(settings.vault.audit)).records():
+    for line in Audit(settings.path(settings.vault.audit)).records():
         body = line.body
         if body.get("event") != "decision" or decision not in {None, body.get("decision_id")}:
             continue
@@ -198,8 +190,3 @@ def audit_replay(settings: Settings, decision: str | None) -> dict[str, Any]:
     if decision is not None and not rows:
         raise DataError(f"no decision {decision} is recorded; `foredrift audit export` lists them")
     return {"decisions": rows, "same": sum(bool(r["same"]) for r in rows), "of": len(rows), "older": older}
-
-
-def audit_export(settings: Settings, out: Path) -> int:
-    """Write the audit record as Parquet and return the number of records."""
-    return audit.export(settings.path(settings.vault.audit), out)

@@ -196,6 +196,9 @@ class CostsSection(Section):
     depth_1pct_usd: float | None = Field(default=None, gt=0)  # overrides the recorded pool depth
 
 
+SHARED_JOURNAL = ".foredrift/journal"
+
+
 class VaultSection(Section):
     """The vault that is rebalanced. ``simulated`` keeps its state in a file; the others live on ``[chain]``."""
 
@@ -215,7 +218,7 @@ class VaultSection(Section):
     relay_identity: str | None = None  # keystore of the key that signs relay requests; a key of its own, without funds
     refund_percent: int = Field(default=90, ge=0, le=100)  # share: of what a back-run bids; more leaves fewer back-runs
     refund_to: Address | None = None  # share: who gets it; the keeper where not given
-    journal: str = ".foredrift/journal"
+    journal: str = SHARED_JOURNAL  # not given: with chain id and address in its name, one for each vault on a chain
     audit: str = ".foredrift/audit.jsonl"
 
 
@@ -311,6 +314,15 @@ class Settings(Section):
     watch: WatchSection = WatchSection()
     root: Path = Path()
     _file: Path | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _own_journal(self) -> Settings:
+        """Name the journal after the vault: plans of another one in it would be refused."""
+        given = self.vault
+        if given.kind != "simulated" and given.address and "journal" not in given.model_fields_set:
+            name = f"{SHARED_JOURNAL}-{self.chain.id}-{given.address.lower()}"
+            object.__setattr__(self, "vault", given.model_copy(update={"journal": name}))
+        return self
 
     def path(self, relative: str) -> Path:
         """Return a project path, absolute."""

@@ -16,6 +16,7 @@ from lake.private import opener, private_folder
 from lake.units import bps
 from lake.universe import STABLE, chain
 from pipelines.deciding import Choice
+from pipelines.kept import journal_of
 from pipelines.paper import close_vault, open_vault
 from pipelines.settings import Settings
 from pipelines.wiring import now, rpc_of
@@ -25,7 +26,6 @@ from policy.execution.base import Snapshot
 from policy.execution.context import EngineContext, Limits
 from policy.execution.gas import fee_rules
 from policy.execution.guards import FROZEN_ROUNDS, Evidence, FeedRule
-from policy.execution.journal import Journal
 from policy.execution.node import Head
 from policy.execution.planner import PlanRules
 from policy.execution.simchain import SimChannel, SimSigner
@@ -73,7 +73,7 @@ def _paper(settings: Settings, at: datetime, choice: Choice, *, live: bool) -> I
             close_vault(settings, chain, vault)
 
     feeds = {t.address: rule_of(settings, vault.spec.heartbeat_s, t.symbol) for t in vault.spec.tokens}
-    journal = Journal(settings.path(settings.vault.journal))
+    journal = journal_of(settings)
     yield EngineContext(
         vault=vault, vault_address=vault.spec.address, chain_id=settings.chain.id, node=chain, policy=choice.policy,
         portfolio=portfolio_of(settings), view=lambda snapshot: view_of(choice, snapshot),

@@ -114,13 +114,19 @@ def report(
 
 
 @audit_app.command()
-def verify(config: Config = None, json: Json = None) -> None:
-    """Check the hash chain of the audit record; exit 1 and name the first broken record otherwise."""
+def verify(
+    since: Annotated[
+        int, typer.Option("--from-plan", min=0, help="First plan nonce of this record; earlier plans were others'.")
+    ] = 0,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Check the hash chain of the audit record, and that the vault's own events agree with it; exit 1 otherwise."""
     from pipelines import show
-    from pipelines.rebalance import audit_verify
+    from pipelines.audited import audit_verify
     from pipelines.settings import load
 
-    result = audit_verify(load(config))
+    result = audit_verify(load(config), since)
     show.audit(result)
     write_json(json, result)
     if not result["ok"]:
@@ -146,9 +152,19 @@ def replay_(
 
 
 @audit_app.command()
+def repair(config: Config = None) -> None:
+    """Mend audit record and journal after damage on the disk: restore what the hashes prove, name what is lost."""
+    from pipelines.audited import audit_repair
+    from pipelines.settings import load
+
+    for line in audit_repair(load(config)):
+        typer.echo(line)
+
+
+@audit_app.command()
 def export(out: Annotated[Path, typer.Argument(help="Parquet file to write.")], config: Config = None) -> None:
     """Export the audit record as Parquet."""
-    from pipelines.rebalance import audit_export
+    from pipelines.audited import audit_export
     from pipelines.settings import load
 
     typer.echo(f"{audit_export(load(config), out)} records in {out}")

@@ -36,7 +36,8 @@ def inputs_digest(inputs: Mapping[str, Any]) -> str:
     return sha256(canonical(plain(inputs)).encode()).hexdigest()
 
 
-def _head_path(path: Path) -> Path:
+def head_path(path: Path) -> Path:
+    """Return where number and hash of the newest record are noted."""
     return path.with_name(path.name + ".head")
 
 
@@ -52,7 +53,7 @@ class Audit:
         return self._log.append(plain({"event": event, **body}), after=self._note)
 
     def _note(self, line: Line) -> None:
-        write_whole(_head_path(self.path), json.dumps({"seq": line.seq, "hash": line.hash}).encode())
+        write_whole(head_path(self.path), json.dumps({"seq": line.seq, "hash": line.hash}).encode())
 
     def has(self, event: str, **fields: str) -> bool:
         """Return whether a record of ``event`` with these fields is there (a settlement is recorded once)."""
@@ -78,17 +79,17 @@ def verify(path: Path) -> AuditReport:
     if reading.fault:
         return AuditReport(False, n, head, n, reading.fault, lost)
     try:
-        noted = _noted(_head_path(path))
+        newest = noted(head_path(path))
     except FileNotFoundError:
         if n <= 1:  # a kill between the first record and its note
             return AuditReport(True, n, head, notes=lost)
         return AuditReport(False, n, head, 0, "the head file is missing", lost)
     except ValueError:
         return AuditReport(False, n, head, n, "the head file cannot be read", lost)
-    if noted is None:
+    if newest is None:
         empty = "the head file is empty, as a power cut leaves it; the next record writes it anew"
         return AuditReport(True, n, head, notes=(*lost, empty))
-    seq, digest = noted
+    seq, digest = newest
     if seq >= n:
         return AuditReport(False, n, head, n, f"records {n} to {seq} are missing at the end", lost)
     if reading.lines[seq].hash != digest:
@@ -96,14 +97,14 @@ def verify(path: Path) -> AuditReport:
     return AuditReport(True, n, head, notes=lost)
 
 
-def _noted(path: Path) -> tuple[int, str] | None:
+def noted(path: Path) -> tuple[int, str] | None:
     """Return number and hash of the newest record as noted, None from an empty file; ValueError from nonsense."""
     data = path.read_bytes()
     if not data.strip(b"\0 \r\n"):  # no length, or a length without data, is what file systems leave
         return None
     try:
-        noted = json.loads(data)
-        return int(noted["seq"]), str(noted["hash"])
+        note = json.loads(data)
+        return int(note["seq"]), str(note["hash"])
     except (KeyError, TypeError) as error:
         raise ValueError("no note of a record") from error
 

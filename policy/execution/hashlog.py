@@ -107,7 +107,8 @@ def read(path: Path, known: Reading | None = None) -> Reading:
     while at < len(data):
         end = data.find(b"\n", at)
         if end < 0:
-            torn = True
+            whole = isinstance(parse(data[at:-1], len(lines), prev), Line)
+            torn, fault = not whole, f"record {len(lines)} does not end in a newline" if whole else None
             break
         found = parse(data[at:end], len(lines), prev)
         if isinstance(found, str):

@@ -9,6 +9,7 @@ import pytest
 
 from lake.evm import View, calldata, read
 from policy.execution.amm import other, quote
+from policy.execution.anchored import faults, known, plans_executed, reference_find
 from policy.execution.audit import verify
 from policy.execution.engine import dry, step
 from policy.execution.localnet.faults import Fault, Kind
@@ -214,3 +215,18 @@ def test_quotes_equal_the_quoter_contract_on_every_pool_and_path(vaultnet):
     told = [row[0] if isinstance(row[0], int) else row[0][-1] for row in read(net.rpc, asks, head)]
     assert len(mine) > 20
     assert told == mine
+
+
+def test_the_audit_agrees_with_the_vaults_events_and_a_changed_one_does_not(tmp_path, vaultnet):
+    into_the_hour(vaultnet, 60)
+    ctx = chain_context(tmp_path, vaultnet)
+    assert step(ctx).outcome == "traded"
+    find, executed = reference_find(vaultnet.rpc, ctx.vault_address), plans_executed(vaultnet.rpc, ctx.vault_address)
+    lines = ctx.audit.records()
+    mine = known(lines, ctx.chain_id, ctx.vault_address)
+    since = executed - 1  # the chain is shared with other tests, whose audits are elsewhere
+    assert [p.outcome for p in mine] == ["landed"]
+    assert faults(mine, executed, find, since) == []
+    assert faults([], executed, find, since) == [f"the vault executed plan {since}, the audit has no record of it"]
+    forged = [replace(p, plan_hash="0x" + "11" * 32) for p in mine]
+    assert len(faults(forged, executed, find, since)) == 2

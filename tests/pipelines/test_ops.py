@@ -19,7 +19,9 @@ from pipelines import rebalance as stage
 from pipelines.process import free_port
 from pipelines.settings import load
 from pipelines.wiring import lake_of
+from policy.execution import hashlog, simulated
 from policy.execution.engine import step
+from policy.execution.hashlog import read
 from policy.execution.journal import Journal
 from tests.pipelines.market import moment, project
 
@@ -94,6 +96,40 @@ def test_a_run_killed_in_the_middle_leaves_a_decision_that_is_executed_once(sett
     assert stage.audit_verify(settings)["ok"]
     rows = lake_of(settings).scan("executions").group_by("decision_id").agg(pl.len()).collect()
     assert rows["len"].max() == 1
+
+
+def test_a_plan_that_a_reorganisation_took_back_is_void_in_the_lake_too(settings):
+    assert stage.rebalance(settings, live=True, as_of=moment(1))["outcome"] == "traded"
+    first = lake_of(settings).scan("executions").collect().row(0, named=True)
+    assert first["status"] == "landed"
+    path = settings.path(settings.vault.state)
+    chain, spec = simulated.load(path)
+    where = next(i for i, b in enumerate(chain.blocks) if first["tx_hash"] in {r.tx_hash for r in b.receipts})
+    chain.reorg(len(chain.blocks) - where, keep=False)
+    simulated.save(path, chain, spec)
+    stage.rebalance(settings, live=True, as_of=moment(0))
+    rows = {r["decision_id"]: r for r in lake_of(settings).scan("executions").collect().to_dicts()}
+    gone = rows.pop(first["decision_id"])
+    assert (gone["status"], gone["tx_hash"], gone["realised"], gone["attempt"]) == ("void", None, None, 0)
+    assert gone["available_at"] > first["available_at"]
+    assert sorted(rows) == sorted(executions(settings))
+    before = lake_of(settings).version("executions")
+    kept.reconcile(settings, lake_of(settings))
+    assert lake_of(settings).version("executions") == before
+
+
+def test_a_run_reads_the_audit_once(settings, monkeypatch):
+    stage.rebalance(settings, live=True, as_of=moment(1))
+    whole = []
+
+    def counted(path, known=None):
+        if path == settings.path(settings.vault.audit) and not (known and known.sound_bytes):
+            whole.append(path)
+        return read(path, known)
+
+    monkeypatch.setattr(hashlog, "read", counted)
+    stage.rebalance(settings, live=True, as_of=moment(0))
+    assert len(whole) == 1
 
 
 class Killed(BaseException):
