@@ -217,11 +217,16 @@ def _settle(ctx: EngineContext, flight: Flight, attempt: Attempt, receipt: Recei
     if attempt.kind == "cancel":
         return _void(ctx, flight, "cancelled by a no-op"), None
     settlement = ctx.vault.verify(receipt, flight.plan)
-    acted = settlement.landed or any(settlement.deltas.values())  # what moved balances was a trade: never a second one
-    state = "landed" if acted else "reverted"
+    state = _fate(settlement, receipt)
     _record(ctx, flight, state, settlement, receipt.tx_hash)
     ctx.checkpoint("audit_settled")
     return ctx.journal.close(state, _where(receipt)), settlement
+
+
+def _fate(settlement: Settlement, receipt: Receipt) -> str:
+    """Return landed or reverted; what succeeded and moved balances was a trade, and is never made a second time."""
+    acted = settlement.landed or (receipt.status == 1 and any(settlement.deltas.values()))
+    return "landed" if acted else "reverted"
 
 
 def _void(ctx: EngineContext, flight: Flight, note: str) -> Flight:
@@ -354,9 +359,8 @@ def _recheck(ctx: EngineContext, flight: Flight) -> Flight:
             _same_chain(ctx, flight)
         gone = gone or (flight.state == "landed" and head.time <= flight.plan.deadline)
         return ctx.journal.reopen(GONE) if gone else flight
-    attempt, receipt = found
-    landed = attempt.kind == "plan" and receipt.status == 1
-    if landed == (flight.state == "landed") and not gone:
+    _, receipt = found
+    if flight.mined == (receipt.tx_hash, receipt.block_number, receipt.block_hash, receipt.status):
         return flight
     return ctx.journal.reopen(f"{receipt.tx_hash} is in block {receipt.block_number} with status {receipt.status}")
 
@@ -421,7 +425,7 @@ def _correct(ctx: EngineContext, flight: Flight, kind: str, receipt: Receipt | N
         mined = (receipt.tx_hash, receipt.block_number, receipt.block_hash, receipt.status)
         if kind == "plan":
             settlement = ctx.vault.verify(receipt, flight.plan)
-            state = "landed" if settlement.landed else "reverted"
+            state = _fate(settlement, receipt)
     _record(ctx, flight, state, settlement, note)
     ctx.checkpoint("audit_settled")
     ctx.journal.correct(flight.plan, state, mined, note)

@@ -20,16 +20,35 @@ from functools import partial
 from pathlib import Path
 
 from policy.execution.audit import verify
-from policy.execution.context import StepReport
+from policy.execution.context import EngineContext, StepReport
 from policy.execution.engine import dry, step
 from policy.execution.hashlog import read
 from policy.execution.journal import FINAL
 from policy.execution.simchain import SimChain
-from policy.execution.simulated import executor
-from tests.execution.simlab import ETHER, KEEPER, START, VAULT, chain, context, spec, world
+from policy.execution.simulated import VaultSpec, executor
+from tests.execution import simlab
+from tests.execution.simlab import ETHER, KEEPER, START, VAULT, world
 
 OTHER = "0x00000000000000000000000000000000000000cc"
 STAGES = ("journal", "sign", "journal_signed", "send", "journal_sent", "journal_mined", "audit_settled")
+
+ROOM = dict.fromkeys(("loss_budget_ppb", "long_budget_ppb", "life_budget_ppb"), 500000000)
+"""Budgets that the same trade, made again and again, does not use up: it is not they that are looked at."""
+
+
+def spec() -> VaultSpec:
+    """The vault, with room for many trades."""
+    return simlab.spec(**ROOM)
+
+
+def chain(the_spec: VaultSpec | None = None) -> SimChain:
+    """Its chain."""
+    return simlab.chain(the_spec=the_spec or spec())
+
+
+def context(folder: Path, sim: SimChain, **more) -> EngineContext:
+    """Its context."""
+    return simlab.context(folder, sim, **{"spec": spec(), **more})
 
 
 class Killed(BaseException):

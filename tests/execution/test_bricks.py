@@ -22,8 +22,8 @@ from policy.execution.simchain import SimSigner
 from policy.execution.simulated import SimulatedVault
 from policy.execution.situation import View
 from tests.execution import simlab
-from tests.execution.brick_matrix import OTHER, Bench, Killed, cases, judged, stopper
-from tests.execution.simlab import START, WETH, chain, context, spec
+from tests.execution.brick_matrix import OTHER, Bench, Killed, cases, chain, context, judged, spec, stopper
+from tests.execution.simlab import START, WETH
 
 ALL = list(cases())
 KINDS = list(dict.fromkeys(kind for kind, _, _ in ALL))

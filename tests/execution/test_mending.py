@@ -14,8 +14,7 @@ from policy.execution.engine import dry, step
 from policy.execution.hashlog import Damaged, HashLog, read
 from policy.execution.journal import Journal
 from policy.execution.mending import may_give_up, repair
-from tests.execution.brick_matrix import Bench, Killed, stopper
-from tests.execution.simlab import chain, context
+from tests.execution.brick_matrix import Bench, Killed, chain, context, stopper
 
 NEVER = may_give_up(age_s=10**9, now_s=10**12)
 
