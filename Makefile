@@ -59,6 +59,7 @@ kills: env ## import and ingest killed 25 times each, and ten million rows impor
 	  -k "killed or memory" -p no:xdist --timeout 1800
 
 matrix: env npm ## kill x fault x reorganisation on the local chain: every case, as a table (about four minutes)
+	@$(BIN)/python -m tests.execution.brick_matrix
 	@$(BIN)/python -m tests.execution.chain_matrix
 
 pruned: env npm ## plans killed at every stage, settled 1,000 blocks later by a node that keeps 128 states (about 15 minutes)

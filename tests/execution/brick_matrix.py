@@ -361,3 +361,4 @@ if __name__ == "__main__":
     for kind, name, wrong in found:
         if wrong:
             print(f"{kind}: {name}: {'; '.join(wrong)}")
+    raise SystemExit(any(wrong for _, _, wrong in found))
