@@ -187,7 +187,7 @@ def _decode(view: View, raw: object) -> tuple[object, ...] | RpcError:
         return RpcError(f"{name} answered nothing; is there such a contract at this block?")
     try:
         return tuple(decode(split_types(view.returns), bytes.fromhex(raw[2:]), strict=False))
-    except (DecodingError, ValueError, OverflowError) as error:
+    except (DecodingError, ValueError, ArithmeticError, LookupError, TypeError) as error:  # an absurd offset or length
         return RpcError(f"{name} answered {raw[:74]}, which is not ({view.returns}): {error}")
 
 

@@ -131,6 +131,36 @@ def _chain(settings: Settings) -> Iterator[Finding]:
         yield _row("chain", "error", str(error), "check [chain] id and rpc_urls")
         return
     yield _row("chain", "ok", f"chain {settings.chain.id} answers", "")
+    if settings.vault.kind != "simulated":
+        yield from _nodes(settings)
+
+
+def _nodes(settings: Settings) -> Iterator[Finding]:
+    """Yield whether nodes of two operators answer and tell the same block; one alone decides prices unchecked."""
+    from lake.evm import head_of
+    from lake.rpc import Rpc, mask
+    from pipelines.wiring import operators
+
+    given = [(mask(urls[0]), Rpc(urls, tries=2)) for urls in operators(settings).values()]
+    if len(given) < 2:
+        found = f"ONLY ONE NODE: {given[0][0]} alone tells prices and nonces, nothing checks it"
+        yield _row(
+            "nodes", "warn", found, "add a second operator's URL to [chain] rpc_urls (100 bp of oracle till then)"
+        )
+        return
+    try:
+        for _, rpc in given:
+            rpc.expect_chain(settings.chain.id)
+        number = min(head_of(rpc).number for _, rpc in given)
+        hashes = {name: head_of(rpc, number).hash for name, rpc in given}
+    except ForedriftError as error:
+        yield _row("nodes", "error", str(error), "two nodes must answer before a plan is signed")
+        return
+    if len(set(hashes.values())) > 1:
+        told = ", ".join(f"{name} says {found[:12]}..." for name, found in hashes.items())
+        yield _row("nodes", "error", f"block {number}: {told}", "one of them lies or is on a fork: nothing is signed")
+        return
+    yield _row("nodes", "ok", f"{' and '.join(hashes)} agree on block {number}", "")
 
 
 def _vault(settings: Settings) -> Iterator[Finding]:

@@ -19,13 +19,14 @@ from pipelines.kept import journal_of
 from pipelines.phrase import passphrase
 from pipelines.settings import Settings
 from pipelines.vaults import keystore, limits_of, portfolio_of, rule_of, view_of
-from pipelines.wiring import rpc_of
+from pipelines.wiring import operators, rpc_of
 from policy.execution.audit import Audit
 from policy.execution.base import Snapshot, Vault
 from policy.execution.context import EngineContext
 from policy.execution.guards import Evidence
 from policy.execution.node import Head, JsonNode
 from policy.execution.poolstate import PoolInfo, describe_pools, read_pools
+from policy.execution.quorum import Testimony, Witness
 from policy.execution.relay import BundleChannel, Channel, PrivateChannel, PublicChannel, ShareChannel, SignedRelay
 from policy.execution.rounds import recent_rounds
 from policy.execution.signer import ExternalSigner, KeystoreSigner, plain_http
@@ -71,8 +72,27 @@ def open_onchain(settings: Settings, choice: Choice, *, live: bool) -> EngineCon
         pools=lambda s: read_pools(rpc, infos, s.block_hash), sender=sender,
         journal=journal_of(settings), audit=Audit(settings.path(settings.vault.audit)),
         channels=channels_of(settings, rpc), wait=wait, signer=signer, live=live, channel=settings.vault.relay,
-        limits=limits, clock=lambda: now_of(settings, node),
+        limits=limits, clock=lambda: now_of(settings, node), witnesses=witnesses_of(settings, sender),
     )  # fmt: skip
+
+
+def witnesses_of(settings: Settings, sender: str) -> tuple[Witness, ...]:
+    """Return a witness for each operator of [chain] rpc_urls, which reads everything a decision rests on by itself."""
+    return tuple(_witness(settings, urls, sender) for urls in operators(settings).values())
+
+
+def _witness(settings: Settings, urls: Sequence[str], sender: str) -> Witness:
+    rpc = Rpc(urls, tries=6)  # enough for a block that the first node has and this one is about to get
+
+    def testify(snapshot: Snapshot) -> Testimony:
+        rpc.expect_chain(settings.chain.id)
+        node, rows = JsonNode(rpc), [(p.address, p.venue, p.router or "") for p in settings.sources.pools]
+        found = node.block_hash(snapshot.block_number)
+        told = vault_of(settings, rpc, None).snapshot(snapshot.block_hash)
+        pools = read_pools(rpc, describe_pools(rpc, rows), snapshot.block_hash)
+        return Testimony(found, told, tuple(pools), node.account_nonce(sender))
+
+    return Witness(mask(urls[0]), testify)
 
 
 def now_of(settings: Settings, node: JsonNode) -> datetime:

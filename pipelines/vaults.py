@@ -19,7 +19,7 @@ from pipelines.deciding import Choice
 from pipelines.kept import journal_of
 from pipelines.paper import close_vault, open_vault
 from pipelines.settings import Settings
-from pipelines.wiring import now, rpc_of
+from pipelines.wiring import now, operators, rpc_of
 from policy.costs import chain_fees
 from policy.execution.audit import Audit
 from policy.execution.base import Snapshot
@@ -28,6 +28,7 @@ from policy.execution.gas import fee_rules
 from policy.execution.guards import FROZEN_ROUNDS, Evidence, FeedRule
 from policy.execution.node import Head
 from policy.execution.planner import PlanRules
+from policy.execution.quorum import ALONE_BPS
 from policy.execution.simchain import SimChannel, SimSigner
 from policy.execution.situation import Portfolio, View
 
@@ -123,10 +124,13 @@ def view_of(choice: Choice, snapshot: Snapshot, chain: Evidence | None = None) -
 def rule_of(settings: Settings, heartbeat_s: int, asset: str) -> FeedRule:
     """Return what is required of a feed: its own heartbeat, and agreement with the lake and the pools' averages.
 
-    A stable coin's feed may repeat its answer for as long as it likes.
+    A stable coin's feed may repeat its answer for as long as it likes. Where the nodes of one operator alone tell the
+    prices, they may differ from the lake by 100 bp at most: nothing else would notice a node that lies.
     """
     given = settings.mandate
-    allowed = bps(given.max_oracle_deviation_bps), bps(given.max_average_deviation_bps)
+    unchecked = settings.vault.kind != "simulated" and len(operators(settings)) == 1
+    deviation = min(given.max_oracle_deviation_bps, ALONE_BPS) if unchecked else given.max_oracle_deviation_bps
+    allowed = bps(deviation), bps(given.max_average_deviation_bps)
     frozen = 0 if asset in STABLE else FROZEN_ROUNDS
     return FeedRule(heartbeat_s, deviation_bps=allowed[0], average_bps=allowed[1], frozen_rounds=frozen)
 

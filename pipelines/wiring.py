@@ -47,6 +47,17 @@ def rpc_of(settings: Settings) -> Rpc:
     return Rpc(urls)
 
 
+def operators(settings: Settings) -> dict[str, list[str]]:
+    """Return the URLs in [chain] rpc_urls by operator: the same host and port is the same one, whatever the key."""
+    from urllib.parse import urlsplit
+
+    found: dict[str, list[str]] = {}
+    for secret in settings.chain.rpc_urls:
+        url = secret.get_secret_value()
+        found.setdefault(urlsplit(url).netloc.rsplit("@", 1)[-1].lower(), []).append(url)
+    return found
+
+
 def mandate_of(settings: Settings) -> Mandate:
     """Return the mandate of a vault that holds none on chain: the simulated one, a Safe."""
     from lake.units import BPS

@@ -71,6 +71,7 @@ def fresh(net: Localnet, room: int) -> Iterator[Localnet]:
         net.front.calls.clear()
         net.front.kept_states = None
         net.front.old_reads.clear()
+        net.front.refused.clear()
         net.node.searchers.clear()
         net.node.backrunners.clear()
         net.node.refused.clear()

@@ -17,6 +17,7 @@ from policy.execution.guards import FeedRule
 from policy.execution.journal import Flight, Journal
 from policy.execution.node import Head, Node
 from policy.execution.planner import PlanRules
+from policy.execution.quorum import Witness
 from policy.execution.records import plain, plan_json, settlement_json, verdicts_json
 from policy.execution.relay import DEFAULT_COSTS, Channel, Cost
 from policy.execution.roundtrip import Proven
@@ -69,6 +70,8 @@ class EngineContext:
     step, for the snapshot's block, and so is ``probe``, which proves the tokens (see ``policy.execution.roundtrip``;
     None: over a JSON-RPC node). ``wait(head)`` returns when a block after ``head`` may be there. ``checkpoint`` is
     called at every stage with its name (tests stop the process there). ``channel``: a channel's name, or "auto".
+    ``witnesses``: a node of each operator; where there are several, two must agree on a live decision before it is
+    signed.
     """
 
     vault: Vault
@@ -93,6 +96,7 @@ class EngineContext:
     checkpoint: Callable[[str], None] = _nothing
     probe: Callable[[Snapshot, Sequence[Pool]], Proven] | None = None
     on_plan: Callable[[StepReport], None] | None = None
+    witnesses: Sequence[Witness] = ()
 
 
 @dataclass(slots=True)

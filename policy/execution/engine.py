@@ -26,6 +26,7 @@ from policy.execution.hashlog import Damaged
 from policy.execution.journal import Flight, VaultBusy
 from policy.execution.node import Head, JsonNode
 from policy.execution.planner import Costs, Draft, Outlook, draft, seal_ready
+from policy.execution.quorum import alone, quorum
 from policy.execution.recording import audit_decision, audit_refusal
 from policy.execution.relay import choose_channel
 from policy.execution.reverts import explained
@@ -217,7 +218,7 @@ def _observe(ctx: EngineContext, report: StepReport, stages: Stages) -> Seen | N
     view = ctx.view(snapshot)
     report.data = inputs.inputs_json(view.inputs)
     parted = sick.split(snapshot, _guard(ctx, snapshot, view))
-    report.verdicts += parted.rest
+    report.verdicts += [*parted.rest, *alone(ctx.witnesses)]
     report.sick = parted.sick
     stages.done("guards")
     if refusals(parted.rest):
@@ -446,8 +447,9 @@ def _execute(
     """Journal, sign, send and follow the plan."""
     head, first_block = ctx.node.head(), genesis(ctx)
     late = guards.quote_age(ready.plan, head.number, head.time, ctx.limits.max_quote_blocks)
+    agreed = quorum(ctx.witnesses, seen.snapshot, seen.pools, ctx.node.account_nonce(ctx.sender))
     bid, nonce, short = affordable(ctx, ready.gas_limit, head, urgent=decision.action == "forced")
-    found = [late, *short]
+    found = [late, *agreed, *short]
     report.verdicts += found
     if refusals(found) or bid is None or ctx.signer is None:
         _refuse(report, [])

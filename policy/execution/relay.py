@@ -49,6 +49,8 @@ REFUSED = (
     *("exceeds the configured cap", "too many requests", "rate limit", "rejected", "not allowed", "not permitted"),
 )
 """Words of nodes (geth, Erigon, Nethermind, Besu) that do not hold it: full, limited, or not acceptable."""
+HASHES = frozenset({"eth_sendRawTransaction", "eth_sendPrivateTransaction"})
+"""Methods that answer with the transaction's hash; another answer says nothing about it."""
 SHARED_BLOCKS = 24  # most blocks a matchmaker keeps a bundle (MEV-Share: 30)
 
 
@@ -256,9 +258,11 @@ class _Caller(Protocol):
 
 def _ask(caller: _Caller, method: str, params: Sequence[object], tx_hash: str) -> Reply:
     try:
-        caller.call(method, params)
+        answer = caller.call(method, params)
     except RpcError as error:
         return classify(error)
+    if method in HASHES and str(answer).lower() != tx_hash.lower():
+        return Reply(None, f"{method}: the answer is {str(answer)[:80]!r}, due is the hash of what was sent")
     return Reply(True, tx_hash)
 
 

@@ -79,6 +79,7 @@ class Front:
         self.faults = Faults()
         self.signed_relay = signed_relay
         self.kept_states: int | None = None  # blocks whose state this node still has; None: all, like an archive node
+        self.refused: set[str] = set()  # methods this node does not have
         self.old_reads: list[str] = []  # methods that asked for a state it no longer has
         self.calls: dict[str, int] = {}
         self._own: dict[str, Callable[[Params], object]] = {
@@ -135,6 +136,8 @@ class Front:
     def _serve(self, method: str, params: Params, body: bytes, headers: Mapping[str, str]) -> object:
         if method in _RELAY:
             self._check_signature(body, headers)
+        if method in self.refused:
+            raise RpcError(f"the method {method} does not exist/is not available", -32_601)
         own = self._own.get(method)
         with self.node.lock:  # a reader must not see a block that is only being tried
             self._prune(method, params)
