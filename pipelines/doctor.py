@@ -143,10 +143,8 @@ def _nodes(settings: Settings) -> Iterator[Finding]:
 
     given = [(mask(urls[0]), Rpc(urls, tries=2)) for urls in operators(settings).values()]
     if len(given) < 2:
-        found = f"ONLY ONE NODE: {given[0][0]} alone tells prices and nonces, nothing checks it"
-        yield _row(
-            "nodes", "warn", found, "add a second operator's URL to [chain] rpc_urls (100 bp of oracle till then)"
-        )
+        found = f"ONLY ONE NODE: {given[0][0]} is checked by nothing; the oracle may deviate by 100 bp only"
+        yield _row("nodes", "warn", found, "add a second operator to rpc_urls")
         return
     try:
         for _, rpc in given:
