@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from eth_abi.abi import encode
 
 from policy.execution.deployment import create
+from policy.execution.localnet.accounts import dev_accounts
 from tests.attacks.outcome import Attack, Outcome, joined
 from tests.attacks.scene import (
     DEPOSIT,
@@ -21,6 +22,7 @@ from tests.attacks.scene import (
     Call,
     a_share,
     entry_bps,
+    has,
     hold_s,
     nav_usd,
     one_block,
@@ -35,6 +37,7 @@ from tests.execution.vault_kit import HUGE, Bench
 ROLES = ("trader", "searcher")
 CENT = 0.01
 LAGS_BPS = (0, 20, 45)
+PERMIT = "permit(address,address,uint256,uint256,uint8,bytes32,bytes32)"
 
 
 def tried(b: Bench, act: Callable[[], object], what: str, lag_bps: int = 0, roles: Sequence[str] = ROLES) -> Outcome:
@@ -200,6 +203,108 @@ def old_holder(b: Bench) -> Outcome:
     return joined(found, 2)
 
 
+def old_shares_new_lot(b: Bench) -> Outcome:
+    """Free shares leave on the news while a second account buys as many anew on the old price: no capital is held."""
+    b.deposit("trader", 30_000)
+    b.wait(max(hold_s(b), 61))
+    to_target(b)
+    own, he = b.view("balanceOf(address)", b.who["trader"]), b.who["trader"]
+    anew: Call = ("searcher", b.vault, DEPOSIT, (30_000 * USD, he))
+    found = []
+    for door in (IN_KIND, REDEEM):
+        for lag, between in ((45, []), (50, raised(b, 50))):
+            if door == IN_KIND and between:
+                continue
+            cases = {"before": [anew, *between], "after": [*between, leave(b, "trader", own, door), anew]}
+            for order, calls in cases.items():
+                rest = [leave(b, "trader", own, door)] if order == "before" else []
+                with b.undo():
+                    market = prices(b, lag)
+                    mine, others = wealth(b, ROLES, market), b.view("balanceOf(address)", b.who["investor"])
+                    theirs = others * a_share(b, market)
+                    one_block(b, *calls, *rest)
+                    gain, loss = wealth(b, ROLES, market) - mine, theirs - others * a_share(b, market)
+                    what = f"{door.split('(')[0]}, bought {order}: attacker {gain:+,.2f} USD, holders {-loss:+,.2f}"
+                    found.append(Outcome(gain <= CENT and loss <= CENT, what, loss))
+    return joined(found, 2)
+
+
+def by_permit(b: Bench) -> Outcome:
+    """The buyer signs a permit, another account moves or redeems his shares in the same block; the permit again."""
+    from eth_account import Account
+    from eth_account.messages import encode_typed_data
+
+    if not has(b, "DOMAIN_SEPARATOR()"):
+        return Outcome(held=True, figure="no permits")
+    to_target(b)
+    account, other, x = dev_accounts()["trader"], b.who["searcher"], 500_000
+    given = b.view("previewDeposit(uint256)", x * USD)
+
+    def permit(owner_key: bytes, owner: str, *, nonce: int = 0, chain_id: int = 31_337, vault: str = "") -> Call:
+        domain = {"name": b.get(b.vault, "name()", "string"), "version": "1", "chainId": chain_id,
+                  "verifyingContract": vault or b.vault}  # fmt: skip
+        fields = [{"name": n, "type": k} for n, k in (("owner", "address"), ("spender", "address"),
+                  ("value", "uint256"), ("nonce", "uint256"), ("deadline", "uint256"))]  # fmt: skip
+        values = {"owner": owner, "spender": other, "value": given, "nonce": nonce, "deadline": 2**40}
+        signed = Account.sign_message(encode_typed_data(domain, {"Permit": fields}, values), owner_key)
+        parts = (signed.v, signed.r.to_bytes(32, "big"), signed.s.to_bytes(32, "big"))
+        return ("searcher", b.vault, PERMIT, (owner, other, given, 2**40, *parts))
+
+    good = permit(account.key, account.address)
+    pull: Call = ("searcher", b.vault, "transferFrom(address,address,uint256)", (account.address, other, given))
+    direct: Call = ("searcher", b.vault, IN_KIND, (given, other, account.address))
+    cases = [("permit, in kind", 45, pair(b, x, lambda _: [good, direct])),
+             ("permit, transferFrom", 45, pair(b, x, lambda _: [good, pull, leave(b, "searcher", given)]))]  # fmt: skip
+    first = each(b, cases)
+    forged = {
+        "another's key": permit(dev_accounts()["searcher"].key, account.address),
+        "another chain": permit(account.key, account.address, chain_id=1),
+        "another vault": permit(account.key, account.address, vault=b.router),
+        "a later nonce": permit(account.key, account.address, nonce=1),
+        "nobody": permit(account.key, "0x" + "00" * 20),
+    }
+    taken = [what for what, (role, to, s, a) in forged.items() if b.why(role, to, s, *a) is None]
+    b.send(*good[:3], *good[3])
+    taken += ["again"] if b.why(*good[:3], *good[3]) is None else []
+    text = f"{first.figure}; forged or repeated permits taken: {', '.join(taken) or 'none'}"
+    return Outcome(first.held and not taken, text, first.harm)
+
+
+def fee_tricks(b: Bench) -> Outcome:
+    """A manager's fees: taken twice in a block, on a passing price, on gifts, by a stranger, across an exit."""
+    if not has(b, "fee_recipient()"):
+        return Outcome(held=True, figure="no fees")
+    to_target(b)
+    b.change("set_fees(uint256,uint256,address)", 100, 1_000, b.who["guardian"])
+    pay: Call = ("searcher", b.vault, "pay_fees()", ())
+    found = []
+    with b.undo():
+        b.wait(86_400)
+        supply = b.view("totalSupply()")
+        one_block(b, *[pay] * 5)
+        first = b.view("balanceOf(address)", b.who["guardian"])
+        one_block(b, *[pay] * 5)
+        twice = b.view("balanceOf(address)", b.who["guardian"]) - first
+        lost = (1 - supply / b.view("totalSupply()")) * 1e4
+        a_day = 100 * (86_400 + 120) / 31_557_600
+        found.append(
+            Outcome(twice <= first // 1_000 and lost <= a_day, f"ten payments after a day: {lost:.3f} bp", lost)
+        )
+    with b.undo():  # a price that comes and goes pays the gain once, and not again below the mark
+        supply = b.view("totalSupply()")
+        for _ in range(4):
+            for bps in (60, -60):
+                one_block(b, *raised(b, bps), pay)
+        lost = (1 - supply / b.view("totalSupply()")) * 1e4
+        found.append(Outcome(lost < 60 * 0.6 * 0.1 + 0.1, f"a price up and down four times: {lost:.2f} bp", lost))
+    with b.undo():  # a gift is a gain, the fee on it never more than its part
+        before = a_share(b, prices(b))
+        b.send("trader", b.tokens[0], "transfer(address,uint256)", b.vault, 10_000 * USD)
+        b.send(*pay[:3])
+        found.append(Outcome(a_share(b, prices(b)) > before * 1.08, "a gift"))
+    return joined(found, 3)
+
+
 LOAN = """
 # pragma version 0.4.3
 interface T:
@@ -327,6 +432,9 @@ ATTACKS = [
     Attack("H1 blocks later", "the same over several blocks, up to the hold's end", "vault", some_blocks_later),
     Attack("H1 sources apart", "enter and leave on the better of two sources", "vault", apart_sources),
     Attack("H1 old holder", "leave on a feed that is above the market", "vault", old_holder),
+    Attack("H1 old shares", "old shares leave, as many are bought anew", "vault", old_shares_new_lot),
+    Attack("C1 by permit", "shares moved by a signed permit; forged permits", "vault", by_permit),
+    Attack("M8 fee tricks", "a manager's fees taken twice, on passing prices", "vault", fee_tricks),
     Attack("H1 another's clock", "lock a holder in by buying for him", "vault", someones_clock),
     Attack("held: inflation", "first deposit, gift, victim", "vault", inflation),
 ]

@@ -15,7 +15,9 @@ from tests.attacks.scene import (
     has,
     hold_s,
     one_block,
+    prices,
     to_target,
+    wealth,
 )
 from tests.execution.vault_kit import DELAY, Bench
 
@@ -119,6 +121,31 @@ def moved_before(b: Bench) -> Outcome:
     )
 
 
+def crowded_out(b: Bench) -> Outcome:
+    """The weights are moved once, then blocks full of flows of a cent follow, so that no trace of before is left."""
+    b.deposit("trader", 40_000)
+    b.deposit("searcher", 1_000)
+    b.wait(max(hold_s(b), 61))
+    to_target(b)
+    b.price(1, 2_200 * 10**8)
+    b.wait(61)
+    nav, he, him = b.view("totalAssets()"), b.who["trader"], b.who["searcher"]
+    plan = b.plan(b.fair(1, 0, nav * 200 // 10_000 * 10**12 // 2_200))
+    unit = b.view("convertToShares(uint256)", CENT_USD)
+    dust: Call = ("searcher", b.vault, IN_KIND, (unit, him, him))
+    market = prices(b)
+    before = wealth(b, ("trader", "searcher"), market)
+    own = b.view("balanceOf(address)", he)
+    one_block(b, ("trader", b.vault, REDEEM, (own * 9 // 10, he, he)))
+    stopped, paid = 0, 0.0
+    for _ in range(6):
+        one_block(b, dust)
+        stopped += b.refusal(plan) is not None
+    paid = before - wealth(b, ("trader", "searcher"), market)
+    text = f"{stopped} of 6 blocks stopped, for {paid:,.0f} USD of exit fees"
+    return Outcome(stopped == 0 or paid > 0.003 * nav / USD * 0.25, text)
+
+
 def flash_before(b: Bench) -> Outcome:
     """In and out in kind in the plan's own block, before it, with borrowed money."""
     to_target(b)
@@ -175,6 +202,7 @@ ATTACKS = [
     Attack("H3 listed vault", "the same where holders are listed", "listed", for_nothing),
     Attack("H3 for a cent", "flows of a cent beside and before a plan", "vault", for_a_cent),
     Attack("H3 weights moved", "large deposits and exits just before a plan", "vault", moved_before),
+    Attack("H3 crowded out", "weights moved, then blocks full of cents", "vault", crowded_out),
     Attack("C1 kills a plan", "in and out in kind just before a plan", "vault", flash_before),
     Attack("L8 guardian", "pause again and again", "vault", guardian_for_ever),
     Attack("L9 listed holders", "a stranger buys for a listed holder", "listed", listed_only),
