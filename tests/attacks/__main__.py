@@ -21,11 +21,23 @@ from rich.table import Table
 from policy.execution.localnet.accounts import dev_accounts
 from tests.attacks import families
 from tests.attacks.outcome import Attack, Outcome
+from tests.chain_fixtures import CLOCK, fresh
 from tests.execution.vault_kit import bench
 
 BEFORE: dict[str, dict[str, str]] = json.loads((Path(__file__).parent / "before.json").read_text())
 """By attack: the ``figure`` of the first release (revision e706a31), and ``how`` it was got: "run" by these functions,
 "recorded" by hand when the fault was found."""
+
+
+@contextmanager
+def market() -> Iterator[Any]:
+    """Yield a local market with pools, feeds and the reference vault."""
+    from policy.execution.localnet.market import start
+    from policy.execution.localnet.portfolio import reference_vault
+    from tests.execution.chainlab import MANDATE, TARGETS
+
+    with start(extras=[reference_vault(TARGETS, mandate=MANDATE)], at=CLOCK) as net:
+        yield net
 
 
 class Stage:
@@ -43,6 +55,11 @@ class Stage:
                 self._made[needs] = self._stack.enter_context(bench(holders=holders))
             with self._made[needs].undo():
                 yield self._made[needs]
+        elif needs == "market":
+            if needs not in self._made:
+                self._made[needs] = self._stack.enter_context(market())
+            with fresh(self._made[needs], 6) as net, tempfile.TemporaryDirectory() as folder:
+                yield net, Path(folder)
         else:
             with tempfile.TemporaryDirectory() as folder:
                 yield Path(folder)
