@@ -11,9 +11,12 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from lake.errors import ExecutionError
 
@@ -77,11 +80,37 @@ def source_digest(name: str) -> str:
 
 def compile_source(name: str) -> Contract:
     """Compile ``contracts/<name>.vy`` now, whatever is cached; raises ExecutionError without Vyper 0.4.3."""
+    with _compiler(name) as data:
+        from vyper.compiler.output import build_abi_output
+
+        immutables = data.compilation_target._metadata["type"].immutable_section_bytes  # noqa: SLF001 - no public name
+        code, size = bytes(data.bytecode), len(data.bytecode_runtime) + immutables
+        abi = build_abi_output(data)
+    if size > SIZE_LIMIT:
+        raise ExecutionError(f"{name} has {size} bytes of code, EIP-170 allows {SIZE_LIMIT}")
+    return Contract(name, abi, code, size, source_digest(name))
+
+
+def layout(name: str) -> dict[str, int]:
+    """Return the storage slot of every variable of ``contracts/<name>.vy``, by its dotted name."""
+    with _compiler(name) as data:
+        return dict(_slots({k: v for k, v in data.storage_layout.items() if k != "code_layout"}, ""))
+
+
+def _slots(found: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, int]]:
+    for key, value in found.items():
+        if "slot" in value:
+            yield prefix + key, int(value["slot"])
+        else:
+            yield from _slots(value, f"{prefix}{key}.")
+
+
+@contextmanager
+def _compiler(name: str) -> Iterator[Any]:
     try:
         import vyper  # 0.4 s, and an optional dependency: only who changes a contract needs it
         from vyper.compiler import CompilerData
         from vyper.compiler.input_bundle import FilesystemInputBundle
-        from vyper.compiler.output import build_abi_output
     except ImportError:
         raise ExecutionError(
             f"contracts/{name}.vy differs from its committed artefact and Vyper is not installed; "
@@ -91,13 +120,7 @@ def compile_source(name: str) -> Contract:
         raise ExecutionError(f"Vyper {vyper.__version__} is installed, the contracts are pinned to {COMPILER}")
     bundle = FilesystemInputBundle([CONTRACTS])
     with bundle.search_path(CONTRACTS):
-        data = CompilerData(bundle.load_file(f"{name}.vy"), bundle)
-        immutables = data.compilation_target._metadata["type"].immutable_section_bytes  # noqa: SLF001 - no public name
-        code, size = bytes(data.bytecode), len(data.bytecode_runtime) + immutables
-        abi = build_abi_output(data)
-    if size > SIZE_LIMIT:
-        raise ExecutionError(f"{name} has {size} bytes of code, EIP-170 allows {SIZE_LIMIT}")
-    return Contract(name, abi, code, size, source_digest(name))
+        yield CompilerData(bundle.load_file(f"{name}.vy"), bundle)
 
 
 def to_json(compiled: Contract) -> str:

@@ -165,6 +165,9 @@ def rebalance(
         self._swap(leg)
         in_left: uint256 = book._balance(b.rows[i])
         out_now: uint256 = book._balance(b.rows[j])
+        if (b.rows[i] >> book.CLAIMED) & 1 != 0:
+            # what is set aside for claims is not the keeper's to sell
+            assert staticcall IERC20(leg.token_in).balanceOf(self) >= book.set_aside[leg.token_in], "spent"
         assert in_left <= held[i] and held[i] - in_left <= leg.amount_in, "spent"
         assert out_now >= held[j] and out_now - held[j] >= leg.min_out, "min out"
         spent: uint256 = held[i] - in_left
