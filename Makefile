@@ -51,8 +51,8 @@ format: env
 bench: env npm ## figures against peers in the same run; the suite runs the same code once, untimed
 	@$(BIN)/python -m pytest tests/bench -s -p no:xdist --benchmark-enable
 
-fuzz: env npm ## 10,000 random keeper call sequences against the vault
-	@FOREDRIFT_FUZZ_SEQUENCES=10000 $(BIN)/python -m pytest tests/execution/test_fuzz.py -s --timeout 5400
+fuzz: env npm ## 10,000 random sequences of keepers, holders and strangers against the vault
+	@FOREDRIFT_FUZZ_SEQUENCES=10000 $(BIN)/python -m pytest tests/execution/test_fuzz.py tests/execution/test_vault_strangers.py -s --timeout 5400
 
 kills: env ## import and ingest killed 25 times each, and ten million rows imported within 2 GiB
 	@FOREDRIFT_KILLS=25 FOREDRIFT_IMPORT_ROWS=10000000 $(BIN)/python -m pytest tests/lake/test_kill.py tests/lake/test_files.py \

@@ -75,8 +75,9 @@ class VaultSetup:
     ``delay_s``: how long an owner's change is announced before it can be made; a day lets holders leave first.
     ``calls``: allow-listed (target, function signature) pairs. ``holders``: empty means anyone may hold shares.
     ``hold_s``: how long bought shares are held; None: the longest heartbeat of a feed, within which its price may lag.
-    ``entry_bps`` and ``exit_bps`` stay in the vault; None: half the widest deviation two sources may have, which is
-    what a feed may lag by, so that a flow at a lagging price takes nothing from the others. All three may be 0.
+    ``entry_bps`` and ``exit_bps`` stay in the vault; None: what a feed may lag by (half of ``deviation_bps``), of the
+    accounting asset and of the token with most of it, so that a flow at lagging prices takes nothing from the others.
+    All three may be 0.
     """
 
     sources: Sequence[TokenSource]
@@ -99,8 +100,9 @@ class VaultSetup:
         """Return hold (seconds), entry and exit fee (bp), with their defaults worked out."""
         live = [s for s in self.sources if s.second_kind != WORTHLESS]
         beats = [s.heartbeat_s for s in live] + [s.second_s for s in live if s.second_kind == SECOND_FEED]
-        lag = max((-(-s.deviation_bps // 2) or THRESHOLD_BPS for s in live), default=THRESHOLD_BPS)
-        usual = min(max(beats, default=0), MAX_HOLD_S), min(lag, MAX_FLOW_FEE_BPS), min(lag, MAX_FLOW_FEE_BPS)
+        lags = [-(-s.deviation_bps // 2) or THRESHOLD_BPS for s in live]
+        fee_bps = min(lags[0] + max(lags[1:], default=0), MAX_FLOW_FEE_BPS) if lags else 0
+        usual = min(max(beats, default=0), MAX_HOLD_S), fee_bps, fee_bps
         given = self.hold_s, self.entry_bps, self.exit_bps
         hold_s, entry_bps, exit_bps = (u if g is None else g for g, u in zip(given, usual, strict=True))
         return hold_s, entry_bps, exit_bps

@@ -241,12 +241,12 @@ def test_the_accounting_assets_own_two_prices_count_against_the_caller(free: Ben
 
 
 def test_fees_stay_with_the_holders_and_previews_tell_them_exactly(b: Bench):
-    assert b.get(b.vault, "terms()", "uint256,uint256,uint256,uint256,uint256") == (HOLD_S, 50, 50, 0, 0)
+    assert b.get(b.vault, "terms()", "uint256,uint256,uint256,uint256,uint256") == (HOLD_S, 100, 100, 0, 0)
     one = b.view("convertToAssets(uint256)", 10**15)
     shares = b.view("previewDeposit(uint256)", 10_000 * USD)
     b.deposit("trader", 10_000)
     assert b.view("balanceOf(address)", b.who["trader"]) == shares
-    assert b.view("convertToAssets(uint256)", shares) < 9_955 * USD  # 50 bp, of which the others now have their part
+    assert b.view("convertToAssets(uint256)", shares) < 9_910 * USD  # 100 bp, of which the others now have their part
     after_entry = b.view("convertToAssets(uint256)", 10**15)
     assert after_entry > one
     b.wait(HOLD_S)
@@ -254,7 +254,7 @@ def test_fees_stay_with_the_holders_and_previews_tell_them_exactly(b: Bench):
     had = b.held(0, "trader")
     b.send("trader", b.vault, REDEEM, shares, *me(b, "trader"))
     assert b.held(0, "trader") - had == given
-    assert given < 9_906 * USD
+    assert given < 9_812 * USD
     assert b.view("convertToAssets(uint256)", 10**15) > after_entry
 
 
@@ -263,7 +263,7 @@ def test_the_in_kind_exit_pays_the_exit_fee_too(b: Bench):
     held, had = [b.held(i) for i in range(3)], [b.held(i, "investor") for i in range(3)]
     b.send("investor", b.vault, IN_KIND, part, *me(b, "investor"))
     got = [b.held(i, "investor") - had[i] for i in range(3)]
-    assert got == [h * part // supply * 9_950 // 10_000 for h in held]
+    assert got == [h * part // supply * 9_900 // 10_000 for h in held]
 
 
 @pytest.mark.parametrize("who", ["investor", "searcher"])

@@ -488,7 +488,7 @@ def test_defaults_of_hold_and_fees_follow_the_feeds(world: Bench):
     rows = [TokenSource(b.tokens[0], 6, 5_000, b.feeds[0], 3_900, deviation_bps=101)]
     rows.append(TokenSource(b.tokens[1], 18, 5_000, b.feeds[1], 86_400 + 600))
     made = VaultSetup(rows, ZERO, ZERO, ZERO, [])
-    assert made.terms() == (87_000, 51, 51)
+    assert made.terms() == (87_000, 101, 101)
     assert VaultSetup(rows, ZERO, ZERO, ZERO, [], hold_s=0, entry_bps=0, exit_bps=0).terms() == (0, 0, 0)
 
 
