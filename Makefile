@@ -10,7 +10,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 export PYTHONDONTWRITEBYTECODE =# empty: modules are compiled once, not again by every process that starts
 
-.PHONY: demo test test-fast lint format lock env npm bench fuzz kills matrix replay sandwich audit attacks suspects ops pictures growth mirrored pruned nodefuzz
+.PHONY: oddities demo test test-fast lint format lock env npm bench fuzz kills matrix replay sandwich audit attacks suspects ops pictures growth mirrored pruned nodefuzz
 
 env: $(STAMP)
 
@@ -67,6 +67,9 @@ pruned: env npm ## plans killed at every stage, settled 1,000 blocks later by a 
 
 nodefuzz: env npm ## 2,000 malformed answers of a node in every stage of a step: no traceback, no double, all recovered
 	@$(BIN)/python -m tests.execution.node_fuzz $(or $(ANSWERS),2000)
+
+oddities: env npm ## odd tokens, pools, feeds, keepers and nodes with every vault adapter, as a table (a minute)
+	@$(BIN)/python -m tests.oddities.table
 
 replay: env npm ## 200 rebalances of the local chain, replayed by the simulated vault
 	@FOREDRIFT_REPLAYS=200 $(BIN)/python -m pytest tests/execution/test_replay.py -s -p no:xdist --timeout 3600

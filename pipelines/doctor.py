@@ -166,7 +166,7 @@ def _vault(settings: Settings) -> Iterator[Finding]:
     if vault.kind == "simulated":
         yield _row("vault", "ok", "simulated", "")
         return
-    yield _adapter(settings)
+    yield from _adapter(settings)
     if vault.keystore is None and vault.signer_url is None:
         yield _row("signer", "warn", "none: dry runs only", "set [vault] keystore or signer_url")
     if vault.keystore:
@@ -200,13 +200,20 @@ def _private(settings: Settings) -> Iterator[Finding]:
         yield _row("privacy", "error", f"{len(found)} open to others: {names}", f"as owner: chmod -R go= {folder}")
 
 
-def _adapter(settings: Settings) -> Finding:
-    """Return whether the vault on the chain answers as the settings describe it."""
+def _adapter(settings: Settings) -> Iterator[Finding]:
+    """Yield whether the vault on the chain answers as the settings describe it, and what is wrong around it."""
     from pipelines.onchain import dry_vault
+    from pipelines.preflight import faults
 
     try:
         snapshot = dry_vault(settings).snapshot()
     except ForedriftError as error:
-        return _row("vault", "error", str(error), "check [vault], [[sources.feeds]] and [chain] rpc_urls")
+        yield _row("vault", "error", str(error), "check [vault], [[sources.feeds]] and [chain] rpc_urls")
+        return
     symbols = ", ".join(t.symbol for t in snapshot.tokens)
-    return _row("vault", "ok", f"{settings.vault.kind} {settings.vault.address} holds {symbols}", "")
+    yield _row("vault", "ok", f"{settings.vault.kind} {settings.vault.address} holds {symbols}", "")
+    found = list(faults(settings, snapshot))
+    for check, words, remedy in found:
+        yield _row(check, "error", words, remedy)
+    if not found:
+        yield _row("on chain", "ok", "tokens, feeds, pools and node fit, every token trades there and back", "")

@@ -13,6 +13,7 @@ from lake.evm import selector
 from lake.rpc import Rpc, quantity
 from lake.units import BPS
 from policy.execution.compile import contract
+from policy.execution.preflight import quotes
 from policy.execution.reverts import reason_of
 from policy.execution.rules import Mandate
 
@@ -180,6 +181,9 @@ def deploy(rpc: Rpc, setup: VaultSetup, sender: str, *, investors: str | None = 
     they are mined. Raises ExecutionError with the contract's own reason when a creation fails.
     """
     _sound(setup)
+    wrong = quotes(rpc, [s.feed for s in setup.sources])
+    if wrong:
+        raise ConfigError("; ".join(wrong))
     oracle = create(rpc, oracle_code(setup), sender)
     half = investors or create(rpc, investors_code(), sender)
     return create(rpc, vault_code(setup, oracle, half), sender)

@@ -384,6 +384,9 @@ def _judge(vault: Vault, plan: Plan, simulation: Simulation) -> list[Verdict]:
     if not simulation.ok:
         why = explained(vault, plan, simulation.revert)
         return [refused("simulation", f"the plan reverts: {why}", revert=str(simulation.revert))]
+    if not simulation.deltas:
+        reason = "the node does not say what would move; an account that does not tell itself needs eth_simulateV1"
+        return [refused("simulation", reason)]
     least: dict[str, int] = {}
     for leg in plan.legs:
         least[leg.token_out] = least.get(leg.token_out, 0) + leg.min_out

@@ -30,6 +30,7 @@ LEAST_UNITS = 100
 MOST_LOSS = 0.005  # against the exact quotes; the probes of the tokens before move a pool by far less
 MOST_TIMES = 10_000  # a probe grows to, until it buys something
 SINK = "0x" + keccak(text="foredrift probe")[:20].hex()  # an account nobody has
+SHORT = "it takes a fee on transfers, or its balances are shares that round down"
 DAY_S = 86_400
 WORD = 32
 FAR = 2**40
@@ -122,21 +123,29 @@ def _moves(token: str, sender: str, receiver: str, amount: int) -> list[_Call]:
 def _received(own: Sequence[Fields], amount: int) -> str:
     """Return what is wrong with a token's two transfers, empty when nothing is."""
     before, came, after, went, sunk = own
-    for row, words in ((came, "the vault cannot receive it"), (went, "the vault cannot send it")):
-        if row.quantity("status", 1) != 1:
-            return f"{words}: {revert_of(row)}"
-        told = row.data("returnData")
-        if told and not int.from_bytes(told[:WORD], "big"):
-            return f"{words}: its transfer answers false"
+    refusal = _refusal(came)
+    if refusal:
+        return f"the vault cannot receive it: {refusal}"
     if after.quantity("status", 1) != 1 or len(after.data("returnData")) < WORD:
         return "it does not tell a balance"
-    got, sent = _word(after) - _word(before), _word(sunk)
-    if got != amount or sent != amount:
-        return (
-            f"of {amount} raw units sent {min(got, sent)} arrive: it takes a fee on transfers, or its balances are "
-            "shares that round down"
-        )
-    return ""
+    got = _word(after) - _word(before)
+    if got < amount:
+        return f"of {amount} raw units sent {got} arrive: {SHORT}"
+    if got > amount:
+        return f"{got} raw units arrive of {amount} sent: its balance changes by itself, a rebasing token"
+    refusal = _refusal(went)
+    if refusal:
+        return f"the vault cannot send it: {refusal}"
+    sent = _word(sunk)
+    return "" if sent == amount else f"of {amount} raw units the vault sends {sent} arrive: {SHORT}"
+
+
+def _refusal(transfer: Fields) -> str:
+    """Return why a transfer did not go through, empty when it did; no answer at all is taken for yes, as routers do."""
+    if transfer.quantity("status", 1) != 1:
+        return revert_of(transfer)
+    told = transfer.data("returnData")
+    return "its transfer answers false" if told and not int.from_bytes(told[:WORD], "big") else ""
 
 
 def _round_trips(rpc: Rpc, holder: str, snapshot: Snapshot, trips: Mapping[str, Pool]) -> dict[str, Verdict]:
