@@ -46,7 +46,8 @@ FAULTS = {
 @dataclass(frozen=True)
 class Case:
     """What goes wrong: the process ends at the first pass of ``stage``, the node fails by ``fault``, ``depth`` blocks
-    are replaced after the first confirmation (``drop``: their transactions are lost).
+    are replaced after the first confirmation (``drop``: their transactions are lost). ``late``: the plan's block and
+    all after it are replaced once it has landed, which is seen an hour later.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class Case:
     depth: int = 0
     drop: bool = False
     channel: str = "public"
+    late: bool = False
 
 
 @dataclass
@@ -76,6 +78,7 @@ def cases() -> Iterator[Case]:
     yield from (Case("faulty node", fault=fault) for fault in FAULTS)
     yield from (Case("faulty node, private", fault=fault, channel="private") for fault in FAULTS)
     yield from (Case("reorganised", depth=d, drop=drop) for d in (1, 2, 3) for drop in (False, True))
+    yield from (Case("dropped, seen late", s, depth=2, late=True) for s in ("", "recover", "audit_settled"))
     yield from (Case("killed, reorganised", s, depth=d) for s in LATE for d in (1, 2, 3))
     yield from (Case("killed, faulty node", s, f) for s in LATE for f in FAULTS)
     yield from (Case("reorganised, faulty node", fault=f, depth=d) for f in FAULTS for d in (1, 2, 3))
@@ -110,8 +113,14 @@ def disturbed(net: Localnet, folder: Path, case: Case, calm: list[int]) -> Row:
     fault = net.faults.add(replace(FAULTS[case.fault], struck=0)) if case.fault else None
     checkpoint, waits, written = killer(case.stage), itertools.count(), list[str]()
 
+    def drop_landed(flight) -> None:
+        net.reorg(net.node.head().number - flight.mined[1] + 1, drop=[flight.mined[0]])
+        row.reorganised += 1
+        todo.clear()
+        into_the_hour(net, 60)
+
     def reorganise() -> None:
-        while todo:
+        while todo and not case.late:
             block = net.node.admin.call("eth_getBlockByNumber", ["latest", False])
             net.reorg(todo.pop(), drop=block["transactions"] if case.drop else ())
             row.reorganised += 1
@@ -134,7 +143,9 @@ def disturbed(net: Localnet, folder: Path, case: Case, calm: list[int]) -> Row:
             row.wrong.append("journal entries lost")
         written = lines
         if row.outcomes[-1] in {"traded", "done"}:
-            break
+            if not (case.late and todo):
+                break
+            drop_landed(ctx.journal.last())
         net.mine()
     row.struck = fault.struck if fault else 0
     net.faults.clear()
