@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from eth_abi.abi import encode
 from eth_utils.address import to_checksum_address
 
+from lake.answers import fields
 from lake.errors import ConfigError, ExecutionError, RpcError
 from lake.evm import selector
-from lake.rpc import Rpc, quantity
+from lake.rpc import Rpc
 from lake.units import BPS
 from policy.execution.compile import contract
 from policy.execution.preflight import quotes
@@ -209,14 +210,13 @@ REFUSALS = {
 def create(rpc: Rpc, code: bytes, sender: str) -> str:
     """Send init ``code`` from an account of the node; return the new contract's address."""
     tx = {"from": sender, "data": "0x" + code.hex(), "gas": hex(14_000_000)}
-    sent = rpc.call("eth_sendTransaction", [tx])
-    receipt = rpc.call("eth_getTransactionReceipt", [sent])
-    if receipt is None:
+    sent = str(rpc.call("eth_sendTransaction", [tx]))
+    if rpc.call("eth_getTransactionReceipt", [sent]) is None:
         rpc.call("evm_mine")
-        receipt = rpc.call("eth_getTransactionReceipt", [sent])
-    if not isinstance(receipt, dict) or quantity(receipt["status"]) != 1:
+    receipt = fields(rpc.call("eth_getTransactionReceipt", [sent]), "receipt of a creation")
+    if receipt.quantity("status", 1) != 1:
         raise ExecutionError(f"{sender} could not create a contract: {_why(rpc, tx)}")
-    return to_checksum_address(str(receipt["contractAddress"]))
+    return to_checksum_address(receipt.address("contractAddress"))
 
 
 def _why(rpc: Rpc, tx: dict[str, str]) -> str:
