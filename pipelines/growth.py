@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -27,10 +28,11 @@ def dask_engine(address: str | None, workers: int, home: Path) -> Iterator[Sprea
     (left to themselves, all workers would start servers of their own).
     """
     with ExitStack() as stack:
-        from prefect.settings import PREFECT_API_URL, temporary_settings
+        from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
         url = stack.enter_context(scheduler(home))
-        stack.enter_context(temporary_settings({PREFECT_API_URL: url}))
+        password = os.environ.get("PREFECT_API_AUTH_STRING")
+        stack.enter_context(temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: password}))
         yield partial(_on_cluster, address or stack.enter_context(_cluster(workers)).scheduler_address, workers)
 
 
