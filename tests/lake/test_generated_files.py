@@ -1,4 +1,4 @@
-"""Two hundred made-up files: what is stored is the truth to the last digit, or the file or row was refused in words."""
+"""Made-up files: what is stored is the truth to the last digit, or the file or row was refused in words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lake.sources.files import import_file
 from lake.sources.reading import Reading
 from lake.store import Lake
 
-FILES = int(os.environ.get("FOREDRIFT_FILES", "200"))
+FILES = int(os.environ.get("FOREDRIFT_FILES", "60"))  # `make files` makes 200
 T0 = datetime(2024, 1, 1, tzinfo=UTC)
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 H = timedelta(hours=1)
