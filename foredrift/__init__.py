@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from policy.base import Decision, Forecast, Market, Policy, State
     from policy.execution.base import Plan, Vault
     from policy.execution.engine import step
-    from policy.registry import CompareConfig
-    from policy.rule import Rule
-    from policy.schedule import Case, Levels, Planner, Schedule, schedule
+    from policy.simulation.planner import Case, Levels, Planner, Schedule, schedule
+    from policy.strategies.planner_policy import Rule
+    from policy.strategies.registry import CompareConfig
 
 _HOME = {
-    "Case": "policy.schedule",
-    "CompareConfig": "policy.registry",
+    "Case": "policy.simulation.planner",
+    "CompareConfig": "policy.strategies.registry",
     "Compared": "foredrift.compared",
     "ConfigError": "lake.errors",
     "Decision": "policy.base",
@@ -38,20 +38,20 @@ _HOME = {
     "Forecast": "policy.base",
     "ForedriftError": "lake.errors",
     "Lake": "lake.store",
-    "Levels": "policy.schedule",
+    "Levels": "policy.simulation.planner",
     "Market": "policy.base",
     "Plan": "policy.execution.base",
-    "Planner": "policy.schedule",
+    "Planner": "policy.simulation.planner",
     "Policy": "policy.base",
-    "Rule": "policy.rule",
-    "Schedule": "policy.schedule",
+    "Rule": "policy.strategies.planner_policy",
+    "Schedule": "policy.simulation.planner",
     "Settings": "pipelines.settings",
     "State": "policy.base",
     "Vault": "policy.execution.base",
     "check_ours": "foredrift.ours",
     "compare": "foredrift.compared",
     "load_settings": "pipelines.settings",
-    "schedule": "policy.schedule",
+    "schedule": "policy.simulation.planner",
     "step": "policy.execution.engine",
 }
 """Where each public name is defined."""

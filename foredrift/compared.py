@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 
 from lake.store import Lake
-from policy.compare import run
-from policy.registry import CompareConfig
-from policy.schedule import Planner
+from policy.comparison.compare import run
+from policy.simulation.planner import Planner
+from policy.strategies.registry import CompareConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,7 +225,7 @@ class Accepted(dy.Schema):
 
 
 class Lessons(dy.Schema):
-    """What a policy learnt about a kind of portfolio from the market up to ``ts``; see ``policy.lessons``."""
+    """What a policy learnt about a kind of portfolio from the market up to ``ts`` (``policy.strategies.lessons``)."""
 
     kind = _key()  # sha256 of ``about``
     market = _key()  # sha256 of what it was learnt from

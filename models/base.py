@@ -35,7 +35,7 @@ from features.panel import Columns
 from models.config import ModelConfig
 
 if TYPE_CHECKING:
-    from models.rows import Forecasts
+    from models.forecast_rows import Forecasts
 
 QUANTILES: tuple[float, ...] = (0.05, 0.25, 0.50, 0.75, 0.95)
 QUANTILE_COLUMNS: tuple[str, ...] = ("q05", "q25", "q50", "q75", "q95")

@@ -9,8 +9,9 @@ import typer
 
 from foredrift.ours import ForeignPackageError, check_ours
 from lake.errors import ConfigError, ForedriftError
-from pipelines import output, phrase
 from pipelines.commands import data, lake, learn, run, trade, watch
+from pipelines.reports import output
+from pipelines.servers import phrase
 
 INTERRUPTED = 130  # what the command line library makes of Ctrl-C, without a word
 app = typer.Typer(

@@ -26,9 +26,10 @@ from prefect.utilities.callables import ParameterSchema, parameter_schema
 
 from lake.errors import ForedriftError, NotEnoughData
 from lake.units import duration
-from pipelines import alerts, watch
-from pipelines import ingest as ingest_stage
+from pipelines import watch
+from pipelines.servers import stuck_runs
 from pipelines.settings import Settings, load, served_file
+from pipelines.stages import ingest as ingest_stage
 from pipelines.wiring import now
 
 TAGS = ["foredrift"]
@@ -83,11 +84,11 @@ _RETRAIN_HOOKS: dict[str, Any] = {"on_failure": [_retrain_failed], "on_crashed":
 
 def look_for_zombies() -> list[str]:
     """Return a sentence per run whose worker is gone and tell people; a scheduler that does not answer is logged."""
-    url = alerts.api_url()
+    url = stuck_runs.api_url()
     if url is None:
         return []
     try:
-        dead = [z.text() for z in alerts.zombies(url, own=flow_run.id)]
+        dead = [z.text() for z in stuck_runs.zombies(url, own=flow_run.id)]
     except ForedriftError as error:
         get_run_logger().warning("no look at other runs: %s", error)
         return []
@@ -134,7 +135,7 @@ def forecast() -> Any:
 
 
 def _forecast(settings: Settings) -> dict[str, Any]:
-    from pipelines import forecast as forecast_stage
+    from pipelines.stages import forecast as forecast_stage
 
     result = forecast_stage.forecast(settings, None)
     create_table_artifact(table=result["rows"], key="forecasts", description="Forecasts as issued")
@@ -162,7 +163,7 @@ def _rebalance(settings: Settings) -> dict[str, Any]:
         )
         watch.notify("late", "a rebalance run declined", f"due at {scheduled}, {late} late")
         return {"outcome": "declined", "reason": f"{late} late"}
-    from pipelines import rebalance as rebalance_stage
+    from pipelines.stages import rebalance as rebalance_stage
 
     result = rebalance_stage.rebalance(settings, live=settings.live_on_schedule)
     create_markdown_artifact(rebalance_stage.as_markdown(result), key="rebalance", description="The last decision")
@@ -177,7 +178,7 @@ def retrain() -> Any:
 
 
 def _retrain(settings: Settings) -> dict[str, Any]:
-    from pipelines import train as train_stage
+    from pipelines.stages import train as train_stage
 
     outcome = train_stage.train(settings, [], None, None)
     create_table_artifact(table=outcome.table, key="forecast-scores", description="Skill against baselines")
@@ -193,7 +194,7 @@ def compare() -> Any:
 
 
 def _compare(settings: Settings) -> dict[str, Any]:
-    from pipelines import compare as compare_stage
+    from pipelines.stages import compare as compare_stage
 
     outcome = compare_stage.compare(settings, None, None)
     create_table_artifact(table=outcome.json["policies"], key="policies", description="Cost by policy, bp a year")

@@ -2,7 +2,7 @@
 
 Order of precedence: environment (``FOREDRIFT_<SECTION>__<KEY>``, e.g. ``FOREDRIFT_LAKE__PATH``), then the file, then
 the defaults below. Secrets are never here: a key comes from an encrypted keystore file or an external signer, its
-passphrase from where ``pipelines.phrase`` finds it, notification addresses from FOREDRIFT_NOTIFY.
+passphrase from where ``pipelines.servers.phrase`` finds it, notification addresses from FOREDRIFT_NOTIFY.
 """
 
 from __future__ import annotations

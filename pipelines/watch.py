@@ -66,7 +66,7 @@ def notify(event: str, title: str, body: str) -> bool:
 
 
 class Metrics:
-    """Gauges on an own registry; :meth:`update` takes the report of ``pipelines.status.status``."""
+    """Gauges on an own registry; :meth:`update` takes the report of ``pipelines.stages.status.status``."""
 
     def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -137,7 +137,7 @@ def metrics_port(settings: Settings, every_s: float = REFRESH_S) -> Iterator[Met
     if settings.watch.prometheus_port is None:
         yield None
         return
-    from pipelines.status import status
+    from pipelines.stages.status import status
 
     metrics, done = Metrics(), threading.Event()
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from lake.sources.base import Source
     from models.base import Family
     from models.config import ModelConfig
-    from policy.compare import Engine
-    from policy.execution.rules import Mandate
-    from policy.registry import CompareConfig
+    from policy.comparison.compare import Engine
+    from policy.execution.checks.rules import Mandate
+    from policy.strategies.registry import CompareConfig
 
 
 def lake_of(settings: Settings) -> Lake:
@@ -61,7 +61,7 @@ def operators(settings: Settings) -> dict[str, list[str]]:
 def mandate_of(settings: Settings) -> Mandate:
     """Return the mandate of a vault that holds none on chain: the simulated one, a Safe."""
     from lake.units import BPS
-    from policy.execution.rules import PPB, Mandate
+    from policy.execution.checks.rules import PPB, Mandate
 
     given = settings.mandate
     return Mandate(
@@ -140,9 +140,9 @@ def _signals(settings: Settings) -> list[Source]:
 
 def families_of(settings: Settings) -> dict[str, Family]:
     """Return the forecaster families by name."""
-    from models.drift import DriftFamily
-    from models.gas import GasFamily
-    from models.slippage import SlippageFamily
+    from models.drift.family import DriftFamily
+    from models.gas.family import GasFamily
+    from models.slippage.family import SlippageFamily
 
     del settings
     made: list[Family] = [GasFamily(), DriftFamily(), SlippageFamily()]
@@ -180,8 +180,8 @@ def compare_config(
     skill: float | None,
 ) -> CompareConfig:
     """Return the panel's configuration: settings, overridden by what was asked for."""
-    from policy.panel import DEFAULT_CELLS
-    from policy.registry import NAMES, CompareConfig
+    from policy.simulation.panel import DEFAULT_CELLS
+    from policy.strategies.registry import NAMES, CompareConfig
 
     given = settings.compare
     cells = tuple(c for c in DEFAULT_CELLS if c.nav_usd in given.nav_usd and c.scenario in given.scenarios)
@@ -208,7 +208,7 @@ def engine_of(name: str, settings: Settings) -> Engine | None:
     if name == "threads":
         return None
     if name == "dask" or name.startswith("dask="):
-        from pipelines.growth import dask_engine
+        from pipelines.servers.dask_engine import dask_engine
 
         workers = settings.models.threads or (os.cpu_count() or 1)
         return dask_engine(name.partition("=")[2] or None, workers, settings.path(".foredrift/prefect"))

@@ -22,7 +22,7 @@ PARTS: dict[str, list[str]] = {
         *os.environ.get("PIP_AUDIT_ARGS", "").split(),
     ],
     "npm audit (local chain)": [
-        "npm", "audit", "--prefix", "policy/execution/localnet", "--package-lock-only", "--no-fund", "--omit=peer",
+        "npm", "audit", "--prefix", "policy/localnet", "--package-lock-only", "--no-fund", "--omit=peer",
     ],
 }  # fmt: skip
 UNREACHED = (  # what the tools say when they had no data, as opposed to when they found something

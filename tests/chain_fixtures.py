@@ -1,6 +1,6 @@
 """Fixtures that give a test a real chain. ``tests/conftest.py`` makes them known everywhere.
 
-``localnet``: a local market of its own (pools, feeds, tokens; see policy.execution.localnet.market.Localnet); what
+``localnet``: a local market of its own (pools, feeds, tokens; see policy.localnet.market.Localnet); what
 the test does to it is undone afterwards. Mark such tests ``chain``; without Node.js they skip with the reason.
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from policy.execution.localnet.market import Localnet
+    from policy.localnet.market import Localnet
 
 REORG_ROOM = 4  # empty blocks between the snapshot and the test, so that a test may undo up to this many
 CLOCK = datetime.fromisoformat(os.environ.get("FOREDRIFT_TEST_CLOCK", "2024-05-01T12:10:00+00:00"))
@@ -41,7 +41,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip tests marked ``chain`` where there is no Node.js, before any of their fixtures starts something."""
     if item.get_closest_marker("chain") is None:
         return
-    from policy.execution.localnet.packages import NoNode, modules
+    from policy.localnet.packages import NoNode, modules
 
     try:
         modules()
@@ -52,7 +52,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def localnet_session() -> Iterator[Localnet]:
     """The process behind ``localnet``, one a test session; use ``localnet`` unless you must not be undone."""
-    from policy.execution.localnet.market import start
+    from policy.localnet.market import start
 
     with start(at=CLOCK) as net:
         yield net

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import foredrift as fd
-from policy.reactive import Bands
+from policy.strategies.reactive import Bands
 from tests.policy.conftest import fill, frames
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -72,15 +72,15 @@ def import_(
     and Excel days are read with --tz UTC. What was derived is printed; foredrift lake undo takes an import out again.
     """
     from lake.sources.reading import Reading
-    from pipelines import imported, show
-    from pipelines.ingest import ImportOptions, import_table
+    from pipelines.reports import imported, terminal
     from pipelines.settings import load
+    from pipelines.stages.ingest import ImportOptions, import_table
 
     settings = load(config)
     filled = pairs(constants or [], "--set") | ({"tz": tz} if tz else {})
     reading = Reading(skip, not no_header, encoding, decimal, thousands)
     how = ImportOptions(pairs(mapping or [], "--map"), filled, lag, format_, reading)
-    with show.progress() as bar:
+    with terminal.progress() as bar:
         report = import_table(settings, table, file, how, bar)
     imported.import_report(report)
     write_json(json, imported.import_json(report))
@@ -96,35 +96,35 @@ def ingest(
     json: Json = None,
 ) -> None:
     """Collect prices, gas, pools, oracles and signals; goes on where it stopped."""
-    from pipelines import show
-    from pipelines.ingest import ingest_all
+    from pipelines.reports import terminal
     from pipelines.settings import load
+    from pipelines.stages.ingest import ingest_all
 
     settings = load(config)
-    with show.progress() as bar:
+    with terminal.progress() as bar:
         reports = ingest_all(settings, sources or [], since, until, bar)
-    show.ingest_reports(reports)
-    write_json(json, show.ingest_json(reports))
+    terminal.ingest_reports(reports)
+    write_json(json, terminal.ingest_json(reports))
 
 
 def status(config: Config = None, json: Json = None) -> None:
     """Show how fresh the lake, forecasts and models are, and what the last decision was."""
-    from pipelines import show
+    from pipelines.reports import terminal
     from pipelines.settings import load
-    from pipelines.status import status as collect
+    from pipelines.stages.status import status as collect
 
     report = collect(load(config))
-    show.status(report)
+    terminal.status(report)
     write_json(json, report)
 
 
 def doctor(config: Config = None, json: Json = None) -> None:
     """Check the environment, the settings and the stores; say what is wrong and what to do."""
-    from pipelines import show
-    from pipelines.doctor import examine
+    from pipelines.reports import terminal
+    from pipelines.stages.doctor import examine
 
     findings = examine(config)
-    show.findings(findings)
+    terminal.findings(findings)
     write_json(json, findings)
     if any(f["level"] == "error" for f in findings):
         raise typer.Exit(1)
@@ -132,14 +132,14 @@ def doctor(config: Config = None, json: Json = None) -> None:
 
 def leakage(start: Start = None, end: End = None, config: Config = None, json: Json = None) -> None:
     """Perturb everything after a moment and prove that nothing at or before it changes."""
-    from pipelines import show
-    from pipelines.leakage import prove
+    from pipelines.reports import terminal
     from pipelines.settings import load
+    from pipelines.stages.leakage import prove
 
     settings = load(config)
-    with show.progress() as bar:
+    with terminal.progress() as bar:
         report = prove(settings, start, end, bar)
-    show.leakage(report)
+    terminal.leakage(report)
     write_json(json, report)
     if report["leaks"]:
         raise typer.Exit(1)

@@ -19,9 +19,9 @@ def register(app: typer.Typer) -> None:
 @lake_app.command()
 def imports(config: Config = None, json: Json = None) -> None:
     """List the imports: id, time, file, table, rows, key range, sha256 and state."""
-    from pipelines import imported
-    from pipelines.ingest import imports_of
+    from pipelines.reports import imported
     from pipelines.settings import load
+    from pipelines.stages.ingest import imports_of
 
     rows = imports_of(load(config))
     imported.imports(rows)
@@ -35,9 +35,9 @@ def undo(
     json: Json = None,
 ) -> None:
     """Take one import out again: remove what it added, put back what it changed. Safe to repeat."""
-    from pipelines import imported
-    from pipelines.ingest import undo_import
+    from pipelines.reports import imported
     from pipelines.settings import load
+    from pipelines.stages.ingest import undo_import
 
     report = undo_import(load(config), import_id)
     imported.undone(report)
@@ -47,9 +47,9 @@ def undo(
 @lake_app.command()
 def flagged(config: Config = None, json: Json = None) -> None:
     """List the implausible rows that decisions hold back: price jumps, gas in the wrong unit."""
-    from pipelines import imported
-    from pipelines.ingest import flagged_rows
+    from pipelines.reports import imported
     from pipelines.settings import load
+    from pipelines.stages.ingest import flagged_rows
 
     rows = flagged_rows(load(config))
     imported.flagged(rows)
@@ -67,8 +67,8 @@ def accept(
     json: Json = None,
 ) -> None:
     """Confirm implausible rows after looking at them, so that decisions use them."""
-    from pipelines.ingest import accept_rows
     from pipelines.settings import load
+    from pipelines.stages.ingest import accept_rows
 
     report = accept_rows(load(config), what, series, start, end, note)
     typer.echo(f"{report['accepted']} rows of {report['table']} accepted")

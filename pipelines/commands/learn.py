@@ -31,12 +31,12 @@ def train(
     from pipelines.settings import load
 
     settings = load(config)  # first: what is wrong with it is said before seconds of imports
-    from pipelines import show
-    from pipelines.train import train as run
+    from pipelines.reports import terminal
+    from pipelines.stages.train import train as run
 
-    with show.progress() as bar:
+    with terminal.progress() as bar:
         result = run(settings, families or [], start, end, bar, report=report, register=register_)
-    show.training(result)
+    terminal.training(result)
     write_json(json, result.json)
 
 
@@ -46,12 +46,12 @@ def forecast(
     json: Json = None,
 ) -> None:
     """Issue forecasts into the lake with the champions."""
-    from pipelines import show
-    from pipelines.forecast import forecast as run
+    from pipelines.reports import terminal
     from pipelines.settings import load
+    from pipelines.stages.forecast import forecast as run
 
     result = run(load(config), as_of)
-    show.forecasts(result)
+    terminal.forecasts(result)
     write_json(json, result)
 
 
@@ -60,12 +60,12 @@ def models(ctx: typer.Context, config: Config = None, json: Json = None) -> None
     """List champions and challengers with the evidence of every promotion."""
     if ctx.invoked_subcommand is not None:
         return
-    from pipelines import show
+    from pipelines.reports import terminal
     from pipelines.settings import load
-    from pipelines.train import registry_report
+    from pipelines.stages.train import registry_report
 
     report = registry_report(load(config))
-    show.models(report)
+    terminal.models(report)
     write_json(json, report)
 
 
@@ -78,7 +78,7 @@ def promote(
 ) -> None:
     """Make a version champion by hand; needs a reason."""
     from pipelines.settings import load
-    from pipelines.train import promote as run
+    from pipelines.stages.train import promote as run
 
     typer.echo(run(load(config), family, version, reason))
 
@@ -91,6 +91,6 @@ def demote(
 ) -> None:
     """Put the best baseline back as champion by hand; needs a reason."""
     from pipelines.settings import load
-    from pipelines.train import demote as run
+    from pipelines.stages.train import demote as run
 
     typer.echo(run(load(config), family, reason))

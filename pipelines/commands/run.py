@@ -23,7 +23,7 @@ def demo(
     json: Json = None,
 ) -> None:
     """Run the whole loop on the built-in sample market, ending in the comparison and one rebalance."""
-    from pipelines.demo import demo as run
+    from pipelines.demo.demo import demo as run
 
     write_json(json, run(folder, portfolios=portfolios, chain=chain))
 
@@ -40,7 +40,7 @@ def localnet(
 
     It opens at the lake's newest prices, or at --start; without a lake at round prices, now.
     """
-    from pipelines.localnet import Serving, serve
+    from pipelines.demo.localnet import Serving, serve
     from pipelines.settings import load
 
     how = Serving(port, every, start, replay, keystore)

@@ -40,16 +40,16 @@ def compare(
     from pipelines.settings import load
 
     settings = load(config)  # first: what is wrong with it is said before seconds of imports
-    from pipelines import show
-    from pipelines.compare import compare as run
+    from pipelines.reports import terminal
+    from pipelines.stages.compare import compare as run
 
-    with show.progress() as bar:
+    with terminal.progress() as bar:
         outcome = run(
             settings, start, end, bar,
             portfolios=portfolios, policies=policies.split(",") if policies else None,
             skill=skill, engine=engine, artifacts=artifacts, track=track,
         )  # fmt: skip
-    show.comparison(outcome)
+    terminal.comparison(outcome)
     write_json(json, outcome.json)
 
 
@@ -59,12 +59,12 @@ def thresholds(
     json: Json = None,
 ) -> None:
     """Show where the marginal benefit of a tighter band meets its marginal cost, for the portfolio."""
-    from pipelines import show
+    from pipelines.reports import terminal
     from pipelines.settings import load
-    from pipelines.thresholds import thresholds as run
+    from pipelines.stages.thresholds import thresholds as run
 
     result = run(load(config), plot)
-    show.thresholds(result)
+    terminal.thresholds(result)
     write_json(json, result)
 
 
@@ -75,12 +75,12 @@ def rebalance(
     json: Json = None,
 ) -> None:
     """Run one decision cycle against the configured vault; prints the plan, --live executes it."""
-    from pipelines import show
-    from pipelines.rebalance import rebalance as run
+    from pipelines.reports import terminal
     from pipelines.settings import load
+    from pipelines.stages.rebalance import rebalance as run
 
-    result = run(load(config), live=live, as_of=as_of, on_plan=show.plan)
-    show.settlement(result)
+    result = run(load(config), live=live, as_of=as_of, on_plan=terminal.plan)
+    terminal.settlement(result)
     write_json(json, result)
     if result["outcome"] == "failed":
         raise typer.Exit(1)
@@ -92,12 +92,12 @@ def explain(
     json: Json = None,
 ) -> None:
     """Say in words and numbers why a decision was taken."""
-    from pipelines import show
-    from pipelines.rebalance import explain as run
+    from pipelines.reports import terminal
     from pipelines.settings import load
+    from pipelines.stages.rebalance import explain as run
 
     result = run(load(config), decision_id)
-    show.explanation(result)
+    terminal.explanation(result)
     write_json(json, result)
 
 
@@ -107,8 +107,8 @@ def report(
     config: Config = None,
 ) -> None:
     """Rebuild the self-contained HTML report of a comparison."""
-    from pipelines.compare import rebuild_report
     from pipelines.settings import load
+    from pipelines.stages.compare import rebuild_report
 
     typer.echo(f"report: {rebuild_report(load(config), run_id, out)}")
 
@@ -122,12 +122,12 @@ def verify(
     json: Json = None,
 ) -> None:
     """Check the hash chain of the audit record, and that the vault's own events agree with it; exit 1 otherwise."""
-    from pipelines import show
-    from pipelines.audited import audit_verify
+    from pipelines.reports import terminal
     from pipelines.settings import load
+    from pipelines.settlements.audited import audit_verify
 
     result = audit_verify(load(config), since)
-    show.audit(result)
+    terminal.audit(result)
     write_json(json, result)
     if not result["ok"]:
         raise typer.Exit(1)
@@ -140,12 +140,12 @@ def replay_(
     json: Json = None,
 ) -> None:
     """Take recorded decisions again from their records alone; exit 1 where one comes out different."""
-    from pipelines import show
-    from pipelines.rebalance import audit_replay
+    from pipelines.reports import terminal
     from pipelines.settings import load
+    from pipelines.stages.rebalance import audit_replay
 
     result = audit_replay(load(config), decision_id)
-    show.replayed(result)
+    terminal.replayed(result)
     write_json(json, result)
     if result["same"] != result["of"]:
         raise typer.Exit(1)
@@ -154,8 +154,8 @@ def replay_(
 @audit_app.command()
 def repair(config: Config = None) -> None:
     """Mend audit record and journal after damage on the disk: restore what the hashes prove, name what is lost."""
-    from pipelines.audited import audit_repair
     from pipelines.settings import load
+    from pipelines.settlements.audited import audit_repair
 
     for line in audit_repair(load(config)):
         typer.echo(line)
@@ -164,7 +164,7 @@ def repair(config: Config = None) -> None:
 @audit_app.command()
 def export(out: Annotated[Path, typer.Argument(help="Parquet file to write.")], config: Config = None) -> None:
     """Export the audit record as Parquet."""
-    from pipelines.audited import audit_export
     from pipelines.settings import load
+    from pipelines.settlements.audited import audit_export
 
     typer.echo(f"{audit_export(load(config), out)} records in {out}")

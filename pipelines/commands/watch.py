@@ -20,12 +20,12 @@ def serve(
     config: Config = None,
 ) -> None:
     """Run the scheduled deployments (ingest, forecast, rebalance, retrain, compare) in one process."""
-    from pipelines.phrase import hand_over
+    from pipelines.servers.phrase import hand_over
     from pipelines.settings import load
 
     settings = load(config)
     hand_over()  # before anything heavy: it starts this command again where a passphrase is in the environment
-    from pipelines.serve import serve as run
+    from pipelines.scheduled.serve import serve as run
 
     run(settings, only.split(",") if only else None)
 
@@ -36,7 +36,7 @@ def ui(
     config: Config = None,
 ) -> None:
     """Open MLflow on the project's store, at the newest comparison grouped by policy."""
+    from pipelines.experiments.ui import serve_ui
     from pipelines.settings import load
-    from pipelines.ui import serve_ui
 
     serve_ui(load(config, required=False), port, open_browser=browser)

@@ -9,18 +9,28 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lake.errors import RpcError
-from policy.execution.adapter import require_own
 from policy.execution.base import OtherVault, Outcome, Plan, Receipt, Settlement, Verdict
+from policy.execution.checks.guards import gas_money
+from policy.execution.checks.verdicts import refusals, refused
 from policy.execution.context import EngineContext, attempts_json
-from policy.execution.gas import NOOP_GAS, Bid, bump, first_bid, next_base_fee, noop, plan_ceiling, raised, usual_tip
-from policy.execution.guards import gas_money
-from policy.execution.hashlog import LOST
-from policy.execution.journal import Attempt, Flight
-from policy.execution.node import Head
-from policy.execution.records import settlement_json
-from policy.execution.relay import Reply
-from policy.execution.signer import Signer, TxRequest
-from policy.execution.verdicts import refusals, refused
+from policy.execution.records.codec import settlement_json
+from policy.execution.records.hashlog import LOST
+from policy.execution.records.journal import Attempt, Flight
+from policy.execution.submission.channels import Reply
+from policy.execution.submission.gas import (
+    NOOP_GAS,
+    Bid,
+    bump,
+    first_bid,
+    next_base_fee,
+    noop,
+    plan_ceiling,
+    raised,
+    usual_tip,
+)
+from policy.execution.submission.node import Head
+from policy.execution.submission.signer import Signer, TxRequest
+from policy.execution.vaults.common import require_own
 
 RECHECK_S = 86_400
 """A closed plan's receipt is asked for again for this long after its deadline, its block for ever."""

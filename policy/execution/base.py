@@ -217,7 +217,7 @@ class Vault(Protocol):
     def seal(self, plan: Plan) -> Plan:
         """Return ``plan`` with ``plan_hash`` set to the hash the chain recomputes over its legs.
 
-        The legs arrive complete (target and calldata set by ``policy.execution.calldata``), ``plan_hash`` empty.
+        The legs arrive complete (target and calldata set by ``routing.calldata``), ``plan_hash`` empty.
         """
         ...
 

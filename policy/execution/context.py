@@ -9,21 +9,21 @@ from time import perf_counter
 from typing import Any
 
 from policy.base import Policy
-from policy.execution.amm import Pool
-from policy.execution.audit import Audit
 from policy.execution.base import Leg, Plan, Settlement, Snapshot, Vault, Verdict
-from policy.execution.gas import FeeRules
-from policy.execution.guards import FeedRule
-from policy.execution.journal import Flight, Journal
-from policy.execution.node import Head, Node
+from policy.execution.checks.guards import FeedRule
+from policy.execution.checks.roundtrip import Proven
+from policy.execution.checks.verdicts import UNTRADABLE
 from policy.execution.planner import PlanRules
-from policy.execution.quorum import Witness
-from policy.execution.records import plain, plan_json, settlement_json, verdicts_json
-from policy.execution.relay import DEFAULT_COSTS, Channel, Cost
-from policy.execution.roundtrip import Proven
-from policy.execution.signer import Signer
-from policy.execution.situation import Portfolio, View
-from policy.execution.verdicts import UNTRADABLE
+from policy.execution.records.audit import Audit
+from policy.execution.records.codec import plain, plan_json, settlement_json, verdicts_json
+from policy.execution.records.journal import Flight, Journal
+from policy.execution.routing.amm import Pool
+from policy.execution.state_builder import Portfolio, View
+from policy.execution.submission.channels import DEFAULT_COSTS, Channel, Cost
+from policy.execution.submission.gas import FeeRules
+from policy.execution.submission.node import Head, Node
+from policy.execution.submission.quorum import Witness
+from policy.execution.submission.signer import Signer
 
 
 def _nothing(_: str) -> None:
@@ -67,7 +67,7 @@ class EngineContext:
     """Everything a step works with. ``live=False`` or no signer: it stops after the simulation.
 
     ``sender``: the keeper's address, also simulated from in a dry run. ``view`` and ``pools`` are asked once per
-    step, for the snapshot's block, and so is ``probe``, which proves the tokens (see ``policy.execution.roundtrip``;
+    step, for the snapshot's block, and so is ``probe``, which proves the tokens (see ``checks.roundtrip``;
     None: over a JSON-RPC node). ``wait(head)`` returns when a block after ``head`` may be there. ``checkpoint`` is
     called at every stage with its name (tests stop the process there). ``channel``: a channel's name, or "auto".
     ``witnesses``: a node of each operator; where there are several, two must agree on a live decision before it is

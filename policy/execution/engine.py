@@ -16,24 +16,24 @@ import numpy as np
 from lake.errors import RpcError
 from lake.units import BPS, WEI_PER_GWEI
 from policy.base import Decision, State, Vector
-from policy.execution import guards, inputs, sick
-from policy.execution.amm import Pool
 from policy.execution.attempts import affordable, follow, genesis, launch, recover, standing
 from policy.execution.base import Leg, OtherVault, Plan, Settlement, Simulation, Snapshot, UnsignedTx, Vault, Verdict
+from policy.execution.checks import guards, inputs, sick
+from policy.execution.checks.roundtrip import Proven, prove
+from policy.execution.checks.verdicts import explain, passed, refusals, refused
 from policy.execution.context import EngineContext, Stages, StepReport, attempts_json
-from policy.execution.gas import Bid, next_base_fee, usual_tip
-from policy.execution.hashlog import Damaged
-from policy.execution.journal import Flight, VaultBusy
-from policy.execution.node import Head, JsonNode
+from policy.execution.decision_record import audit_decision, audit_refusal
 from policy.execution.planner import Costs, Draft, Outlook, draft, seal_ready
-from policy.execution.quorum import alone, quorum
-from policy.execution.recording import audit_decision, audit_refusal
-from policy.execution.relay import choose_channel
-from policy.execution.reverts import explained
-from policy.execution.roundtrip import Proven, prove
-from policy.execution.situation import View, depth_usd, slippage_spread, state_of
-from policy.execution.verdicts import explain, passed, refusals, refused
-from policy.schedule import tradable
+from policy.execution.records.hashlog import Damaged
+from policy.execution.records.journal import Flight, VaultBusy
+from policy.execution.routing.amm import Pool
+from policy.execution.state_builder import View, depth_usd, slippage_spread, state_of
+from policy.execution.submission.channels import choose_channel
+from policy.execution.submission.gas import Bid, next_base_fee, usual_tip
+from policy.execution.submission.node import Head, JsonNode
+from policy.execution.submission.quorum import alone, quorum
+from policy.execution.submission.reverts import explained
+from policy.simulation.planner import tradable
 
 ROUNDING = 1e-6
 """Most a policy's weights may miss a portfolio by float rounding; more is a bug and refused."""

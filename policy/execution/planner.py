@@ -12,14 +12,14 @@ import numpy as np
 
 from lake.units import BPS, Bps
 from policy.base import Matrix, Vector
-from policy.execution.amm import Pool, V3Pool
 from policy.execution.base import Leg, Plan, Snapshot, Verdict
-from policy.execution.calldata import price_limit, swap
-from policy.execution.router import Execution, RouteFill, best_execution
-from policy.execution.rules import E10, Book
-from policy.execution.sandwich import ATTACK_GAS, Depth, break_even, depth_of, tolerance_bps
-from policy.execution.verdicts import passed, refused
-from policy.execution.wholeunits import Whole, in_whole_units
+from policy.execution.checks.rules import E10, Book
+from policy.execution.checks.verdicts import passed, refused
+from policy.execution.routing.amm import Pool, V3Pool
+from policy.execution.routing.calldata import price_limit, swap
+from policy.execution.routing.router import Execution, RouteFill, best_execution
+from policy.execution.routing.sandwich import ATTACK_GAS, Depth, break_even, depth_of, tolerance_bps
+from policy.execution.routing.wholeunits import Whole, in_whole_units
 
 PARTS = 10**12
 E18 = 10**18

@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from policy.execution.localnet.accounts import dev_accounts
+from policy.localnet.accounts import dev_accounts
 from tests.attacks import families
 from tests.attacks.outcome import Attack, Outcome
 from tests.chain_fixtures import CLOCK, fresh
@@ -32,8 +32,8 @@ BEFORE: dict[str, dict[str, str]] = json.loads((Path(__file__).parent / "before.
 @contextmanager
 def market() -> Iterator[Any]:
     """Yield a local market with pools, feeds and the reference vault."""
-    from policy.execution.localnet.market import start
-    from policy.execution.localnet.portfolio import reference_vault
+    from policy.localnet.market import start
+    from policy.localnet.portfolio import reference_vault
     from tests.execution.chainlab import MANDATE, TARGETS
 
     with start(extras=[reference_vault(TARGETS, mandate=MANDATE)], at=CLOCK) as net:

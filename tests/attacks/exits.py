@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lake.evm import calldata
-from policy.execution.vault import plan_hash
+from policy.execution.vaults.reference.adapter import plan_hash
 from tests.attacks.outcome import Attack, Outcome, joined
 from tests.attacks.scene import (
     DEPOSIT,

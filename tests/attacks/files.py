@@ -25,15 +25,15 @@ def poisoned(value: Any) -> Any:
 
 def in_report(_folder: Path) -> Outcome:
     """Markup in assets, keys, targets, lineage and the name of the comparison."""
-    from pipelines import report
+    from pipelines.reports import page
     from tests.pipelines import fake_comparison as made
 
     data = poisoned(made.data())
     data["data"]["assets"] = [EVIL, "ETH"]
     timeline = made.timeline()
     first = next(c for c in timeline.columns if c.startswith("w_"))
-    page = report.render(data, "c" + EVIL, {"k" + EVIL: "v" + EVIL}, timeline.rename({first: "w_" + EVIL}))
-    body = page.replace(report.get_plotlyjs(), "")
+    text = page.render(data, "c" + EVIL, {"k" + EVIL: "v" + EVIL}, timeline.rename({first: "w_" + EVIL}))
+    body = text.replace(page.get_plotlyjs(), "")
     raw, there = sum(body.count(m) for m in MARKS), body.count("alert(1)")
     return Outcome(raw == 0 and there > 0, f"{raw} raw, {there} escaped")
 

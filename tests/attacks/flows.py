@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 from eth_abi.abi import encode
 
-from policy.execution.deployment import create
-from policy.execution.localnet.accounts import dev_accounts
+from policy.execution.vaults.reference.deployment import create
+from policy.localnet.accounts import dev_accounts
 from tests.attacks.outcome import Attack, Outcome, joined
 from tests.attacks.scene import (
     DEPOSIT,

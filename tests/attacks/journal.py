@@ -13,11 +13,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from policy.execution.audit import Audit, verify
 from policy.execution.context import EngineContext, Limits
 from policy.execution.engine import dry, step
-from policy.execution.hashlog import read
-from policy.execution.situation import View
+from policy.execution.records.audit import Audit, verify
+from policy.execution.records.hashlog import read
+from policy.execution.state_builder import View
 from tests.attacks.outcome import Attack, Outcome, joined
 from tests.execution.simlab import COVARIANCE, VAULT, chain, context, spec
 
@@ -198,7 +198,7 @@ def audit_rewritten(folder: Path) -> Outcome:
 def against_the_vault(path: Path, sim: Any, landed: str) -> list[str]:
     """Return where the audit differs from the vault's count of plans and its events; nothing where none is asked."""
     try:
-        from policy.execution import anchored
+        from policy.execution.records import anchored
     except ImportError:
         return []
     records = Audit(path).records() if path.exists() else ()

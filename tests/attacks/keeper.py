@@ -6,8 +6,8 @@ import random
 from collections.abc import Iterator
 
 from policy.execution.base import Plan
-from policy.execution.deployment import encode_mandate
-from policy.execution.rules import Mandate
+from policy.execution.checks.rules import Mandate
+from policy.execution.vaults.reference.deployment import encode_mandate
 from tests.attacks.outcome import Attack, Outcome, joined
 from tests.attacks.scene import has, nav_usd, prices, to_target, weights
 from tests.execution.vault_kit import Bench
@@ -22,7 +22,7 @@ def shipped_mandate(b: Bench) -> None:
     """Give the vault the limits that a deployment has by default."""
     b.change(SET_MANDATE, encode_mandate(Mandate()))
     if has(b, "budgets()"):
-        from policy.execution import deployment
+        from policy.execution.vaults.reference import deployment
 
         b.change(deployment.SET_BUDGETS, deployment.encode_budgets(Mandate()))
 

@@ -11,12 +11,12 @@ from typing import Any
 from pydantic import SecretStr
 
 from lake.rpc import Rpc
-from pipelines import onchain
 from pipelines.settings import ChainSection, PoolRow, Settings, Sources, VaultSection
+from pipelines.vault_setup import onchain
 from policy.execution.engine import step
-from policy.execution.localnet.faults import Fault, Kind
-from policy.execution.localnet.front import Front
-from policy.execution.localnet.market import Localnet
+from policy.localnet.faults import Fault, Kind
+from policy.localnet.front import Front
+from policy.localnet.market import Localnet
 from tests.attacks.outcome import Attack, Outcome, joined
 from tests.chain_fixtures import into_the_hour
 from tests.execution.chainlab import TARGETS, chain_context

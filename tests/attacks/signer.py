@@ -14,7 +14,7 @@ from eth_account import Account
 from eth_utils.address import to_checksum_address
 
 from lake.rpc import FakeTransport, Rpc
-from policy.execution.signer import ExternalSigner, KeystoreSigner, TxRequest, create_keystore
+from policy.execution.submission.signer import ExternalSigner, KeystoreSigner, TxRequest, create_keystore
 from tests.attacks.outcome import Attack, Outcome
 
 KEY = bytes.fromhex("4f3edf983ac636a65a842ce7c78d9aa706d3b113bce9c46f30d7d21715b23b1d")
@@ -161,7 +161,7 @@ def messages(_folder: Path) -> Outcome:
 def plain_http(_folder: Path) -> Outcome:
     """A remote signer is asked over http without a word."""
     try:
-        from policy.execution.signer import plain_http as told
+        from policy.execution.submission.signer import plain_http as told
     except ImportError:
         return Outcome(held=False, figure="nothing is said")
     remote, own = told("http://signer.example.org/token"), told("http://127.0.0.1:8550")

@@ -23,7 +23,7 @@ from deltalake import write_deltalake
 
 from lake.store import Lake, _arrow, _with_part
 from lake.tables import table
-from pipelines.growth import hourly_measures
+from pipelines.servers.dask_engine import hourly_measures
 
 ASSETS = 50
 CHUNK = 2_000_000  # rows of one write

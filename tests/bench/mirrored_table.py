@@ -16,15 +16,15 @@ from rich.table import Table
 from lake.units import utc
 from pipelines.settings import load
 from pipelines.wiring import lake_of
-from policy import experts
-from policy.backtest import GAS, TRACKING, simulate
-from policy.history import load as market
-from policy.oracle import along_true_gas
-from policy.panel import DEFAULT_CELLS, portfolios
-from policy.programme import programme
-from policy.reactive import GAS_BAND
-from policy.registry import CompareConfig, Workshop
-from policy.schedule import prepare
+from policy.simulation.history import load as market
+from policy.simulation.panel import DEFAULT_CELLS, portfolios
+from policy.simulation.planner import prepare
+from policy.simulation.simulator import GAS, TRACKING, simulate
+from policy.strategies import experts
+from policy.strategies.foresight import along_true_gas
+from policy.strategies.programme import programme
+from policy.strategies.reactive import GAS_BAND
+from policy.strategies.registry import CompareConfig, Workshop
 
 PATHS = 20
 

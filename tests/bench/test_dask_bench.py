@@ -8,10 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from pipelines.growth import dask_engine
-from policy.compare import run
-from policy.panel import DEFAULT_CELLS
-from policy.registry import CompareConfig
+from pipelines.servers.dask_engine import dask_engine
+from policy.comparison.compare import run
+from policy.simulation.panel import DEFAULT_CELLS
+from policy.strategies.registry import CompareConfig
 from tests.policy.conftest import START, fill, frames
 
 pytest.importorskip("prefect_dask", reason="the Dask engine needs the extra: pip install foredrift[dask]")

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from policy.execution.engine import dry, step
-from policy.execution.router import best_execution
+from policy.execution.routing.router import best_execution
 from tests.execution.simlab import chain, context
 from tests.execution.test_router import A, B, grid, make_v2, make_v3
 

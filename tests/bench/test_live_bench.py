@@ -11,16 +11,16 @@ import pytest
 
 from lake.sources.sample import simulate
 from lake.store import Lake
-from models import novelty
 from models.base import DRIFT_HORIZONS_H, GAS_HORIZONS_H, GAS_MIN_HORIZONS_H, SLIPPAGE_HORIZONS_H
-from models.calibrate import Corrections, calibrate_rows
 from models.config import ModelConfig
-from models.drift import DriftFamily
-from models.gas import GasFamily
-from models.labels import hide_unknown
-from models.live import LiveModel, issue, recent
-from models.slippage import SlippageFamily
-from models.trust import Trust
+from models.drift.family import DriftFamily
+from models.evaluation.calibrate import Corrections, calibrate_rows
+from models.evaluation.labels import hide_unknown
+from models.gas.family import GasFamily
+from models.serving import novelty
+from models.serving.live import LiveModel, issue, recent
+from models.serving.trust import Trust
+from models.slippage.family import SlippageFamily
 from tests.models.market import START
 
 ASSETS = ("BTC", "ETH", "LINK", "UNI", "AAVE")

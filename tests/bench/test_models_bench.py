@@ -18,11 +18,11 @@ from features.bars import Bars, times
 from features.returns import stress
 from lake.store import Lake
 from models.base import QUANTILES
+from models.boosting.gbm import PARAMS, fit_quantiles, predict
 from models.config import ModelConfig
-from models.gas import GasFamily
-from models.gbm import PARAMS, fit_quantiles, predict
-from models.labels import hide_unknown
-from models.live import Corrections, LiveModel, issue, recent
+from models.evaluation.labels import hide_unknown
+from models.gas.family import GasFamily
+from models.serving.live import Corrections, LiveModel, issue, recent
 from tests.models.market import START, fill
 
 ASSETS = 5

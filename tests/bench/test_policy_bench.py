@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from policy.backtest import simulate
 from policy.costs import chain_fees
-from policy.history import History, load
-from policy.predictive import Predictive
-from policy.reactive import Threshold
-from policy.rule import Rule
-from policy.schedule import Latest, Portfolio, prepare
-from policy.skill import dialled
+from policy.simulation.history import History, load
+from policy.simulation.planner import Latest, Portfolio, prepare
+from policy.simulation.simulator import simulate
+from policy.strategies.gas_outlook import dialled
+from policy.strategies.planner_policy import Rule
+from policy.strategies.predictive import Predictive
+from policy.strategies.reactive import Threshold
 from tests.bench.pace import Pace
 from tests.policy.conftest import HOURS as HELD
 from tests.policy.conftest import START, WARMUP, basket, fill, frames

@@ -19,13 +19,13 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from policy.execution.audit import verify
 from policy.execution.context import EngineContext, StepReport
 from policy.execution.engine import dry, step
-from policy.execution.hashlog import read
-from policy.execution.journal import FINAL
-from policy.execution.simchain import SimChain
-from policy.execution.simulated import VaultSpec, executor
+from policy.execution.records.audit import verify
+from policy.execution.records.hashlog import read
+from policy.execution.records.journal import FINAL
+from policy.execution.vaults.simulated.adapter import VaultSpec, executor
+from policy.execution.vaults.simulated.chain import SimChain
 from tests.execution import simlab
 from tests.execution.simlab import ETHER, KEEPER, START, VAULT, world
 
@@ -226,7 +226,7 @@ def wrong_clock(bench: Bench, hours: float) -> None:
     at = bench.sim.head().time
 
     def view(snapshot):
-        from policy.execution.situation import View
+        from policy.execution.state_builder import View
         from tests.execution.simlab import COVARIANCE
 
         return View({}, COVARIANCE, 2_000.0, datetime.fromtimestamp(at - 6 * 3_600, UTC))

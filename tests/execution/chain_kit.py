@@ -8,8 +8,8 @@ from typing import Any
 from lake.evm import View, read
 from lake.rpc import Rpc, quantity
 from policy.execution.base import Hop, Leg, Plan, Receipt
-from policy.execution.calldata import swap
-from policy.execution.localnet.market import Localnet
+from policy.execution.routing.calldata import swap
+from policy.localnet.market import Localnet
 
 QUOTE = "quoteExactInputSingle((address,address,uint256,uint24,uint160))"
 USD = 10**6

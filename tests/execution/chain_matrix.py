@@ -14,13 +14,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lake.evm import View, read
-from policy.execution.audit import verify
 from policy.execution.engine import step
-from policy.execution.hashlog import read as read_log
-from policy.execution.journal import FINAL
-from policy.execution.localnet.faults import Fault, Kind
-from policy.execution.localnet.market import Localnet
-from policy.execution.vault_logs import REBALANCED
+from policy.execution.records.audit import verify
+from policy.execution.records.hashlog import read as read_log
+from policy.execution.records.journal import FINAL
+from policy.execution.vaults.reference.logs import REBALANCED
+from policy.localnet.faults import Fault, Kind
+from policy.localnet.market import Localnet
 from tests.chain_fixtures import into_the_hour
 from tests.execution.chainlab import chain_context
 
@@ -232,8 +232,8 @@ def table(rows: list[Row]) -> str:
 
 def main() -> int:
     """Run every case; print the table and what went wrong."""
-    from policy.execution.localnet.market import start
-    from policy.execution.localnet.portfolio import reference_vault
+    from policy.localnet.market import start
+    from policy.localnet.portfolio import reference_vault
     from tests.chain_fixtures import CLOCK
     from tests.execution.chainlab import MANDATE, TARGETS
 

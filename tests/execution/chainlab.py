@@ -10,23 +10,23 @@ import numpy as np
 
 from lake.rpc import Rpc
 from lake.units import bps
-from pipelines.onchain import evidence_of
 from pipelines.settings import ChainSection, Settings
-from pipelines.vaults import rule_of
+from pipelines.vault_setup.context import rule_of
+from pipelines.vault_setup.onchain import evidence_of
 from policy.base import ChainFees
-from policy.execution.audit import Audit
+from policy.execution.checks.guards import FeedRule
+from policy.execution.checks.rules import Mandate
 from policy.execution.context import EngineContext, Limits
-from policy.execution.guards import FeedRule
-from policy.execution.journal import Journal
-from policy.execution.localnet.market import Localnet
-from policy.execution.node import JsonNode
 from policy.execution.planner import PlanRules
-from policy.execution.poolstate import describe_pools, read_pools
-from policy.execution.relay import PrivateChannel, PublicChannel
-from policy.execution.rules import Mandate
-from policy.execution.signer import KeystoreSigner, create_keystore
-from policy.execution.situation import Portfolio, View
-from policy.execution.vault import ReferenceVault
+from policy.execution.records.audit import Audit
+from policy.execution.records.journal import Journal
+from policy.execution.routing.pool_reader import describe_pools, read_pools
+from policy.execution.state_builder import Portfolio, View
+from policy.execution.submission.channels import PrivateChannel, PublicChannel
+from policy.execution.submission.node import JsonNode
+from policy.execution.submission.signer import KeystoreSigner, create_keystore
+from policy.execution.vaults.reference.adapter import ReferenceVault
+from policy.localnet.market import Localnet
 from tests.execution.simlab import ToTarget
 
 TARGETS = {"USDC": 4_000, "ETH": 3_500, "BTC": 2_500}

@@ -10,7 +10,7 @@ import pytest
 from tests.chain_fixtures import CLOCK, fresh
 
 if TYPE_CHECKING:
-    from policy.execution.localnet.market import Localnet
+    from policy.localnet.market import Localnet
 
 ROOM = 6  # empty blocks ahead of a test, so that it may undo some
 
@@ -18,9 +18,9 @@ ROOM = 6  # empty blocks ahead of a test, so that it may undo some
 @pytest.fixture(scope="session")
 def vaultnet_session() -> Iterator[Localnet]:
     """A local market with a reference vault of three tokens in it."""
-    from policy.execution.localnet.market import start
-    from policy.execution.localnet.packages import NoNode, modules
-    from policy.execution.localnet.portfolio import reference_vault
+    from policy.localnet.market import start
+    from policy.localnet.packages import NoNode, modules
+    from policy.localnet.portfolio import reference_vault
     from tests.execution.chainlab import MANDATE, TARGETS
 
     try:

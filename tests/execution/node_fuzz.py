@@ -20,12 +20,12 @@ from typing import Any
 from lake.errors import ForedriftError
 from lake.rpc import HttpTransport, Rpc
 from policy.execution.engine import step
-from policy.execution.journal import FINAL
-from policy.execution.localnet.market import Localnet, start
-from policy.execution.localnet.portfolio import reference_vault, safe_account, safe_spec
-from policy.execution.safe import SafeAccount
-from policy.execution.safe_history import executions
-from policy.execution.vault_logs import REBALANCED
+from policy.execution.records.journal import FINAL
+from policy.execution.vaults.reference.logs import REBALANCED
+from policy.execution.vaults.safe.adapter import SafeAccount
+from policy.execution.vaults.safe.history import executions
+from policy.localnet.market import Localnet, start
+from policy.localnet.portfolio import reference_vault, safe_account, safe_spec
 from tests.chain_fixtures import CLOCK, into_the_hour
 from tests.execution.chain_matrix import LATER
 from tests.execution.chainlab import MANDATE, TARGETS, chain_context, watched

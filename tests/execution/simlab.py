@@ -9,17 +9,17 @@ import numpy as np
 
 from lake.units import bps
 from policy.base import ChainFees, Decision, ForecastView, State
-from policy.execution.amm import V2Pool, V3Pool, tick_at_sqrt_ratio
-from policy.execution.audit import Audit
 from policy.execution.base import Token
+from policy.execution.checks.rules import Mandate
 from policy.execution.context import EngineContext, Limits
-from policy.execution.journal import Journal
 from policy.execution.planner import PlanRules
-from policy.execution.rules import Mandate
-from policy.execution.simchain import SimChain, SimChannel, SimSigner
-from policy.execution.simulated import SimulatedVault, VaultSpec, executor
-from policy.execution.simworld import World
-from policy.execution.situation import Portfolio, View
+from policy.execution.records.audit import Audit
+from policy.execution.records.journal import Journal
+from policy.execution.routing.amm import V2Pool, V3Pool, tick_at_sqrt_ratio
+from policy.execution.state_builder import Portfolio, View
+from policy.execution.vaults.simulated.adapter import SimulatedVault, VaultSpec, executor
+from policy.execution.vaults.simulated.chain import SimChain, SimChannel, SimSigner
+from policy.execution.vaults.simulated.world import World
 
 KEEPER = "0x00000000000000000000000000000000000000aa"
 VAULT = "0x00000000000000000000000000000000000000bb"

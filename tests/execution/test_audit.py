@@ -10,8 +10,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from policy.execution.audit import Audit, export, inputs_digest, verify
-from policy.execution.hashlog import canonical, digest
+from policy.execution.records.audit import Audit, export, inputs_digest, verify
+from policy.execution.records.hashlog import canonical, digest
 
 N = 12
 

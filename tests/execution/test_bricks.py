@@ -11,16 +11,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from policy.base import Forecast
-from policy.execution import guards
 from policy.execution.attempts import recover
 from policy.execution.base import OtherVault
+from policy.execution.checks import guards
+from policy.execution.checks.guards import Evidence, Round
 from policy.execution.context import Limits
 from policy.execution.engine import dry, step
-from policy.execution.guards import Evidence, Round
-from policy.execution.journal import Journal
-from policy.execution.simchain import SimSigner
-from policy.execution.simulated import SimulatedVault
-from policy.execution.situation import View
+from policy.execution.records.journal import Journal
+from policy.execution.state_builder import View
+from policy.execution.vaults.simulated.adapter import SimulatedVault
+from policy.execution.vaults.simulated.chain import SimSigner
 from tests.execution import simlab
 from tests.execution.brick_matrix import OTHER, Bench, Killed, cases, chain, context, judged, spec, stopper
 from tests.execution.simlab import START, WETH

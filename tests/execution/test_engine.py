@@ -10,14 +10,14 @@ import pytest
 
 from lake.errors import RpcError
 from policy.base import Decision
-from policy.execution.audit import verify
+from policy.execution.checks.guards import Evidence, Round
 from policy.execution.context import Limits
 from policy.execution.engine import dry, step
-from policy.execution.gas import FeeRules
-from policy.execution.guards import Evidence, Round
 from policy.execution.planner import PlanRules
-from policy.execution.simchain import SimChannel
-from policy.execution.situation import View
+from policy.execution.records.audit import verify
+from policy.execution.state_builder import View
+from policy.execution.submission.gas import FeeRules
+from policy.execution.vaults.simulated.chain import SimChannel
 from tests.execution import simlab
 from tests.execution.simlab import KEEPER, USDC, WETH, ToTarget, chain, context, spec, world
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from lake.evm import View, calldata, read
-from policy.execution.amm import other, quote
-from policy.execution.anchored import faults, known, plans_executed, reference_find
-from policy.execution.audit import verify
 from policy.execution.engine import dry, step
-from policy.execution.localnet.faults import Fault, Kind
-from policy.execution.poolstate import read_pools
+from policy.execution.records.anchored import faults, known, plans_executed, reference_find
+from policy.execution.records.audit import verify
+from policy.execution.routing.amm import other, quote
+from policy.execution.routing.pool_reader import read_pools
+from policy.localnet.faults import Fault, Kind
 from tests.chain_fixtures import into_the_hour
 from tests.execution.chain_matrix import Case, cases, disturbed, undisturbed
 from tests.execution.chainlab import chain_context, known_pools, watched

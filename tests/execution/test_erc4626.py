@@ -264,7 +264,7 @@ def test_inflation_attack_costs_more_than_it_takes(world: Bench):
 
 
 def test_allow_list_of_holders():
-    from policy.execution.localnet.accounts import dev_accounts
+    from policy.localnet.accounts import dev_accounts
 
     listed = dev_accounts()["investor"].address
     with bench(holders=[listed], **FREE) as b:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lake import evm
 from lake.errors import ConfigError
 from lake.universe import CHAINS
-from policy.execution.gas import (
+from policy.execution.submission.gas import (
     Bid,
     FeeRules,
     bump,
@@ -22,7 +22,7 @@ from policy.execution.gas import (
     survives,
     usual_tip,
 )
-from policy.execution.node import FeeHistory, Head
+from policy.execution.submission.node import FeeHistory, Head
 
 LIMIT = 30_000_000
 QUIET = FeeHistory((10**9,) * 5, (0.5,) * 5, (10**9,) * 5)

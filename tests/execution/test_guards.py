@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lake.units import bps
-from policy.execution import guards
 from policy.execution.base import Quote
-from policy.execution.guards import Evidence, FeedRule, Round
-from policy.execution.simulated import SimulatedVault
+from policy.execution.checks import guards
+from policy.execution.checks.guards import Evidence, FeedRule, Round
+from policy.execution.vaults.simulated.adapter import SimulatedVault
 from tests.execution.simlab import START, TOKENS, WETH, chain, spec
 
 SNAPSHOT = SimulatedVault(spec(), chain()).snapshot()

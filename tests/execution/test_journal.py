@@ -12,9 +12,9 @@ import pytest
 
 from lake.errors import ExecutionError
 from policy.execution.base import Hop, Leg, Plan
-from policy.execution.hashlog import HashLog, read
-from policy.execution.journal import Attempt, Journal, VaultBusy
-from policy.execution.records import leg_json, leg_of, plan_json, plan_of
+from policy.execution.records.codec import leg_json, leg_of, plan_json, plan_of
+from policy.execution.records.hashlog import HashLog, read
+from policy.execution.records.journal import Attempt, Journal, VaultBusy
 
 LEG = Leg("0xa", "0xb", 10**24, 2**200, 2**201, (Hop("uniswap_v3", "0xp", "0xa", "0xb", 500),), "0xr", b"\x01\x02")
 PLAN = Plan("d1", "0xv", 1, 7, 1_700_000_000, 10**30, (LEG,), b"\xff" * 32, 100, "0xh")
@@ -143,7 +143,8 @@ def test_damage_that_no_kill_leaves_is_refused_by_reader_and_writer(tmp_path):
 def test_every_record_is_on_the_disk_before_append_returns(tmp_path, monkeypatch):
     synced = []
     real = os.fsync
-    monkeypatch.setattr("policy.execution.hashlog.os.fsync", lambda fd: synced.append(os.fstat(fd).st_size) or real(fd))
+    sync = "policy.execution.records.hashlog.os.fsync"
+    monkeypatch.setattr(sync, lambda fd: synced.append(os.fstat(fd).st_size) or real(fd))
     log = HashLog(tmp_path / "log")
     for i in range(3):
         log.append({"event": str(i)})

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from lake.errors import RpcError
 from lake.rpc import Rpc, quantity
-from policy.execution.localnet.accounts import dev_accounts
-from policy.execution.localnet.faults import Fault, Kind
-from policy.execution.localnet.mempool import Mempool, PooledTx, decode, outbids, validate
+from policy.localnet.accounts import dev_accounts
+from policy.localnet.faults import Fault, Kind
+from policy.localnet.mempool import Mempool, PooledTx, decode, outbids, validate
 
 GWEI = 10**9
 NAMES = ["a", "b", "c"]
@@ -335,16 +335,16 @@ class Identity:
 @pytest.mark.chain
 @pytest.mark.parametrize("kind", ["public", "private", "signed", "bundle", "share"])
 def test_every_channel_of_the_execution_path_lands_here(localnet, kind):
-    from policy.execution import relay
+    from policy.execution.submission import channels
 
     net = localnet
-    signed_relay = relay.SignedRelay(net.url, Identity(net.accounts["identity"]))
+    signed_relay = channels.SignedRelay(net.url, Identity(net.accounts["identity"]))
     channel = {
-        "public": lambda: relay.PublicChannel(net.rpc),
-        "private": lambda: relay.PrivateChannel(net.rpc),
-        "signed": lambda: relay.PrivateChannel(signed_relay),
-        "bundle": lambda: relay.BundleChannel(signed_relay),
-        "share": lambda: relay.ShareChannel(signed_relay),
+        "public": lambda: channels.PublicChannel(net.rpc),
+        "private": lambda: channels.PrivateChannel(net.rpc),
+        "signed": lambda: channels.PrivateChannel(signed_relay),
+        "bundle": lambda: channels.BundleChannel(signed_relay),
+        "share": lambda: channels.ShareChannel(signed_relay),
     }[kind]()
     net.front.signed_relay = kind in {"signed", "bundle", "share"}
     try:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from lake.evm import View, calldata, read
 from lake.rpc import quantity
 from lake.units import bps
-from policy.execution.amm import V2Pool, quote
-from policy.execution.localnet.searcher import SandwichSearcher, load_pool, optimal_sandwich, sandwich, shortfall
-from policy.execution.relay import DEFAULT_COSTS, choose_channel
-from policy.execution.sandwich import ATTACK_GAS, break_even, depth_of, tolerance_bps
+from policy.execution.routing.amm import V2Pool, quote
+from policy.execution.routing.sandwich import ATTACK_GAS, break_even, depth_of, tolerance_bps
+from policy.execution.submission.channels import DEFAULT_COSTS, choose_channel
+from policy.localnet.searcher import SandwichSearcher, load_pool, optimal_sandwich, sandwich, shortfall
 
 CHANNEL_CASES = int(os.environ.get("FOREDRIFT_CHANNEL_CASES", "40"))
 A, B = "0x" + "0a" * 20, "0x" + "0b" * 20

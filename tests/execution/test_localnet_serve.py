@@ -10,9 +10,9 @@ import pytest
 
 from lake.errors import DataError
 from lake.evm import View, read
-from policy.execution.localnet.accounts import dev_accounts
-from policy.execution.localnet.history import Tick, depths, ticks
-from policy.execution.localnet.serve import run
+from policy.localnet.accounts import dev_accounts
+from policy.localnet.history import Tick, depths, ticks
+from policy.localnet.serve import run
 
 
 @pytest.mark.chain

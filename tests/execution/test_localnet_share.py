@@ -11,10 +11,10 @@ from lake.errors import RpcError
 from lake.evm import calldata
 from lake.rpc import quantity
 from policy.execution.engine import step
-from policy.execution.localnet.accounts import builder
-from policy.execution.localnet.backrunner import ReferenceBackrunner
-from policy.execution.localnet.searcher import SandwichSearcher
-from policy.execution.relay import ShareChannel
+from policy.execution.submission.channels import ShareChannel
+from policy.localnet.accounts import builder
+from policy.localnet.backrunner import ReferenceBackrunner
+from policy.localnet.searcher import SandwichSearcher
 from tests.execution.chainlab import chain_context
 
 pytestmark = pytest.mark.chain
@@ -217,7 +217,7 @@ def test_a_rebalance_sent_with_hints_lands_unattacked_and_its_keeper_is_refunded
 
 @pytest.mark.parametrize("channel", ["bundle", "private", "share"])
 def test_a_private_channel_lands_in_the_next_blocks(vaultnet, tmp_path, channel):
-    from policy.execution.relay import BundleChannel
+    from policy.execution.submission.channels import BundleChannel
 
     ctx = chain_context(tmp_path, vaultnet, channel=channel)
     more = {"bundle": BundleChannel(ctx.node.rpc), "share": ShareChannel(ctx.node.rpc)}

@@ -10,13 +10,13 @@ import pytest
 from lake.evm import View, read
 from lake.rpc import quantity
 from policy.execution.base import Hop, Leg, Plan
-from policy.execution.calldata import swap
-from policy.execution.localnet.searcher import SandwichSearcher, shortfall
+from policy.execution.routing.calldata import swap
+from policy.localnet.searcher import SandwichSearcher, shortfall
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from policy.execution.localnet.market import Localnet
+    from policy.localnet.market import Localnet
 
 pytestmark = pytest.mark.chain
 USD = 10**6
@@ -40,7 +40,7 @@ def loose_plan(net: Localnet, vault, usd: int, tolerance_bps: int) -> Plan:
 
 @pytest.mark.parametrize("private", [False, True])
 def test_a_loose_plan_loses_its_tolerance_in_public_and_nothing_in_private(vaultnet: Localnet, private: bool):
-    from policy.execution.vault import ReferenceVault
+    from policy.execution.vaults.reference.adapter import ReferenceVault
 
     net = vaultnet
     address = net.world.extras["vault"]

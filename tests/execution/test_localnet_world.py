@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from lake.errors import ConfigError, ExecutionError, RpcError
 from lake.evm import View, read
 from lake.rpc import Rpc
-from policy.execution.localnet import packages, world
-from policy.execution.localnet.accounts import ROLES, dev_accounts
-from policy.execution.localnet.anvil import Anvil
-from policy.execution.localnet.deploy import Deployer
+from policy.localnet import packages, world
+from policy.localnet.accounts import ROLES, dev_accounts
+from policy.localnet.anvil import Anvil
+from policy.localnet.deploy import Deployer
 
 
 def test_the_lock_names_no_host_and_pins_every_version():
@@ -148,7 +148,7 @@ class TestBuilt:
 @pytest.mark.chain
 def test_a_killed_owner_takes_its_node_along():
     code = (
-        "import time\nfrom policy.execution.localnet.anvil import Anvil\n"
+        "import time\nfrom policy.localnet.anvil import Anvil\n"
         "with Anvil() as node:\n    print(node.url, flush=True)\n    time.sleep(600)"
     )
     owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 
 from lake.errors import ExecutionError
-from policy.execution.audit import Audit, head_path, noted, verify
 from policy.execution.engine import dry, step
-from policy.execution.hashlog import Damaged, HashLog, read
-from policy.execution.journal import Journal
-from policy.execution.mending import may_give_up, repair
+from policy.execution.records.audit import Audit, head_path, noted, verify
+from policy.execution.records.hashlog import Damaged, HashLog, read
+from policy.execution.records.journal import Journal
+from policy.execution.records.mending import may_give_up, repair
 from tests.execution.brick_matrix import Bench, Killed, chain, context, stopper
 
 NEVER = may_give_up(age_s=10**9, now_s=10**12)
@@ -22,7 +22,7 @@ NEVER = may_give_up(age_s=10**9, now_s=10**12)
 @pytest.fixture(autouse=True)
 def quick_disk(monkeypatch):
     """What was written is in the page cache; test_journal checks that it is synced."""
-    monkeypatch.setattr("policy.execution.hashlog.os.fsync", lambda fd: None)
+    monkeypatch.setattr("policy.execution.records.hashlog.os.fsync", lambda fd: None)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,9 @@ def test_the_head_is_on_the_disk_before_and_after_its_renaming(tmp_path, monkeyp
     done = []
     for name in ("fsync", "fdatasync", "replace"):
         real = getattr(__import__("os"), name)
-        monkeypatch.setattr(f"policy.execution.hashlog.os.{name}", lambda *a, n=name, r=real: done.append(n) or r(*a))
+        monkeypatch.setattr(
+            f"policy.execution.records.hashlog.os.{name}", lambda *a, n=name, r=real: done.append(n) or r(*a)
+        )
     monkeypatch.setattr("pathlib.Path.replace", lambda a, b: done.append("rename") or __import__("os").rename(a, b))
     audit = Audit(tmp_path / "audit.jsonl")
     audit.append("note", {})

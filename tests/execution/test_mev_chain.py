@@ -7,8 +7,8 @@ import pytest
 from lake.units import bps
 from policy.execution.context import Limits
 from policy.execution.engine import step
-from policy.execution.localnet.searcher import SandwichSearcher
 from policy.execution.planner import PlanRules
+from policy.localnet.searcher import SandwichSearcher
 from tests.execution.chainlab import chain_context
 
 pytestmark = pytest.mark.chain

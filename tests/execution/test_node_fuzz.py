@@ -44,7 +44,7 @@ def test_absurd_offsets_and_lengths_of_contract_answers_are_errors_or_values(ret
 
 @pytest.mark.parametrize("odd", [*ODD, *ABSURD], ids=range(len(ODD) + len(ABSURD)))
 def test_every_read_of_a_node_survives_every_odd_answer(odd):
-    from policy.execution.node import JsonNode
+    from policy.execution.submission.node import JsonNode
 
     def node(method: str) -> JsonNode:
         return JsonNode(Rpc("https://a.example", transport=FakeTransport({method: lambda *_: odd}), tries=1))

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from lake.units import bps
 from policy.base import Forecast
-from policy.execution.amm import V3Pool, quote
-from policy.execution.calldata import price_limit, swap
 from policy.execution.planner import (
     Costs,
     Outlook,
@@ -23,8 +21,10 @@ from policy.execution.planner import (
     pairs,
     seal_ready,
 )
-from policy.execution.simulated import SimulatedVault
-from policy.execution.situation import depth_usd, fees, slippage_spread, weights
+from policy.execution.routing.amm import V3Pool, quote
+from policy.execution.routing.calldata import price_limit, swap
+from policy.execution.state_builder import depth_usd, fees, slippage_spread, weights
+from policy.execution.vaults.simulated.adapter import SimulatedVault
 from tests.execution.simlab import COVARIANCE, TOKENS, VAULT, chain, pools, spec, world
 
 COSTS = Costs(20 * 10**9, 2_000.0)

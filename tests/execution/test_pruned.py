@@ -10,9 +10,9 @@ from lake.errors import RpcError
 from lake.evm import View, read
 from lake.rpc import Rpc
 from policy.execution.engine import step
-from policy.execution.localnet.market import start
-from policy.execution.localnet.portfolio import reference_vault, safe_account, safe_spec
-from policy.execution.safe import SafeAccount
+from policy.execution.vaults.safe.adapter import SafeAccount
+from policy.localnet.market import start
+from policy.localnet.portfolio import reference_vault, safe_account, safe_spec
 from tests.chain_fixtures import CLOCK, fresh
 from tests.execution.chain_matrix import STAGES, Killed, killer
 from tests.execution.chainlab import MANDATE, TARGETS, chain_context
@@ -95,7 +95,7 @@ def test_a_plan_killed_at_any_stage_settles_a_thousand_blocks_later(net, tmp_pat
 
 @pytest.mark.parametrize("kind", ["reference", "safe"])
 def test_a_plan_that_reverted_long_ago_is_said_with_block_and_gas(net, tmp_path, kind, monkeypatch):
-    monkeypatch.setattr("policy.execution.reverts.RECENT", KEPT // 2)
+    monkeypatch.setattr("policy.execution.submission.reverts.RECENT", KEPT // 2)
 
     def spoil(name: str) -> None:
         if name == "submit":

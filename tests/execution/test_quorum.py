@@ -9,14 +9,14 @@ from pydantic import SecretStr
 
 from lake.evm import selector
 from lake.rpc import Rpc
-from pipelines.onchain import witnesses_of
 from pipelines.settings import ChainSection, PoolRow, Settings, Sources, VaultSection
-from pipelines.vaults import rule_of
+from pipelines.vault_setup.context import rule_of
+from pipelines.vault_setup.onchain import witnesses_of
 from pipelines.wiring import operators
+from policy.execution.checks.verdicts import refusals
 from policy.execution.engine import step
-from policy.execution.localnet.faults import Fault, Kind
-from policy.execution.localnet.front import Front
-from policy.execution.verdicts import refusals
+from policy.localnet.faults import Fault, Kind
+from policy.localnet.front import Front
 from tests.execution.chainlab import TARGETS, chain_context
 
 pytestmark = pytest.mark.chain
@@ -130,7 +130,7 @@ def test_one_alone_is_said_loudly_and_held_to_a_tighter_oracle(vaultnet, tmp_pat
 
 
 def test_doctor_says_how_many_nodes_answer(vaultnet, second):
-    from pipelines.doctor import _nodes
+    from pipelines.stages.doctor import _nodes
 
     def told(*urls):
         return [(f["level"], str(f)) for f in _nodes(settings(vaultnet, *urls))]

@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from policy.execution.audit import verify
 from policy.execution.context import Limits
 from policy.execution.engine import dry, step
-from policy.execution.faults import KINDS, FaultyNode
-from policy.execution.hashlog import read
-from policy.execution.journal import FINAL
-from policy.execution.simchain import SimChannel
+from policy.execution.records.audit import verify
+from policy.execution.records.hashlog import read
+from policy.execution.records.journal import FINAL
+from policy.execution.vaults.simulated.chain import SimChannel
+from policy.execution.vaults.simulated.faulty_node import KINDS, FaultyNode
 from tests.execution.simlab import ToTarget, chain, context
 
 STAGES = (
@@ -63,7 +63,7 @@ class Killer:
 @pytest.fixture(autouse=True)
 def quick_disk(monkeypatch):
     """Processes are killed here, not machines: what was written is in the page cache (test_journal checks fsync)."""
-    monkeypatch.setattr("policy.execution.hashlog.os.fsync", lambda fd: None)
+    monkeypatch.setattr("policy.execution.records.hashlog.os.fsync", lambda fd: None)
 
 
 @pytest.fixture(scope="module")

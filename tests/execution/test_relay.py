@@ -12,7 +12,7 @@ from eth_utils.crypto import keccak
 
 from lake.errors import RpcError
 from lake.rpc import FakeTransport, Rpc, Unreachable
-from policy.execution.relay import (
+from policy.execution.submission.channels import (
     BundleChannel,
     PrivateChannel,
     PublicChannel,

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from policy.execution.engine import step
-from policy.execution.gas import next_base_fee, usual_tip
-from policy.execution.node import Head
-from policy.execution.poolstate import read_pools
-from policy.execution.simulated import replica
-from policy.execution.situation import state_of
+from policy.execution.routing.pool_reader import read_pools
+from policy.execution.state_builder import state_of
+from policy.execution.submission.gas import next_base_fee, usual_tip
+from policy.execution.submission.node import Head
+from policy.execution.vaults.simulated.adapter import replica
 from tests.execution.chainlab import chain_context, known_pools
 
 pytestmark = [pytest.mark.chain, pytest.mark.slow]

@@ -9,11 +9,11 @@ import pytest
 from lake.errors import RpcError
 from policy.execution.context import Limits
 from policy.execution.engine import step
-from policy.execution.gas import Bid, raised
-from policy.execution.localnet.faults import Fault, Kind
-from policy.execution.relay import Reply, classify
-from policy.execution.signer import TxRequest
-from policy.execution.simchain import SimChannel, SimSigner
+from policy.execution.submission.channels import Reply, classify
+from policy.execution.submission.gas import Bid, raised
+from policy.execution.submission.signer import TxRequest
+from policy.execution.vaults.simulated.chain import SimChannel, SimSigner
+from policy.localnet.faults import Fault, Kind
 from tests.execution.chainlab import chain_context
 from tests.execution.simlab import KEEPER, chain, context
 

@@ -6,9 +6,9 @@ import pytest
 from eth_abi.abi import encode
 
 from lake.rpc import Rpc
-from policy.execution.revert_words import MEANINGS, SAFE, UNISWAP, VAULT, meaning
-from policy.execution.reverts import reason_of
-from policy.execution.vault import ReferenceVault
+from policy.execution.submission.revert_words import MEANINGS, SAFE, UNISWAP, VAULT, meaning
+from policy.execution.submission.reverts import reason_of
+from policy.execution.vaults.reference.adapter import ReferenceVault
 from tests.execution.chain_kit import USD, landed, sealed, v3_leg
 
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from policy.execution.amm import V2Pool, V3Pool, quote, tick_at_sqrt_ratio
-from policy.execution.router import best_execution, routes
-from policy.execution.segments import Segment, best_split, compose, curve, value
+from policy.execution.routing.amm import V2Pool, V3Pool, quote, tick_at_sqrt_ratio
+from policy.execution.routing.router import best_execution, routes
+from policy.execution.routing.segments import Segment, best_split, compose, curve, value
 
 A, B, C = "token-a", "token-b", "token-c"
 

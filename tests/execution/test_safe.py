@@ -11,10 +11,10 @@ from lake.errors import ConfigError
 from lake.evm import View, read
 from lake.rpc import Rpc
 from policy.execution.base import Outcome, Plan, Receipt
-from policy.execution.localnet.market import Localnet, start
-from policy.execution.localnet.portfolio import safe_account, safe_spec
-from policy.execution.rules import Mandate
-from policy.execution.safe import ZERO, SafeAccount, commitment
+from policy.execution.checks.rules import Mandate
+from policy.execution.vaults.safe.adapter import ZERO, SafeAccount, commitment
+from policy.localnet.market import Localnet, start
+from policy.localnet.portfolio import safe_account, safe_spec
 from tests.chain_fixtures import CLOCK, fresh
 from tests.execution.chain_kit import USD, landed, sealed, v3_leg
 from tests.execution.vault_kit import need_node

@@ -12,12 +12,12 @@ from lake.errors import ConfigError
 from lake.evm import View, calldata, read
 from lake.rpc import Rpc
 from policy.execution.base import Outcome, Receipt
+from policy.execution.checks.rules import Mandate
 from policy.execution.engine import step
-from policy.execution.localnet.faults import Fault, Kind
-from policy.execution.localnet.market import Localnet, start
-from policy.execution.localnet.portfolio import safe_account, safe_spec
-from policy.execution.rules import Mandate
-from policy.execution.safe import VERSIONS, SafeAccount
+from policy.execution.vaults.safe.adapter import VERSIONS, SafeAccount
+from policy.localnet.faults import Fault, Kind
+from policy.localnet.market import Localnet, start
+from policy.localnet.portfolio import safe_account, safe_spec
 from tests.chain_fixtures import CLOCK, fresh
 from tests.execution.chain_kit import USD, landed, sealed, v3_leg
 from tests.execution.chainlab import TARGETS, chain_context

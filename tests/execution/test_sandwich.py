@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from lake.units import bps
-from policy.execution.amm import V2Pool, quote
-from policy.execution.relay import Cost, choose_channel
-from policy.execution.sandwich import attack, break_even, depth_of, tolerance_bps, worst_attack
+from policy.execution.routing.amm import V2Pool, quote
+from policy.execution.routing.sandwich import attack, break_even, depth_of, tolerance_bps, worst_attack
+from policy.execution.submission.channels import Cost, choose_channel
 from tests.execution.test_router import A, B, make_v2, make_v3
 
 

@@ -14,8 +14,7 @@ from eth_account.messages import encode_defunct, encode_typed_data
 
 from lake.errors import ConfigError, ExecutionError, RpcError
 from lake.rpc import FakeTransport, Rpc
-from policy.execution.safe import safe_tx
-from policy.execution.signer import (
+from policy.execution.submission.signer import (
     ExternalSigner,
     KeystoreSigner,
     TxRequest,
@@ -23,6 +22,7 @@ from policy.execution.signer import (
     from_environment,
     plain_http,
 )
+from policy.execution.vaults.safe.adapter import safe_tx
 
 PHRASE = "correct horse"
 KEY = "0x" + "11" * 32

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from lake.errors import ExecutionError
-from policy.execution import compile as compiling
-from policy.execution.compile import COMMITTED, DEPLOYABLE, contract, source_digest, to_json
+from policy.execution.contracts import compile as compiling
+from policy.execution.contracts.compile import COMMITTED, DEPLOYABLE, contract, source_digest, to_json
 
 
 @pytest.mark.parametrize("name", DEPLOYABLE)

@@ -17,10 +17,11 @@ from lake.errors import RpcError
 from lake.evm import View as Ask
 from lake.evm import calldata, head_of, read
 from lake.rpc import Rpc
-from policy.execution import pricing
 from policy.execution.base import Hop, Leg, Outcome, Plan, Receipt
-from policy.execution.calldata import swap
-from policy.execution.deployment import (
+from policy.execution.checks import oracle_rules
+from policy.execution.routing.calldata import swap
+from policy.execution.vaults.reference.adapter import ReferenceVault
+from policy.execution.vaults.reference.deployment import (
     SECOND_TWAP_0,
     SECOND_TWAP_1,
     SWAP_CALLS,
@@ -29,11 +30,10 @@ from policy.execution.deployment import (
     create,
     oracle_code,
 )
-from policy.execution.dryrun import _by_call
-from policy.execution.localnet.market import Localnet, start
-from policy.execution.localnet.portfolio import reference_vault
-from policy.execution.vault import ReferenceVault
-from policy.execution.vault_logs import rebalanced
+from policy.execution.vaults.reference.logs import rebalanced
+from policy.execution.vaults.simulate_tx import _by_call
+from policy.localnet.market import Localnet, start
+from policy.localnet.portfolio import reference_vault
 from tests.execution.chain_kit import USD, landed, sealed, v3_leg
 
 pytestmark = pytest.mark.chain
@@ -208,12 +208,12 @@ def test_describe_says_what_the_chain_enforces(vault: ReferenceVault):
     assert not said.permissioned
 
 
-@given(st.integers(-pricing.MAX_TICK, pricing.MAX_TICK))
+@given(st.integers(-oracle_rules.MAX_TICK, oracle_rules.MAX_TICK))
 @settings(max_examples=60, deadline=None)
 def test_powers_of_the_tick_are_near_exact(tick: int):
     with localcontext(Context(prec=80)):
         exact = (Decimal("1.0001") ** tick) * 2**96
-        assert abs(pricing.power(tick) - exact) <= exact / 10**7 + 2
+        assert abs(oracle_rules.power(tick) - exact) <= exact / 10**7 + 2
 
 
 def test_time_weighted_prices_of_real_pools_equal_the_contracts(net: Localnet):
@@ -237,7 +237,7 @@ def test_time_weighted_prices_of_real_pools_equal_the_contracts(net: Localnet):
     setup = VaultSetup(sources, who["owner"].address, who["keeper"].address, who["guardian"].address, calls)
     oracle = create(rpc, oracle_code(setup), who["deployer"].address)
     mirror = [
-        pricing.Source(s.token, s.decimals, s.feed, s.heartbeat_s, s.feed_decimals, s.second, *s.encoded()[6:])
+        oracle_rules.Source(s.token, s.decimals, s.feed, s.heartbeat_s, s.feed_decimals, s.second, *s.encoded()[6:])
         for s in sources
     ]
     net.mine(seconds=120)
@@ -256,7 +256,7 @@ def test_time_weighted_prices_of_real_pools_equal_the_contracts(net: Localnet):
         net.mine(seconds=20 + 10 * step)
         head = head_of(rpc, "latest")
         rounds = [
-            pricing.Answer(*r)
+            oracle_rules.Answer(*r)
             for r in read(
                 rpc, [Ask(s.feed, "latestRoundData()", "uint80,int256,uint256,uint256") for s in sources], head.hash
             )
@@ -265,10 +265,10 @@ def test_time_weighted_prices_of_real_pools_equal_the_contracts(net: Localnet):
         observed = [None, *((row[0][0], row[0][1]) for row in read(rpc, pools, head.hash))]
         for i in range(3):
             told = read(rpc, [Ask(oracle, "quote(uint256)", "uint256,uint256", (i,))], head.hash)[0]
-            mine = pricing.price(i, mirror, pricing.Evidence(rounds, observed), head.time)
+            mine = oracle_rules.price(i, mirror, oracle_rules.Evidence(rounds, observed), head.time)
             assert told == mine
             seen.add(mine[1])
-        average, code = pricing.average(mirror[1], observed[1], rounds[0].answer, 6)
-        assert code == pricing.GOOD
+        average, code = oracle_rules.average(mirror[1], observed[1], rounds[0].answer, 6)
+        assert code == oracle_rules.GOOD
         assert abs(average - rounds[1].answer) < rounds[1].answer // 3
-    assert seen == {pricing.GOOD, pricing.DEVIATES}
+    assert seen == {oracle_rules.GOOD, oracle_rules.DEVIATES}

@@ -12,8 +12,8 @@ import pytest
 
 from lake.evm import calldata
 from policy.execution.base import Leg, Plan
-from policy.execution.rules import Mandate
-from policy.execution.vault import MAX_CALLDATA, ReferenceVault
+from policy.execution.checks.rules import Mandate
+from policy.execution.vaults.reference.adapter import MAX_CALLDATA, ReferenceVault
 from tests.execution.vault_kit import FREE, PRICES, Bench, bench
 
 pytestmark = pytest.mark.chain

@@ -9,7 +9,7 @@ import pytest
 from lake.evm import calldata
 from lake.rpc import quantity
 from policy.execution.base import Plan
-from policy.execution.deployment import ZERO
+from policy.execution.vaults.reference.deployment import ZERO
 from tests.execution.vault_kit import FREE, Bench, bench, make
 
 pytestmark = pytest.mark.chain

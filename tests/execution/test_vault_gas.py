@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lake.rpc import quantity
-from policy.execution.compile import SIZE_LIMIT, contract
+from policy.execution.contracts.compile import SIZE_LIMIT, contract
 from tests.execution.vault_kit import FREE, Bench, bench
 
 pytestmark = pytest.mark.chain

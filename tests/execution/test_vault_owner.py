@@ -11,7 +11,8 @@ from eth_account.messages import encode_typed_data
 
 from lake.errors import ConfigError, ExecutionError
 from lake.evm import calldata
-from policy.execution.deployment import (
+from policy.execution.checks.rules import Mandate
+from policy.execution.vaults.reference.deployment import (
     SET_BUDGETS,
     WORTHLESS,
     ZERO,
@@ -23,8 +24,7 @@ from policy.execution.deployment import (
     oracle_code,
     vault_code,
 )
-from policy.execution.localnet.accounts import dev_accounts
-from policy.execution.rules import Mandate
+from policy.localnet.accounts import dev_accounts
 from tests.execution.vault_kit import DELAY, FREE, PRICES, Bench, bench, make, new_feed
 
 pytestmark = pytest.mark.chain
@@ -510,7 +510,7 @@ def test_absurd_balances_break_no_view(b: Bench):
 def test_both_halves_lay_out_their_storage_alike():
     """The vault runs the investors' half on its own storage: one slot apart and money moves to nobody."""
     pytest.importorskip("vyper", reason="the compiler is the extra foredrift[chain]")
-    from policy.execution.compile import layout
+    from policy.execution.contracts.compile import layout
 
     vault, half = layout("foredrift_vault"), layout("foredrift_investors")
     assert len(vault) > 20

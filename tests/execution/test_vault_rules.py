@@ -9,7 +9,7 @@ import pytest
 from eth_utils.crypto import keccak
 
 from lake.evm import calldata
-from policy.execution.deployment import (
+from policy.execution.vaults.reference.deployment import (
     SET_MANDATE,
     ZERO,
     TokenSource,

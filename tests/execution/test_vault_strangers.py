@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from lake.evm import View, calldata, read
 from lake.rpc import quantity
-from policy.execution.rules import Mandate
-from policy.execution.vault import REBALANCE, encode_legs
+from policy.execution.checks.rules import Mandate
+from policy.execution.vaults.reference.adapter import REBALANCE, encode_legs
 from tests.execution.vault_kit import FREE, PRICES, Bench, bench
 
 SEQUENCES = int(os.environ.get("FOREDRIFT_FUZZ_SEQUENCES", "60"))

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from policy.execution.deployment import TokenSource, VaultSetup
+from policy.execution.vaults.reference.deployment import TokenSource, VaultSetup
 
 THRESHOLD, HEARTBEAT_BARS = 0.005, 12  # of 5 minutes
 RISKY = 0.6

@@ -14,14 +14,14 @@ from eth_abi.abi import encode
 from lake.evm import View, calldata, read
 from lake.rpc import Rpc, quantity
 from policy.execution.base import Leg, Plan
-from policy.execution.compile import contract
-from policy.execution.deployment import SECOND_FEED, TokenSource, VaultSetup, create, deploy
-from policy.execution.dryrun import reason_of
-from policy.execution.localnet.accounts import dev_accounts
-from policy.execution.localnet.anvil import Anvil
-from policy.execution.localnet.packages import NoNode, modules
-from policy.execution.rules import Mandate
-from policy.execution.vault import REBALANCE, ReferenceVault, encode_legs, plan_hash
+from policy.execution.checks.rules import Mandate
+from policy.execution.contracts.compile import contract
+from policy.execution.vaults.reference.adapter import REBALANCE, ReferenceVault, encode_legs, plan_hash
+from policy.execution.vaults.reference.deployment import SECOND_FEED, TokenSource, VaultSetup, create, deploy
+from policy.execution.vaults.simulate_tx import reason_of
+from policy.localnet.accounts import dev_accounts
+from policy.localnet.anvil import Anvil
+from policy.localnet.packages import NoNode, modules
 
 GENESIS = 1_700_000_000
 GAS = 6_000_000

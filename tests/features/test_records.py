@@ -13,7 +13,7 @@ from features.liquidity import pool_states
 from features.records import Records, microseconds, moment, records
 from lake.sources.sample import simulate
 from lake.store import Lake
-from models.live import recent
+from models.serving.live import recent
 from tests.models.market import START
 
 UNTIL = START + timedelta(days=6)

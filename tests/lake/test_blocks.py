@@ -43,8 +43,8 @@ def test_the_prediction_equals_every_block_of_a_node():
     """Blocks of random fullness, mined by the node's own rule; no block's fee is set by hand."""
     import random
 
-    from policy.execution.localnet.accounts import dev_accounts
-    from policy.execution.localnet.anvil import Anvil
+    from policy.localnet.accounts import dev_accounts
+    from policy.localnet.anvil import Anvil
 
     rng = random.Random(7)
     accounts = dev_accounts()

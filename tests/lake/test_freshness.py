@@ -14,7 +14,7 @@ from lake.freshness import FUTURE_TOLERANCE_S, freshness, state_of
 from lake.store import Lake
 from lake.tables import TABLES
 from pipelines.settings import load
-from pipelines.status import status
+from pipelines.stages.status import status
 from pipelines.wiring import lake_of
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)

@@ -29,7 +29,7 @@ def depth_of(net, ref):
 
 def narrow_position(net, ref, ticks, share):
     """Add ``share`` of the pool's liquidity within ``ticks`` tick spacings around the price."""
-    from policy.execution.amm import sqrt_ratio_at_tick
+    from policy.execution.routing.amm import sqrt_ratio_at_tick
 
     root, tick = read(net.rpc, [View(ref.address, "slot0()", "uint160,int24")])[0]
     (held,) = read(net.rpc, [View(ref.address, "liquidity()", "uint128")])[0]
@@ -79,7 +79,7 @@ def test_spending_the_depth_of_a_v3_pool_moves_it_by_one_percent(localnet, name,
 
 @pytest.mark.chain
 def test_the_depth_is_what_the_world_was_built_with(localnet):
-    from policy.execution.localnet.world import DEFAULT_POOLS, pool_name
+    from policy.localnet.world import DEFAULT_POOLS, pool_name
 
     wanted = {pool_name(p): p.depth_usd for p in DEFAULT_POOLS}
     for name, ref in localnet.world.pools.items():

@@ -20,8 +20,8 @@ def chain_history() -> Iterator[dict[str, Source]]:
     from lake.sources.oracles import OracleSource
     from lake.sources.pools import PoolSource
     from lake.universe import CHAINS
-    from policy.execution.localnet.market import start
-    from policy.execution.localnet.packages import NoNode, modules
+    from policy.localnet.market import start
+    from policy.localnet.packages import NoNode, modules
 
     try:
         modules()

@@ -14,11 +14,11 @@ from lake.store import Lake, check
 from lake.tables import table
 from models.base import FORECAST_COLUMNS, QUANTILE_COLUMNS, Family
 from models.config import ModelConfig
-from models.drift import DriftFamily
-from models.gas import GasFamily
-from models.labels import hide_unknown, label_columns, parse_label
-from models.live import recent
-from models.slippage import SlippageFamily
+from models.drift.family import DriftFamily
+from models.evaluation.labels import hide_unknown, label_columns, parse_label
+from models.gas.family import GasFamily
+from models.serving.live import recent
+from models.slippage.family import SlippageFamily
 from tests.models.market import START, fill
 
 CFG = ModelConfig(("ETH", "BTC"), rounds=8, trade_sizes_usd=(10_000.0,))

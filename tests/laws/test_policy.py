@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from policy.base import Forecast, Market, State
 from policy.costs import DEFAULT_FEE, chain_fees, trade_cost
-from policy.experts import MEMBERS, kind_of
-from policy.history import load
-from policy.oracle import Clairvoyant, ForesightGas
-from policy.predictive import Predictive
-from policy.reactive import GAS_BAND, REACTIVE
-from policy.rule import Rule
-from policy.scenario import windows
-from policy.schedule import prepare
-from policy.skill import HORIZONS_H, dialled, of_values
+from policy.simulation.history import load
+from policy.simulation.planner import prepare
+from policy.strategies.experts import MEMBERS, kind_of
+from policy.strategies.foresight import Clairvoyant, ForesightGas
+from policy.strategies.gas_outlook import HORIZONS_H, dialled, of_values
+from policy.strategies.gas_process import windows
+from policy.strategies.planner_policy import Rule
+from policy.strategies.predictive import Predictive
+from policy.strategies.reactive import GAS_BAND, REACTIVE
 from tests.policy.conftest import START, basket, fill, frames
 
 NAMES = ("AAA", "BBB", "CCC", "DDD", "EEE", "FFF", "GGG", "HHH")

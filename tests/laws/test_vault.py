@@ -18,16 +18,16 @@ import pytest
 from lake.rpc import Rpc
 from policy.execution.base import Outcome, Plan, Receipt, UnsignedTx, Vault
 from policy.execution.planner import Costs, Outlook, PlanRules, draft, seal_ready
-from policy.execution.safe import SafeAccount
-from policy.execution.signer import TxRequest
-from policy.execution.simulated import SimulatedVault
-from policy.execution.situation import weights
-from policy.execution.vault import ReferenceVault
+from policy.execution.state_builder import weights
+from policy.execution.submission.signer import TxRequest
+from policy.execution.vaults.reference.adapter import ReferenceVault
+from policy.execution.vaults.safe.adapter import SafeAccount
+from policy.execution.vaults.simulated.adapter import SimulatedVault
 from tests.chain_fixtures import CLOCK, fresh
 from tests.execution import simlab
 
 if TYPE_CHECKING:
-    from policy.execution.localnet.market import Localnet
+    from policy.localnet.market import Localnet
 
 MARKETS = ExitStack()
 
@@ -83,8 +83,8 @@ def simulated() -> Iterator[Lab]:
 @lru_cache(maxsize=1)
 def both() -> Localnet:
     """One market with a reference vault and a Safe, for as long as the tests run."""
-    from policy.execution.localnet.market import start
-    from policy.execution.localnet.portfolio import reference_vault, safe_account
+    from policy.localnet.market import start
+    from policy.localnet.portfolio import reference_vault, safe_account
     from tests.execution.vault_kit import need_node
 
     need_node()
@@ -94,7 +94,7 @@ def both() -> Localnet:
 @contextmanager
 def on_chain(kind: str) -> Iterator[Lab]:
     """The reference vault or the Safe among the local market's real Uniswap pools, as they were built."""
-    from policy.execution.localnet.portfolio import safe_spec
+    from policy.localnet.portfolio import safe_spec
     from tests.execution.chain_kit import USD, landed, sealed, v3_leg
 
     with fresh(both(), 1) as net:

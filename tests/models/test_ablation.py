@@ -8,8 +8,8 @@ import pytest
 
 from lake.errors import NotEnoughData
 from lake.store import Lake
-from models.ablation import ablation, compare, signal_kinds
 from models.config import ModelConfig
+from models.training.ablation import ablation, compare, signal_kinds
 from tests.models.drift_market import ASSETS, START, bars, noise
 
 CFG = ModelConfig(ASSETS, rounds=25, refit_every_days=60)

@@ -4,9 +4,9 @@ import pytest
 from scipy.stats import norm
 
 from models.base import QUANTILE_COLUMNS, QUANTILES, TargetSpec
-from models.calibrate import MIN_SCORES, Corrections, calibrate, calibrate_rows
-from models.rows import Forecasts
-from models.scores import pinball
+from models.evaluation.calibrate import MIN_SCORES, Corrections, calibrate, calibrate_rows
+from models.evaluation.scores import pinball
+from models.forecast_rows import Forecasts
 from tests.models.test_scores import series
 
 LEVELS = np.array(QUANTILES)

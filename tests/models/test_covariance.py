@@ -12,7 +12,7 @@ from features.bars import read_bars
 from features.volatility import moves
 from lake.errors import ConfigError
 from lake.store import Lake
-from models.covariance import (
+from models.drift.covariance import (
     PAIR_STEP_H,
     deviation_variance,
     fit_correlation,

@@ -10,10 +10,10 @@ from lake.errors import NotEnoughData
 from lake.store import Lake
 from models.base import QUANTILE_COLUMNS, label
 from models.config import ModelConfig
-from models.drift import DriftFamily
-from models.drift_fitted import DriftFitted
-from models.labels import hide_unknown
-from models.scores import losses
+from models.drift.family import DriftFamily
+from models.drift.fitted import DriftFitted
+from models.evaluation.labels import hide_unknown
+from models.evaluation.scores import losses
 from tests.models.drift_market import ASSETS, START, bars, garch, noise
 
 FAMILY = DriftFamily()

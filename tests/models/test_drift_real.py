@@ -12,10 +12,10 @@ from lake.store import Lake
 from lake.units import utc
 from models.base import Family
 from models.config import ModelConfig
-from models.drift import DriftFamily
-from models.labels import hide_unknown
-from models.scores import losses
-from models.slippage import SlippageFamily
+from models.drift.family import DriftFamily
+from models.evaluation.labels import hide_unknown
+from models.evaluation.scores import losses
+from models.slippage.family import SlippageFamily
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lake.errors import NotEnoughData
-from models.exit import (
+from models.drift.excursions import (
     LEAST_CHANCE,
     Excursions,
     band_edges,

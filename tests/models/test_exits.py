@@ -10,12 +10,12 @@ import pytest
 
 from lake.store import Lake
 from models.config import ModelConfig
-from models.drift import DriftFamily
-from models.exits import SHARE, exit_rows, measurable
-from models.hindsight import hindsight_rows
-from models.labels import hide_unknown
-from models.scores import losses
-from pipelines.evidence import exit_skills
+from models.drift.exit_scores import SHARE, exit_rows, measurable
+from models.drift.family import DriftFamily
+from models.drift.hindsight import hindsight_rows
+from models.evaluation.labels import hide_unknown
+from models.evaluation.scores import losses
+from pipelines.reports.train_report import exit_skills
 from tests.models.drift_market import ASSETS, START, bars, garch
 
 CFG = ModelConfig(ASSETS, rounds=40)

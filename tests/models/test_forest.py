@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lake.errors import ModelError
-from models.forest import Forest
+from models.boosting.forest import Forest
 
 SPECIAL = (np.nan, 0.0, -0.0, 1e-36, -1e-36, 2e-35, np.inf, -np.inf, 1e300)
 

@@ -10,9 +10,9 @@ from lake.errors import ModelError, NotEnoughData
 from lake.store import Lake
 from models.base import GAS_HORIZONS_H, GAS_MIN_HORIZONS_H, QUANTILE_COLUMNS, label
 from models.config import ModelConfig
-from models.gas import NOW, SEASON, GasFamily, GasModel, block, generic_features
-from models.gas_baselines import gas_baselines
-from models.labels import hide_unknown
+from models.evaluation.labels import hide_unknown
+from models.gas.baselines import gas_baselines
+from models.gas.family import NOW, SEASON, GasFamily, GasModel, block, generic_features
 from tests.models.market import START, fill, gas_rows
 
 CFG = ModelConfig(("ETH", "BTC"), rounds=20)

@@ -9,8 +9,8 @@ import pytest
 
 from lake.store import Lake
 from models.config import ModelConfig
-from models.gas import GasFamily
-from models.walkforward import train
+from models.gas.family import GasFamily
+from models.training.walkforward import train
 
 HOURLY = 3600
 

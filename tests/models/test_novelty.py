@@ -13,9 +13,9 @@ from hypothesis.extra.numpy import arrays
 
 from lake.errors import ModelError
 from lake.store import Lake
-from models import novelty
 from models.config import ModelConfig
-from models.gas import GasFamily
+from models.gas.family import GasFamily
+from models.serving import novelty
 from tests.models.market import START, fill
 
 CFG = ModelConfig(("ETH", "BTC"), rounds=5)

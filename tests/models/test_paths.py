@@ -6,8 +6,8 @@ import pytest
 from scipy.stats import norm
 
 from models.base import GAS_HORIZONS_H, QUANTILE_COLUMNS, QUANTILES
-from models.baseline import forecast_rows
-from models.paths import PATH_HOURS, hourly_margins, join_by_ranks, scenario_paths
+from models.evaluation.point_baselines import forecast_rows
+from models.gas.paths import PATH_HOURS, hourly_margins, join_by_ranks, scenario_paths
 from tests.models.market import START, gas_rows
 
 K = 32

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from models.base import QUANTILE_COLUMNS, QUANTILES, TargetSpec
-from models.promotion import COST_MARGIN, Figure, best_baseline, coverage, judge, skill_over
-from models.scores import pinball
+from models.evaluation.scores import pinball
+from models.registry.promotion import COST_MARGIN, Figure, best_baseline, coverage, judge, skill_over
 from tests.models.market import START
 
 SPECS = (TargetSpec("x", (3600,)),)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from models.base import QUANTILE_COLUMNS, QUANTILES, TargetSpec
-from models.baseline import forecast_rows
-from models.scores import as_json, losses, pinball, reliability, score_table, weekly_bootstrap
+from models.evaluation.point_baselines import forecast_rows
+from models.evaluation.scores import as_json, losses, pinball, reliability, score_table, weekly_bootstrap
 
 T0 = datetime(2022, 1, 3, tzinfo=UTC)
 SPEC = (TargetSpec("gas", (3600,), space="log"),)

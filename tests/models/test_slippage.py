@@ -11,10 +11,10 @@ from lake.errors import NotEnoughData
 from lake.store import Lake
 from models.base import QUANTILE_COLUMNS, label
 from models.config import ModelConfig
-from models.executed import LIMITS, PRIOR_USD, impact_ratio
-from models.labels import hide_unknown
-from models.scores import losses
-from models.slippage import FEE, IMPACT_SHARE, NOW, SlippageFamily, SlippageFitted, around_quote
+from models.evaluation.labels import hide_unknown
+from models.evaluation.scores import losses
+from models.slippage.family import FEE, IMPACT_SHARE, NOW, SlippageFamily, SlippageFitted, around_quote
+from models.slippage.realised_impact import LIMITS, PRIOR_USD, impact_ratio
 from tests.features.test_liquidity_sentiment import pool_rows
 from tests.models.drift_market import START
 

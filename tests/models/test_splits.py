@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from models.base import label
 from models.config import ModelConfig
-from models.splits import folds, prediction_rows, training_rows
+from models.evaluation.splits import folds, prediction_rows, training_rows
 
 FIRST = datetime(2022, 1, 1, tzinfo=UTC)
 

@@ -11,14 +11,14 @@ import pytest
 from lightgbm.basic import LightGBMError
 
 from lake.store import Lake
-from models import novelty
 from models.base import TargetSpec
-from models.calibrate import Corrections
 from models.config import ModelConfig
-from models.gas import TARGETS, GasFamily
-from models.labels import hide_unknown
-from models.live import LiveModel, issue
-from models.trust import Trust, lost_calibration, stale, tolerance
+from models.evaluation.calibrate import Corrections
+from models.evaluation.labels import hide_unknown
+from models.gas.family import TARGETS, GasFamily
+from models.serving import novelty
+from models.serving.live import LiveModel, issue
+from models.serving.trust import Trust, lost_calibration, stale, tolerance
 from tests.models.market import START, fill
 
 CFG = ModelConfig(("ETH", "BTC"), rounds=4)

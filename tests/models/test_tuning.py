@@ -11,15 +11,15 @@ import polars as pl
 import pytest
 
 from lake.store import Lake
-from models import tuning
 from models.base import QUANTILES
+from models.boosting import tuning
+from models.boosting.tuning import Search, tune_quantiles, tune_scale
 from models.config import ModelConfig
-from models.drift import DriftFamily
-from models.gas import GasFamily
-from models.labels import label_columns
-from models.slippage import SlippageFamily
-from models.splits import folds, prediction_rows, training_rows
-from models.tuning import Search, tune_quantiles, tune_scale
+from models.drift.family import DriftFamily
+from models.evaluation.labels import label_columns
+from models.evaluation.splits import folds, prediction_rows, training_rows
+from models.gas.family import GasFamily
+from models.slippage.family import SlippageFamily
 from tests.laws.test_forecaster import pool_rows
 from tests.models.market import START, fill
 
@@ -54,7 +54,7 @@ def test_the_search_says_what_it_found_and_names_parameters_of_the_boosters(capl
     pytest.importorskip("optuna")
     monkeypatch.setattr(tuning, "_TRIALS", 3)
     x, y, hour = rows()
-    caplog.set_level(logging.INFO, "models.tuning")
+    caplog.set_level(logging.INFO, "models.boosting.tuning")
     for tune in (
         lambda: tune_quantiles(x, y, hour, (0.25, 0.5, 0.75), 10, search()),
         lambda: tune_scale(tuple("abcdef"), x, np.exp(y), np.zeros(len(y)), hour, 10, search()),

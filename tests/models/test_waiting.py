@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from models.waiting import waiting_value
+from models.evaluation.waiting_value import waiting_value
 from tests.models.market import START, gas_rows
 
 

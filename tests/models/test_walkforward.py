@@ -8,11 +8,11 @@ import pytest
 from lake.errors import ModelError, NotEnoughData
 from lake.store import Lake
 from models.base import QUANTILE_COLUMNS
-from models.calibrate import Corrections
 from models.config import ModelConfig
-from models.gas import GasFamily, GasModel
-from models.live import LiveModel, issue, recent
-from models.walkforward import train
+from models.evaluation.calibrate import Corrections
+from models.gas.family import GasFamily, GasModel
+from models.serving.live import LiveModel, issue, recent
+from models.training.walkforward import train
 from tests.models.market import START, fill, gas_rows
 
 CFG = ModelConfig(("ETH", "BTC"), rounds=6, paths=4, refit_every_days=10, warmup_days=10)

@@ -15,21 +15,21 @@ from lake.evm import calldata
 from lake.rpc import Rpc
 from lake.units import bps
 from policy.base import ChainFees
-from policy.execution.audit import Audit
+from policy.execution.checks.guards import FeedRule
+from policy.execution.checks.rules import Mandate
 from policy.execution.context import EngineContext, Limits
-from policy.execution.guards import FeedRule
-from policy.execution.journal import Journal
-from policy.execution.localnet.market import Localnet, start
-from policy.execution.localnet.portfolio import reference_vault, safe_account, safe_spec
-from policy.execution.node import JsonNode
 from policy.execution.planner import PlanRules
-from policy.execution.poolstate import PoolInfo, describe_pools, read_pools
-from policy.execution.relay import PrivateChannel, PublicChannel
-from policy.execution.rules import Mandate
-from policy.execution.safe import SafeAccount
-from policy.execution.signer import KeystoreSigner, create_keystore
-from policy.execution.situation import Portfolio, View
-from policy.execution.vault import ReferenceVault
+from policy.execution.records.audit import Audit
+from policy.execution.records.journal import Journal
+from policy.execution.routing.pool_reader import PoolInfo, describe_pools, read_pools
+from policy.execution.state_builder import Portfolio, View
+from policy.execution.submission.channels import PrivateChannel, PublicChannel
+from policy.execution.submission.node import JsonNode
+from policy.execution.submission.signer import KeystoreSigner, create_keystore
+from policy.execution.vaults.reference.adapter import ReferenceVault
+from policy.execution.vaults.safe.adapter import SafeAccount
+from policy.localnet.market import Localnet, start
+from policy.localnet.portfolio import reference_vault, safe_account, safe_spec
 from tests.chain_fixtures import CLOCK
 from tests.execution.simlab import ToTarget
 
@@ -134,7 +134,7 @@ def pools_of(net: Localnet, asset: str) -> list[str]:
 
 def blind(ctx: EngineContext) -> EngineContext:
     """The same context without the probe: only a failed simulation shows what is sick."""
-    from policy.execution.roundtrip import Proven
+    from policy.execution.checks.roundtrip import Proven
 
     return replace(ctx, probe=lambda snapshot, pools: Proven())
 

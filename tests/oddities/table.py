@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lake.evm import calldata
+from policy.execution.checks.guards import Evidence
+from policy.execution.checks.sick import UNTRADABLE
 from policy.execution.context import EngineContext, StepReport
 from policy.execution.engine import step
-from policy.execution.guards import Evidence
-from policy.execution.localnet.faults import Fault, Kind
-from policy.execution.localnet.market import Localnet
-from policy.execution.sick import UNTRADABLE
+from policy.localnet.faults import Fault, Kind
+from policy.localnet.market import Localnet
 from tests.chain_fixtures import fresh, into_the_hour
 from tests.oddities import kit
 

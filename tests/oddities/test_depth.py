@@ -19,7 +19,8 @@ from lake.sources.pools import PoolInfo, PoolReading, depth_1pct, pool_row
 from lake.store import Lake
 from lake.tables import TABLES
 from lake.units import utc
-from policy.execution.amm import (
+from policy.execution.base import Quote, Token
+from policy.execution.routing.amm import (
     MAX_SQRT_RATIO,
     MAX_TICK,
     MIN_SQRT_RATIO,
@@ -29,9 +30,8 @@ from policy.execution.amm import (
     quote,
     sqrt_ratio_at_tick,
 )
-from policy.execution.base import Quote, Token
-from policy.execution.situation import depth_usd, fees, pool_depth_usd
-from policy.history import load
+from policy.execution.state_builder import depth_usd, fees, pool_depth_usd
+from policy.simulation.history import load
 
 QUOTE, BASE = "0x" + "01" * 20, "0x" + "02" * 20
 SPACING = {100: 1, 500: 10, 3_000: 60, 10_000: 200}

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from lake.units import bps
-from policy.execution.amm import V2Pool
 from policy.execution.base import Quote, Token
+from policy.execution.checks.verdicts import refusals
 from policy.execution.planner import Costs, Outlook, PlanRules, draft
-from policy.execution.verdicts import refusals
+from policy.execution.routing.amm import V2Pool
 
 CASH = Token("USDC", "0x" + "01" * 20, 6)
 FINE = Token("FINE", "0x" + "03" * 20, 18, "0xfeedf1")

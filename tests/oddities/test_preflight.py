@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from lake.errors import ConfigError
-from pipelines.preflight import faults
 from pipelines.settings import ChainSection, FeedRow, PoolRow, Portfolio, Settings, Sources, VaultSection
-from policy.execution.deployment import TokenSource, VaultSetup, deploy
-from policy.execution.preflight import Listed, node_methods, pools_and_routers, tokens_and_feeds
-from policy.execution.vault import ReferenceVault
+from pipelines.stages.preflight import faults
+from policy.execution.checks.preflight import Listed, node_methods, pools_and_routers, tokens_and_feeds
+from policy.execution.vaults.reference.adapter import ReferenceVault
+from policy.execution.vaults.reference.deployment import TokenSource, VaultSetup, deploy
 from tests.execution.chainlab import TARGETS, known_pools
 
 pytestmark = pytest.mark.chain

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lake.evm import calldata, symbols
 from lake.sequencer import Uptime, judge
 from lake.sources.pools import describe_pool
-from policy.execution import guards, pricing
+from policy.execution.checks import guards, oracle_rules
 
 FAULT = "set_fault(uint256,uint256,address,bytes)"
 ZERO = "0x" + "0" * 40
@@ -19,9 +19,9 @@ TIMES = st.integers(0, 10_000)
 @given(st.integers(-3, 3), TIMES, TIMES, st.integers(0, 5_000))
 def test_guards_and_the_oracle_judge_a_sequencer_alike(answer, started, now, grace):
     found = judge(answer, started, now, grace)
-    code = pricing.sequencer_code(pricing.Answer(1, answer, started, started), grace, now)
+    code = oracle_rules.sequencer_code(oracle_rules.Answer(1, answer, started, started), grace, now)
     verdict = guards.sequencer((answer == 0, started), now, grace)
-    assert (found.uptime is Uptime.UP) == (code == pricing.GOOD) == verdict.ok
+    assert (found.uptime is Uptime.UP) == (code == oracle_rules.GOOD) == verdict.ok
     assert verdict.ok == (answer == 0 and started > 0 and now - started > grace)
 
 

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from lake.units import utc
-from pipelines.ingest import ingest_all
 from pipelines.settings import Settings, load
+from pipelines.stages.ingest import ingest_all
 
 HOURS = 24 * 60
 START = utc("2024-01-01")

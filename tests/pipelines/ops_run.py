@@ -23,12 +23,13 @@ from pathlib import Path
 import polars as pl
 
 from lake.units import utc
-from pipelines import rebalance, tracking
-from pipelines.ingest import ingest_all
-from pipelines.kept import reconcile
+from pipelines.experiments import client
 from pipelines.settings import Settings, load
+from pipelines.settlements.reconcile import reconcile
+from pipelines.stages import rebalance
+from pipelines.stages.ingest import ingest_all
 from pipelines.wiring import lake_of
-from policy.execution.journal import Journal
+from policy.execution.records.journal import Journal
 from tests.pipelines.ops_stack import Stack, has_postgres, postgres
 from tests.pipelines.pictures import of_scheduler
 
@@ -128,8 +129,8 @@ def findings(settings: Settings, runs: list[dict], began: datetime) -> dict[str,
     hours = lake.scan("gas").select("ts").sort("ts").collect()["ts"]
     rows = lake.scan("executions").filter(pl.col("status") == "landed").collect()
     decided = lake.scan("decisions").filter(pl.col("ts") >= BEGIN).collect()
-    mlf = tracking.client(settings)
-    live = mlf.get_experiment_by_name(tracking.LIVE)
+    mlf = client.client(settings)
+    live = mlf.get_experiment_by_name(client.LIVE)
     logged = mlf.search_runs([live.experiment_id], "attributes.status = 'FINISHED'") if live else []
     due = {(r["flow"], utc(r["expected_start_time"]).replace(second=0, microsecond=0)) for r in runs}
     ticks = {t for _, t in due}

@@ -14,7 +14,7 @@ import httpx
 import psutil
 import yaml
 
-from pipelines.process import free_port, stop, wait_until_healthy
+from pipelines.servers.subprocesses import free_port, stop, wait_until_healthy
 
 ROOT = Path(__file__).resolve().parents[2]
 POOL = "foredrift"

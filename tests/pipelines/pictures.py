@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pipelines import tracking, views
-from pipelines.process import free_port
+from pipelines.experiments import client, saved_view
+from pipelines.experiments.ui import mlflow_server
+from pipelines.servers.subprocesses import free_port
 from pipelines.settings import Settings, load
-from pipelines.ui import mlflow_server
 from tests.pipelines.browser import chromium, new_page
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
@@ -33,19 +33,19 @@ def take(page: Any, file: Path) -> None:
 
 def of_comparison(settings: Settings, browser: Any) -> None:
     """Show the newest comparison: charts, table, two policies side by side, the report."""
-    mlf = tracking.client(settings)
-    experiment = mlf.get_experiment_by_name(tracking.COMPARISON)
+    mlf = client.client(settings)
+    experiment = mlf.get_experiment_by_name(client.COMPARISON)
     [summary] = mlf.search_runs([experiment.experiment_id], "tags.kind = 'summary'", max_results=1)
     key, where = summary.data.tags["comparison_id"], experiment.experiment_id
     port = free_port()
     base = f"http://127.0.0.1:{port}"
     with mlflow_server(settings, port):
         page = new_page(browser)
-        page.goto(views.link(base, where, key))
+        page.goto(saved_view.link(base, where, key))
         page.get_by_text("Group: predictive").first.wait_for()
         page.get_by_text("summary/total_bp").first.wait_for()
         take(page, IMAGES / "mlflow_charts.png")
-        page.goto(views.link(base, where, key, chart=False))
+        page.goto(saved_view.link(base, where, key, chart=False))
         page.get_by_text("(average)").first.wait_for()
         take(page, IMAGES / "mlflow_runs.png")
         chosen = f"tags.comparison_id = '{key}' AND tags.scenario = 'hard_tight' AND tags.nav_usd = '100000'"

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from lake.store import Lake
-from pipelines import paper
-from pipelines import rebalance as stage
-from pipelines.deciding import decider
+from pipelines.stages import rebalance as stage
+from pipelines.vault_setup import paper
+from pipelines.vault_setup.decider import decider
 from pipelines.wiring import lake_of
 from tests.pipelines.market import END, START, project
 

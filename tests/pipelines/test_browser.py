@@ -7,12 +7,12 @@ from urllib.parse import quote
 
 import pytest
 
-from pipelines import views
-from pipelines.logged import log_comparison
-from pipelines.process import free_port
-from pipelines.report import headline
+from pipelines.experiments import saved_view
+from pipelines.experiments.comparison_runs import log_comparison
+from pipelines.experiments.ui import mlflow_server, newest_view
+from pipelines.reports.page import headline
+from pipelines.servers.subprocesses import free_port
 from pipelines.settings import load
-from pipelines.ui import mlflow_server, newest_view
 from tests.pipelines import fake_comparison as fake
 from tests.pipelines.browser import CHROMIUM, chromium, new_page
 
@@ -66,7 +66,7 @@ def page(browser):
 def test_the_saved_view_opens_grouped_by_policy_with_its_charts(site, page):
     settings, where, base = site
     url = newest_view(settings, base)
-    assert url == views.link(base, where.experiment_id, where.view)
+    assert url == saved_view.link(base, where.experiment_id, where.view)
     page.goto(url)
     page.get_by_text("Group by: policy").wait_for()
     page.get_by_text("Group: predictive").first.wait_for()
@@ -76,7 +76,7 @@ def test_the_saved_view_opens_grouped_by_policy_with_its_charts(site, page):
 
 def test_without_the_chart_mode_the_same_view_is_a_table(site, page):
     _, where, base = site
-    page.goto(views.link(base, where.experiment_id, where.view, chart=False))
+    page.goto(saved_view.link(base, where.experiment_id, where.view, chart=False))
     page.get_by_text("Group: predictive").first.wait_for()
     page.get_by_text("(average)").first.wait_for()
 

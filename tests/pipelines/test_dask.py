@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pipelines.compare import compare
+from pipelines.stages.compare import compare
 from tests.pipelines.market import moment, project
 
 pytest.importorskip("prefect_dask", reason="the Dask engine needs the extra: pip install foredrift[dask]")

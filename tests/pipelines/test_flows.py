@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from lake.units import utc
-from pipelines.alerts import SILENT, zombies
-from pipelines.process import free_port, stop, wait_until_healthy
+from pipelines.servers.stuck_runs import SILENT, zombies
+from pipelines.servers.subprocesses import free_port, stop, wait_until_healthy
 from pipelines.settings import load
 from pipelines.wiring import lake_of
 from tests.pipelines.ops_stack import has_postgres, postgres

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines.kept import journal_of
 from pipelines.settings import Settings
-from policy.execution.anchored import faults, known
-from policy.execution.hashlog import Line
-from policy.execution.journal import Journal, VaultBusy
+from pipelines.settlements.reconcile import journal_of
+from policy.execution.records.anchored import faults, known
+from policy.execution.records.hashlog import Line
+from policy.execution.records.journal import Journal, VaultBusy
 from tests.execution.test_journal import PLAN
 
 VAULT = "0x00000000000000000000000000000000000000Aa"

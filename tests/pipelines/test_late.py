@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipelines import flows
-from pipelines import rebalance as stage
+from pipelines.stages import rebalance as stage
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from lake.store import Lake
-from pipelines import leakage
+from pipelines.stages import leakage
 from pipelines.wiring import families_of, lake_of
 from tests.pipelines.market import END, project
 

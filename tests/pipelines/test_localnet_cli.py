@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 from lake.evm import View, read
 from lake.rpc import Rpc
 from pipelines.cli import app
-from pipelines.doctor import examine
 from pipelines.settings import load
-from policy.execution.audit import Audit
+from pipelines.stages.doctor import examine
+from policy.execution.records.audit import Audit
 
 DOC = Path(__file__).resolve().parents[2] / "docs/execution.md"
 pytestmark = pytest.mark.chain

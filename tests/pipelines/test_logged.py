@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from pipelines import tracking, views
-from pipelines.logged import log_comparison
-from pipelines.report import headline, nulls
+from pipelines.experiments import client, saved_view
+from pipelines.experiments.comparison_runs import log_comparison
+from pipelines.reports.page import headline, nulls
 from pipelines.settings import load
 from tests.pipelines import fake_comparison as fake
 
@@ -24,7 +24,7 @@ def logged(tmp_path_factory):
 
 
 def policy_runs(settings, where):
-    mlf = tracking.client(settings)
+    mlf = client.client(settings)
     return mlf.search_runs([where.experiment_id], "tags.kind = 'policy'", max_results=500)
 
 
@@ -37,7 +37,7 @@ def test_policies_are_flat_siblings_with_the_same_metrics_steps_and_dataset(logg
     assert {r.data.tags["comparison_id"] for r in runs} == {"abc123"}
     assert len({frozenset(r.data.metrics) for r in runs}) == 1
     assert len({r.inputs.dataset_inputs[0].dataset.digest for r in runs}) == 1
-    mlf = tracking.client(settings)
+    mlf = client.client(settings)
     steps = {tuple(m.step for m in mlf.get_metric_history(r.info.run_id, "ts/cost_bp")) for r in runs[:4]}
     assert steps == {tuple(168 * w for w in range(fake.WEEKS))}
 
@@ -53,7 +53,7 @@ def test_logging_twice_makes_no_second_set_of_runs(logged):
 @pytest.mark.slow
 def test_the_summary_run_carries_tables_pictures_and_a_self_contained_page(logged):
     settings, where = logged
-    mlf = tracking.client(settings)
+    mlf = client.client(settings)
     top = {f.path for f in mlf.list_artifacts(where.summary_run)}
     assert {"portfolios.parquet", "trades.parquet", "weekly.parquet", "comparison.json", "report.html", "plots"} <= top
     page = where.report.read_text()
@@ -66,9 +66,9 @@ def test_the_summary_run_carries_tables_pictures_and_a_self_contained_page(logge
 @pytest.mark.slow
 def test_the_saved_view_groups_by_policy(logged):
     settings, where = logged
-    tags = tracking.client(settings).get_experiment(where.experiment_id).tags
-    stored = json.loads(tags[views.TAG + where.view])
-    state = views.decode(stored["state"])
+    tags = client.client(settings).get_experiment(where.experiment_id).tags
+    stored = json.loads(tags[saved_view.TAG + where.view])
+    state = saved_view.decode(stored["state"])
     assert state["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "policy"}]
     assert "abc123" in state["searchFilter"]
 
@@ -86,9 +86,9 @@ def test_the_headline_says_a_gain_a_loss_and_a_null_as_plainly():
 
 
 def test_an_undefined_ratio_is_null_in_json_and_left_out_of_words():
-    from pipelines.defined import defined
-    from pipelines.logged import note
-    from pipelines.report import render
+    from pipelines.experiments.comparison_runs import note
+    from pipelines.reports.nulls import defined
+    from pipelines.reports.page import render
 
     data = fake.data()
     for pair in data["pairs"][:2]:

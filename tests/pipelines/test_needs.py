@@ -10,10 +10,11 @@ from rich.console import Console
 
 from lake.errors import ConfigError, NotEnoughData
 from lake.store import Lake
-from pipelines import compare, show, train
-from pipelines.charts import label_of
-from pipelines.report import render
+from pipelines.reports import terminal
+from pipelines.reports.charts import label_of
+from pipelines.reports.page import render
 from pipelines.settings import load
+from pipelines.stages import compare, train
 from tests.policy.conftest import HOURS, START, WARMUP, frames
 
 END = START + timedelta(hours=HOURS - WARMUP - 24)
@@ -129,9 +130,9 @@ def test_the_cost_table_of_a_cell_fits_into_80_columns(monkeypatch, capsys):
          "violations_could_not": 86, "te_annual": 0.0319, **dict(costs)}
         for n in names
     ]  # fmt: skip
-    monkeypatch.setattr(show, "console", Console(width=80))
+    monkeypatch.setattr(terminal, "console", Console(width=80))
     data = {"policies": rows, "pairs": [], "headroom": [], "data": {"notes": ["BBB: listed 2023-03-05 01:00"]}}
-    show.policies(data)
+    terminal.policies(data)
     lines = capsys.readouterr().out.splitlines()
     assert max(len(line.rstrip()) for line in lines) <= 80
     (row,) = [line for line in lines if line.startswith("predictive")]

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from lake.errors import ConfigError
 from pipelines.cli import app
+from pipelines.experiments.client import artifact_root, client, experiment, run, tracking_uri
 from pipelines.settings import load
-from pipelines.tracking import artifact_root, client, experiment, run, tracking_uri
 
 PRICES = "ts,asset,close\n" + "".join(f"2024-01-01T{h:02}:00:00Z,BTC,{100 + h}\n" for h in range(6))
 

@@ -14,15 +14,17 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from pipelines import kept, tracking
-from pipelines import rebalance as stage
-from pipelines.process import free_port
+from pipelines.experiments import client
+from pipelines.servers.subprocesses import free_port
 from pipelines.settings import load
+from pipelines.settlements import reconcile
+from pipelines.stages import rebalance as stage
 from pipelines.wiring import lake_of
-from policy.execution import hashlog, simulated
 from policy.execution.engine import step
-from policy.execution.hashlog import read
-from policy.execution.journal import Journal
+from policy.execution.records import hashlog
+from policy.execution.records.hashlog import read
+from policy.execution.records.journal import Journal
+from policy.execution.vaults.simulated import adapter
 from tests.pipelines.market import moment, project
 
 EXTRA = """
@@ -42,7 +44,7 @@ def drifted(tmp_path_factory):
     text = file.read_text().replace("nav_usd = 250_000", 'nav_usd = 250_000\nscenario = "hard"\ntolerance = 0.004')
     file.write_text(text)
     assert stage.rebalance(load(file), live=True, as_of=moment(24 * 30))["outcome"] == "waited"
-    tracking.client(load(file))
+    client.client(load(file))
     return root
 
 
@@ -103,10 +105,10 @@ def test_a_plan_that_a_reorganisation_took_back_is_void_in_the_lake_too(settings
     first = lake_of(settings).scan("executions").collect().row(0, named=True)
     assert first["status"] == "landed"
     path = settings.path(settings.vault.state)
-    chain, spec = simulated.load(path)
+    chain, spec = adapter.load(path)
     where = next(i for i, b in enumerate(chain.blocks) if first["tx_hash"] in {r.tx_hash for r in b.receipts})
     chain.reorg(len(chain.blocks) - where, keep=False)
-    simulated.save(path, chain, spec)
+    adapter.save(path, chain, spec)
     stage.rebalance(settings, live=True, as_of=moment(0))
     rows = {r["decision_id"]: r for r in lake_of(settings).scan("executions").collect().to_dicts()}
     gone = rows.pop(first["decision_id"])
@@ -114,7 +116,7 @@ def test_a_plan_that_a_reorganisation_took_back_is_void_in_the_lake_too(settings
     assert gone["available_at"] > first["available_at"]
     assert sorted(rows) == sorted(executions(settings))
     before = lake_of(settings).version("executions")
-    kept.reconcile(settings, lake_of(settings))
+    reconcile.reconcile(settings, lake_of(settings))
     assert lake_of(settings).version("executions") == before
 
 
@@ -139,9 +141,9 @@ class Killed(BaseException):
 def killed_at(name: str, monkeypatch) -> None:
     """End the next live cycle at a checkpoint of the engine, or where it would write to the lake ("rows", "judge")."""
     if name == "rows":
-        monkeypatch.setattr(kept, "_execution_row", lambda *_: (_ for _ in ()).throw(Killed))
+        monkeypatch.setattr(reconcile, "_execution_row", lambda *_: (_ for _ in ()).throw(Killed))
     elif name == "judge":
-        monkeypatch.setattr(kept, "_judge", lambda *_: (_ for _ in ()).throw(Killed))
+        monkeypatch.setattr(reconcile, "_judge", lambda *_: (_ for _ in ()).throw(Killed))
     else:
 
         def stop(at: str) -> None:
@@ -168,19 +170,19 @@ def test_wherever_a_run_is_killed_the_next_one_completes_the_lake(settings, wher
     assert set(rows["decision_id"]) <= set(decided["decision_id"])
     if where != "journal_signed":  # not in a block by its deadline: void, and the next hour's decision executes
         assert flight.plan.decision_id in set(rows["decision_id"])
-    told = tracking.client(settings).search_runs(live_experiment(settings))
+    told = client.client(settings).search_runs(live_experiment(settings))
     assert sorted(r.data.tags["decision_id"] for r in told) == sorted(rows["decision_id"])
 
 
 def live_experiment(settings) -> list[str]:
-    return [tracking.client(settings).get_experiment_by_name(tracking.LIVE).experiment_id]
+    return [client.client(settings).get_experiment_by_name(client.LIVE).experiment_id]
 
 
 def test_reconciling_again_changes_nothing(settings):
     stage.rebalance(settings, live=True, as_of=moment(0))
     lake = lake_of(settings)
     before = [lake.version(name) for name in ("decisions", "executions")]
-    assert kept.reconcile(settings, lake) == []
+    assert reconcile.reconcile(settings, lake) == []
     assert [lake.version(name) for name in ("decisions", "executions")] == before
 
 
@@ -202,7 +204,7 @@ def test_lost_rows_come_back_as_they_were(settings):
     digests = [lake.digest(name) for name in ("decisions", "executions")]
     for name in ("decisions", "executions"):
         shutil.rmtree(lake.uri(name))
-    assert len(kept.reconcile(settings, lake)) == 1
+    assert len(reconcile.reconcile(settings, lake)) == 1
     assert [lake.digest(name) for name in ("decisions", "executions")] == digests
 
 
@@ -213,7 +215,7 @@ def test_executions_that_the_tracking_server_missed_are_logged_with_the_next_one
     assert lake_of(settings).scan("executions").collect().height == 1
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert stage.rebalance(settings, live=True, as_of=moment(0))["outcome"] == "traded"
-    runs = tracking.client(settings).search_runs(live_experiment(settings))
+    runs = client.client(settings).search_runs(live_experiment(settings))
     assert len(runs) == 2
     for name in ("gas", "gas_usd", "slippage_usd", "drift"):
         for run in runs:

@@ -10,8 +10,8 @@ import sys
 import pytest
 from rich.console import Console
 
-from pipelines import show
-from pipelines.output import Tolerant
+from pipelines.reports import terminal
+from pipelines.reports.output import Tolerant
 
 STATUS = {
     "tables": [
@@ -45,14 +45,14 @@ FORECAST = {
 
 def shown(monkeypatch, width, what, given):
     out = io.StringIO()
-    monkeypatch.setattr(show, "console", Console(file=out, width=width))
+    monkeypatch.setattr(terminal, "console", Console(file=out, width=width))
     what(given)
     return out.getvalue()
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
 def test_a_state_is_never_hidden_at_any_width(monkeypatch, width):
-    text = shown(monkeypatch, width, show.status, STATUS)
+    text = shown(monkeypatch, width, terminal.status, STATUS)
     for word in ("prices", "12345", "2024-06-01 00:00", "2.50", "stale", "set [chain] rpc_urls"):
         assert word in text
     assert all(len(line) <= width for line in text.splitlines()[:-2])
@@ -60,20 +60,22 @@ def test_a_state_is_never_hidden_at_any_width(monkeypatch, width):
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_remedies_keep_their_brackets(monkeypatch, width):
-    text = " ".join(shown(monkeypatch, width, show.findings, [FINDING]).replace("┃", " ").replace("│", " ").split())
+    text = " ".join(shown(monkeypatch, width, terminal.findings, [FINDING]).replace("┃", " ").replace("│", " ").split())
     for word in ("[lake]", "[vault]", "[[sources.feeds]]", "error"):
         assert word in text
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_forecasts_have_units_and_whole_numbers(monkeypatch, width):
-    text = shown(monkeypatch, width, show.forecasts, FORECAST)
+    text = shown(monkeypatch, width, terminal.forecasts, FORECAST)
     for word in ("-4.12", "-1.23", "4.00", "%", "bp"):
         assert word in text
 
 
 def test_data_is_never_markup(monkeypatch):
-    text = shown(monkeypatch, 200, lambda rows: show.table("[bold]t[/]", ["[x]", "b"], rows), [["[/red]", "[link=a]b"]])
+    text = shown(
+        monkeypatch, 200, lambda rows: terminal.table("[bold]t[/]", ["[x]", "b"], rows), [["[/red]", "[link=a]b"]]
+    )
     for word in ("[bold]t[/]", "[x]", "[/red]", "[link=a]b"):
         assert word in text
 

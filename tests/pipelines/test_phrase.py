@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from lake.errors import ConfigError
-from pipelines import phrase
-from pipelines.onchain import signer_of
+from pipelines.servers import phrase
 from pipelines.settings import load
+from pipelines.vault_setup.onchain import signer_of
 
 PHRASE = "correct-horse-battery-PASSPHRASE"
 SIGNER = "from pipelines import phrase; print(phrase.passphrase(), open('/proc/self/environ').read())"

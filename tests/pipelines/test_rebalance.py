@@ -9,10 +9,10 @@ import pytest
 
 from lake.errors import ConfigError, DataError, NotEnoughData
 from lake.units import utc
-from pipelines import rebalance as stage
 from pipelines.settings import load
+from pipelines.stages import rebalance as stage
 from pipelines.wiring import lake_of
-from policy.execution import guards
+from policy.execution.checks import guards
 from tests.pipelines.market import moment, project
 
 
@@ -107,14 +107,14 @@ def test_an_execution_teaches_the_slippage_forecaster(settings, tmp_path):
 
 def test_an_oracle_far_from_the_recorded_market_is_refused(settings, tmp_path):
     mine = drifted(settings, tmp_path)
-    from pipelines import deciding, paper, vaults
+    from pipelines.vault_setup import context, decider, paper
 
-    choice = deciding.decider(mine, lake_of(mine), deciding.newest(lake_of(mine), utc(moment(0))))
+    choice = decider.decider(mine, lake_of(mine), decider.newest(lake_of(mine), utc(moment(0))))
     _, vault = paper.open_vault(mine, choice.market)
     snapshot = vault.snapshot()
     wrong = replace(choice, market=replace(choice.market, close=choice.market.close * 1.2))
-    rules = {t.address: vaults.rule_of(mine, 90_000, t.symbol) for t in snapshot.tokens}
-    fine = guards.oracles(snapshot, rules, vaults.view_of(choice, snapshot).evidence)
-    bad = guards.oracles(snapshot, rules, vaults.view_of(wrong, snapshot).evidence)
+    rules = {t.address: context.rule_of(mine, 90_000, t.symbol) for t in snapshot.tokens}
+    fine = guards.oracles(snapshot, rules, context.view_of(choice, snapshot).evidence)
+    bad = guards.oracles(snapshot, rules, context.view_of(wrong, snapshot).evidence)
     assert all(v.ok for v in fine)
     assert {v.check for v in bad if not v.ok} == {"oracle_deviates"}

@@ -10,11 +10,11 @@ from pathlib import Path
 import boto3
 import pytest
 
-from pipelines import tracking
-from pipelines.compare import compare
-from pipelines.ingest import ingest_all
+from pipelines.experiments import client
 from pipelines.settings import load
-from pipelines.train import train
+from pipelines.stages.compare import compare
+from pipelines.stages.ingest import ingest_all
+from pipelines.stages.train import train
 from pipelines.wiring import lake_of
 from tests.pipelines.market import END, TEXT, moment
 from tests.pipelines.ops_stack import has_postgres, postgres
@@ -82,13 +82,13 @@ def test_tracking_in_postgresql_with_artifacts_in_a_bucket(bucket, tmp_path):
             file = tmp_path / "foredrift.toml"
             store = f"postgresql://{databases}/mlflow"
             file.write_text(f'[mlflow]\ntracking_uri = "{store}"\nartifacts = "s3://fund/mlflow"\n')
-            mlf = tracking.client(load(file))
-            experiment = tracking.experiment(load(file), mlf, tracking.LIVE)
-            with tracking.run(mlf, experiment.experiment_id, "one", {"policy": "gas_band"}) as run_id:
-                tracking.log_values(mlf, run_id, {"total_bp": 12.5})
+            mlf = client.client(load(file))
+            experiment = client.experiment(load(file), mlf, client.LIVE)
+            with client.run(mlf, experiment.experiment_id, "one", {"policy": "gas_band"}) as run_id:
+                client.log_values(mlf, run_id, {"total_bp": 12.5})
                 mlf.log_text(run_id, "<p>kept</p>", "report.html")
             [run] = mlf.search_runs([experiment.experiment_id], "tags.policy = 'gas_band'")
-            tracking.client(load(file))._tracking_client.store.engine.dispose()
+            client.client(load(file))._tracking_client.store.engine.dispose()
     assert run.data.metrics == {"summary/total_bp": 12.5}
     kept = boto3.client("s3", endpoint_url=bucket).get_object(
         Bucket="fund", Key=f"mlflow/live/{run_id}/artifacts/report.html"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from eth_account import Account
 
-from pipelines.process import free_port
+from pipelines.servers.subprocesses import free_port
 from tests.pipelines.market import moment, project
 
 KEY = "4f3edf983ac636a65a842ce7c78d9aa706d3b113bce9c46f30d7d21715b23b1d"

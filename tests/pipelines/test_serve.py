@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from lake.errors import ConfigError
-from pipelines.process import stop
-from pipelines.serve import serve, server_environment
+from pipelines.scheduled.serve import serve, server_environment
+from pipelines.servers.subprocesses import stop
 from pipelines.settings import load
 from pipelines.wiring import lake_of
 

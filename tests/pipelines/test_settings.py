@@ -173,7 +173,8 @@ def test_a_wrong_address_with_a_key_is_never_shown(tmp_path, monkeypatch, text, 
 
 def test_names_and_registry_agree():
     """Settings know the policies by a table that costs no import; it lists exactly those that exist."""
-    from policy import names, registry
+    from policy import names
+    from policy.strategies import registry
 
     assert set(names.PARTS) == set(registry.NAMES)
     assert set(names.REACTIVE_NAMES) == {rule.name for rule in registry.REACTIVE}
@@ -198,7 +199,7 @@ def test_names_and_registry_agree():
     ],
 )
 def test_the_doctor_names_what_is_wrong_with_a_setting(tmp_path, text, level, said):
-    from pipelines.doctor import examine
+    from pipelines.stages.doctor import examine
 
     rows = [f for f in examine(write(tmp_path, text)) if f["check"] in {"exchange", "settings"}]
     assert any(f["level"] == level and said in f["found"] for f in rows), rows

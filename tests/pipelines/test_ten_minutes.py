@@ -13,7 +13,7 @@ import httpx
 import polars as pl
 import pytest
 
-from pipelines.process import stop
+from pipelines.servers.subprocesses import stop
 from pipelines.settings import load
 from pipelines.wiring import lake_of
 from tests.pipelines.test_docs import ROOT, blocks, run_here

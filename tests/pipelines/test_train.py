@@ -12,13 +12,15 @@ import pytest
 from lake.errors import ConfigError, ModelError, NotEnoughData
 from lake.store import Lake
 from lake.units import utc
-from models.gas import GasFamily
-from models.promotion import Figure
-from pipelines import forecast as forecasting
-from pipelines import health, lifecycle, wiring
-from pipelines import train as training
+from models.gas.family import GasFamily
+from models.registry.promotion import Figure
+from pipelines import wiring
+from pipelines.experiments import model_lifecycle
+from pipelines.monitor import forecast_health
 from pipelines.settings import load
-from pipelines.status import status
+from pipelines.stages import forecast as forecasting
+from pipelines.stages import train as training
+from pipelines.stages.status import status
 from pipelines.watch import Metrics
 from tests.models.market import START, fill
 
@@ -37,7 +39,7 @@ def quick(settings):
 @pytest.fixture(scope="module", autouse=True)
 def _light_models():
     with pytest.MonkeyPatch.context() as patch:
-        for module in (training, forecasting, health):
+        for module in (training, forecasting, forecast_health):
             patch.setattr(module, "model_config", quick)
         yield
 
@@ -57,7 +59,7 @@ def versions(settings):
 
 
 def champion(settings):
-    found = lifecycle.registry_of(settings).champion("gas")
+    found = model_lifecycle.registry_of(settings).champion("gas")
     assert found is not None
     return found
 
@@ -76,7 +78,7 @@ def test_the_best_baseline_is_the_first_champion_and_the_model_is_judged_against
 
 def test_the_run_explains_the_model(project):
     settings, _ = project
-    registry = lifecycle.registry_of(settings)
+    registry = model_lifecycle.registry_of(settings)
     run = registry.mlf.get_run(registry.version("gas", "2").run_id)
     assert "summary/pinball/gas_24h" in run.data.metrics
     assert run.data.params["seed"] == "7"
@@ -99,7 +101,7 @@ def test_the_same_training_again_registers_nothing_new(project):
 
 def test_a_registered_model_loads_as_it_was_and_altered_files_are_refused(project, tmp_path):
     settings, first = project
-    registry = lifecycle.registry_of(settings)
+    registry = model_lifecycle.registry_of(settings)
     version = registry.version("gas", "2")
     model, inputs = registry.load(version, GasFamily(), quick(settings))
     known = first.result.records["gas"].known.tail(50)
@@ -107,7 +109,7 @@ def test_a_registered_model_loads_as_it_was_and_altered_files_are_refused(projec
     assert inputs["single"].index(known).shape == (50,)
     import shutil
 
-    from models.registry import load as load_folder
+    from models.registry.registry import load as load_folder
 
     copy = tmp_path / "copy"
     shutil.copytree(registry.folder(version), copy)
@@ -139,8 +141,8 @@ def test_by_hand_needs_a_reason_and_is_on_record(project):
 def test_a_challenger_that_loses_on_policy_cost_stays_one(project, monkeypatch):
     settings, _ = project
     dear = Figure(1.05, 1.03, 1.07, 5)
-    monkeypatch.setattr(lifecycle, "cost_ratio", lambda *_: dear)
-    monkeypatch.setattr(lifecycle.promotion, "skill_over", lambda *_: Figure(0.05, 0.03, 0.07, 5))
+    monkeypatch.setattr(model_lifecycle, "cost_ratio", lambda *_: dear)
+    monkeypatch.setattr(model_lifecycle.promotion, "skill_over", lambda *_: Figure(0.05, 0.03, 0.07, 5))
     before = champion(settings).number
     found = training.train(settings, ["gas"], BEGIN.isoformat(), (END + timedelta(days=2)).isoformat())
     verdict = found.json["promotion"][0]
@@ -211,7 +213,7 @@ def test_an_expired_champion_abstains_and_retraining_is_due(project):
     found = forecasting.forecast(short, (END + timedelta(days=9, hours=7)).isoformat())
     assert found["abstained"] == len(found["rows"]) > 0
     assert all("expired" in r["abstains"] for r in found["rows"])
-    due = lifecycle.due(short, END + timedelta(days=60))
+    due = model_lifecycle.due(short, END + timedelta(days=60))
     assert any("gas: champion expired" in r for r in due)
     assert any("gas: last trained" in r for r in due)
     assert any("drift: never trained" in r for r in due)
@@ -223,7 +225,7 @@ def test_a_champion_that_cannot_be_loaded_abstains_for_every_series_it_spoke_for
     def broken(*_):
         raise ModelError("torn")
 
-    monkeypatch.setattr(lifecycle.Registry, "load", broken)
+    monkeypatch.setattr(model_lifecycle.Registry, "load", broken)
     found = forecasting.forecast(settings, (END + timedelta(days=9, hours=9)).isoformat())
     assert found["abstained"] == len(found["rows"]) == 10
     assert all(r["mean"] is None and "torn" in r["abstains"] for r in found["rows"])

@@ -14,12 +14,12 @@ import pytest
 import structlog
 
 from lake.errors import ForedriftError
-from pipelines import rebalance as stage
 from pipelines import watch
-from pipelines.alerts import SILENT, zombies
-from pipelines.process import free_port
+from pipelines.servers.stuck_runs import SILENT, zombies
+from pipelines.servers.subprocesses import free_port
 from pipelines.settings import load
-from pipelines.status import status
+from pipelines.stages import rebalance as stage
+from pipelines.stages.status import status
 from tests.pipelines.market import END, moment, project
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")

@@ -11,8 +11,8 @@ import pytest
 from lake.sources.sample import simulate
 from lake.store import Lake
 from models.base import GAS_HORIZONS_H, QUANTILE_COLUMNS
+from pipelines.monitor.forecast_value import Overlay, cost_ratio
 from pipelines.settings import load
-from pipelines.worth import Overlay, cost_ratio
 from tests.models.market import START
 
 SPAN = (START + timedelta(days=30), START + timedelta(days=65))

@@ -12,8 +12,8 @@ import pytest
 from lake.store import Lake
 from lake.units import utc
 from policy.costs import chain_fees
-from policy.history import History, load
-from policy.schedule import Portfolio
+from policy.simulation.history import History, load
+from policy.simulation.planner import Portfolio
 
 START, HOURS, WARMUP = utc("2023-03-01"), 24 * 70, 24 * 40
 ASSETS = ("AAA", "BBB", "CCC", "DDD", "ETH")

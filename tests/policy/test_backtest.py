@@ -3,12 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from policy import kernels
-from policy.backtest import FEE, GAS, IMPACT, SQUARE, TRACKING, simulate
 from policy.costs import tracking_usd, trade_cost
-from policy.reactive import REACTIVE, Threshold, memory_of, recalled
-from policy.rule import Rule
-from policy.schedule import NEVER, prepare, schedule
+from policy.simulation.planner import NEVER, prepare, schedule
+from policy.simulation.simulator import FEE, GAS, IMPACT, SQUARE, TRACKING, simulate
+from policy.solvers import step_kernel
+from policy.strategies.planner_policy import Rule
+from policy.strategies.reactive import REACTIVE, Threshold, memory_of, recalled
 from tests.policy.conftest import basket
 
 
@@ -83,8 +83,8 @@ def test_forced_trades_leave_no_violation_and_a_shut_market_trades_nothing(histo
     case = prepare(history, basket(4, "hard", tolerance=0.01))
     run = simulate(case, REACTIVE[-1].plan(case), history.week())
     assert run.violations == 0
-    assert set(np.unique(run.log.reason)) <= {kernels.TRADE, kernels.FORCED}
-    assert kernels.FORCED in run.log.reason
+    assert set(np.unique(run.log.reason)) <= {step_kernel.TRADE, step_kernel.FORCED}
+    assert step_kernel.FORCED in run.log.reason
     shut = replace(case, history=replace(history, tradable=np.zeros_like(history.tradable)))
     still = simulate(shut, REACTIVE[-1].plan(case), history.week())
     assert still.trades == 0
@@ -101,7 +101,7 @@ def test_cap_splits_a_trade_and_resume_goes_on(history):
     moved = np.abs(split.log.after - split.log.before).sum(axis=1) / 2
     assert moved.max() <= 0.01 * (1 + 1e-9)
     assert split.trades > whole.trades
-    assert kernels.SPLIT in split.log.reason
+    assert step_kernel.SPLIT in split.log.reason
     assert split.weekly[:, IMPACT].sum() < whole.weekly[:, IMPACT].sum()
     assert np.any(np.diff(split.log.step) == 1)
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from policy import bands
+from policy.solvers import bands
 
 COST = st.floats(1e-7, 1e-2)
 

@@ -7,12 +7,12 @@ import polars as pl
 import pytest
 
 from lake.errors import ConfigError, NotEnoughData
-from policy import paired
-from policy.compare import run, simulate_chunk
-from policy.panel import Cell, portfolios
-from policy.predictive import Predictive
-from policy.reactive import REACTIVE
-from policy.registry import CompareConfig, planners
+from policy.comparison import bootstrap
+from policy.comparison.compare import run, simulate_chunk
+from policy.simulation.panel import Cell, portfolios
+from policy.strategies.predictive import Predictive
+from policy.strategies.reactive import REACTIVE
+from policy.strategies.registry import CompareConfig, planners
 from tests.policy.conftest import START
 
 CELLS = (
@@ -173,13 +173,13 @@ def test_chunks_do_not_matter(history, end):
 
 
 def test_bootstrap_of_equal_costs_is_certain_and_of_noise_is_wide():
-    drawn = paired.counts(20, 500, 1)
+    drawn = bootstrap.counts(20, 500, 1)
     assert (drawn.sum(axis=1) == 20).all()
     a = np.random.default_rng(0).uniform(0.5, 1.5, 20)
-    same = paired.ratio(0.8 * a, a, drawn)
+    same = bootstrap.ratio(0.8 * a, a, drawn)
     assert (same.value, same.low, same.high) == (pytest.approx(0.8), pytest.approx(0.8), pytest.approx(0.8))
-    noisy = paired.ratio(np.random.default_rng(1).uniform(0.5, 1.5, 20), a, drawn)
+    noisy = bootstrap.ratio(np.random.default_rng(1).uniform(0.5, 1.5, 20), a, drawn)
     assert noisy.low < noisy.value < noisy.high
-    half = paired.captured(a, 0.75 * a, 0.5 * a, drawn)
+    half = bootstrap.captured(a, 0.75 * a, 0.5 * a, drawn)
     assert half.value == pytest.approx(0.5)
-    assert np.isnan(paired.ratio(a, np.zeros(20), drawn).value)
+    assert np.isnan(bootstrap.ratio(a, np.zeros(20), drawn).value)

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from policy import bands
-from policy.dynamic import GasChain, Terms, factors, interpolate, levels_of, solve
-from policy.oracle import foresee
+from policy.solvers import bands
+from policy.solvers.dynamic_program import GasChain, Terms, factors, interpolate, levels_of, solve
+from policy.strategies.foresight import foresee
 
 TERMS = Terms(gas=2e-4, fee=5e-4, impact=0.0, growth=4e-6, dims=3.0, gamma=3.0, hard=False)
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from policy import experts
-from policy.backtest import simulate
-from policy.reactive import GAS_BAND, Hold
-from policy.schedule import prepare
+from policy.simulation.planner import prepare
+from policy.simulation.simulator import simulate
+from policy.strategies import experts
+from policy.strategies.reactive import GAS_BAND, Hold
 from tests.policy.conftest import basket
 
 SURE = experts.SURE["soft"]

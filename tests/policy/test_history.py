@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 
 from lake.errors import NotEnoughData
-from policy.history import expanding_median, load, trailing_mean
-from policy.panel import holdable, portfolios
+from policy.simulation.history import expanding_median, load, trailing_mean
+from policy.simulation.panel import holdable, portfolios
 from tests.policy.conftest import ASSETS, START, fill, frames
 
 

@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lake.errors import ConfigError
-from policy import performance
-from policy.backtest import simulate
+from policy.comparison import rebalancing_premium
+from policy.comparison.band_width_curve import curve
 from policy.mandate import Mandate, check_portfolio, fit
-from policy.reactive import REACTIVE, Calendar
-from policy.schedule import prepare, schedule
-from policy.widths import curve
+from policy.simulation.planner import prepare, schedule
+from policy.simulation.simulator import simulate
+from policy.strategies.reactive import REACTIVE, Calendar
 from tests.policy.conftest import basket
 
 
@@ -20,7 +20,7 @@ def premium_of(case, plan):
     held = run.path.copy()
     held[run.log.step] = run.log.after
     span = slice(case.first, case.last)
-    return performance.premium(run, held[span], case.portfolio.target, case.returns[span])
+    return rebalancing_premium.premium(run, held[span], case.portfolio.target, case.returns[span])
 
 
 def test_constant_weights_earn_the_excess_growth_over_the_growth_average(history):
@@ -58,8 +58,10 @@ def test_tracking_error_of_the_run(history):
     held = run.path.copy()
     held[run.log.step] = run.log.after
     span = slice(case.first, case.last)
-    assert performance.te_annual(held[span] - case.portfolio.target, case.returns[span]) == pytest.approx(run.te_annual)
-    assert performance.turnover_a_year(run.log.before, run.log.after, run.steps) == pytest.approx(
+    assert rebalancing_premium.te_annual(held[span] - case.portfolio.target, case.returns[span]) == pytest.approx(
+        run.te_annual
+    )
+    assert rebalancing_premium.turnover_a_year(run.log.before, run.log.after, run.steps) == pytest.approx(
         run.turnover * 8766 / run.steps
     )
 

@@ -8,11 +8,11 @@ from itertools import product
 import numpy as np
 import pytest
 
-from policy.backtest import simulate
-from policy.oracle import Clairvoyant, ForesightGas, cheapest_times, make_clairvoyant, make_foresight_gas
-from policy.reactive import GAS_BAND, REACTIVE
-from policy.registry import CompareConfig, Workshop
-from policy.schedule import prepare
+from policy.simulation.planner import prepare
+from policy.simulation.simulator import simulate
+from policy.strategies.foresight import Clairvoyant, ForesightGas, cheapest_times, make_clairvoyant, make_foresight_gas
+from policy.strategies.reactive import GAS_BAND, REACTIVE
+from policy.strategies.registry import CompareConfig, Workshop
 from tests.policy.conftest import START, basket
 
 TO_TARGET = [p for p in REACTIVE if p.name.startswith(("hold", "calendar", "threshold"))]

@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from policy import kernels
-from policy.backtest import simulate
 from policy.costs import chain_fees
-from policy.history import History
-from policy.partial import NEAR
-from policy.reactive import REACTIVE
-from policy.rule import Rule
-from policy.schedule import Portfolio, prepare, schedule
+from policy.simulation.history import History
+from policy.simulation.planner import Portfolio, prepare, schedule
+from policy.simulation.simulator import simulate
+from policy.solvers import step_kernel
+from policy.solvers.partial import NEAR
+from policy.strategies.planner_policy import Rule
+from policy.strategies.reactive import REACTIVE
 
 HOURS = 240
 KEEPING = [r for r in REACTIVE if r.name in ("threshold", "band", "gas_band")]
@@ -153,7 +153,7 @@ def test_without_holes_and_caps_nothing_changes():
     ]
     assert runs[0].trades == runs[1].trades > 0
     assert np.array_equal(runs[0].log.after, runs[1].log.after)
-    assert kernels.FORCED in runs[0].log.reason
+    assert step_kernel.FORCED in runs[0].log.reason
 
 
 def test_a_calendar_trades_what_it_can(history):

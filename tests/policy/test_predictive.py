@@ -12,24 +12,24 @@ import pytest
 
 from lake.errors import ConfigError, ExecutionError
 from lake.store import Lake
-from policy import experts, lessons, programme, remembered
-from policy import skill as dial
-from policy.backtest import simulate
 from policy.base import Forecast
 from policy.costs import DEFAULT_FEE
-from policy.dynamic import solve
 from policy.explain import explain
-from policy.history import load
 from policy.memory import PolicyMemory, forecasts_from, forecasts_json, state_from, state_json
-from policy.panel import Cell, portfolios
-from policy.predictive import Predictive
-from policy.programme import CALM, growth_squares, split
-from policy.reactive import GAS_BAND
-from policy.registry import CompareConfig, Workshop, memory_at, recall
-from policy.rule import Rule
-from policy.scenario import fit, hours_of_week, speeds, walk, windows
-from policy.schedule import Latest, prepare
-from policy.skill import HORIZONS_H, Outlook, dialled, of_values, recorded, shares, slow_states, trusts
+from policy.simulation.history import load
+from policy.simulation.panel import Cell, portfolios
+from policy.simulation.planner import Latest, prepare
+from policy.simulation.simulator import simulate
+from policy.solvers.dynamic_program import solve
+from policy.strategies import experts, lessons, programme, remembered
+from policy.strategies import gas_outlook as dial
+from policy.strategies.gas_outlook import HORIZONS_H, Outlook, dialled, of_values, recorded, shares, slow_states, trusts
+from policy.strategies.gas_process import fit, hours_of_week, speeds, walk, windows
+from policy.strategies.planner_policy import Rule
+from policy.strategies.predictive import Predictive
+from policy.strategies.programme import CALM, growth_squares, split
+from policy.strategies.reactive import GAS_BAND
+from policy.strategies.registry import CompareConfig, Workshop, memory_at, recall
 from tests.policy.conftest import START, basket, fill, frames
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from policy import bands
-from policy.project import EDGE, cheapest, radius
+from policy.solvers import bands
+from policy.solvers.trade_set import EDGE, cheapest, radius
 
 
 def case(seed, n):

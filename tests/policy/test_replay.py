@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 
 from lake.errors import DataError
-from policy import experts
 from policy.costs import DEFAULT_FEE
-from policy.execution.audit import Audit
-from policy.history import load
+from policy.execution.records.audit import Audit
 from policy.memory import forecasts_json, state_json
 from policy.names import LIVE_NAMES
-from policy.predictive import Predictive
-from policy.reactive import REACTIVE
-from policy.registry import memory_at, recall
-from policy.replay import replay
-from policy.rule import Rule
-from policy.scenario import windows
-from policy.schedule import prepare
-from policy.skill import HORIZONS_H, dialled, of_values
+from policy.simulation.history import load
+from policy.simulation.planner import prepare
+from policy.strategies import experts
+from policy.strategies.gas_outlook import HORIZONS_H, dialled, of_values
+from policy.strategies.gas_process import windows
+from policy.strategies.planner_policy import Rule
+from policy.strategies.predictive import Predictive
+from policy.strategies.reactive import REACTIVE
+from policy.strategies.registry import memory_at, recall
+from policy.strategies.replay import replay
 from tests.policy.conftest import START, basket, fill, frames
 from tests.policy.test_predictive import said
 

@@ -3,10 +3,10 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from policy.history import load
-from policy.reactive import REACTIVE, Bands
-from policy.rule import Rule
-from policy.schedule import prepare
+from policy.simulation.history import load
+from policy.simulation.planner import prepare
+from policy.strategies.planner_policy import Rule
+from policy.strategies.reactive import REACTIVE, Bands
 from tests.policy.conftest import START, basket, fill, frames
 
 GAS_BAND = Rule(Bands("gas_band", constant=False))

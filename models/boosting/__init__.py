@@ -1,0 +1,1 @@
+"""Gradient boosting: training, tuning, and the compiled forest that evaluates it."""

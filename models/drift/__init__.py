@@ -1,0 +1,1 @@
+"""The drift family: volatility, covariance, mean, excursions out of the band."""

@@ -1,0 +1,1 @@
+"""Labels, splits, baselines, scores and calibration: how a forecast is judged."""

@@ -1,0 +1,1 @@
+"""The gas family: price paid, its minimum ahead, scenario paths."""

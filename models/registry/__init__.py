@@ -1,0 +1,1 @@
+"""Champions and challengers in MLflow, and the evidence a promotion needs."""

@@ -1,0 +1,1 @@
+"""Issuing forecasts live: models in force, novelty of their inputs, trust."""

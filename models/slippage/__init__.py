@@ -1,0 +1,1 @@
+"""The slippage family: depth, cost of a trade, what own executions cost."""

@@ -1,0 +1,154 @@
+"""``foredrift localnet``: the local market left running, at the lake's prices where there is a lake.
+
+It holds a reference vault and a Safe with the portfolio's targets, all in dollars, and says what to put into the
+settings to rebalance either.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+from pathlib import Path
+
+import polars as pl
+import typer
+
+from lake.errors import ConfigError
+from lake.sources.sample import pool_of
+from lake.store import Lake
+from lake.units import utc
+from pipelines.servers.phrase import passphrase
+from pipelines.settings import Settings
+from pipelines.vault_setup.paper import in_bps
+from pipelines.wiring import lake_of
+from policy.execution.checks.rules import Mandate
+from policy.execution.submission.signer import create_keystore
+from policy.localnet.accounts import dev_accounts
+from policy.localnet.history import Tick, depths, ticks
+from policy.localnet.market import Localnet
+from policy.localnet.portfolio import TARGETS, reference_vault, safe_account
+from policy.localnet.serve import run
+from policy.localnet.world import NUMERAIRE, PRICES
+
+MANDATE = Mandate(
+    turnover_bps=10_000,
+    leg_loss_bps=200,
+    leg_gain_bps=200,
+    loss_budget_ppb=20_000_000,
+    long_budget_ppb=100_000_000,
+    life_budget_ppb=1_000_000_000,
+    strikes=255,
+)
+"""Wide enough to buy a whole portfolio out of dollars in one plan, again and again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How the market is left running: a block every ``every_s`` seconds, on 127.0.0.1:``port``.
+
+    ``start``: when it opens (the lake's newest price where not given); ``replay``: each block takes the lake's next
+    bar, instead of twelve seconds; ``keystore``: where to write the keeper's development key, encrypted.
+    """
+
+    port: int = 8545
+    every_s: float = 2.0
+    start: str | None = None
+    replay: bool = False
+    keystore: Path | None = None
+
+
+def serve(settings: Settings, how: Serving, stop: threading.Event | None = None) -> int:
+    """Run the local market until interrupted or ``stop`` is set; return the blocks made.
+
+    Raises NoNode without Node.js, ConfigError where what is asked for needs a lake that is not there.
+    """
+    if how.keystore is not None:
+        _write_key(how.keystore)
+    lake, targets = lake_of(settings), targets_of(settings)
+    at = _opening(lake, how)
+    assets = sorted({*PRICES, *settings.portfolio.assets} - {NUMERAIRE})
+    history: Iterable[Tick] = ()
+    depth: Mapping[str, float] | None = None
+    if at is not None:
+        history = chain([tick_at(lake, at, assets)], _later(settings, at, assets) if how.replay else ())
+        depth = depths_at(lake, at, assets)
+    extras = [reference_vault(targets, mandate=MANDATE), safe_account()]
+
+    def ready(net: Localnet) -> None:
+        typer.echo('settings to rebalance the vault (kind = "safe": the address and multisend of the Safe):')
+        typer.echo(toml_of(net, targets))
+
+    return run(
+        history, port=how.port, every_s=how.every_s, depths=depth, extras=extras, say=typer.echo, ready=ready, stop=stop
+    )
+
+
+def targets_of(settings: Settings) -> dict[str, int]:
+    """Return the portfolio's targets in basis points where its first asset is the numeraire, else an example's."""
+    weights = settings.portfolio.weights
+    if next(iter(weights)) != NUMERAIRE:
+        return TARGETS
+    return dict(zip(weights, in_bps(list(weights.values())), strict=True))
+
+
+def toml_of(net: Localnet, targets: Mapping[str, int]) -> str:
+    """Return the settings of the market as TOML: chain, vault, tokens, feeds and pools among ``targets``."""
+    rows = ["[chain]", f"id = {net.chain_id}", f'rpc_urls = ["{net.url}"]', "history_id = 1", "", "[vault]"]
+    rows += ['kind = "reference"', f'address = "{net.world.extras["vault"]}"']
+    rows += [f'# address = "{net.world.extras["safe"]}"  # the Safe']
+    rows += [f'# multisend = "{net.world.extras["multisend"]}"']
+    rows += [f'keeper = "{net.accounts["keeper"].address}"', 'keystore = "keeper.json"', f'relay_url = "{net.url}"']
+    rows += ["", "[vault.tokens]", *[f'{a} = "{net.world.token(a).address}"' for a in targets]]
+    for asset in targets:
+        rows += ["", "[[sources.feeds]]", f'asset = "{asset}"', f'address = "{net.world.token(asset).feed}"']
+        rows += ['heartbeat = "25h"']
+    for pool in net.world.pools.values():
+        if {pool.asset, pool.quote} <= set(targets):
+            rows += ["", "[[sources.pools]]", f'asset = "{pool.asset}"', f'address = "{pool.address}"']
+            rows += [f'venue = "{pool.venue}"', f'router = "{pool.router}"']
+    return "\n".join(rows)
+
+
+def tick_at(lake: Lake, at: datetime, assets: Iterable[str]) -> Tick:
+    """Return the newest prices of ``assets`` known at ``at``, with the newest gas price."""
+    rows = lake.scan("prices", as_of=at).filter(pl.col("asset").is_in(list(assets))).sort("available_at")
+    prices = rows.group_by("asset").agg(pl.col("close").last()).collect()
+    gas = lake.scan("gas", as_of=at).sort("ts").tail(1).collect()["base_fee_gwei"]
+    return Tick(dict(prices.iter_rows()), float(gas[0]) if gas.len() else None, at)
+
+
+def depths_at(lake: Lake, at: datetime, assets: Iterable[str]) -> dict[str, float]:
+    """Return the newest recorded depth of each asset's pool as of ``at``, USD."""
+    named = {pool_of(asset): asset for asset in assets if asset != NUMERAIRE}
+    return depths(lake.scan("pool_state", as_of=at).collect(), named)
+
+
+def _opening(lake: Lake, how: Serving) -> datetime | None:
+    """Return when the market opens, None for now at round prices; ConfigError without history to open at."""
+    newest = lake.scan("prices").select(pl.col("available_at").max()).collect().item()
+    if newest is None and (how.start is not None or how.replay):
+        raise ConfigError("--start and --replay need prices in the lake; import or ingest some first")
+    return utc(how.start) if how.start is not None else newest
+
+
+def _later(settings: Settings, at: datetime, assets: list[str]) -> Iterator[Tick]:
+    """Yield the lake's bars after ``at``, with the gas of the chain that history is recorded under."""
+    lake = lake_of(settings)
+    ahead = pl.col("available_at") > at
+    prices = lake.scan("prices").filter(ahead, pl.col("asset").is_in(assets)).collect()
+    gas = lake.scan("gas").filter(ahead, pl.col("chain_id") == settings.chain.history).collect()
+    if prices.height:
+        yield from ticks(prices, gas)
+
+
+def _write_key(path: Path) -> None:
+    """Write the keeper's development key as a keystore, once; the passphrase is the environment's."""
+    if path.exists():
+        return
+    phrase = passphrase()
+    if phrase is None:
+        raise ConfigError("--keystore needs a passphrase in FOREDRIFT_PASSPHRASE")
+    create_keystore(path, phrase, dev_accounts()["keeper"].key, iterations=2)

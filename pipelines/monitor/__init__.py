@@ -1,0 +1,1 @@
+"""Health of forecasts and models, logs and notifications."""

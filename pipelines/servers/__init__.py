@@ -1,0 +1,1 @@
+"""Processes and servers that a command starts or asks."""

@@ -1,0 +1,1 @@
+"""What became of plans: executions in the lake and in MLflow."""

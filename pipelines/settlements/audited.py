@@ -1,0 +1,88 @@
+"""The audit record from outside: is it whole, does the vault agree, and how it is mended."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lake.errors import RpcError
+from lake.rpc import Rpc
+from pipelines.settings import Settings
+from pipelines.wiring import rpc_of
+from policy.execution.records import audit
+from policy.execution.records.anchored import Find, faults, known, plans_executed, reference_find
+from policy.execution.records.mending import may_give_up, repair
+from policy.execution.vaults.safe.history import executions
+
+SHOWN = 5  # differences named in the text
+
+
+def audit_verify(settings: Settings, since: int = 0) -> dict[str, Any]:
+    """Return whether the audit chain is whole and, where a vault on a chain is configured, whether that agrees.
+
+    ``since``: the first plan nonce that is this record's; earlier ones were another operator's.
+    """
+    path = settings.path(settings.vault.audit)
+    found = audit.verify(path)
+    text = f"{found.records} records, head {found.head or 'none'}"
+    ok, chain = found.ok, "not asked: no vault on a chain is configured"
+    if not found.ok:
+        text = f"broken at record {found.broken}: {found.reason}; `foredrift audit repair` mends what a disk damaged"
+        chain = "not asked: the record itself is broken"
+    elif settings.vault.kind != "simulated" and settings.vault.address and settings.chain.rpc_urls:
+        ok, chain = _anchored(settings, path, since)
+        text += f"; {chain}"
+    text = "; ".join([text, *found.notes])
+    return {
+        "ok": ok, "records": found.records, "head": found.head, "text": text, "notes": list(found.notes),
+        "chain": chain,
+    }  # fmt: skip
+
+
+def _anchored(settings: Settings, path: Path, since: int) -> tuple[bool, str]:
+    """Return whether the vault agrees with the record, and in words."""
+    vault = str(settings.vault.address)
+    try:
+        rpc = rpc_of(settings)
+        rpc.expect_chain(settings.chain.id)
+        plans = known(audit.Audit(path).records(), settings.chain.id, vault)
+        safe = settings.vault.kind == "safe"
+        executed = None if safe else plans_executed(rpc, vault)
+        find = _safe_find(rpc, vault) if safe else reference_find(rpc, vault)
+        differ = faults(plans, executed, find, since)
+    except RpcError as error:
+        return True, f"the vault was not asked: {error}"
+    if differ:
+        more = f" and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
+        return False, f"the vault on chain {settings.chain.id} disagrees: {'; '.join(differ[:SHOWN])}{more}"
+    agreed = sum(p.outcome == "landed" for p in plans)
+    return True, f"the vault on chain {settings.chain.id} agrees on {agreed} executed plans"
+
+
+def _safe_find(rpc: Rpc, safe: str) -> Find:
+    def find(nonce: int | None, first: int, last: int) -> list[str]:
+        del nonce  # a Safe's event bears the hash alone
+        return [h for _, _, h in executions(rpc, safe, first, last)]
+
+    return find
+
+
+def audit_repair(settings: Settings) -> list[str]:
+    """Mend audit and journal where a disk damaged them; return one line a file. ExecutionError where it must wait."""
+    now = datetime.now(UTC)
+    reason = f"damaged on the disk and given up on {now:%Y-%m-%d %H:%M} UTC"
+    record, journal = settings.path(settings.vault.audit), settings.path(settings.vault.journal)
+    try:
+        noted = audit.noted(audit.head_path(record))
+    except (OSError, ValueError):
+        noted = None
+    done = [repair(record, reason, noted=noted).words()]
+    age = time.time() - journal.stat().st_mtime if journal.exists() else 0.0
+    return [*done, repair(journal, reason, may_give_up(age, now.timestamp())).words()]
+
+
+def audit_export(settings: Settings, out: Path) -> int:
+    """Write the audit record as Parquet and return the number of records."""
+    return audit.export(settings.path(settings.vault.audit), out)

@@ -1,0 +1,91 @@
+"""Executions in MLflow: expected beside realised gas, slippage and drift, to judge forecasts in production."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from pipelines.experiments import client
+from pipelines.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+    from pipelines.settlements.reconcile import Execution
+
+CATCH_UP = timedelta(days=30)
+"""Executions that a tracking server missed are logged afterwards when they are not older than this."""
+
+
+def log_executions(settings: Settings, settled: Sequence[Execution]) -> int:
+    """Log the executions that experiment ``live`` lacks, one run each, and return their number.
+
+    The newest settles how far back is looked (CATCH_UP); an execution is known by its decision and attempt.
+    """
+    if not settled:
+        return 0
+    mlf = client.client(settings)
+    experiment = client.experiment(settings, mlf, client.LIVE)
+    known = _known(mlf, experiment.experiment_id)
+    since = settled[-1].at - CATCH_UP
+    missing = [e for e in settled if e.at >= since and _name(e) not in known]
+    for execution in missing:
+        _log(settings, mlf, experiment.experiment_id, execution)
+    return len(missing)
+
+
+def _name(execution: Execution) -> tuple[str, str]:
+    return execution.flight.plan.decision_id, str(execution.attempt)
+
+
+def _known(mlf: MlflowClient, experiment_id: str) -> set[tuple[str, str]]:
+    """Return (decision id, attempt) of the finished runs; one that broke off is logged again."""
+    found: set[tuple[str, str]] = set()
+    token = None
+    while True:
+        page = mlf.search_runs([experiment_id], "attributes.status = 'FINISHED'", max_results=1_000, page_token=token)
+        found |= {(r.data.tags.get("decision_id", ""), r.data.tags.get("attempt", "0")) for r in page}
+        token = page.token
+        if not token:
+            return found
+
+
+def _log(settings: Settings, mlf: MlflowClient, experiment_id: str, execution: Execution) -> None:
+    decision = execution.decision
+    tags = {
+        "policy": decision["policy"], "decision_id": execution.flight.plan.decision_id,
+        "attempt": str(execution.attempt), "outcome": execution.outcome, "channel": decision["channel"],
+    }  # fmt: skip
+    name = f"{decision['policy']} {execution.at:%Y-%m-%d %H:%M}"
+    with client.run(mlf, experiment_id, name, tags) as run_id:
+        client.log_values(mlf, run_id, judged(settings, execution))
+
+
+def judged(settings: Settings, execution: Execution) -> dict[str, float]:
+    """Return each expectation beside what came of it.
+
+    ``expected_`` and ``realised_`` of ``gas_usd``, ``gas`` (units), ``slippage_usd`` (fees included) and
+    ``drift`` (largest deviation from target after the trade, in tolerances); ``weight_error_bp`` is the largest miss of
+    a wanted weight. A plan that reverted has no realised slippage or drift.
+    """
+    from pipelines.settlements.reconcile import distance, realised
+
+    decision, settled = execution.decision, execution.settlement["settlement"]
+    values = {f"expected_{k}": float(v) for k, v in decision["expected"].items()}
+    values |= {
+        "expected_gas": float(execution.flight.context["gas_used"]),
+        "realised_gas": float(settled["gas_used"]),
+        "expected_drift": distance(settings, decision["weights_wanted"]),
+    }
+    cost = realised(settings, execution)
+    values |= {f"realised_{k}": v for k, v in cost.items() if k != "loss_usd"}
+    if "loss_usd" in cost:
+        after = [w / 10_000 for w in settled["weights_after_bps"]]
+        gaps = [abs(a - b) * 10_000 for a, b in zip(decision["weights_wanted"], after, strict=False)]
+        values |= {
+            "realised_slippage_usd": cost["loss_usd"],
+            "realised_drift": distance(settings, after),
+            "weight_error_bp": max(gaps, default=0.0),
+        }
+    return values

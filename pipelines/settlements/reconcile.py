@@ -1,0 +1,252 @@
+"""What cycles leave in the lake: rows made from the audit and the journal alone, so that a killed run loses none.
+
+The audit holds every decision before its plan is journalled and every settlement before its plan is closed. A run that
+dies after that has lost nothing: the next one writes the rows that are missing, and writing them again changes nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from lake.store import Lake
+from lake.tables import table
+from lake.units import utc
+from pipelines import watch
+from pipelines.settings import SHARED_JOURNAL, Settings
+from policy.execution.base import OtherVault
+from policy.execution.records.audit import Audit
+from policy.execution.records.hashlog import Body, sync_folder
+from policy.execution.records.journal import Flight, Journal
+
+WEI = 10**18
+EXECUTED = frozenset({"landed", "reverted"})
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A plan that landed or reverted: its flight, and the audit's records of its decision and its settlement.
+
+    ``attempt`` counts the signed transactions of the decision, over all its plans, from 0.
+    """
+
+    flight: Flight
+    decision: Body
+    settlement: Body
+    attempt: int
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Name of its row."""
+        return self.flight.plan.decision_id, self.attempt
+
+    @property
+    def at(self) -> datetime:
+        """When it was settled."""
+        return utc(self.settlement["ts"])
+
+    @property
+    def outcome(self) -> str:
+        """What people are told: traded or reverted."""
+        return "traded" if self.flight.state == "landed" else "reverted"
+
+
+def reconcile(settings: Settings, lake: Lake, record: Audit | None = None) -> list[Execution]:
+    """Write the decisions and executions that the lake lacks; return the executions that were new to it.
+
+    A row whose plan ended otherwise since (a deep reorganisation) is set right. ``record``: the audit, where the caller
+    has it open. Holds a lock of its own, so that of two runs one writes and the other finds it written.
+    """
+    if not settings.path(settings.vault.audit).exists():
+        return []
+    with _one_at_a_time(settings):
+        record = record or Audit(settings.path(settings.vault.audit))
+        records = [line.body for line in record.records()]
+        _write_decisions(settings, lake, [r for r in records if r["event"] == "decision"])
+        flights = journal_of(settings).flights()
+        settled = executions(flights, records)
+        known = {(r["decision_id"], r["attempt"]): r for r in lake.scan("executions").collect().to_dicts()}
+        new = [e for e in settled if e.key not in known]
+        rows = [_execution_row(settings, e) for e in settled]
+        rows = [r for r in rows if _differs(known.get((r["decision_id"], r["attempt"])), r)]
+        void = _void_rows(flights, records, known, {e.key for e in settled})
+        if not rows and not void:
+            return []
+        if rows:
+            _judge(settings, settled)  # first: the row says that nothing is left to do
+        for row in (*void, *(r for r in rows if (r["decision_id"], r["attempt"]) in known)):
+            watch.log("execution corrected", decision_id=row["decision_id"], status=row["status"])
+        lake.write("executions", pl.DataFrame([*rows, *void], schema=table("executions").columns))
+    return new
+
+
+def _differs(known: dict[str, Any] | None, row: dict[str, Any]) -> bool:
+    """Whether the lake lacks the row or says otherwise what became of the plan."""
+    return known is None or any(known[k] != row[k] for k in ("status", "tx_hash", "fills"))
+
+
+def _void_rows(
+    flights: Sequence[Flight], records: Sequence[Body], known: dict[tuple[str, int], Any], settled: set[tuple[str, int]]
+) -> list[dict[str, Any]]:
+    """Return the rows of plans that were executed once and are in the chain no longer."""
+    ended = {r["plan_hash"]: utc(r["ts"]) for r in records if r["event"] == "settlement" and r["outcome"] == "void"}
+    tried: dict[str, int] = {}
+    found = []
+    for flight in flights:
+        name, plan_hash = flight.plan.decision_id, "0x" + flight.plan.plan_hash.hex()
+        first = tried.get(name, 0)
+        tried[name] = first + len(flight.attempts)
+        keys = [(name, n) for n in range(first, tried[name])]
+        if flight.state == "void" or (keys[-1:] and keys[-1] in settled):
+            stale = [known[k] for k in keys if k in known and k not in settled and known[k]["status"] in EXECUTED]
+            gone = {"tx_hash": None, "status": "void", "gas_used": None, "fills": None, "realised": None}
+            found += [{**row, **gone, "available_at": ended.get(plan_hash, row["available_at"])} for row in stale]
+    return found
+
+
+def journal_of(settings: Settings) -> Journal:
+    """Return the vault's journal; the shared one of earlier versions is taken over once, if it is this vault's."""
+    path, shared = settings.path(settings.vault.journal), settings.path(SHARED_JOURNAL)
+    if not path.exists() and path.name.startswith(f"{shared.name}-") and shared.exists():
+        earlier = Journal(shared)
+        with earlier.lease():
+            if earlier.flights() and _is_ours(earlier, settings):
+                shared.rename(path)
+                sync_folder(path.parent)
+    return Journal(path)
+
+
+def _is_ours(journal: Journal, settings: Settings) -> bool:
+    try:
+        journal.require(settings.chain.id, str(settings.vault.address))
+    except OtherVault:
+        return False
+    return True
+
+
+def _judge(settings: Settings, settled: Sequence[Execution]) -> None:
+    """Log executions to MLflow; a tracking server that is away is reported, and caught up on with the next one."""
+    from mlflow.exceptions import MlflowException  # late: seconds to import, and only a trade needs it
+
+    from pipelines.settlements.mlflow_runs import log_executions
+
+    try:
+        log_executions(settings, settled)
+    except (MlflowException, OSError) as error:
+        watch.log("live run not logged", error=str(error)[:500], retried="with the next execution")
+
+
+def executions(flights: Sequence[Flight], records: Sequence[Body]) -> list[Execution]:
+    """Return the flights that landed or reverted with what the audit says of them, oldest first.
+
+    A flight without such records (its audit file was moved aside) is left out: nothing true could be written of it.
+    """
+    decisions = {r["plan_hash"]: r for r in records if r["event"] == "decision" and r["live"] and r["plan_hash"]}
+    settled = {(r["plan_hash"], r["outcome"]): r for r in records if r["event"] == "settlement"}
+    tried: dict[str, int] = {}
+    found = []
+    for flight in flights:
+        name, plan_hash = flight.plan.decision_id, "0x" + flight.plan.plan_hash.hex()
+        tried[name] = tried.get(name, 0) + len(flight.attempts)
+        decision, settlement = decisions.get(plan_hash), settled.get((plan_hash, flight.state))
+        if flight.state in EXECUTED and decision is not None and settlement is not None:
+            found.append(Execution(flight, decision, settlement, tried[name] - 1))
+    return found
+
+
+def row_id(decision: Body) -> str:
+    """Return the name of a decision's row: a dry run's never stands for the decision that executes."""
+    return str(decision["decision_id"]) + ("" if decision["live"] else "-dry")
+
+
+def _write_decisions(settings: Settings, lake: Lake, decisions: Sequence[Body]) -> None:
+    """Write the decisions that are missing or were taken again since: the newest of an hour counts."""
+    known = dict(lake.scan("decisions").select("decision_id", "inputs_digest").collect().iter_rows())
+    newest = {row_id(d): d for d in decisions}
+    missing = [d for name, d in newest.items() if known.get(name) != d["inputs_digest"]]
+    if missing:
+        rows = [_decision_row(settings, d) for d in missing]
+        lake.write("decisions", pl.DataFrame(rows, schema_overrides={"plan": pl.String}))
+
+
+def _decision_row(settings: Settings, decision: Body) -> dict[str, Any]:
+    at = utc(decision["ts"])
+    expected = {"why": decision["why"], **decision["expected"], **figures(settings, decision)}
+    if decision.get("data"):
+        expected["oldest_input"] = "{kind} of {name}, {at}".format(**decision["data"][0])
+    return {
+        "decision_id": row_id(decision), "ts": at, "vault": settings.vault.address or settings.vault.kind,
+        "policy": decision["policy"], "action": decision["action"], "inputs_digest": decision["inputs_digest"],
+        "verdicts": json.dumps(decision["verdicts"]),
+        "plan": json.dumps(decision["plan"]) if decision["plan"] else None,
+        "expected": json.dumps(expected), "available_at": at,
+    }  # fmt: skip
+
+
+def figures(settings: Settings, decision: Body) -> dict[str, float]:
+    """Return what to watch: the largest drift in tolerances, the loss budget left (bp of NAV), the base fee (gwei)."""
+    seen = decision["snapshot"]
+    found = {
+        "drift_distance": distance(settings, decision["weights_before"]),
+        "gas_gwei": int(seen["base_fee_wei"]) / 1e9,
+    }
+    if int(seen["nav"]) and "loss_budget_left" in seen:
+        found["loss_budget_left_bp"] = int(seen["loss_budget_left"]) / int(seen["nav"]) * 1e4
+    return found
+
+
+def distance(settings: Settings, weights: Sequence[float]) -> float:
+    """Return the largest deviation of ``weights`` (in the order of the assets) from target, in tolerances."""
+    given = settings.portfolio
+    pairs = zip(given.assets, weights, strict=False)
+    return max((abs(w - given.weights[a]) / given.caps[a] for a, w in pairs), default=0.0)
+
+
+def fees_usd(settings: Settings, execution: Execution) -> float:
+    """Return the pool fees of the traded value, USD."""
+    return float(execution.decision["expected"].get("value_usd", 0.0)) * settings.costs.fee_bps / 10_000
+
+
+def realised(settings: Settings, execution: Execution) -> dict[str, float]:
+    """Return what an execution cost, USD: ``gas_usd``, ``loss_usd`` against the oracle and, fees aside, ``impact_usd``.
+
+    A reverted plan costs gas only. Forecasters learn from ``impact_usd`` (``models.slippage.realised_impact``).
+    """
+    settled, context = execution.settlement["settlement"], execution.flight.context
+    found = {}
+    if "native_usd" in context:
+        found["gas_usd"] = int(settled["gas_cost_wei"]) / WEI * float(context["native_usd"])
+    before, after = int(settled["nav_before"]), int(settled["nav_after"])
+    if before and execution.flight.state == "landed":
+        loss = (before - after) / before * float(execution.decision["expected"]["nav_usd"])
+        found |= {"loss_usd": loss, "impact_usd": max(loss - fees_usd(settings, execution), 0.0)}
+    return found
+
+
+def _execution_row(settings: Settings, execution: Execution) -> dict[str, Any]:
+    settled, flight = execution.settlement["settlement"], execution.flight
+    expected = execution.decision["expected"]
+    impact = {"impact_usd": expected.get("slippage_usd", 0.0) - fees_usd(settings, execution)}
+    return {
+        "decision_id": flight.plan.decision_id, "attempt": execution.attempt, "ts": execution.at,
+        "tx_hash": flight.mined[0] if flight.mined else None, "status": flight.state,
+        "gas_used": settled["gas_used"], "fills": json.dumps(settled["deltas"]),
+        "realised": json.dumps({**settled, **realised(settings, execution)}),
+        "expected": json.dumps({**expected, **impact}), "available_at": execution.at,
+    }  # fmt: skip
+
+
+@contextmanager
+def _one_at_a_time(settings: Settings) -> Iterator[None]:
+    """Hold the lock of the rows of this vault; it ends with the process."""
+    path = settings.path(settings.vault.journal)
+    with path.with_name(path.name + ".kept.lock").open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

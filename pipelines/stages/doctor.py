@@ -1,0 +1,219 @@
+"""``foredrift doctor``: what is missing or misconfigured, and what to do about it."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lake.errors import ConfigError, ForedriftError
+from lake.private import STATE, exposed
+from lake.universe import STABLE
+from pipelines.servers.phrase import passphrase
+from pipelines.setting_types import nearest
+from pipelines.settings import Settings, load
+
+Finding = dict[str, Any]
+_BOUNDS = {"fastapi": (0, 151), "sqlalchemy": (2, 1)}  # first versions with which the scheduler breaks silently
+
+
+def examine(config: Path | None) -> list[Finding]:
+    """Return findings ``{check, level, found, do}``; level is ok, warn or error. Never raises for what it examines."""
+    found = [*_environment()]
+    try:
+        settings = load(config)
+    except ConfigError as error:
+        return [*found, _row("settings", "error", str(error), "foredrift init writes a starter file")]
+    found.append(_row("settings", "ok", str(config or "foredrift.toml"), ""))
+    for check in (_sources, _lake, _tracking, _chain, _vault, _private):
+        found.extend(check(settings))
+    return found
+
+
+def _row(check: str, level: str, found: str, do: str) -> Finding:
+    return {"check": check, "level": level, "found": found, "do": do}
+
+
+def _environment() -> Iterator[Finding]:
+    python = ".".join(map(str, sys.version_info[:3]))
+    yield _row("python", "ok" if sys.version_info >= (3, 11) else "error", python, "install Python 3.11 or newer")
+    node = shutil.which("npm")
+    yield _row(
+        "node.js", "ok" if node else "warn", node or "not found",
+        "" if node else "only for the local chain: install Node.js with npm",
+    )  # fmt: skip
+    for package, bound in _BOUNDS.items():
+        try:
+            given = version(package)
+        except PackageNotFoundError:
+            yield _row(package, "error", "not installed", "make env")
+            continue
+        good = tuple(int(p) for p in given.split(".")[:2]) < bound
+        yield _row(
+            package, "ok" if good else "error", given,
+            "" if good else f"below {'.'.join(map(str, bound))}: newer ones break the scheduler silently; make env",
+        )  # fmt: skip
+
+
+def _sources(settings: Settings) -> Iterator[Finding]:
+    exchange = settings.sources.exchange
+    if exchange is None:
+        return
+    try:
+        import ccxt
+    except ImportError:
+        yield _row("exchange", "error", "ccxt is not installed", "pip install 'foredrift[exchange]'")
+        return
+    if exchange.exchange not in ccxt.exchanges:
+        hint = nearest(exchange.exchange, ccxt.exchanges)
+        yield _row("exchange", "error", f"no exchange {exchange.exchange!r}{hint}", "set [sources.exchange] exchange")
+        return
+    absent = [a for a in settings.portfolio.assets if a not in exchange.symbols and a not in STABLE]
+    if exchange.symbols and absent:
+        yield _row(
+            "exchange", "warn", f"{', '.join(absent)} of the portfolio is not collected",
+            "add it to [sources.exchange] symbols, or import its prices",
+        )  # fmt: skip
+    else:
+        yield _row("exchange", "ok", exchange.exchange, "")
+
+
+def _lake(settings: Settings) -> Iterator[Finding]:
+    from pipelines.stages.status import status
+
+    try:
+        report = status(settings)
+    except (OSError, ForedriftError) as error:
+        yield _row("lake", "error", str(error), "check [lake] path and options")
+        return
+    stale = [f"{r['table']} {r['series']}" for r in report["tables"] if r["state"] == "stale"]
+    ahead = [f"{r['table']} {r['series']}" for r in report["tables"] if r["state"] in {"future", "none"}]
+    missing = [t for t in ("prices", "gas") if t not in {r["table"] for r in report["tables"]}]
+    yield _row(
+        "lake", "error" if missing else "ok",
+        f"lacks {', '.join(missing)}" if missing else f"{len(report['tables'])} series",
+        "foredrift ingest, or foredrift import TABLE FILE" if missing else "",
+    )  # fmt: skip
+    if ahead:
+        found = f"rows known only after now: {', '.join(ahead[:4])}"
+        yield _row("future rows", "error", found, "foredrift lake imports, then foredrift lake undo ID")
+    if stale:
+        yield _row("freshness", "warn", f"{len(stale)} stale: {', '.join(stale[:4])}", "foredrift ingest")
+    have = {r["series"].split("/")[1] for r in report["tables"] if r["table"] == "prices"}
+    absent = [a for a in settings.portfolio.assets if a not in have and a not in STABLE]
+    if have and absent:
+        named = [f"{a}{nearest(a, sorted(have))}" for a in absent]
+        yield _row("prices", "error", f"no history for {', '.join(named)}", "import it, or change [portfolio] assets")
+
+
+def _tracking(settings: Settings) -> Iterator[Finding]:
+    uri = settings.mlflow.tracking_uri
+    if uri.startswith("file:") or "://" not in uri:
+        yield _row("mlflow", "error", uri, "file stores are refused by MLflow 3; use sqlite:///mlruns/mlflow.db")
+    else:
+        yield _row("mlflow", "ok", uri.split("@")[-1], "")
+
+
+def _chain(settings: Settings) -> Iterator[Finding]:
+    if not settings.chain.rpc_urls:
+        level = "ok" if settings.vault.kind == "simulated" else "error"
+        yield _row("chain", level, "no rpc_urls", "" if level == "ok" else "set [chain] rpc_urls")
+        return
+    from pipelines.wiring import rpc_of
+
+    try:
+        rpc_of(settings).expect_chain(settings.chain.id)
+    except ForedriftError as error:
+        yield _row("chain", "error", str(error), "check [chain] id and rpc_urls")
+        return
+    yield _row("chain", "ok", f"chain {settings.chain.id} answers", "")
+    if settings.vault.kind != "simulated":
+        yield from _nodes(settings)
+
+
+def _nodes(settings: Settings) -> Iterator[Finding]:
+    """Yield whether nodes of two operators answer and tell the same block; one alone decides prices unchecked."""
+    from lake.evm import head_of
+    from lake.rpc import Rpc, mask
+    from pipelines.wiring import operators
+
+    given = [(mask(urls[0]), Rpc(urls, tries=2)) for urls in operators(settings).values()]
+    if len(given) < 2:
+        found = f"ONLY ONE NODE: {given[0][0]} is checked by nothing; the oracle may deviate by 100 bp only"
+        yield _row("nodes", "warn", found, "add a second operator to rpc_urls")
+        return
+    try:
+        for _, rpc in given:
+            rpc.expect_chain(settings.chain.id)
+        number = min(head_of(rpc).number for _, rpc in given)
+        hashes = {name: head_of(rpc, number).hash for name, rpc in given}
+    except ForedriftError as error:
+        yield _row("nodes", "error", str(error), "two nodes must answer before a plan is signed")
+        return
+    if len(set(hashes.values())) > 1:
+        told = ", ".join(f"{name} says {found[:12]}..." for name, found in hashes.items())
+        yield _row("nodes", "error", f"block {number}: {told}", "one of them lies or is on a fork: nothing is signed")
+        return
+    yield _row("nodes", "ok", f"{' and '.join(hashes)} agree on block {number}", "")
+
+
+def _vault(settings: Settings) -> Iterator[Finding]:
+    vault = settings.vault
+    if vault.kind == "simulated":
+        yield _row("vault", "ok", "simulated", "")
+        return
+    yield from _adapter(settings)
+    if vault.keystore is None and vault.signer_url is None:
+        yield _row("signer", "warn", "none: dry runs only", "set [vault] keystore or signer_url")
+    if vault.keystore:
+        path = settings.path(vault.keystore)
+        if not path.exists():
+            yield _row("keystore", "error", f"{path} is missing", "set [vault] keystore")
+        elif path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+            yield _row("keystore", "error", f"{path} is readable by others", f"chmod 600 {path}")
+        else:
+            yield _passphrase(path)
+
+
+def _passphrase(keystore: Path) -> Finding:
+    """Return whether the keystore's passphrase is at hand, without opening the keystore."""
+    try:
+        known = passphrase() is not None
+    except ConfigError as error:
+        return _row("keystore", "error", str(error), "name a file that only its owner may read")
+    if known:
+        return _row("keystore", "ok", str(keystore), "")
+    say = "FOREDRIFT_PASSPHRASE_FILE and FOREDRIFT_PASSPHRASE are not set"
+    return _row("keystore", "warn", say, "set one of them where --live runs")
+
+
+def _private(settings: Settings) -> Iterator[Finding]:
+    """Yield whether others can read what is kept of money and passwords."""
+    folder = settings.path(STATE)
+    found = exposed(folder)
+    if found:
+        names = ", ".join(str(p.relative_to(settings.root)) for p in found[:3])
+        yield _row("privacy", "error", f"{len(found)} open to others: {names}", f"as owner: chmod -R go= {folder}")
+
+
+def _adapter(settings: Settings) -> Iterator[Finding]:
+    """Yield whether the vault on the chain answers as the settings describe it, and what is wrong around it."""
+    from pipelines.stages.preflight import faults
+    from pipelines.vault_setup.onchain import dry_vault
+
+    try:
+        snapshot = dry_vault(settings).snapshot()
+    except ForedriftError as error:
+        yield _row("vault", "error", str(error), "check [vault], [[sources.feeds]] and [chain] rpc_urls")
+        return
+    symbols = ", ".join(t.symbol for t in snapshot.tokens)
+    yield _row("vault", "ok", f"{settings.vault.kind} {settings.vault.address} holds {symbols}", "")
+    found = list(faults(settings, snapshot))
+    for check, words, remedy in found:
+        yield _row(check, "error", words, remedy)
+    if not found:
+        yield _row("on chain", "ok", "tokens, feeds, pools and node fit, every token trades there and back", "")

@@ -1,0 +1,138 @@
+"""How fresh everything is, for ``foredrift status`` and the metrics port."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from lake.errors import ForedriftError
+from lake.freshness import state_of
+from lake.ingest import status as lake_status
+from lake.store import Lake
+from lake.units import DAY_S, duration
+from pipelines.monitor.model_status import standing
+from pipelines.servers.stuck_runs import api_url, zombies
+from pipelines.settings import Settings
+from pipelines.wiring import lake_of, now
+from policy.execution.checks.verdicts import UNTRADABLE
+
+
+def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
+    """Return freshness of every series, forecasts and the last decision, with advice in words.
+
+    Keys: ``tables`` (table, series, rows, first, last, age_h, gaps, state, future; see lake.freshness for the states;
+    ``future`` counts rows known only after now), ``forecasts`` (target, rows, last, age_h, abstained), ``decision``
+    (or None), ``figures`` (of the last decision: drift_distance in tolerances, loss_budget_left_bp, gas_gwei, and
+    last_execution_h ago; None where unknown), ``actions`` (decisions by action), ``models`` (family, version,
+    trained_until, age_d) and ``coverage`` (target, horizon_h, coverage90, outcomes) as the last forecast run saw them,
+    ``zombies`` (runs whose worker is gone, where PREFECT_API_URL names a scheduler), ``advice`` (sentences).
+    """
+    at = at or now()
+    lake = lake_of(settings)
+    stale_h = duration(settings.watch.stale_after).total_seconds() / 3600
+    tables = _tables(lake_status(lake, at), at, stale_h)
+    newest = (
+        lake.scan("forecasts")
+        .group_by("target")
+        .agg(rows=pl.len(), last=pl.col("issued_at").max(), abstained=pl.col("abstain").sum())
+        .sort("target")
+        .collect()
+    )
+    forecasts = [r | {"age_h": _hours(at, r["last"]), "last": r["last"].isoformat()} for r in newest.to_dicts()]
+    decisions = (
+        lake.scan("decisions")
+        .select("decision_id", "ts", "action", "policy", "expected", "verdicts")
+        .sort("ts")
+        .collect()
+    )
+    last = decisions.tail(1).drop("expected", "verdicts").to_dicts()
+    sick = _untradable(decisions)
+    models = standing(settings, at)
+    dead, trouble = _zombies()
+    return {
+        "at": at.isoformat(),
+        "tables": tables,
+        "forecasts": forecasts,
+        "decision": {**last[0], "ts": last[0]["ts"].isoformat()} if last else None,
+        "figures": _figures(lake, decisions, at),
+        "actions": dict(decisions["action"].value_counts().sort("action").iter_rows()),
+        **models,
+        "zombies": dead,
+        "untradable": sick,
+        "advice": sick + _advice(tables, forecasts, stale_h) + _old_models(settings, models["models"]) + trouble,
+    }
+
+
+def _untradable(decisions: pl.DataFrame) -> list[str]:
+    """Return what the last decision said about tokens it had to leave alone."""
+    rows = json.loads(decisions["verdicts"][-1] or "[]") if decisions.height else []
+    return [row["reason"] for row in rows if row["check"] == UNTRADABLE]
+
+
+def _figures(lake: Lake, decisions: pl.DataFrame, at: datetime) -> dict[str, float | None]:
+    """Return what the last decision saw, and how long ago a plan last landed."""
+    seen = json.loads(decisions["expected"][-1] or "{}") if decisions.height else {}
+    landed = lake.scan("executions").filter(pl.col("status") == "landed").select(pl.col("ts").max()).collect().item()
+    figures = {name: seen.get(name) for name in ("drift_distance", "loss_budget_left_bp", "gas_gwei")}
+    return figures | {"last_execution_h": None if landed is None else _hours(at, landed)}
+
+
+def _zombies() -> tuple[list[str], list[str]]:
+    """Return a sentence per dead run, and the advice about them; a silent scheduler is advice, not a failure."""
+    url = api_url()
+    if url is None:
+        return [], []
+    try:
+        dead = [z.text() for z in zombies(url)]
+    except ForedriftError as error:
+        return [], [f"{error}: is it running at PREFECT_API_URL?"]
+    return dead, dead
+
+
+def _tables(frame: pl.DataFrame, at: datetime, stale_h: float) -> list[dict[str, Any]]:
+    rows = []
+    for r in frame.to_dicts():
+        known_h = None if r["age"] is None else round(r["age"].total_seconds() / 3600, 2)
+        age = known_h if r["future"] else _hours(at, r["last"])
+        age_s = None if age is None else age * 3600
+        daily = r["table"] == "signals"
+        state = state_of(age_s, r["future"], (stale_h + (24 if daily else 0)) * 3600)
+        rows.append(
+            {"table": r["table"], "series": r["key"], "rows": r["rows"], "first": r["first"].isoformat(),
+             "last": r["last"].isoformat(), "age_h": age, "gaps": r["gaps"], "state": state, "future": r["future"]}
+        )  # fmt: skip
+    return rows
+
+
+def _advice(tables: list[dict[str, Any]], forecasts: list[dict[str, Any]], stale_h: float) -> list[str]:
+    advice = []
+    if not tables:
+        advice.append("the lake is empty: foredrift ingest, or foredrift import TABLE FILE")
+    stale = sorted({r["table"] for r in tables if r["state"] == "stale"})
+    if stale:
+        advice.append(f"older than {stale_h:g} h: {', '.join(stale)}; foredrift ingest (or import newer files)")
+    ahead = [f"{r['table']} {r['series']} ({r['future']})" for r in tables if r["state"] in {"future", "none"}]
+    if ahead:
+        advice.append(
+            f"rows known only after now: {', '.join(ahead)}; nothing may rest on them. Check this machine's clock, or "
+            "find the import with `foredrift lake imports` and take it out with `foredrift lake undo ID`"
+        )
+    if tables and not forecasts:
+        advice.append("no forecasts yet: foredrift train")
+    old = [r["target"] for r in forecasts if r["age_h"] > stale_h]
+    if old:
+        advice.append(f"forecasts older than {stale_h:g} h ({', '.join(old)}): foredrift forecast")
+    return advice
+
+
+def _old_models(settings: Settings, models: list[dict[str, Any]]) -> list[str]:
+    allowed_d = duration(settings.models.expiry).total_seconds() / DAY_S
+    old = [r["family"] for r in models if r["age_d"] > allowed_d]
+    return [f"models older than {allowed_d:g} d, so they abstain ({', '.join(old)}): foredrift train"] if old else []
+
+
+def _hours(at: datetime, then: datetime) -> float:
+    return round((at - then).total_seconds() / 3600, 2)

@@ -1,0 +1,1 @@
+"""From settings to a vault: adapter, decider, context of the engine."""

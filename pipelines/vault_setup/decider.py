@@ -1,0 +1,161 @@
+"""Who decides now, and on what: the configured policy with the forecasts in force, or its fallback with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+
+from lake.errors import ForedriftError, NotEnoughData
+from lake.store import Lake
+from pipelines.settings import Settings
+from pipelines.vault_setup.basis import Basis, basis_of
+from pipelines.vault_setup.paper import Market
+from pipelines.wiring import compare_config
+from policy.base import Forecast, ForecastView, Matrix, Policy
+from policy.costs import chain_fees
+from policy.memory import PolicyMemory
+from policy.simulation.history import History, load
+from policy.simulation.planner import Portfolio, prepare
+from policy.strategies.experts import kind_of
+from policy.strategies.lessons import keep_lessons, recall_lessons
+from policy.strategies.planner_policy import Rule
+from policy.strategies.predictive import Predictive
+from policy.strategies.registry import memory_at, planners, recall
+
+NEEDED = {"predictive": ("gas",)}  # targets without which the policy does not decide
+FORECAST_LIFE = timedelta(hours=2)  # issued hourly: older ones belong to a decision that has passed
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What decides, with everything it needs that is not on the chain. ``note`` says why a fallback decides."""
+
+    policy: Policy
+    forecasts: ForecastView
+    market: Market
+    covariance: Matrix  # (n, n) per hour, in the order of the portfolio's assets
+    basis: Basis  # every series behind it, with its holes and doubts
+    note: str = ""
+    abstained: bool = False
+
+    @property
+    def data_at(self) -> datetime:
+        """Time of the oldest series behind it that must be recent."""
+        return self.basis.data_at
+
+
+def decider(settings: Settings, lake: Lake, at: datetime) -> Choice:
+    """Return the policy for a decision at ``at``, reading only what was available then."""
+    assets = settings.portfolio.assets
+    history = _history(settings, lake, at)
+    view = forecasts_at(lake, at)
+    reason = _missing(settings, view)
+    name = settings.policy.fallback if reason else settings.policy.kind
+    portfolio = portfolio_at(settings, at)
+    case = prepare(history, portfolio)
+    try:
+        memory = learnt(settings, lake, history, portfolio, name, at)
+    except ForedriftError as error:
+        if name == settings.policy.fallback:
+            raise
+        reason = f"{settings.policy.kind} could not be prepared: {error}"
+        memory = learnt(settings, lake, history, portfolio, settings.policy.fallback, at)
+    order, last = case.columns, -1
+    basis = basis_of(settings, lake, history, at)
+    market = Market(
+        at, assets, history.close[last, order], history.depth_usd[last, order], float(history.gas_gwei[last]),
+        float(history.recent_gwei[last]), float(history.native_usd[last]), basis.price_at,
+        float(history.gas_gwei.max()),
+    )  # fmt: skip
+    covariance = history.covariance[history.day[last]][np.ix_(order, order)]
+    note = f"{settings.policy.fallback} decides: {reason}" if reason else ""
+    return Choice(Rule(recall(memory), memory), view, market, covariance, basis, note, bool(reason))
+
+
+def learnt(
+    settings: Settings, lake: Lake, history: History, portfolio: Portfolio, name: str, at: datetime
+) -> PolicyMemory:
+    """Return what policy ``name`` knows at the end of ``history``; a lesson it lacks is learnt and kept in the lake."""
+    planner = planners(history, lake, compare_config(settings, (week_start(at), at), 1, (name,), None))[0]
+    if isinstance(planner, Predictive) and planner.learns:
+        kind = kind_of(portfolio, portfolio.swap_fee)
+        known = recall_lessons(lake, planner, [kind])
+        if not known:
+            known = {kind: planner.learn(kind)}
+            keep_lessons(lake, planner, known)
+        planner = planner.taught(known)
+    return memory_at(planner, portfolio, history, len(history.ts) - 1)
+
+
+def week_start(at: datetime) -> datetime:
+    """Return the Monday (00:00 UTC) at least a day before ``at``.
+
+    What is learnt rests on whole weeks from here back, so that every decision of a week stands on the same lessons.
+    """
+    day = (at - DAY).replace(hour=0, minute=0, second=0, microsecond=0)
+    return day - timedelta(days=day.weekday())
+
+
+def portfolio_at(settings: Settings, at: datetime) -> Portfolio:
+    """Return the configured portfolio as the panel's record, for a decision at ``at``."""
+    given = settings.portfolio
+    n = len(given.assets)
+    return Portfolio(
+        given.name, given.scenario, given.assets, np.array([given.weights[a] for a in given.assets]),
+        np.array([given.caps[a] for a in given.assets]), given.nav_usd, given.gamma,
+        chain_fees(settings.chain.id, settings.costs.gas_base, settings.costs.gas_per_leg), week_start(at), at,
+        np.full(n, settings.costs.fee_bps / 10_000),
+    )  # fmt: skip
+
+
+def _history(settings: Settings, lake: Lake, at: datetime) -> History:
+    """Return the market up to ``at``; where it does not reach, NotEnoughData says how old the newest rows are."""
+    try:
+        assets = settings.portfolio.assets
+        return load(lake, week_start(at), at, assets, settings.chain.native, chain_id=settings.chain.history)
+    except NotEnoughData as error:
+        last = lake.scan("prices", as_of=at).select(pl.col("available_at").max()).collect().item()
+        error.add_note(f"newest price: {last}; collect newer rows (foredrift ingest), or replay with --as-of")
+        raise
+
+
+def forecasts_at(lake: Lake, at: datetime) -> ForecastView:
+    """Return the latest forecasts issued by ``at`` and not older than FORECAST_LIFE."""
+    rows = (
+        lake.scan("forecasts", as_of=at)
+        .filter((pl.col("issued_at") <= at) & (pl.col("issued_at") > at - FORECAST_LIFE))
+        .sort("issued_at")
+        .unique(["target", "key", "horizon_s"], keep="last", maintain_order=True)
+        .collect()
+    )
+    view = {}
+    for r in rows.iter_rows(named=True):
+        levels = tuple(r[c] for c in ("q05", "q25", "q50", "q75", "q95"))
+        quantiles = None if None in levels else levels
+        view[r["target"], r["key"], r["horizon_s"]] = Forecast(
+            r["target"], r["key"], r["issued_at"], r["horizon_s"], quantiles, r["mean"], r["model_version"],
+            r["abstain"], r["reason"],
+        )  # fmt: skip
+    return view
+
+
+def newest(lake: Lake, at: datetime) -> datetime:
+    """Return when the newest price row known at ``at`` became available."""
+    found: datetime = lake.scan("prices", as_of=at).select(pl.col("available_at").max()).collect().item()
+    return found
+
+
+def _missing(settings: Settings, view: ForecastView) -> str:
+    """Return why the configured policy must not decide, empty when nothing speaks against it."""
+    for target in NEEDED.get(settings.policy.kind, ()):
+        rows = [f for (name, _, _), f in view.items() if name == target]
+        if not rows:
+            return f"no {target} forecast of the last {FORECAST_LIFE}"
+        silent = [f for f in rows if f.abstain]
+        if len(silent) == len(rows):
+            return f"{target} forecasts abstain: {silent[0].reason}"
+    return ""

@@ -1,0 +1,197 @@
+"""The execution context for a vault on a chain: node, adapter, pools, signer and channels from the settings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+from lake.errors import ConfigError
+from lake.evm import View, read
+from lake.rpc import Rpc, mask
+from lake.sources.oracles import ROUND
+from lake.units import duration
+from lake.universe import chain
+from pipelines.servers.phrase import passphrase
+from pipelines.settings import Settings
+from pipelines.settlements.reconcile import journal_of
+from pipelines.vault_setup.context import keystore, limits_of, portfolio_of, rule_of, view_of
+from pipelines.vault_setup.decider import Choice
+from pipelines.wiring import operators, rpc_of
+from policy.execution.base import Snapshot, Vault
+from policy.execution.checks.feed_rounds import recent_rounds
+from policy.execution.checks.guards import Evidence
+from policy.execution.checks.twap import averages
+from policy.execution.context import EngineContext
+from policy.execution.records.audit import Audit
+from policy.execution.routing.pool_reader import PoolInfo, describe_pools, read_pools
+from policy.execution.submission.channels import (
+    BundleChannel,
+    Channel,
+    PrivateChannel,
+    PublicChannel,
+    ShareChannel,
+    SignedRelay,
+)
+from policy.execution.submission.node import Head, JsonNode
+from policy.execution.submission.quorum import Testimony, Witness
+from policy.execution.submission.signer import ExternalSigner, KeystoreSigner, plain_http
+from policy.execution.vaults.reference.adapter import ReferenceVault
+
+LOCAL_CHAIN = 31_337  # its blocks carry replayed time, so the chain's clock is the clock
+POLL_S = 1.0
+HEARTBEAT_S = 90_000  # of a feed that is not listed: the daily one of most feeds, with an hour's slack
+
+
+def open_onchain(settings: Settings, choice: Choice, *, live: bool) -> EngineContext:
+    """Return the engine's context for the configured vault. Raises ConfigError naming what is missing."""
+    rpc = rpc_of(settings)
+    rpc.expect_chain(settings.chain.id)
+    node = JsonNode(rpc)
+    signer = signer_of(settings) if live else None
+    vault = vault_of(settings, rpc, signer)
+    rows = [(p.address, p.venue, p.router or "") for p in settings.sources.pools]
+    if not rows:
+        raise ConfigError("no pool to trade in: add [[sources.pools]] rows with address, venue, router and asset")
+    infos = describe_pools(rpc, rows)
+    snapshot = vault.snapshot()
+    _same_assets(settings, snapshot)
+    heartbeats = {f.asset: int(duration(f.heartbeat).total_seconds()) for f in settings.sources.feeds}
+    held = zip(settings.portfolio.assets, snapshot.tokens, strict=True)
+    feeds = {token.address: rule_of(settings, heartbeats.get(asset, HEARTBEAT_S), asset) for asset, token in held}
+    limits = limits_of(settings, feeds)
+    sender = signer.address if signer is not None else keeper_of(settings)
+
+    def wait(head: Head) -> None:
+        deadline = time.monotonic() + 10 * POLL_S
+        while node.head().number <= head.number and time.monotonic() < deadline:
+            if settings.chain.id == LOCAL_CHAIN:
+                rpc.call("evm_mine")
+            else:
+                time.sleep(POLL_S)
+
+    return EngineContext(
+        vault=vault, vault_address=str(settings.vault.address), chain_id=settings.chain.id, node=node,
+        policy=choice.policy, portfolio=portfolio_of(settings),
+        view=lambda s: view_of(choice, s, evidence_of(settings, rpc, infos, s)),
+        pools=lambda s: read_pools(rpc, infos, s.block_hash), sender=sender,
+        journal=journal_of(settings), audit=Audit(settings.path(settings.vault.audit)),
+        channels=channels_of(settings, rpc), wait=wait, signer=signer, live=live, channel=settings.vault.relay,
+        limits=limits, clock=lambda: now_of(settings, node), witnesses=witnesses_of(settings, sender),
+    )  # fmt: skip
+
+
+def witnesses_of(settings: Settings, sender: str) -> tuple[Witness, ...]:
+    """Return a witness for each operator of [chain] rpc_urls, which reads everything a decision rests on by itself."""
+    return tuple(_witness(settings, urls, sender) for urls in operators(settings).values())
+
+
+def _witness(settings: Settings, urls: Sequence[str], sender: str) -> Witness:
+    rpc = Rpc(urls, tries=6)  # enough for a block that the first node has and this one is about to get
+
+    def testify(snapshot: Snapshot) -> Testimony:
+        rpc.expect_chain(settings.chain.id)
+        node, rows = JsonNode(rpc), [(p.address, p.venue, p.router or "") for p in settings.sources.pools]
+        found = node.block_hash(snapshot.block_number)
+        told = vault_of(settings, rpc, None).snapshot(snapshot.block_hash)
+        pools = read_pools(rpc, describe_pools(rpc, rows), snapshot.block_hash)
+        return Testimony(found, told, tuple(pools), node.account_nonce(sender))
+
+    return Witness(mask(urls[0]), testify)
+
+
+def now_of(settings: Settings, node: JsonNode) -> datetime:
+    """Return the present: the wall clock, or the local chain's own replayed time."""
+    return datetime.fromtimestamp(node.head().time, UTC) if settings.chain.id == LOCAL_CHAIN else datetime.now(UTC)
+
+
+def dry_vault(settings: Settings) -> Vault:
+    """Return the adapter of the configured vault without a key."""
+    return vault_of(settings, rpc_of(settings), None)
+
+
+def vault_of(settings: Settings, rpc: Rpc, signer: KeystoreSigner | ExternalSigner | None) -> Vault:
+    """Return the adapter of the configured vault; a Safe's batches are signed by ``signer`` too."""
+    if not settings.vault.address:
+        raise ConfigError("set [vault] address")
+    if settings.vault.kind == "safe":
+        from pipelines.vault_setup.safe import safe_of
+
+        return safe_of(settings, rpc, keeper_of(settings) if signer is None else signer.address, signer)
+    return ReferenceVault(rpc, settings.vault.address)
+
+
+def evidence_of(settings: Settings, rpc: Rpc, pools: Sequence[PoolInfo], snapshot: Snapshot) -> Evidence:
+    """Return what the chain tells of its oracle at the snapshot's block: pool averages, feed rounds, sequencer."""
+    window_s = int(duration(settings.mandate.average_window).total_seconds())
+    found: dict[str, dict[str, int | None]] = {}
+    for pool in averages(rpc, pools, snapshot, window_s, chain(settings.chain.id).block_time_s):
+        found.setdefault(pool.token, {})[f"{pool.window_s} s average of {pool.pool}"] = pool.price_e8
+    rounds = recent_rounds(rpc, snapshot)
+    return Evidence(average_e8=found, rounds=rounds, sequencer=sequencer_of(settings, rpc, snapshot))
+
+
+def sequencer_of(settings: Settings, rpc: Rpc, snapshot: Snapshot) -> tuple[bool, int] | None:
+    """Return (is up, since when) from the L2's uptime feed, None where none is configured.
+
+    Answer 0 is up; a round starts when the answer changes, and is updated without a change too.
+    """
+    if settings.chain.sequencer_feed is None:
+        return None
+    _, answer, started_at, *_ = read(
+        rpc, [View(settings.chain.sequencer_feed, "latestRoundData()", ROUND)], snapshot.block_hash
+    )[0]
+    return answer == 0, cast("int", started_at)
+
+
+def signer_of(settings: Settings) -> KeystoreSigner | ExternalSigner:
+    """Return the keeper's signer: an encrypted keystore, or an external one."""
+    if settings.vault.signer_url is not None:
+        return ExternalSigner(Rpc([settings.vault.signer_url.get_secret_value()]), keeper_of(settings))
+    return _keystore_signer(keystore(settings))
+
+
+def keeper_of(settings: Settings) -> str:
+    """Return the keeper's address as configured; a dry run is simulated from it."""
+    if settings.vault.keeper is None:
+        raise ConfigError("set [vault] keeper to the keeper's address (dry runs are simulated from it)")
+    return settings.vault.keeper
+
+
+def channels_of(settings: Settings, rpc: Rpc) -> dict[str, Channel]:
+    """Return the ways to hand a transaction over: the public pool, and the relay where one is configured."""
+    found: dict[str, Channel] = {"public": PublicChannel(rpc)}
+    given = settings.vault
+    if given.relay_url is not None:
+        url = given.relay_url.get_secret_value()
+        if plain_http(url):
+            raise ConfigError(
+                f"[vault] relay_url {mask(url)} is not encrypted: anyone on the way would see the trade before it "
+                "lands; use the relay's https:// address"
+            )
+        identity = given.relay_identity
+        relay = Rpc([url]) if identity is None else SignedRelay(url, _keystore_signer(settings.path(identity)))
+        share = ShareChannel(relay, refund_percent=given.refund_percent, refund_to=given.refund_to)
+        found |= {"private": PrivateChannel(relay), "bundle": BundleChannel(relay), "share": share}
+    return found
+
+
+def _keystore_signer(path: Path) -> KeystoreSigner:
+    def secret() -> str:
+        found = passphrase()
+        if found is None:
+            raise ConfigError(f"{path.name} needs its passphrase in FOREDRIFT_PASSPHRASE or FOREDRIFT_PASSPHRASE_FILE")
+        return found
+
+    return KeystoreSigner(path, secret)
+
+
+def _same_assets(settings: Settings, snapshot: Snapshot) -> None:
+    held = tuple(t.symbol for t in snapshot.tokens)
+    if len(held) != len(settings.portfolio.assets):
+        raise ConfigError(
+            f"the vault holds {', '.join(held)}; [portfolio] assets must list one asset per token, in that order, "
+            f"got {', '.join(settings.portfolio.assets)}"
+        )

@@ -1,0 +1,104 @@
+"""The configured Safe as a vault: tokens, feeds, targets and mandate, which it cannot hold, are the settings'."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from eth_utils.address import is_address, to_checksum_address
+
+from lake.errors import ConfigError
+from lake.evm import View, read, symbols
+from lake.rpc import Rpc
+from lake.units import duration
+from lake.universe import chain
+from pipelines.settings import Settings
+from pipelines.vault_setup.paper import in_bps
+from pipelines.wiring import mandate_of
+from policy.execution.base import Token
+from policy.execution.checks.oracle_rules import ALONE, Source
+from policy.execution.submission.signer import ExternalSigner, KeystoreSigner
+from policy.execution.vaults.reference.deployment import SWAP_CALLS, V2_CALLS
+from policy.execution.vaults.safe.adapter import ZERO, SafeAccount, SafeSpec
+
+CALLS = {"uniswap_v2": V2_CALLS, "uniswap_v3": SWAP_CALLS}
+
+
+def safe_of(settings: Settings, rpc: Rpc, keeper: str, signer: KeystoreSigner | ExternalSigner | None) -> SafeAccount:
+    """Return the adapter of the configured Safe, whose one needed signature is the keeper's.
+
+    Without a ``signer`` (a dry run) the keeper vouches for the batch as its sender, which is enough to simulate it.
+    Raises ConfigError naming what is missing, or when the Safe needs more owners than the keeper.
+    """
+    given = settings.vault
+    safe, multisend = _address(given.address, "[vault] address"), _address(given.multisend, "[vault] multisend")
+    views = [View(safe, "getThreshold()", "uint256"), View(safe, "isOwner(address)", "bool", (keeper,))]
+    (needed,), (owner,) = read(rpc, views)
+    if not owner or needed != 1:
+        raise ConfigError(
+            f"the Safe needs {needed} signatures, the keeper {keeper} is {'one' if owner else 'none'} of its owners; "
+            "the command line signs with the keeper's key only, so make the keeper an owner with threshold 1"
+        )
+    tokens, sources = _tokens(settings, rpc)
+    sequencer = settings.chain.sequencer_feed
+    return SafeAccount(
+        rpc,
+        SafeSpec(
+            address=safe,
+            multisend=multisend,
+            chain_id=settings.chain.id,
+            tokens=tokens,
+            targets_bps=in_bps(list(settings.portfolio.weights.values())),
+            sources=sources,
+            calls=calls_of(settings),
+            mandate=mandate_of(settings),
+            owners={} if signer is None else {signer.address: signer.sign_typed},
+            sender=keeper,
+            sequencer=None if sequencer is None else to_checksum_address(sequencer),
+            block_time_s=max(1, round(chain(settings.chain.id).block_time_s)),
+        ),
+    )
+
+
+def calls_of(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """Return the (router, function) pairs a plan may call: those of the configured pools, cut to [mandate] allow."""
+    allowed = {a.lower() for a in settings.mandate.allow}
+    pairs = {
+        (to_checksum_address(pool.router), call): None
+        for pool in settings.sources.pools
+        if pool.router and (not allowed or pool.router.lower() in allowed)
+        for call in CALLS[pool.venue]
+    }
+    return tuple(pairs)
+
+
+def _tokens(settings: Settings, rpc: Rpc) -> tuple[tuple[Token, ...], tuple[Source, ...]]:
+    """Return tokens and price sources in the portfolio's order; decimals and symbols (for messages only) are
+    asked of the contracts.
+    """
+    assets, listed = settings.portfolio.assets, settings.vault.tokens
+    feeds = {f.asset: f for f in settings.sources.feeds}
+    absent = [f"[vault] tokens.{a}" for a in assets if a not in listed]
+    absent += [f"a [[sources.feeds]] row with asset {a}" for a in assets if a not in feeds]
+    if absent:
+        raise ConfigError(f"a Safe knows neither its tokens nor their prices; add {', '.join(absent)}")
+    addresses = [_address(listed[a], f"[vault] tokens.{a}") for a in assets]
+    rows: list[Any] = []
+    for asset, token in zip(assets, addresses, strict=True):
+        feed = _address(feeds[asset].address, f"the feed of {asset}")
+        rows += [View(token, "decimals()", "uint8"), View(feed, "decimals()", "uint8")]
+    told = [row[0] for row in read(rpc, rows)]
+    names = symbols(rpc, addresses)
+    tokens, sources = [], []
+    for i, asset in enumerate(assets):
+        decimals, digits = cast("int", told[2 * i]), cast("int", told[2 * i + 1])
+        feed = to_checksum_address(feeds[asset].address)
+        heartbeat_s = int(duration(feeds[asset].heartbeat).total_seconds())
+        tokens.append(Token(names[i], addresses[i], decimals, feed))
+        sources.append(Source(addresses[i], decimals, feed, heartbeat_s, digits, ZERO, 0, 0, 0, ALONE))
+    return tuple(tokens), tuple(sources)
+
+
+def _address(text: str | None, name: str) -> str:
+    if text is None or not is_address(text):
+        raise ConfigError(f"set {name} to a contract's address" + ("" if text is None else f", not {text!r}"))
+    return str(to_checksum_address(text))

@@ -1,0 +1,1 @@
+"""The panel of policies: runs, paired differences, tables, artifacts."""

@@ -1,0 +1,1 @@
+"""Vyper sources of the reference vault, their artefacts, and the compiler."""

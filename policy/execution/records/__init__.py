@@ -1,0 +1,1 @@
+"""Write-ahead journal, audit chain, and how both are stored."""

@@ -1,0 +1,1 @@
+"""Pools, routes and calldata: how legs are filled and what that costs."""

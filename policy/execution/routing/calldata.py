@@ -1,0 +1,69 @@
+"""Calldata of exact-input swaps, for the allow-listed Uniswap routers the reference vault may call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import isqrt
+
+from lake.errors import ExecutionError
+from lake.units import BPS, Bps
+from policy.execution.base import Hop
+from policy.execution.routing.amm import MAX_SQRT_RATIO, MIN_SQRT_RATIO, Pool, V3Pool
+
+ADDRESS_BYTES = 20
+
+
+def price_limit(after: Pool, token_in: str, tolerance: Bps) -> int:
+    """Return the v3 ``sqrtPriceLimitX96`` for a swap that leaves the pool at ``after``.
+
+    It lies beyond the price AFTER the swap by twice the tolerance, never at the average price (that one reverts or
+    half-fills nearly every sizeable swap); ``min_out`` binds first, the limit stops a runaway walk through thin ticks.
+    """
+    if not isinstance(after, V3Pool):
+        raise ExecutionError(f"pool {after.address} is no v3 pool and knows no price limit")
+    room = min(2 * tolerance, BPS - 1)
+    squared = after.sqrt_price_x96**2
+    if token_in == after.token0:
+        return max(MIN_SQRT_RATIO + 1, isqrt(squared * (BPS - room) // BPS))
+    return min(MAX_SQRT_RATIO - 1, isqrt(squared * (BPS + room) // BPS))
+
+
+def swap(hops: Sequence[Hop], amount_in: int, min_out: int, recipient: str, deadline: int, limit: int = 0) -> bytes:
+    """Return the router call that sells ``amount_in`` along ``hops`` (all of one venue) to ``recipient``."""
+    venues = {h.venue for h in hops}
+    if len(venues) != 1 or not venues <= ENCODERS.keys():
+        raise ExecutionError(f"one leg is one call of one router, got {sorted(venues)}; known are {sorted(ENCODERS)}")
+    return ENCODERS[hops[0].venue](hops, amount_in, min_out, recipient, deadline, limit)
+
+
+def _v2(hops: Sequence[Hop], amount_in: int, min_out: int, recipient: str, deadline: int, limit: int) -> bytes:
+    """UniswapV2Router02.swapExactTokensForTokens."""
+    del limit
+    path = [hops[0].token_in, *(h.token_out for h in hops)]
+    signature = "swapExactTokensForTokens(uint256,uint256,address[],address,uint256)"
+    types = ["uint256", "uint256", "address[]", "address", "uint256"]
+    return _call(signature, types, [amount_in, min_out, path, recipient, deadline])
+
+
+def _v3(hops: Sequence[Hop], amount_in: int, min_out: int, recipient: str, deadline: int, limit: int) -> bytes:
+    """SwapRouter.exactInputSingle for one pool, exactInput for more (v3-periphery 1.4.4, with its deadline)."""
+    if len(hops) == 1:
+        hop = hops[0]
+        kind = "(address,address,uint24,address,uint256,uint256,uint256,uint160)"
+        given = (hop.token_in, hop.token_out, hop.fee_pips, recipient, deadline, amount_in, min_out, limit)
+        return _call(f"exactInputSingle({kind})", [kind], [given])
+    path = bytes.fromhex(hops[0].token_in[2:])
+    for hop in hops:
+        path += hop.fee_pips.to_bytes(3, "big") + bytes.fromhex(hop.token_out[2:])
+    kind = "(bytes,address,uint256,uint256,uint256)"
+    return _call(f"exactInput({kind})", [kind], [(path, recipient, deadline, amount_in, min_out)])
+
+
+def _call(signature: str, types: Sequence[str], values: Sequence[object]) -> bytes:
+    from eth_abi.abi import encode  # late: 0.4 s of imports a simulated run does not need
+    from eth_utils.crypto import keccak
+
+    return bytes(keccak(text=signature)[:4] + encode(types, values))
+
+
+ENCODERS: dict[str, Callable[[Sequence[Hop], int, int, str, int, int], bytes]] = {"uniswap_v2": _v2, "uniswap_v3": _v3}

@@ -1,0 +1,1 @@
+"""Signing, gas bids, channels, and the node's answers."""

@@ -1,0 +1,1 @@
+"""Vault adapters, a folder a kind."""

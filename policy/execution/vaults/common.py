@@ -1,0 +1,137 @@
+"""What every adapter makes alike from its books: the snapshot, the check of a plan as quoted, the settlement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from lake.units import bps
+from policy.execution.base import Leg, OtherVault, Plan, Quote, Receipt, Settlement, Snapshot, Token, Verdict
+from policy.execution.checks.oracle_rules import Answer
+from policy.execution.checks.rules import PPB, Book, Clock, Flow, Mandate, after_trading, loss_left, trade
+
+
+class BlockHead(Protocol):
+    """A block's identity, time and base fee."""
+
+    @property
+    def number(self) -> int:
+        """Height."""
+        ...
+
+    @property
+    def hash(self) -> str:
+        """Hash, 0x hex."""
+        ...
+
+    @property
+    def time(self) -> int:
+        """Unix seconds."""
+        ...
+
+    @property
+    def base_fee_wei(self) -> int:
+        """Base fee, wei per gas."""
+        ...
+
+
+def snapshot_of(
+    head: BlockHead,
+    book: Book,
+    quotes: Sequence[Quote],
+    clock: Clock,
+    mandate: Mandate,
+    *,
+    chain_id: int,
+    supply: int,
+    paused: bool = False,
+    verdicts: Sequence[Verdict] = (),
+) -> Snapshot:
+    """Return the snapshot of a portfolio at ``head``; the budget left is what its clock has not counted yet."""
+    nav = book.nav()
+    return Snapshot(
+        chain_id=chain_id,
+        block_number=head.number,
+        block_hash=head.hash,
+        block_time=head.time,
+        base_fee_wei=head.base_fee_wei,
+        tokens=book.tokens,
+        holdings=book.holdings,
+        quotes=tuple(quotes),
+        targets_bps=book.targets_bps,
+        nav=nav,
+        supply=supply,
+        plan_nonce=clock.nonce,
+        paused=paused,
+        max_turnover_bps=bps(mandate.turnover_bps),
+        loss_budget_left=nav * loss_left(clock, mandate, head.time) // PPB,
+        verdicts=tuple(verdicts),
+        max_legs=mandate.max_legs,
+    )
+
+
+def quotes_of(tokens: Sequence[Token], prices_e8: Sequence[int], answers: Sequence[Answer | None]) -> list[Quote]:
+    """Return the prices with the rounds they come from; a feed that does not answer has round and time 0."""
+    return [
+        Quote(t.address, p, a.round_id if a else 0, a.updated_at if a else 0)
+        for t, p, a in zip(tokens, prices_e8, answers, strict=True)
+    ]
+
+
+def as_quoted(
+    plan: Plan,
+    book: Book,
+    clock: Clock,
+    mandate: Mandate,
+    now: int,
+    allowed: Callable[[Leg], bool],
+    flows: Sequence[Flow] = (),
+) -> list[Verdict]:
+    """Return the rules ``plan`` breaks when each leg spends ``amount_in`` and gets ``quoted_out``."""
+    after, turnover, failed = trade(plan, book, mandate, lambda leg: (leg.amount_in, leg.quoted_out), allowed)
+    return failed or after_trading(plan, book, after, turnover, clock, mandate, now, flows)[1]
+
+
+def before_of(after: Book, deltas: Mapping[str, int]) -> Book:
+    """Return the book before ``deltas`` moved: what a settlement starts from, without a read of old state."""
+    held = [h - deltas.get(t.address, 0) for t, h in zip(after.tokens, after.holdings, strict=True)]
+    return replace(after, holdings=tuple(max(0, h) for h in held))
+
+
+def deltas_of(before: Book, after: Book) -> dict[str, int]:
+    """Return the change of each token's balance."""
+    held = zip(before.tokens, before.holdings, after.holdings, strict=True)
+    return {token.address: b - a for token, a, b in held}
+
+
+def settlement_of(
+    receipt: Receipt,
+    before: Book,
+    after: Book,
+    *,
+    landed: bool,
+    nav: tuple[int, int] | None = None,
+    verdicts: Sequence[Verdict] = (),
+) -> Settlement:
+    """Return what a mined plan did, from the books around its block; ``nav`` before and after where a log tells it."""
+    nav_before, nav_after = nav or (before.nav(), after.nav())
+    return Settlement(
+        landed=landed,
+        deltas=deltas_of(before, after),
+        nav_before=nav_before,
+        nav_after=nav_after,
+        gas_used=receipt.gas_used,
+        gas_cost_wei=receipt.gas_used * receipt.effective_gas_price_wei,
+        weights_after_bps=after.weights_bps(),
+        verdicts=tuple(verdicts),
+    )
+
+
+def require_own(plan: Plan, address: str, chain_id: int | None = None) -> None:
+    """Raise OtherVault where ``plan`` is not that vault's (on that chain): its fate cannot be read off another one."""
+    if plan.vault.lower() != address.lower() or plan.chain_id != (chain_id or plan.chain_id):
+        raise OtherVault(
+            f"the plan {plan.decision_id} is of vault {plan.vault} on chain {plan.chain_id}, this run is for {address} "
+            f"on chain {chain_id or plan.chain_id}: configure its own vault to finish it"
+        )

@@ -1,0 +1,1 @@
+"""The reference vault: creation, state, logs, adapter."""

@@ -1,0 +1,1 @@
+"""The Safe: adapter and history."""

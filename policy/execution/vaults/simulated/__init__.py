@@ -1,0 +1,1 @@
+"""The simulated vault over an in-memory chain."""

@@ -1,0 +1,148 @@
+"""Portfolios for the local market: the reference vault and a Safe, as extras of its world."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from eth_account import Account
+from eth_utils.address import to_checksum_address
+
+from lake.errors import ConfigError
+from lake.evm import calldata
+from policy.execution.checks.oracle_rules import ALONE, Source
+from policy.execution.checks.rules import Mandate
+from policy.execution.contracts.compile import source_digest
+from policy.execution.vaults.reference.deployment import (
+    SECOND_FEED,
+    SWAP_CALLS,
+    V2_CALLS,
+    TokenSource,
+    VaultSetup,
+    deploy,
+)
+from policy.execution.vaults.safe.adapter import SafeSpec
+from policy.localnet.accounts import dev_accounts
+from policy.localnet.deploy import Deployer
+from policy.localnet.packages import lock_digest
+from policy.localnet.world import FEED_DECIMALS, NUMERAIRE, Extra, World
+
+HEARTBEAT_S = 90_000  # replayed history posts at least daily
+DEVIATION_BPS = 100
+DELAY_S = 3_600
+TARGETS = {NUMERAIRE: 2_000, "ETH": 5_000, "BTC": 3_000}
+"""A plain portfolio of three: weights in basis points, the accounting asset first."""
+
+
+def reference_vault(
+    targets_bps: Mapping[str, int] | None = None, *, deposit_usd: int = 1_000_000, mandate: Mandate | None = None
+) -> Extra:
+    """Return the extra that deploys a reference vault and lets the investor put ``deposit_usd`` of USDC into it.
+
+    ``targets_bps``: asset -> basis points, the numeraire first. Adds to the world's extras ``vault`` and
+    ``second_feed:<asset>`` (a second source each, which the arbitrageur keeps at the reference price like the first).
+    """
+    targets = dict(targets_bps or TARGETS)
+    if next(iter(targets)) != NUMERAIRE:
+        raise ConfigError(f"the first asset is the accounting one and must be {NUMERAIRE}, got {', '.join(targets)}")
+    limits = mandate or Mandate()
+
+    def build(on: Deployer, world: World) -> Mapping[str, str]:
+        seconds = {}
+        for asset in targets:
+            ((_, answer),) = [on.view(str(world.token(asset).feed), "latestRoundData()", "uint80,int256")]
+            given = [FEED_DECIMALS, f"{asset} second", answer]
+            seconds[asset] = on.vyper("mock_feed", ["uint8", "string", "int256"], given)
+        sources = [_source(world, asset, share, seconds[asset]) for asset, share in targets.items()]
+        who = {role: account.address for role, account in dev_accounts().items()}
+        calls = [(world.contracts["v3_router"], c) for c in SWAP_CALLS]
+        calls += [(world.contracts["v2_router"], c) for c in V2_CALLS]
+        setup = VaultSetup(sources, who["owner"], who["keeper"], who["guardian"], calls, limits, delay_s=DELAY_S)
+        vault = deploy(on.rpc, setup, who["deployer"])
+        cash = world.token(NUMERAIRE)
+        on.call("investor", cash.address, "approve(address,uint256)", vault, 2**256 - 1)
+        amount = deposit_usd * 10**cash.decimals
+        on.call("investor", vault, "deposit(uint256,address)", amount, who["investor"])
+        return {"vault": vault, **{f"second_feed:{a}": f for a, f in seconds.items()}}
+
+    parts = [source_digest(c) for c in ("foredrift_vault", "foredrift_investors", "foredrift_oracle", "mock_feed")]
+    digest = hashlib.sha256(repr((parts, targets, deposit_usd, limits)).encode()).hexdigest()
+    return Extra("reference_vault", digest, build)
+
+
+def safe_account(*, deposit_usd: int = 1_000_000, version: str = "1.5.0") -> Extra:
+    """Return the extra that deploys a Safe owned by the keeper (1 of 1) and gives it ``deposit_usd`` of USDC.
+
+    Adds ``safe`` and ``multisend`` to the world's extras. Targets are not on chain; see :func:`safe_spec`.
+    """
+
+    def build(on: Deployer, world: World) -> Mapping[str, str]:
+        keeper = dev_accounts()["keeper"].address
+        of = "" if version == "1.5.0" else f" {version}"  # the newest has its plain name among the artefacts
+        singleton, factory = on.package(f"Safe{of}"), on.package(f"SafeProxyFactory{of}")
+        multisend, handler = on.package(f"MultiSendCallOnly{of}"), on.package(f"CompatibilityFallbackHandler{of}")
+        zero = "0x" + "0" * 40
+        setup = calldata(
+            "setup(address[],uint256,address,bytes,address,address,uint256,address)",
+            *([keeper], 1, zero, b"", handler, zero, 0, zero),
+        )
+        create = "createProxyWithNonce(address,bytes,uint256)"
+        receipt = on.call("deployer", factory, create, singleton, setup, 0)
+        logs = [log for log in receipt["logs"] if str(log["address"]).lower() == factory.lower()]  # type: ignore[attr-defined]
+        place = logs[0]["topics"][1] if len(logs[0]["topics"]) > 1 else logs[0]["data"][:66]  # not indexed in 1.3.0
+        safe = to_checksum_address("0x" + place[-40:])
+        cash = world.token(NUMERAIRE)
+        on.call("investor", cash.address, "transfer(address,uint256)", safe, deposit_usd * 10**cash.decimals)
+        return {"safe": safe, "multisend": multisend}
+
+    return Extra("safe", hashlib.sha256(repr((lock_digest(), deposit_usd, version)).encode()).hexdigest(), build)
+
+
+def safe_spec(
+    world: World, targets_bps: Mapping[str, int] | None = None, *, mandate: Mandate | None = None, signed: bool = True
+) -> SafeSpec:
+    """Return the spec of the world's Safe: ``signed`` by the keeper's development key, else vouched for by sending."""
+    targets = dict(targets_bps or TARGETS)
+    keeper = dev_accounts()["keeper"]
+
+    def sign(typed: Mapping[str, Any]) -> bytes:
+        return bytes(Account.sign_typed_data(keeper.key, full_message=dict(typed)).signature)
+
+    tokens = tuple(replace(world.token(a), address=to_checksum_address(world.token(a).address)) for a in targets)
+    calls = [(world.contracts["v3_router"], c) for c in SWAP_CALLS]
+    calls += [(world.contracts["v2_router"], c) for c in V2_CALLS]
+    sources = []
+    for token in tokens:
+        feed = (token.address, token.decimals, str(token.feed), HEARTBEAT_S, FEED_DECIMALS)
+        sources.append(Source(*feed, "0x" + "0" * 40, 0, 0, 0, ALONE))
+    return SafeSpec(
+        address=world.extras["safe"],
+        multisend=world.extras["multisend"],
+        chain_id=world.chain_id,
+        tokens=tokens,
+        targets_bps=tuple(targets.values()),
+        sources=tuple(sources),
+        calls=tuple(calls),
+        mandate=mandate or Mandate(),
+        owners={keeper.address: sign} if signed else {},
+        sender=keeper.address,
+    )
+
+
+def _source(world: World, asset: str, target_bps: int, second: str) -> TokenSource:
+    token = world.token(asset)
+    return TokenSource(
+        to_checksum_address(token.address),
+        token.decimals,
+        target_bps,
+        str(token.feed),
+        HEARTBEAT_S,
+        FEED_DECIMALS,
+        second,
+        HEARTBEAT_S,
+        FEED_DECIMALS,
+        DEVIATION_BPS,
+        SECOND_FEED,
+    )

@@ -1,0 +1,1 @@
+"""Histories, panels and the simulator that runs a policy through them."""

@@ -1,0 +1,1 @@
+"""Closed forms, the dynamic programme and the projection onto a trade."""

@@ -1,0 +1,128 @@
+"""The predictive policy: gas_band, moved towards the dynamic programme as far as that has earned.
+
+Two things must be earned, both from the past alone: the gas forecasts must have been right (``Outlook.trust``, 0..1)
+and following the programme must have been cheaper than gas_band on a panel of baskets of the same kind (``experts``).
+Where either is missing every level is gas_band's. What has been learnt about a kind is a lesson: made once, handed
+over, never kept behind anybody's back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from policy.base import ForecastView, Matrix, State, Vector
+from policy.memory import PolicyMemory
+from policy.simulation.history import History
+from policy.simulation.planner import Case, Latest, Levels, Portfolio, Schedule, prepare
+from policy.strategies import experts
+from policy.strategies.gas_outlook import Outlook, silent
+from policy.strategies.gas_process import speeds
+from policy.strategies.programme import calm, growth_squares, programme, split
+from policy.strategies.reactive import GAS_BAND
+from policy.strategies.remembered import Remembered, nothing_learnt, remember
+
+
+@dataclass(frozen=True, slots=True)
+class Predictive:
+    """Planner over an outlook; implements schedule.Planner. ``lessons`` are the members' weights by kind."""
+
+    history: History
+    outlook: Outlook
+    name: str = "predictive"
+    lessons: Mapping[experts.Kind, Matrix] = field(default_factory=dict, compare=False, repr=False)
+    latest: Latest = field(default_factory=Latest, compare=False, repr=False)
+
+    def taught(self, lessons: Mapping[experts.Kind, Matrix]) -> Predictive:
+        """Return this policy with ``lessons`` added to its own."""
+        self.latest.held.clear()  # shared with the bounds that look at this policy: what was planned before is void
+        return replace(self, lessons={**self.lessons, **lessons})
+
+    def plan(self, case: Case) -> Schedule:
+        """Return the levels of every step of ``case``; those of step t depend on nothing after t.
+
+        A kind without a lesson is learnt about on the spot, and again at the next call: teach it before.
+        """
+        return self.latest.of(case, self._plan)
+
+    def _plan(self, case: Case) -> Schedule:
+        base = GAS_BAND.plan(case)
+        weights = self.weights(case, case.first, case.last + 1)
+        outer, inner = self.moved(case, base, weights, case.first, case.last + 1)
+        return split(case, replace(base, outer=outer, inner=inner), self.outlook.trust)
+
+    def levels(self, state: State, forecasts: ForecastView) -> Levels:
+        """Return the levels for ``state`` with the memory of that moment: those of ``plan`` at that step."""
+        if silent(forecasts):
+            return Remembered(nothing_learnt(state.ts)).levels(state, forecasts)
+        step = int(np.searchsorted(self.history.ts, int(state.ts.timestamp() * 1e6), side="right")) - 1
+        return Remembered(self.memory(portfolio_of(state, self.history, step), step)).levels(state, forecasts)
+
+    def memory(self, portfolio: Portfolio, step: int) -> PolicyMemory:
+        """Return what this policy knows at ``step`` about ``portfolio``, frozen; nothing where gas is too young."""
+        at = self.history.when(step)
+        number = next((i for i, w in enumerate(self.outlook.windows) if w.first <= step < w.last), None)
+        if number is None:
+            return nothing_learnt(at)
+        window = self.outlook.windows[number]
+        case, first = prepare(self.history, portfolio), window.first
+        speed = speeds(growth_squares(case, len(self.history.ts)))
+        depth = self.history.depth_usd[max(0, first - 168) : first + 1, case.columns]
+        then = {
+            "gas_gwei": self.history.gas_gwei[first], "native_usd": self.history.native_usd[first],
+            "covariance": case.covariance[self.history.day[first]], "depth_usd": np.median(depth, axis=0),
+            "slow": window.slow[step - first], "speed": speed[step], "calm": calm(speed, first),
+        }  # fmt: skip
+        earned = float(self.outlook.earned[step])
+        weights = self.lesson(case)[number] if self.learns and earned > 0.0 else np.zeros(len(experts.MEMBERS))
+        return remember(at, window, float(self.outlook.shares[number]), earned, weights, then)
+
+    def weights(self, case: Case, first: int, last: int) -> Matrix:
+        """Return (T, members) weights in force, times trust; zero outside ``first`` .. ``last`` (exclusive)."""
+        out = np.zeros((len(self.history.ts), len(experts.MEMBERS)))
+        if not self.learns or not self.outlook.trust[first:last].any():
+            return out
+        for window, weight in zip(self.outlook.windows, self.lesson(case), strict=True):
+            part = slice(max(window.first, first), max(min(window.last, last), 0))
+            out[part] = weight * self.outlook.trust[part, None]
+        return out
+
+    @property
+    def learns(self) -> bool:
+        """Whether there is anything to trust, and a basket to learn from."""
+        return bool(self.outlook.trust.any()) and len(self.history.assets) >= 2
+
+    def lesson(self, case: Case) -> Matrix:
+        """Return (windows, members) weights for portfolios like that of ``case``: the lesson, or learnt now."""
+        kind = experts.kind_of(case.portfolio, case.fee)
+        found = self.lessons.get(kind)
+        return self.learn(kind) if found is None else found
+
+    def learn(self, kind: experts.Kind) -> Matrix:
+        """Return (windows, members) weights of the members for portfolios of ``kind``, each from the past alone."""
+        return experts.chosen(self.past(kind), experts.SURE[kind.scenario])
+
+    def past(self, kind: experts.Kind) -> Matrix:
+        """Return (1 + members, windows) what gas_band and the members cost a panel of ``kind`` in each window."""
+        edges = np.array([w.first for w in self.outlook.windows] + [self.outlook.windows[-1].last])
+
+        def view(case: Case, base: Schedule) -> tuple[Vector, Vector]:
+            everywhere = np.ones((len(self.history.ts), 1))
+            return programme(case, base, self.outlook.windows, everywhere, self.outlook.slow)
+
+        return experts.past_costs(self.history, kind, edges, GAS_BAND.plan, view)
+
+    def moved(self, case: Case, base: Schedule, weights: Matrix, first: int, last: int) -> tuple[Vector, Vector]:
+        """Return (outer, inner) of ``base`` moved by ``weights`` in steps ``first`` .. ``last`` (exclusive)."""
+        found = programme(case, base, self.outlook.windows, weights, self.outlook.slow, first, last)
+        return experts.moved(case.portfolio.scenario, (base.outer, base.inner), found, weights)
+
+
+def portfolio_of(state: State, history: History, step: int) -> Portfolio:
+    """Return the portfolio ``state`` describes, as the panel would hold it from ``step`` on."""
+    return Portfolio(
+        "live", state.scenario, state.assets, state.target, state.tolerance, state.nav_usd, state.gamma,
+        state.market.fees, history.when(step), history.when(len(history.ts) - 1), state.market.fee,
+    )  # fmt: skip
