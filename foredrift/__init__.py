@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from policy.base import Decision, Forecast, Market, Policy, State
     from policy.execution.base import Plan, Vault
     from policy.execution.engine import step
-    from policy.simulation.planner import Case, Levels, Planner, Schedule, schedule
-    from policy.strategies.planner_policy import Rule
+    from policy.simulation.planner import BandRule, Case, Levels, Schedule, schedule
+    from policy.strategies.planner_policy import RulePolicy
     from policy.strategies.registry import CompareConfig
 
 _HOME = {
@@ -41,9 +41,9 @@ _HOME = {
     "Levels": "policy.simulation.planner",
     "Market": "policy.base",
     "Plan": "policy.execution.base",
-    "Planner": "policy.simulation.planner",
+    "BandRule": "policy.simulation.planner",
     "Policy": "policy.base",
-    "Rule": "policy.strategies.planner_policy",
+    "RulePolicy": "policy.strategies.planner_policy",
     "Schedule": "policy.simulation.planner",
     "Settings": "pipelines.settings",
     "State": "policy.base",
@@ -58,6 +58,7 @@ _HOME = {
 _AS = {"load_settings": "load"}
 
 __all__ = [
+    "BandRule",
     "Case",
     "CompareConfig",
     "Compared",
@@ -70,9 +71,8 @@ __all__ = [
     "Levels",
     "Market",
     "Plan",
-    "Planner",
     "Policy",
-    "Rule",
+    "RulePolicy",
     "Schedule",
     "Settings",
     "State",

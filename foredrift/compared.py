@@ -10,7 +10,7 @@ import polars as pl
 
 from lake.store import Lake
 from policy.comparison.compare import run
-from policy.simulation.planner import Planner
+from policy.simulation.planner import BandRule
 from policy.strategies.registry import CompareConfig
 
 
@@ -31,13 +31,13 @@ class Compared:
     json: dict[str, Any]
 
 
-def compare(lake: Lake, config: CompareConfig, policies: Iterable[str | Planner] | None = None) -> Compared:
+def compare(lake: Lake, config: CompareConfig, policies: Iterable[str | BandRule] | None = None) -> Compared:
     """Compare ``policies`` (names and rules of your own; None: those of ``config``) on one ledger, yours last.
 
     The same lake and settings give the same figures to the last digit. Raises ConfigError for an unknown or repeated
     name, NotEnoughData where prices or gas do not reach.
     """
-    own: list[Planner] = []
+    own: list[BandRule] = []
     if policies is not None:
         given = list(policies)
         own = [p for p in given if not isinstance(p, str)]

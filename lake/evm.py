@@ -113,8 +113,8 @@ def read_logs(rpc: Rpc, ask: Mapping[str, object]) -> list[dict[str, object]]:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """One view call: ``View(pool, "slot0()", "uint160,int24")`` with ``args`` where the signature has parameters.
+class Call:
+    """One view call: ``Call(pool, "slot0()", "uint160,int24")`` with ``args`` where the signature has parameters.
 
     ``returns`` may name only the leading return values; the rest is ignored.
     """
@@ -160,7 +160,7 @@ def at_block(block: int | str) -> object:
     return {"blockHash": block, "requireCanonical": True} if _is_hash(block) else block
 
 
-def read(rpc: Rpc, views: Sequence[View], block: int | str = "latest") -> list[tuple[object, ...]]:
+def read(rpc: Rpc, views: Sequence[Call], block: int | str = "latest") -> list[tuple[object, ...]]:
     """Return the decoded values of ``views``, all at ``block`` (pass a block hash to be sure it is one state).
 
     Raises RpcError naming the contract and function when a call reverts or its answer does not decode.
@@ -172,14 +172,14 @@ def read(rpc: Rpc, views: Sequence[View], block: int | str = "latest") -> list[t
     return [r for r in results if not isinstance(r, RpcError)]
 
 
-def try_read(rpc: Rpc, views: Sequence[View], block: int | str = "latest") -> list[tuple[object, ...] | RpcError]:
+def try_read(rpc: Rpc, views: Sequence[Call], block: int | str = "latest") -> list[tuple[object, ...] | RpcError]:
     """Like :func:`read`, with the RpcError of a failed call in its place."""
     where = at_block(block)
     calls = [("eth_call", [{"to": v.to, "data": v.data}, where]) for v in views]
     return [_decode(v, raw) for v, raw in zip(views, rpc.batch(calls, errors=True), strict=True)]
 
 
-def _decode(view: View, raw: object) -> tuple[object, ...] | RpcError:
+def _decode(view: Call, raw: object) -> tuple[object, ...] | RpcError:
     name = f"{view.signature} of {view.to}"
     if isinstance(raw, RpcError):
         return RpcError(f"{name}: {raw}", raw.code, raw.data)
@@ -196,10 +196,10 @@ def symbols(rpc: Rpc, tokens: Sequence[str], block: int | str = "latest") -> lis
 
     A symbol is the token's own word and decides nothing.
     """
-    rows = try_read(rpc, [View(t, "symbol()", "string") for t in tokens], block)
+    rows = try_read(rpc, [Call(t, "symbol()", "string") for t in tokens], block)
     old = [t for t, r in zip(tokens, rows, strict=True) if isinstance(r, RpcError)]
     short = (
-        dict(zip(old, try_read(rpc, [View(t, "symbol()", "bytes32") for t in old], block), strict=True)) if old else {}
+        dict(zip(old, try_read(rpc, [Call(t, "symbol()", "bytes32") for t in old], block), strict=True)) if old else {}
     )
     return [_word(r if not isinstance(r, RpcError) else short[t]) or t for t, r in zip(tokens, rows, strict=True)]
 

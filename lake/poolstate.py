@@ -14,7 +14,7 @@ from typing import Protocol, cast
 from eth_utils.address import to_checksum_address
 
 from lake.errors import ConfigError
-from lake.evm import View, read
+from lake.evm import Call, read
 from lake.rpc import Rpc
 
 V2, V3 = "uniswap_v2", "uniswap_v3"
@@ -56,7 +56,7 @@ class Place(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class PoolState:
+class PoolSnapshot:
     """A pool at one block, raw. A v2 pair has ``reserves`` and no ticks; its root and liquidity follow from them.
 
     ``ticks`` are the initialised ticks with net liquidity, ascending, complete within ``known``. All zeros: empty.
@@ -70,12 +70,12 @@ class PoolState:
     reserves: tuple[int, int] = (0, 0)
 
 
-def pair_state(reserve0: int, reserve1: int) -> PoolState:
+def pair_state(reserve0: int, reserve1: int) -> PoolSnapshot:
     """Return a v2 pair's state: liquidity sqrt(x y) at every price, root sqrt(y / x); zeros for an empty pair."""
     if reserve0 <= 0 or reserve1 <= 0:
-        return PoolState(0, 0, 0)
+        return PoolSnapshot(0, 0, 0)
     root = math.isqrt((reserve1 << 192) // reserve0)
-    return PoolState(root, 0, math.isqrt(reserve0 * reserve1), reserves=(reserve0, reserve1))
+    return PoolSnapshot(root, 0, math.isqrt(reserve0 * reserve1), reserves=(reserve0, reserve1))
 
 
 def read_constants(rpc: Rpc, pools: Sequence[tuple[str, str]], block: int | str = "latest") -> list[Constants]:
@@ -83,11 +83,11 @@ def read_constants(rpc: Rpc, pools: Sequence[tuple[str, str]], block: int | str 
     unknown = [f"pool {a}: venue {v!r}" for a, v in pools if v not in {V2, V3}]
     if unknown:
         raise ConfigError(f"{'; '.join(unknown)}; a venue is uniswap_v2 or uniswap_v3")
-    views: list[View] = []
+    views: list[Call] = []
     for address, venue in pools:
-        views += [View(address, "token0()", "address"), View(address, "token1()", "address")]
+        views += [Call(address, "token0()", "address"), Call(address, "token1()", "address")]
         if venue == V3:
-            views += [View(address, "fee()", "uint24"), View(address, "tickSpacing()", "int24")]
+            views += [Call(address, "fee()", "uint24"), Call(address, "tickSpacing()", "int24")]
     rows = iter(read(rpc, views, block))
     found = []
     for address, venue in pools:
@@ -104,7 +104,7 @@ def reach_ticks(price_change: float) -> int:
     return math.ceil(math.log(1 + price_change) / _LOG_TICK)
 
 
-def read_states(rpc: Rpc, pools: Sequence[Place], block: int | str, span: int) -> list[PoolState]:
+def read_states(rpc: Rpc, pools: Sequence[Place], block: int | str, span: int) -> list[PoolSnapshot]:
     """Return every pool at ``block`` (give a hash: the reads are several), v3 ticks within ``span`` of the price."""
     heads = iter(read(rpc, [v for p in pools for v in _head(p)], block) if pools else [])
     rows: list[tuple[int, ...]] = []
@@ -120,7 +120,7 @@ def read_states(rpc: Rpc, pools: Sequence[Place], block: int | str, span: int) -
         else:
             root, tick, liquidity = row
             known = (tick - span, tick + span)
-            found.append(PoolState(root, tick, liquidity, ticks.get(pool.address, ()), known))
+            found.append(PoolSnapshot(root, tick, liquidity, ticks.get(pool.address, ()), known))
     return found
 
 
@@ -129,10 +129,10 @@ def read_ticks(rpc: Rpc, pool: Place, low: int, high: int, block: int | str) -> 
     return _ticks(rpc, [(pool, low, high)], block)[pool.address]
 
 
-def _head(pool: Place) -> list[View]:
+def _head(pool: Place) -> list[Call]:
     if pool.venue == V2:
-        return [View(pool.address, "getReserves()", "uint112,uint112")]
-    return [View(pool.address, "slot0()", "uint160,int24"), View(pool.address, "liquidity()", "uint128")]
+        return [Call(pool.address, "getReserves()", "uint112,uint112")]
+    return [Call(pool.address, "slot0()", "uint160,int24"), Call(pool.address, "liquidity()", "uint128")]
 
 
 def _ticks(
@@ -144,7 +144,7 @@ def _ticks(
         for pool, low, high in ((p, max(a, MIN_TICK), min(b, MAX_TICK)) for p, a, b in wanted)
         for word in range(low // pool.tick_spacing // _WORD, high // pool.tick_spacing // _WORD + 1)
     ]
-    asks = [View(p.address, "tickBitmap(int16)", "uint256", (w,)) for p, w, _, _ in words]
+    asks = [Call(p.address, "tickBitmap(int16)", "uint256", (w,)) for p, w, _, _ in words]
     maps = read(rpc, asks, block) if asks else []
     places = [
         (pool, tick)
@@ -152,7 +152,7 @@ def _ticks(
         for bit in range(_WORD)
         if cast("int", bits) >> bit & 1 and low <= (tick := (word * _WORD + bit) * pool.tick_spacing) <= high
     ]
-    views = [View(p.address, "ticks(int24)", "uint128,int128", (t,)) for p, t in places]
+    views = [Call(p.address, "ticks(int24)", "uint128,int128", (t,)) for p, t in places]
     nets = read(rpc, views, block) if views else []
     found: dict[str, list[tuple[int, int]]] = {pool.address: [] for pool, _, _ in wanted}
     for (pool, tick), net in zip(places, nets, strict=True):

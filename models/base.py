@@ -35,7 +35,7 @@ from features.panel import Columns
 from models.config import ModelConfig
 
 if TYPE_CHECKING:
-    from models.forecast_rows import Forecasts
+    from models.forecast_rows import ForecastArrays
 
 QUANTILES: tuple[float, ...] = (0.05, 0.25, 0.50, 0.75, 0.95)
 QUANTILE_COLUMNS: tuple[str, ...] = ("q05", "q25", "q50", "q75", "q95")
@@ -120,7 +120,7 @@ class SavedFitted(Fitted, Protocol):
         """Return forecast rows; see ``Fitted.predict``."""
         ...
 
-    def forecasts(self, panel: pl.DataFrame | Columns) -> Forecasts:
+    def forecasts(self, panel: pl.DataFrame | Columns) -> ForecastArrays:
         """Return the same rows as arrays, for a decision that has milliseconds."""
         ...
 

@@ -17,7 +17,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Forecasts:
+class ForecastArrays:
     """Rows of table forecasts: ``issued_at`` (n,) in microseconds since 1970, ``quantiles`` (n, 5), the others (n,).
 
     NaN stands for what is unknown. A row with a ``reason`` (None: none) abstains.
@@ -33,7 +33,7 @@ class Forecasts:
     reason: Strings
 
     @classmethod
-    def of(cls, frame: pl.DataFrame) -> Forecasts:
+    def of(cls, frame: pl.DataFrame) -> ForecastArrays:
         """Return the rows of a frame with FORECAST_COLUMNS."""
         named = ("target", "key", "model_version", "reason")
         target, key, version, reason = (_objects(frame[c].to_list()) for c in named)
@@ -47,7 +47,7 @@ class Forecasts:
     @classmethod
     def silent(
         cls, series: Sequence[tuple[str, str, int]], issued_at: int, version: str, reasons: list[str]
-    ) -> Forecasts:
+    ) -> ForecastArrays:
         """Return a row without numbers for every (target, key, horizon_s) of ``series``, with its reason."""
         n = len(series)
         return cls(
@@ -66,9 +66,9 @@ class Forecasts:
         """Return (target, key, horizon_s) of every row."""
         return list(zip(self.target.tolist(), self.key.tolist(), self.horizon_s.tolist(), strict=True))
 
-    def where(self, keep: npt.NDArray[np.bool_]) -> Forecasts:
+    def where(self, keep: npt.NDArray[np.bool_]) -> ForecastArrays:
         """Return the rows where ``keep`` (n,) is true."""
-        return self if keep.all() else Forecasts(*(getattr(self, name)[keep] for name in _NAMES))
+        return self if keep.all() else ForecastArrays(*(getattr(self, name)[keep] for name in _NAMES))
 
     def frame(self) -> pl.DataFrame:
         """Return the rows as a frame with FORECAST_COLUMNS, NaN as null."""
@@ -88,14 +88,14 @@ class Forecasts:
         )
 
 
-def joined(parts: Sequence[Forecasts]) -> Forecasts:
+def joined(parts: Sequence[ForecastArrays]) -> ForecastArrays:
     """Return the rows of all ``parts``, one after another."""
     if not parts:
-        return Forecasts.silent([], 0, "", [])
-    return Forecasts(*(np.concatenate([getattr(part, name) for part in parts]) for name in _NAMES))
+        return ForecastArrays.silent([], 0, "", [])
+    return ForecastArrays(*(np.concatenate([getattr(part, name) for part in parts]) for name in _NAMES))
 
 
-_NAMES = tuple(f.name for f in fields(Forecasts))
+_NAMES = tuple(f.name for f in fields(ForecastArrays))
 
 
 def _objects(values: Sequence[str | None]) -> Strings:
@@ -133,14 +133,14 @@ class RowBuffer:
         self._quantiles.append(blank)
         self._means.append(mean)
 
-    def forecasts(self) -> Forecasts:
+    def forecasts(self) -> ForecastArrays:
         """Return the rows whose mean (and quantiles, where there are any) are known; no row crosses its quantiles."""
         if not self._keys:
             return joined([])
         targets, horizons, bare, counts = zip(*self._targets, strict=True)
         q, mean = np.sort(np.concatenate(self._quantiles), axis=1), np.concatenate(self._means)
         known = np.isfinite(mean) & (np.isfinite(q).all(axis=1) | np.repeat(bare, counts))
-        rows = Forecasts(
+        rows = ForecastArrays(
             np.repeat(_objects(targets), counts), np.concatenate(self._keys), np.concatenate(self._times),
             np.repeat(np.array(horizons, dtype=np.int64), counts), q, mean,
             np.full(len(mean), self.version, dtype=object), np.full(len(mean), None, dtype=object),

@@ -59,7 +59,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Portfolio(Section):
+class PortfolioSection(Section):
     """What is held and how far it may stray."""
 
     name: Name = "main"
@@ -72,7 +72,7 @@ class Portfolio(Section):
     scenario: Literal["soft", "hard"] = "soft"
 
     @model_validator(mode="after")
-    def _consistent(self) -> Portfolio:
+    def _consistent(self) -> PortfolioSection:
         n = len(self.assets)
         if n < 2:
             raise ValueError(f"portfolio.assets needs at least two different assets, got {list(self.assets)}")
@@ -117,7 +117,7 @@ class MlflowSection(Section):
     artifacts: str = "mlruns/artifacts"
 
 
-class ExchangeSource(Section):
+class ExchangeSection(Section):
     """Bars from any exchange ccxt supports. ``symbols`` maps asset to market."""
 
     exchange: Name = "binance"
@@ -150,7 +150,7 @@ class FeedRow(Section):
     heartbeat: PositiveDuration = "1h"
 
 
-class SampleSource(Section):
+class SampleSection(Section):
     """The seeded market simulator: it ends now and grows every hour, with the same past whenever it is asked.
 
     The first ingest takes the last ``hours`` of it. With ``start`` and ``hours`` it is a closed span of the past.
@@ -164,12 +164,12 @@ class SampleSource(Section):
 class Sources(Section):
     """Sources that ``ingest`` collects; an absent one is not collected."""
 
-    exchange: ExchangeSource | None = None
+    exchange: ExchangeSection | None = None
     blocks: BlocksSource | None = None
     pools: Annotated[tuple[PoolRow, ...], Distinct] = ()
     feeds: Annotated[tuple[FeedRow, ...], Distinct] = ()
     signals: Annotated[tuple[Literal["fear_greed", "funding", "headlines"], ...], Distinct] = ()
-    sample: SampleSource | None = None
+    sample: SampleSection | None = None
 
 
 class ChainSection(Section):
@@ -299,7 +299,7 @@ class WatchSection(Section):
 class Settings(Section):
     """All settings of one project. ``root`` is the folder of its file; relative paths are taken from there."""
 
-    portfolio: Portfolio = Portfolio()
+    portfolio: PortfolioSection = PortfolioSection()
     lake: LakeSection = LakeSection()
     mlflow: MlflowSection = MlflowSection()
     sources: Sources = Sources()

@@ -31,6 +31,6 @@ LIVE_NAMES: tuple[str, ...] = tuple(n for n, part in PARTS.items() if part != "b
 def installed() -> dict[str, EntryPoint]:
     """Return the policies of installed packages by name: entry points of the group ``foredrift.policies``.
 
-    Each is a factory ``(history, lake, config) -> Planner``, like those of the registry.
+    Each is a factory ``(history, lake, config) -> BandRule``, like those of the registry.
     """
     return {e.name: e for e in entry_points(group="foredrift.policies")}

@@ -23,7 +23,7 @@ from polars.exceptions import ComputeError, PolarsError
 from lake.errors import ConfigError, DataError, SchemaError
 from lake.imports import Recorder, identity
 from lake.plausibility import flagged
-from lake.sources.formats import Shape, described, shaped
+from lake.sources.formats import FileShape, described, shaped
 from lake.sources.marks import misread
 from lake.sources.reading import Opened, Reading, names_of, opened, scan_text
 from lake.sources.rows import Problems, Recipe, Value, series_of, typed
@@ -190,7 +190,7 @@ def import_file(
     return report
 
 
-def _shape(file: Opened, reading: Reading, preset: str | None, name: str) -> tuple[Shape, str]:
+def _shape(file: Opened, reading: Reading, preset: str | None, name: str) -> tuple[FileShape, str]:
     """Return the rows of the file under its own names, and its separator."""
     if preset is not None:
         return shaped(preset, name, file, reading), ","
@@ -199,13 +199,13 @@ def _shape(file: Opened, reading: Reading, preset: str | None, name: str) -> tup
     if file.kind == "csv":
         scan, separator = scan_text(file, reading)
         names = names_of(file.path, scan)
-        return Shape(scan.rename({n: n.strip() for n in names if n.strip() and n.strip() != n})), separator
+        return FileShape(scan.rename({n: n.strip() for n in names if n.strip() and n.strip() != n})), separator
     if file.kind == "feather":
-        return Shape(pl.read_ipc(file.text).lazy()), ","
-    return Shape(pl.scan_parquet(file.text, glob=False, hive_partitioning=False)), ","
+        return FileShape(pl.read_ipc(file.text).lazy()), ","
+    return FileShape(pl.scan_parquet(file.text, glob=False, hive_partitioning=False)), ","
 
 
-def _scale(columns: Mapping[str, str], shape: Shape) -> tuple[dict[str, float], list[str]]:
+def _scale(columns: Mapping[str, str], shape: FileShape) -> tuple[dict[str, float], list[str]]:
     """Return what values are multiplied by: a preset's factors, and 1e-9 where a gwei column is fed from one in wei."""
     scale = dict(shape.scale)
     wei = {c: f for c, f in columns.items() if c.endswith("_gwei") and "wei" in f.lower() and "gwei" not in f.lower()}

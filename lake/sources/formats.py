@@ -29,7 +29,7 @@ _KLINES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class FileShape:
     """A file in a table's own terms: its rows, table column -> file column, values for all rows, unit factors."""
 
     scan: pl.LazyFrame
@@ -45,10 +45,10 @@ class Preset:
     """How one kind of export is read; ``build`` gets the opened file, how its text is read and the table's name."""
 
     tables: tuple[str, ...]
-    build: Callable[[Opened, Reading, str], Shape]
+    build: Callable[[Opened, Reading, str], FileShape]
 
 
-def shaped(name: str, table: str, file: Opened, reading: Reading) -> Shape:
+def shaped(name: str, table: str, file: Opened, reading: Reading) -> FileShape:
     """Return ``file`` read as export ``name``; raises ConfigError for an unknown preset, DataError for another file."""
     if name not in PRESETS:
         raise ConfigError(f"--format {name!r} is not known; the formats are {', '.join(PRESETS)}")
@@ -117,7 +117,7 @@ def _need(file: Opened, names: list[str], wanted: tuple[str, ...], preset: str) 
         )
 
 
-def _klines(file: Opened, reading: Reading, table: str) -> Shape:
+def _klines(file: Opened, reading: Reading, table: str) -> FileShape:
     """Binance klines: twelve columns with or without a header, times in ms or us; step from their span."""
     del table
     if file.kind == "json":
@@ -132,7 +132,7 @@ def _klines(file: Opened, reading: Reading, table: str) -> Shape:
     scan = scan.with_columns(step=pl.when(span % 10**6 == 0).then(span // 10**6).cast(pl.String))
     named, notes = _named(file)
     mapping = {"ts": "open_time"} | {c: c for c in ("open", "high", "low", "close", "volume", "step")}
-    return Shape(
+    return FileShape(
         scan, mapping, {"source": "binance", **named}, notes=(*notes, "step of each bar = close_time - open_time + 1")
     )
 
@@ -160,7 +160,7 @@ def _klines_table(file: Opened, reading: Reading) -> pl.LazyFrame:
     return scan.rename(dict(zip(names, _KLINES, strict=False)))
 
 
-def _cryptodatadownload(file: Opened, reading: Reading, table: str) -> Shape:
+def _cryptodatadownload(file: Opened, reading: Reading, table: str) -> FileShape:
     """CryptoDataDownload: a line with its address, then Unix, Date, Symbol, Open, ..., Volume BTC, Volume USDT."""
     del table
     with file.text.open(encoding="utf-8") as text:
@@ -172,18 +172,20 @@ def _cryptodatadownload(file: Opened, reading: Reading, table: str) -> Shape:
     mapping = {"ts": "unix", "asset": "asset"} | {c: c for c in ("open", "high", "low", "close")}
     volume = next((n for n in names if n.startswith("volume")), None)
     mapping |= {"volume": volume} if volume else {}
-    return Shape(scan, mapping, {"source": "cryptodatadownload"}, notes=("asset = the first of each Symbol's pair",))
+    return FileShape(
+        scan, mapping, {"source": "cryptodatadownload"}, notes=("asset = the first of each Symbol's pair",)
+    )
 
 
 _PAIR_RUST = rf"^([A-Z0-9]{{1,15}}?)[_/-]?(?:{_QUOTES})(?:$|[^A-Z0-9])"
 
 
-def _etherscan(file: Opened, reading: Reading, table: str) -> Shape:
+def _etherscan(file: Opened, reading: Reading, table: str) -> FileShape:
     """Etherscan's daily average gas price: Date(UTC), UnixTimeStamp, Value (Wei)."""
     del table
     scan, names = _renamed(_table(file, reading), file.path)
     _need(file, names, ("unixtimestamp", "value_wei"), "etherscan-gas")
-    return Shape(
+    return FileShape(
         scan,
         {"ts": "unixtimestamp", "base_fee_gwei": "value_wei"},
         {},
@@ -192,7 +194,7 @@ def _etherscan(file: Opened, reading: Reading, table: str) -> Shape:
     )
 
 
-def _freqtrade(file: Opened, reading: Reading, table: str) -> Shape:
+def _freqtrade(file: Opened, reading: Reading, table: str) -> FileShape:
     """Freqtrade candles: Feather, Parquet or CSV with date, open, ..., volume, or JSON rows [ms, o, h, l, c, v]."""
     del table
     named, notes = _named(file)
@@ -206,10 +208,10 @@ def _freqtrade(file: Opened, reading: Reading, table: str) -> Shape:
         scan, names = _renamed(_table(file, reading), file.path)
     _need(file, names, ("date", "open", "high", "low", "close", "volume"), "freqtrade")
     mapping = {"ts": "date"} | {c: c for c in ("open", "high", "low", "close", "volume")}
-    return Shape(scan, mapping, {"source": "freqtrade", "tz": "UTC", **named}, notes=(*notes, "dates are UTC"))
+    return FileShape(scan, mapping, {"source": "freqtrade", "tz": "UTC", **named}, notes=(*notes, "dates are UTC"))
 
 
-def _coingecko(file: Opened, reading: Reading, table: str) -> Shape:
+def _coingecko(file: Opened, reading: Reading, table: str) -> FileShape:
     """CoinGecko: market_chart JSON of [ms, price], or the site's CSV with snapped_at, price, total_volume."""
     del table
     note = "a price at t is taken as the bar that starts at t (rounded down to its step), known one step later"
@@ -218,7 +220,7 @@ def _coingecko(file: Opened, reading: Reading, table: str) -> Shape:
         rows = data.get("prices") if isinstance(data, dict) else None
         if not rows or not all(isinstance(r, list) and len(r) == 2 for r in rows):
             raise DataError(f"{file.path} is no CoinGecko market chart: it lacks prices as [time, price]")
-        return Shape(
+        return FileShape(
             _columns(rows, ("ts", "close")), {"ts": "ts", "close": "close"}, {"source": "coingecko"}, {}, (note,), _GRID
         )
     scan, names = _renamed(_table(file, reading), file.path)
@@ -226,7 +228,7 @@ def _coingecko(file: Opened, reading: Reading, table: str) -> Shape:
     found = re.match(r"([a-z0-9]{1,12})-usd", file.path.name.lower())
     named = {"asset": found[1].upper()} if found else {}
     notes = (note, *([f"asset {named['asset']} from the file's name"] if named else []))
-    return Shape(scan, {"ts": "snapped_at", "close": "price"}, {"source": "coingecko", **named}, {}, notes, _GRID)
+    return FileShape(scan, {"ts": "snapped_at", "close": "price"}, {"source": "coingecko", **named}, {}, notes, _GRID)
 
 
 _GRID = (300, 3_600, 86_400)
@@ -244,7 +246,7 @@ _DUNE = {
 _DUNE_WEI = ("base_fee_per_gas", "gas_price", "avg_gas_price", "base_fee_wei", "gas_price_wei", "avg_base_fee_per_gas")
 
 
-def _dune(file: Opened, reading: Reading, table: str) -> Shape:
+def _dune(file: Opened, reading: Reading, table: str) -> FileShape:
     """A Dune result (CSV, or JSON of its API): columns by the names queries commonly give them, times in UTC."""
     if file.kind == "json":
         data = _json(file)
@@ -265,7 +267,7 @@ def _dune(file: Opened, reading: Reading, table: str) -> Shape:
     if table == "gas" and "base_fee_gwei" not in mapping and wei:
         mapping["base_fee_gwei"], scale["base_fee_gwei"] = wei, 1 / WEI_PER_GWEI
     said = tuple(f"{n} divided by 1e9 (wei)" for n in ([wei] if scale else []) if n)
-    return Shape(scan, mapping, {"tz": "UTC"} | ({"source": "dune"} if table == "prices" else {}), scale, (
+    return FileShape(scan, mapping, {"tz": "UTC"} | ({"source": "dune"} if table == "prices" else {}), scale, (
         "times are UTC, as Dune writes them", *said,
     ))  # fmt: skip
 

@@ -16,7 +16,7 @@ import polars as pl
 
 from lake.answers import quantity
 from lake.errors import RpcError
-from lake.evm import LAST_TIME_S, View, head_of, read, try_read
+from lake.evm import LAST_TIME_S, Call, head_of, read, try_read
 from lake.rpc import Rpc
 from lake.tables import TABLES
 from lake.universe import Chain
@@ -44,7 +44,7 @@ class Round:
 
 def latest_round(rpc: Rpc, feed: str, block: int | str = "latest") -> Round:
     """Return the newest round of ``feed`` at ``block``; raises RpcError when the feed reverts."""
-    return _round(read(rpc, [View(feed, "latestRoundData()", ROUND)], block)[0])
+    return _round(read(rpc, [Call(feed, "latestRoundData()", ROUND)], block)[0])
 
 
 def rounds_between(rpc: Rpc, feed: str, start: datetime, end: datetime, block: str = "latest") -> Iterator[Round]:
@@ -132,10 +132,10 @@ def _last_of_phase(rpc: Rpc, feed: str, phase: int, newest: Round, block: str) -
     """Return the newest aggregator round of ``phase``; None where the proxy has no such phase or it never answered."""
     if phase == newest.phase:
         return newest.id & ((1 << _PHASE_BITS) - 1)
-    found = try_read(rpc, [View(feed, "phaseAggregators(uint16)", "address", (phase,))], block)[0]
+    found = try_read(rpc, [Call(feed, "phaseAggregators(uint16)", "address", (phase,))], block)[0]
     if isinstance(found, RpcError) or int(str(found[0]), 16) == 0:
         return None
-    answer = try_read(rpc, [View(str(found[0]), "latestRound()", "uint256")], block)[0]
+    answer = try_read(rpc, [Call(str(found[0]), "latestRound()", "uint256")], block)[0]
     if isinstance(answer, RpcError):
         return None
     last = cast("int", answer[0])
@@ -151,7 +151,7 @@ def _getter(rpc: Rpc, feed: str, phase: int, block: str) -> Callable[[int], Roun
 
 def _page(rpc: Rpc, feed: str, phase: int, first: int, stop: int, block: str) -> list[Round | None]:
     """Return rounds ``first`` .. ``stop`` - 1 of a phase, None for those without data."""
-    views = [View(feed, "getRoundData(uint80)", ROUND, (phase << _PHASE_BITS | n,)) for n in range(first, stop)]
+    views = [Call(feed, "getRoundData(uint80)", ROUND, (phase << _PHASE_BITS | n,)) for n in range(first, stop)]
     rounds: list[Round | None] = []
     for answer in try_read(rpc, views, block):
         if isinstance(answer, RpcError):

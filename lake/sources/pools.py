@@ -15,7 +15,7 @@ import polars as pl
 
 from lake import depth
 from lake.errors import ConfigError, SourceError
-from lake.evm import View, read, symbols
+from lake.evm import Call, read, symbols
 from lake.poolstate import read_constants, read_states
 from lake.rpc import Rpc
 from lake.sources.blocks import block_at, first_block_at_or_after
@@ -64,7 +64,7 @@ def describe_pool(
     """
     pool = read_constants(rpc, [(address, venue)], block)[0]
     tokens = [pool.token0, pool.token1]
-    decimals = [cast("int", d[0]) for d in read(rpc, [View(t, "decimals()", "uint8") for t in tokens], block)]
+    decimals = [cast("int", d[0]) for d in read(rpc, [Call(t, "decimals()", "uint8") for t in tokens], block)]
     if quote is None:
         names = symbols(rpc, tokens, block)
         fits = [i for i, s in enumerate(names) if s.upper() in STABLE]
@@ -194,7 +194,7 @@ def pool_row(info: PoolInfo, reading: PoolReading, chain_id: int, ts: datetime, 
 def _quote_usd(rpc: Rpc, feed: str | None, block: int | str) -> float:
     if feed is None:
         return 1.0
-    answers = read(rpc, [View(feed, "latestRoundData()", ROUND), View(feed, "decimals()", "uint8")], block)
+    answers = read(rpc, [Call(feed, "latestRoundData()", ROUND), Call(feed, "decimals()", "uint8")], block)
     answer, decimals = cast("int", answers[0][1]), cast("int", answers[1][0])
     if answer <= 0:
         raise SourceError(f"feed {feed} answers {answer}; a price must be positive")

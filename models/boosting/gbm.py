@@ -94,7 +94,7 @@ def git_sha() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
+class BoosterBundle:
     """Boosters by name with what is needed to use them again: feature names and any JSON-able extras."""
 
     family: str
@@ -120,7 +120,7 @@ class Bundle:
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
 
     @classmethod
-    def load(cls, folder: Path, family: str) -> Bundle:
+    def load(cls, folder: Path, family: str) -> BoosterBundle:
         """Read what ``save`` wrote; raises ModelError when a file is missing, altered or of another family."""
         try:
             manifest = json.loads((folder / MANIFEST).read_text())

@@ -15,14 +15,14 @@ from features.panel import Columns, Strings
 from lake.units import HOUR_S
 from models.arrays import Panel, column, matrix
 from models.base import DRIFT_HORIZONS_H
-from models.boosting.gbm import Bundle, gains
+from models.boosting.gbm import BoosterBundle, gains
 from models.boosting.scale_model import ScaleModel, Shape
 from models.drift.covariance import CORRELATIONS, CorrelationModel
 from models.drift.excursions import Excursions, band_edges, exit_probability
 from models.drift.mean import Location
 from models.drift.panel import COVARIANCE_S
 from models.evaluation.point_baselines import forecast_rows
-from models.forecast_rows import Forecasts, RowBuffer
+from models.forecast_rows import ForecastArrays, RowBuffer
 
 Array = npt.NDArray[np.float64]
 
@@ -81,7 +81,7 @@ class DriftFitted:
         """Return forecast rows of return, drift, band_exit and covariance for the rows of ``panel``."""
         return self.forecasts(panel).frame()
 
-    def forecasts(self, panel: Panel) -> Forecasts:
+    def forecasts(self, panel: Panel) -> ForecastArrays:
         """Return the same as arrays."""
         inputs = Columns.of(panel)
         pair = inputs.pairs()
@@ -158,12 +158,12 @@ class DriftFitted:
         }
         features = sorted({f for m in self.moves.values() for f in m.scale.features})
         boosters = {_name(s, h): m.scale.forest.boosters[0] for (s, h), m in self.moves.items()}
-        Bundle("drift", self.version, tuple(features), boosters, extras).save(folder)
+        BoosterBundle("drift", self.version, tuple(features), boosters, extras).save(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what ``save`` wrote; raises ModelError when it does not fit."""
-        bundle = Bundle.load(folder, "drift")
+        bundle = BoosterBundle.load(folder, "drift")
         extras = bundle.extras
         moves: dict[tuple[str, int], MoveModel] = {}
         for name, plain in extras["moves"].items():

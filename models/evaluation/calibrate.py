@@ -19,7 +19,7 @@ import numpy.typing as npt
 import polars as pl
 
 from models.base import QUANTILE_COLUMNS, QUANTILES, TargetSpec
-from models.forecast_rows import Forecasts
+from models.forecast_rows import ForecastArrays
 
 Array = npt.NDArray[np.float64]
 
@@ -155,7 +155,7 @@ class Corrections:
 
     offsets: dict[tuple[str, str, int], tuple[float, ...]]
 
-    def apply(self, rows: Forecasts, specs: tuple[TargetSpec, ...]) -> Forecasts:
+    def apply(self, rows: ForecastArrays, specs: tuple[TargetSpec, ...]) -> ForecastArrays:
         """Return raw forecast ``rows`` with the corrections added (in log where the target says so)."""
         spaces, series = _spaces(specs), rows.series
         given = [self.offsets.get(s) if s[0] in spaces else None for s in series]

@@ -31,11 +31,11 @@ from lake.universe import chain
 from models.arrays import Panel, matrix
 from models.base import GAS_HORIZONS_H, GAS_MIN_HORIZONS_H, QUANTILES, Forecaster, LakeView, TargetSpec, label
 from models.boosting.forest import Forest
-from models.boosting.gbm import Bundle, fit_quantiles, gains, schema_hash
+from models.boosting.gbm import BoosterBundle, fit_quantiles, gains, schema_hash
 from models.boosting.tuning import Search, tune_quantiles
 from models.config import ModelConfig
 from models.evaluation.labels import melt
-from models.forecast_rows import Forecasts, RowBuffer
+from models.forecast_rows import ForecastArrays, RowBuffer
 from models.gas.baselines import gas_baselines
 from models.gas.paths import scenario_paths
 
@@ -168,7 +168,7 @@ def _stress(lake: LakeView, cfg: ModelConfig, span: tuple[datetime, datetime]) -
 class GasModel:
     """The trained members: boosters in a bundle, ridge coefficients in its extras."""
 
-    bundle: Bundle
+    bundle: BoosterBundle
     forests: Mapping[str, Forest] = field(init=False, repr=False, compare=False)  # by target: direct, then rest
 
     def __post_init__(self) -> None:
@@ -187,7 +187,7 @@ class GasModel:
         """Return raw forecast rows in gwei for every row of ``panel``."""
         return self.forecasts(panel).frame()
 
-    def forecasts(self, panel: Panel) -> Forecasts:
+    def forecasts(self, panel: Panel) -> ForecastArrays:
         """Return the same as arrays."""
         inputs = Columns.of(panel)
         now = np.log(inputs.column(NOW))
@@ -218,7 +218,7 @@ class GasModel:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read a bundle written by ``save``; raises ModelError when it does not fit."""
-        return cls(Bundle.load(folder, "gas"))
+        return cls(BoosterBundle.load(folder, "gas"))
 
     def importances(self) -> pl.DataFrame:
         """Return (target, horizon_s, feature, gain); horizon_s is 0: one model covers all horizons."""
@@ -292,7 +292,7 @@ def fit_gas(panel: pl.DataFrame, cfg: ModelConfig) -> GasModel:
             boosters |= {f"{spec.name}-{member}-{k}": b for k, b in enumerate(fitted)}
     last: datetime = panel["ts"].max()  # type: ignore[assignment]
     version = f"gas-{last:%Y%m%dT%H}-{schema_hash(features)}"
-    return GasModel(Bundle("gas", version, features, boosters, {"linear": linear, "mean": mean}))
+    return GasModel(BoosterBundle("gas", version, features, boosters, {"linear": linear, "mean": mean}))
 
 
 def _label(panel: pl.DataFrame, spec: TargetSpec, horizon_s: int) -> Array:

@@ -15,7 +15,7 @@ from lake.errors import ModelError
 from models.arrays import Panel
 from models.base import Family, Fitted
 from models.config import ModelConfig
-from models.forecast_rows import Forecasts
+from models.forecast_rows import ForecastArrays
 
 FILE = "baseline.json"
 DAYS = 120
@@ -46,9 +46,9 @@ class BaselineModel:
         """Return raw forecast rows for every row of ``panel``."""
         return self.forecasts(panel).frame()
 
-    def forecasts(self, panel: Panel) -> Forecasts:
+    def forecasts(self, panel: Panel) -> ForecastArrays:
         """Return the same as arrays."""
-        rows = Forecasts.of(self.fitted.predict(Columns.of(panel).frame()))
+        rows = ForecastArrays.of(self.fitted.predict(Columns.of(panel).frame()))
         return replace(rows, version=np.full(rows.height, self.version, dtype=object))
 
     def importances(self) -> pl.DataFrame:

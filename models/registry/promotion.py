@@ -42,7 +42,7 @@ None where the policy does not read what the family forecasts.
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class Promotion:
     """A verdict on a challenger and what it rests on."""
 
     promote: bool
@@ -115,7 +115,7 @@ def judge(
     specs: tuple[TargetSpec, ...],
     reference: str,
     worth: Worth,
-) -> Decision:
+) -> Promotion:
     """Return whether the challenger that issued ``rows`` replaces ``reference``.
 
     It must be better on pinball (its whole interval above zero), not worse on policy cost (the upper end of the ratio's
@@ -142,9 +142,9 @@ def judge(
             f"at most {1 + COST_MARGIN:.2f} is allowed"
         )
     if faults:
-        return Decision(False, "; ".join(faults), reference, skill, covered, cost)
+        return Promotion(False, "; ".join(faults), reference, skill, covered, cost)
     paid = "policy cost does not depend on it" if cost is None else f"policy cost ratio {cost.value:.4f}"
-    return Decision(True, f"better on pinball than {reference}: {_percent(skill)}; {paid}; calibrated", reference,
+    return Promotion(True, f"better on pinball than {reference}: {_percent(skill)}; {paid}; calibrated", reference,
                     skill, covered, cost)  # fmt: skip
 
 

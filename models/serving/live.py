@@ -19,7 +19,7 @@ from models.arrays import Panel
 from models.base import Family, LakeView, SavedFitted
 from models.config import ModelConfig
 from models.evaluation.calibrate import Corrections
-from models.forecast_rows import Forecasts, joined
+from models.forecast_rows import ForecastArrays, joined
 
 RECENT_DAYS = 78
 """Days of rows kept in memory for live features: the longest look-back of any feature, and a day for holes."""
@@ -98,7 +98,7 @@ class Recent(Holds):
         return Recent(frames, arrays, moment)
 
 
-Review = Callable[[LiveModel, Panel, Forecasts, datetime], Forecasts]
+Review = Callable[[LiveModel, Panel, ForecastArrays, datetime], ForecastArrays]
 """Called with (model, panel, rows, decision time); returns the rows, some of them abstaining (``serving.trust``)."""
 
 FAILURES = (ModelError, LightGBMError, pl.exceptions.PolarsError, ArithmeticError, LookupError, ValueError)
@@ -142,7 +142,9 @@ class _AsOf:
         return self.lake.scan(name, as_of=self.moment if as_of is None else min(as_of, self.moment))
 
 
-def _issue_one(lake: LakeView, cfg: ModelConfig, model: LiveModel, at: datetime, review: Review | None) -> Forecasts:
+def _issue_one(
+    lake: LakeView, cfg: ModelConfig, model: LiveModel, at: datetime, review: Review | None
+) -> ForecastArrays:
     try:
         panel = model.family.now(lake, cfg, at)
         if not panel.height:
@@ -157,9 +159,9 @@ def _issue_one(lake: LakeView, cfg: ModelConfig, model: LiveModel, at: datetime,
 
 def _missing(
     model: LiveModel, at: datetime, spoken: Sequence[tuple[str, str, int]], reason: str | None = None
-) -> Forecasts:
+) -> ForecastArrays:
     """Return abstaining rows for every series that ``model`` was calibrated for and has not ``spoken`` of."""
     said = set(spoken)
     series = [w for w in model.corrections.offsets if w not in said]
     reasons = [reason or f"no value of {key} at {at}" for _, key, _ in series]
-    return Forecasts.silent(series, microseconds(at), model.version, reasons)
+    return ForecastArrays.silent(series, microseconds(at), model.version, reasons)

@@ -20,7 +20,7 @@ from lake.units import HOUR_S
 from models.arrays import Panel
 from models.base import LakeView, TargetSpec
 from models.evaluation.scores import losses
-from models.forecast_rows import Forecasts
+from models.forecast_rows import ForecastArrays
 from models.serving.live import LiveModel
 from models.serving.novelty import Inputs
 
@@ -64,7 +64,7 @@ class Trust:
     inputs: Mapping[str, Mapping[str, Inputs]] = field(default_factory=dict)
     lost: Mapping[Series, str] = field(default_factory=dict)
 
-    def __call__(self, model: LiveModel, panel: Panel, rows: Forecasts, at: datetime) -> Forecasts:
+    def __call__(self, model: LiveModel, panel: Panel, rows: ForecastArrays, at: datetime) -> ForecastArrays:
         """Return ``rows`` with those that should not be trusted abstaining, the gravest reason first."""
         if not rows.height:
             return rows
@@ -97,7 +97,7 @@ class Trust:
         return found
 
 
-def abstaining(rows: Forecasts, reasons: list[str | None]) -> Forecasts:
+def abstaining(rows: ForecastArrays, reasons: list[str | None]) -> ForecastArrays:
     """Return ``rows`` with ``reasons``, one a row; the reason that a row has already stands."""
     both = [own or given for own, given in zip(rows.reason.tolist(), reasons, strict=True)]
     return replace(rows, reason=np.array(both, dtype=object))

@@ -29,12 +29,12 @@ from lake.units import HOUR_S
 from models.arrays import Panel, column
 from models.base import QUANTILES, SLIPPAGE_HORIZONS_H, Forecaster, LakeView, TargetSpec, label
 from models.boosting.forest import Forest
-from models.boosting.gbm import Bundle, fit_quantiles, gains, predict
+from models.boosting.gbm import BoosterBundle, fit_quantiles, gains, predict
 from models.boosting.tuning import Search, tune_quantiles
 from models.config import ModelConfig
 from models.evaluation.labels import melt
 from models.evaluation.scores import pinball
-from models.forecast_rows import Forecasts, RowBuffer
+from models.forecast_rows import ForecastArrays, RowBuffer
 from models.slippage.realised_impact import impact_ratio
 
 Array = npt.NDArray[np.float64]
@@ -205,7 +205,7 @@ class SlippageFitted:
         """Return forecast rows of depth and of slippage for every size."""
         return self.forecasts(panel).frame()
 
-    def forecasts(self, panel: Panel) -> Forecasts:
+    def forecasts(self, panel: Panel) -> ForecastArrays:
         """Return the same as arrays."""
         inputs = Columns.of(panel)
         x = inputs.matrix(FEATURES)
@@ -236,12 +236,12 @@ class SlippageFitted:
             "share": {str(h): s for h, s in self.share.items()},
             "sizes": list(self.sizes),
         }
-        Bundle("slippage", self.version, FEATURES, boosters, extras).save(folder)
+        BoosterBundle("slippage", self.version, FEATURES, boosters, extras).save(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what ``save`` wrote; raises ModelError when it does not fit."""
-        bundle = Bundle.load(folder, "slippage")
+        bundle = BoosterBundle.load(folder, "slippage")
         share = {int(h): float(s) for h, s in bundle.extras["share"].items()}
         forests = {h: Forest.of([bundle.boosters[f"h{h}_{k}"] for k in range(len(QUANTILES))]) for h in share}
         changes = {h: np.asarray(bundle.extras["changes"][str(h)]) for h in sorted(map(int, bundle.extras["changes"]))}

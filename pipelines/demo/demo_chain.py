@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from pipelines.demo.localnet import MANDATE, depths_at, tick_at
 from pipelines.reports import terminal
 from pipelines.servers.phrase import using
-from pipelines.settings import ChainSection, PoolRow, Portfolio, Settings, VaultSection
+from pipelines.settings import ChainSection, PoolRow, PortfolioSection, Settings, VaultSection
 from pipelines.stages.rebalance import rebalance
 from pipelines.wiring import lake_of
 from policy.execution.submission.signer import create_keystore
@@ -57,7 +57,7 @@ def local_settings(settings: Settings, net: Localnet) -> Settings:
         for p in net.world.pools.values()
         if {p.asset, p.quote} <= set(TARGETS)
     )
-    portfolio = Portfolio(
+    portfolio = PortfolioSection(
         name="local", assets=tuple(TARGETS), targets=tuple(v / 10_000 for v in TARGETS.values()),
         nav_usd=DEPOSIT_USD, tolerance=0.05,
     )  # fmt: skip

@@ -22,7 +22,7 @@ from models.config import ModelConfig
 from models.evaluation.calibrate import calibrate_rows
 from models.registry import promotion
 from models.registry.baseline_champion import BaselineModel
-from models.registry.promotion import Decision
+from models.registry.promotion import Promotion
 from models.registry.registry import CHALLENGER, CHAMPION, Registry, Version, expired
 from models.serving import novelty
 from models.serving.live import LiveModel
@@ -198,7 +198,7 @@ def _judge(
     return _verdict(version, name, decision.plain(), decision)
 
 
-def _verdict(version: Version, reference: str, plain: Mapping[str, Any], decision: Decision | None) -> dict[str, Any]:
+def _verdict(version: Version, reference: str, plain: Mapping[str, Any], decision: Promotion | None) -> dict[str, Any]:
     skill = cost = "-"
     if decision is not None:
         skill = f"{100 * decision.skill.value:+.1f} %"

@@ -12,13 +12,13 @@ from pipelines.settings import Settings
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-    from pipelines.settlements.reconcile import Execution
+    from pipelines.settlements.reconcile import SettledPlan
 
 CATCH_UP = timedelta(days=30)
 """Executions that a tracking server missed are logged afterwards when they are not older than this."""
 
 
-def log_executions(settings: Settings, settled: Sequence[Execution]) -> int:
+def log_executions(settings: Settings, settled: Sequence[SettledPlan]) -> int:
     """Log the executions that experiment ``live`` lacks, one run each, and return their number.
 
     The newest settles how far back is looked (CATCH_UP); an execution is known by its decision and attempt.
@@ -35,7 +35,7 @@ def log_executions(settings: Settings, settled: Sequence[Execution]) -> int:
     return len(missing)
 
 
-def _name(execution: Execution) -> tuple[str, str]:
+def _name(execution: SettledPlan) -> tuple[str, str]:
     return execution.flight.plan.decision_id, str(execution.attempt)
 
 
@@ -51,7 +51,7 @@ def _known(mlf: MlflowClient, experiment_id: str) -> set[tuple[str, str]]:
             return found
 
 
-def _log(settings: Settings, mlf: MlflowClient, experiment_id: str, execution: Execution) -> None:
+def _log(settings: Settings, mlf: MlflowClient, experiment_id: str, execution: SettledPlan) -> None:
     decision = execution.decision
     tags = {
         "policy": decision["policy"], "decision_id": execution.flight.plan.decision_id,
@@ -62,7 +62,7 @@ def _log(settings: Settings, mlf: MlflowClient, experiment_id: str, execution: E
         client.log_values(mlf, run_id, judged(settings, execution))
 
 
-def judged(settings: Settings, execution: Execution) -> dict[str, float]:
+def judged(settings: Settings, execution: SettledPlan) -> dict[str, float]:
     """Return each expectation beside what came of it.
 
     ``expected_`` and ``realised_`` of ``gas_usd``, ``gas`` (units), ``slippage_usd`` (fees included) and

@@ -31,7 +31,7 @@ EXECUTED = frozenset({"landed", "reverted"})
 
 
 @dataclass(frozen=True, slots=True)
-class Execution:
+class SettledPlan:
     """A plan that landed or reverted: its flight, and the audit's records of its decision and its settlement.
 
     ``attempt`` counts the signed transactions of the decision, over all its plans, from 0.
@@ -58,7 +58,7 @@ class Execution:
         return "traded" if self.flight.state == "landed" else "reverted"
 
 
-def reconcile(settings: Settings, lake: Lake, record: Audit | None = None) -> list[Execution]:
+def reconcile(settings: Settings, lake: Lake, record: Audit | None = None) -> list[SettledPlan]:
     """Write the decisions and executions that the lake lacks; return the executions that were new to it.
 
     A row whose plan ended otherwise since (a deep reorganisation) is set right. ``record``: the audit, where the caller
@@ -131,7 +131,7 @@ def _is_ours(journal: Journal, settings: Settings) -> bool:
     return True
 
 
-def _judge(settings: Settings, settled: Sequence[Execution]) -> None:
+def _judge(settings: Settings, settled: Sequence[SettledPlan]) -> None:
     """Log executions to MLflow; a tracking server that is away is reported, and caught up on with the next one."""
     from mlflow.exceptions import MlflowException  # late: seconds to import, and only a trade needs it
 
@@ -143,7 +143,7 @@ def _judge(settings: Settings, settled: Sequence[Execution]) -> None:
         watch.log("live run not logged", error=str(error)[:500], retried="with the next execution")
 
 
-def executions(flights: Sequence[Flight], records: Sequence[Body]) -> list[Execution]:
+def executions(flights: Sequence[Flight], records: Sequence[Body]) -> list[SettledPlan]:
     """Return the flights that landed or reverted with what the audit says of them, oldest first.
 
     A flight without such records (its audit file was moved aside) is left out: nothing true could be written of it.
@@ -157,7 +157,7 @@ def executions(flights: Sequence[Flight], records: Sequence[Body]) -> list[Execu
         tried[name] = tried.get(name, 0) + len(flight.attempts)
         decision, settlement = decisions.get(plan_hash), settled.get((plan_hash, flight.state))
         if flight.state in EXECUTED and decision is not None and settlement is not None:
-            found.append(Execution(flight, decision, settlement, tried[name] - 1))
+            found.append(SettledPlan(flight, decision, settlement, tried[name] - 1))
     return found
 
 
@@ -209,12 +209,12 @@ def distance(settings: Settings, weights: Sequence[float]) -> float:
     return max((abs(w - given.weights[a]) / given.caps[a] for a, w in pairs), default=0.0)
 
 
-def fees_usd(settings: Settings, execution: Execution) -> float:
+def fees_usd(settings: Settings, execution: SettledPlan) -> float:
     """Return the pool fees of the traded value, USD."""
     return float(execution.decision["expected"].get("value_usd", 0.0)) * settings.costs.fee_bps / 10_000
 
 
-def realised(settings: Settings, execution: Execution) -> dict[str, float]:
+def realised(settings: Settings, execution: SettledPlan) -> dict[str, float]:
     """Return what an execution cost, USD: ``gas_usd``, ``loss_usd`` against the oracle and, fees aside, ``impact_usd``.
 
     A reverted plan costs gas only. Forecasters learn from ``impact_usd`` (``models.slippage.realised_impact``).
@@ -230,7 +230,7 @@ def realised(settings: Settings, execution: Execution) -> dict[str, float]:
     return found
 
 
-def _execution_row(settings: Settings, execution: Execution) -> dict[str, Any]:
+def _execution_row(settings: Settings, execution: SettledPlan) -> dict[str, Any]:
     settled, flight = execution.settlement["settlement"], execution.flight
     expected = execution.decision["expected"]
     impact = {"impact_usd": expected.get("slippage_usd", 0.0) - fees_usd(settings, execution)}

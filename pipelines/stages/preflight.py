@@ -13,7 +13,7 @@ from pipelines.wiring import rpc_of
 from policy.execution.base import Snapshot
 from policy.execution.checks.preflight import Listed, node_methods, pools_and_routers, tokens_and_feeds
 from policy.execution.checks.roundtrip import prove
-from policy.execution.routing.pool_reader import PoolInfo, describe_pools, read_pools
+from policy.execution.routing.pool_reader import TradedPool, describe_pools, read_pools
 
 Fault = tuple[str, str, str]
 """(check, what is wrong, remedy)."""
@@ -41,7 +41,7 @@ def faults(settings: Settings, snapshot: Snapshot) -> Iterator[Fault]:
     yield from _proof(settings, rpc, infos, snapshot)
 
 
-def _proof(settings: Settings, rpc: Rpc, infos: list[PoolInfo], snapshot: Snapshot) -> Iterator[Fault]:
+def _proof(settings: Settings, rpc: Rpc, infos: list[TradedPool], snapshot: Snapshot) -> Iterator[Fault]:
     """Yield the tokens that the vault cannot trade there and back, or that could not be proven."""
     try:
         pools = read_pools(rpc, infos, snapshot.block_hash)

@@ -15,7 +15,7 @@ from lake.units import BPS, utc
 from pipelines import watch
 from pipelines.settings import Settings
 from pipelines.settlements.audited import audit_export, audit_verify  # noqa: F401 - callers find them here
-from pipelines.settlements.reconcile import Execution, reconcile
+from pipelines.settlements.reconcile import SettledPlan, reconcile
 from pipelines.vault_setup.context import open_context, present
 from pipelines.vault_setup.decider import decider
 from pipelines.wiring import lake_of
@@ -82,7 +82,7 @@ def rules_off_chain(told: Capabilities) -> list[str]:
     return [rule.removeprefix("onchain_").replace("_", " ") for rule in rules if not getattr(told, rule)]
 
 
-def told(done: Sequence[Execution]) -> None:
+def told(done: Sequence[SettledPlan]) -> None:
     """Tell people of executions that are new to the lake, also of those that an earlier, killed run left."""
     for execution in done:
         decision = execution.decision

@@ -22,11 +22,11 @@ from pipelines.vault_setup.paper import close_vault, open_vault
 from pipelines.wiring import now, operators, rpc_of
 from policy.costs import chain_fees
 from policy.execution.base import Snapshot
-from policy.execution.checks.guards import FROZEN_ROUNDS, Evidence, FeedRule
+from policy.execution.checks.guards import FROZEN_ROUNDS, FeedRule, OracleEvidence
 from policy.execution.context import EngineContext, Limits
 from policy.execution.planner import PlanRules
 from policy.execution.records.audit import Audit
-from policy.execution.state_builder import Portfolio, View
+from policy.execution.state_builder import OffchainView, RiskTerms
 from policy.execution.submission.gas import fee_rules
 from policy.execution.submission.node import Head
 from policy.execution.submission.quorum import ALONE_BPS
@@ -97,14 +97,14 @@ def present(settings: Settings) -> datetime:
     return now_of(settings, JsonNode(rpc_of(settings)))
 
 
-def portfolio_of(settings: Settings) -> Portfolio:
+def portfolio_of(settings: Settings) -> RiskTerms:
     """Return what is configured about the portfolio, in the order of its assets."""
     given = settings.portfolio
     fees = chain_fees(settings.chain.id, settings.costs.gas_base, settings.costs.gas_per_leg)
-    return Portfolio(given.assets, np.array([given.caps[a] for a in given.assets]), given.gamma, given.scenario, fees)
+    return RiskTerms(given.assets, np.array([given.caps[a] for a in given.assets]), given.gamma, given.scenario, fees)
 
 
-def view_of(choice: Choice, snapshot: Snapshot, chain: Evidence | None = None) -> View:
+def view_of(choice: Choice, snapshot: Snapshot, chain: OracleEvidence | None = None) -> OffchainView:
     """Return what is known besides the vault for a snapshot.
 
     The lake's newest price of each asset is the oracle's second source, beside what the ``chain`` tells of it.
@@ -113,8 +113,8 @@ def view_of(choice: Choice, snapshot: Snapshot, chain: Evidence | None = None) -
     second = {
         token.address: {"lake": round(close * 1e8)} for token, close in zip(snapshot.tokens, market.close, strict=False)
     }
-    evidence = replace(chain or Evidence(), second_e8=second)
-    return View(
+    evidence = replace(chain or OracleEvidence(), second_e8=second)
+    return OffchainView(
         choice.forecasts, choice.covariance, market.native_usd, basis.data_at, evidence=evidence,
         usual_gwei=market.usual_gwei, inputs=basis.inputs, shut=basis.shut, doubts=basis.doubts,
         dearest_gwei=market.dearest_gwei,

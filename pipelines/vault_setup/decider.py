@@ -12,7 +12,7 @@ from lake.errors import ForedriftError, NotEnoughData
 from lake.store import Lake
 from pipelines.settings import Settings
 from pipelines.vault_setup.basis import Basis, basis_of
-from pipelines.vault_setup.paper import Market
+from pipelines.vault_setup.paper import MarketPoint
 from pipelines.wiring import compare_config
 from policy.base import Forecast, ForecastView, Matrix, Policy
 from policy.costs import chain_fees
@@ -21,7 +21,7 @@ from policy.simulation.history import History, load
 from policy.simulation.planner import Portfolio, prepare
 from policy.strategies.experts import kind_of
 from policy.strategies.lessons import keep_lessons, recall_lessons
-from policy.strategies.planner_policy import Rule
+from policy.strategies.planner_policy import RulePolicy
 from policy.strategies.predictive import Predictive
 from policy.strategies.registry import memory_at, planners, recall
 
@@ -36,7 +36,7 @@ class Choice:
 
     policy: Policy
     forecasts: ForecastView
-    market: Market
+    market: MarketPoint
     covariance: Matrix  # (n, n) per hour, in the order of the portfolio's assets
     basis: Basis  # every series behind it, with its holes and doubts
     note: str = ""
@@ -66,14 +66,14 @@ def decider(settings: Settings, lake: Lake, at: datetime) -> Choice:
         memory = learnt(settings, lake, history, portfolio, settings.policy.fallback, at)
     order, last = case.columns, -1
     basis = basis_of(settings, lake, history, at)
-    market = Market(
+    market = MarketPoint(
         at, assets, history.close[last, order], history.depth_usd[last, order], float(history.gas_gwei[last]),
         float(history.recent_gwei[last]), float(history.native_usd[last]), basis.price_at,
         float(history.gas_gwei.max()),
     )  # fmt: skip
     covariance = history.covariance[history.day[last]][np.ix_(order, order)]
     note = f"{settings.policy.fallback} decides: {reason}" if reason else ""
-    return Choice(Rule(recall(memory), memory), view, market, covariance, basis, note, bool(reason))
+    return Choice(RulePolicy(recall(memory), memory), view, market, covariance, basis, note, bool(reason))
 
 
 def learnt(

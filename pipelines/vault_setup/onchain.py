@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from lake.errors import ConfigError
-from lake.evm import View, read
+from lake.evm import Call, read
 from lake.rpc import Rpc, mask
 from lake.sources.oracles import ROUND
 from lake.units import duration
@@ -22,11 +22,11 @@ from pipelines.vault_setup.decider import Choice
 from pipelines.wiring import operators, rpc_of
 from policy.execution.base import Snapshot, Vault
 from policy.execution.checks.feed_rounds import recent_rounds
-from policy.execution.checks.guards import Evidence
+from policy.execution.checks.guards import OracleEvidence
 from policy.execution.checks.twap import averages
 from policy.execution.context import EngineContext
 from policy.execution.records.audit import Audit
-from policy.execution.routing.pool_reader import PoolInfo, describe_pools, read_pools
+from policy.execution.routing.pool_reader import TradedPool, describe_pools, read_pools
 from policy.execution.submission.channels import (
     BundleChannel,
     Channel,
@@ -123,14 +123,14 @@ def vault_of(settings: Settings, rpc: Rpc, signer: KeystoreSigner | ExternalSign
     return ReferenceVault(rpc, settings.vault.address)
 
 
-def evidence_of(settings: Settings, rpc: Rpc, pools: Sequence[PoolInfo], snapshot: Snapshot) -> Evidence:
+def evidence_of(settings: Settings, rpc: Rpc, pools: Sequence[TradedPool], snapshot: Snapshot) -> OracleEvidence:
     """Return what the chain tells of its oracle at the snapshot's block: pool averages, feed rounds, sequencer."""
     window_s = int(duration(settings.mandate.average_window).total_seconds())
     found: dict[str, dict[str, int | None]] = {}
     for pool in averages(rpc, pools, snapshot, window_s, chain(settings.chain.id).block_time_s):
         found.setdefault(pool.token, {})[f"{pool.window_s} s average of {pool.pool}"] = pool.price_e8
     rounds = recent_rounds(rpc, snapshot)
-    return Evidence(average_e8=found, rounds=rounds, sequencer=sequencer_of(settings, rpc, snapshot))
+    return OracleEvidence(average_e8=found, rounds=rounds, sequencer=sequencer_of(settings, rpc, snapshot))
 
 
 def sequencer_of(settings: Settings, rpc: Rpc, snapshot: Snapshot) -> tuple[bool, int] | None:
@@ -141,7 +141,7 @@ def sequencer_of(settings: Settings, rpc: Rpc, snapshot: Snapshot) -> tuple[bool
     if settings.chain.sequencer_feed is None:
         return None
     _, answer, started_at, *_ = read(
-        rpc, [View(settings.chain.sequencer_feed, "latestRoundData()", ROUND)], snapshot.block_hash
+        rpc, [Call(settings.chain.sequencer_feed, "latestRoundData()", ROUND)], snapshot.block_hash
     )[0]
     return answer == 0, cast("int", started_at)
 

@@ -22,7 +22,7 @@ from policy.execution.routing.amm import V2Pool
 from policy.execution.vaults.simulated import adapter
 from policy.execution.vaults.simulated.adapter import SimulatedVault, VaultSpec
 from policy.execution.vaults.simulated.chain import SimChain
-from policy.execution.vaults.simulated.world import World
+from policy.execution.vaults.simulated.world import SimWorld
 
 DECIMALS = 8  # of the paper tokens: fine enough that rounding never shows in a weight
 DOLLAR_DECIMALS = 6
@@ -33,7 +33,7 @@ DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class Market:
+class MarketPoint:
     """Prices, depth and gas at one moment, in the order of the portfolio's assets."""
 
     at: datetime
@@ -52,7 +52,7 @@ def address(name: str) -> str:
     return "0x" + hashlib.sha256(f"foredrift paper {name}".encode()).hexdigest()[:40]
 
 
-def open_vault(settings: Settings, market: Market) -> tuple[SimChain, SimulatedVault]:
+def open_vault(settings: Settings, market: MarketPoint) -> tuple[SimChain, SimulatedVault]:
     """Return the paper chain and vault standing at ``market``; a first call begins with the configured NAV."""
     path = settings.path(settings.vault.state)
     if path.exists():
@@ -77,7 +77,7 @@ def close_vault(settings: Settings, chain: SimChain, vault: SimulatedVault) -> N
     adapter.save(settings.path(settings.vault.state), chain, vault.spec)
 
 
-def _wei(market: Market) -> int:
+def _wei(market: MarketPoint) -> int:
     return max(1, round(market.gas_gwei * WEI_PER_GWEI))
 
 
@@ -87,7 +87,7 @@ def _spec(settings: Settings) -> VaultSpec:
     return VaultSpec(*where, tokens, mandate_of(settings), heartbeat_s=DAY_S)
 
 
-def _world(settings: Settings, market: Market, spec: VaultSpec) -> World:
+def _world(settings: Settings, market: MarketPoint, spec: VaultSpec) -> SimWorld:
     targets = in_bps(list(settings.portfolio.weights.values()))
     first = in_bps(list(settings.start_weights.values()))
     nav = settings.portfolio.nav_usd
@@ -95,7 +95,7 @@ def _world(settings: Settings, market: Market, spec: VaultSpec) -> World:
         token.address: int(nav * bps / 10_000 / price * 10**DECIMALS)
         for token, bps, price in zip(spec.tokens, first, market.close, strict=True)
     }
-    empty = World(balances, {}, {t.address: (1, 0, 0) for t in spec.tokens}, targets_bps=targets)
+    empty = SimWorld(balances, {}, {t.address: (1, 0, 0) for t in spec.tokens}, targets_bps=targets)
     return replace(empty, prices=_prices(spec, market, empty), pools=_pools(settings, market))
 
 
@@ -109,7 +109,7 @@ def in_bps(weights: list[float]) -> tuple[int, ...]:
     return tuple(int(b) for b in whole)
 
 
-def _prices(spec: VaultSpec, market: Market, world: World) -> dict[str, tuple[int, int, int]]:
+def _prices(spec: VaultSpec, market: MarketPoint, world: SimWorld) -> dict[str, tuple[int, int, int]]:
     """Return the feeds' rounds: an answer is as old as the bar it comes from, and no new round without a new answer."""
     latest = int(market.at.timestamp()) - 12
     made = {a: min(int(t.timestamp()), latest) for a, t in market.price_at.items()}
@@ -121,7 +121,7 @@ def _prices(spec: VaultSpec, market: Market, world: World) -> dict[str, tuple[in
     return found
 
 
-def _pools(settings: Settings, market: Market) -> dict[str, V2Pool]:
+def _pools(settings: Settings, market: MarketPoint) -> dict[str, V2Pool]:
     """Return one pool an asset against the dollar token; a swap over two of them pays the configured fee once."""
     fee_pips = round(settings.costs.fee_bps * 100 / 2)
     pools = {}

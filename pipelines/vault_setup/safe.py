@@ -7,7 +7,7 @@ from typing import Any, cast
 from eth_utils.address import is_address, to_checksum_address
 
 from lake.errors import ConfigError
-from lake.evm import View, read, symbols
+from lake.evm import Call, read, symbols
 from lake.rpc import Rpc
 from lake.units import duration
 from lake.universe import chain
@@ -15,7 +15,7 @@ from pipelines.settings import Settings
 from pipelines.vault_setup.paper import in_bps
 from pipelines.wiring import mandate_of
 from policy.execution.base import Token
-from policy.execution.checks.oracle_rules import ALONE, Source
+from policy.execution.checks.oracle_rules import ALONE, PriceSource
 from policy.execution.submission.signer import ExternalSigner, KeystoreSigner
 from policy.execution.vaults.reference.deployment import SWAP_CALLS, V2_CALLS
 from policy.execution.vaults.safe.adapter import ZERO, SafeAccount, SafeSpec
@@ -31,7 +31,7 @@ def safe_of(settings: Settings, rpc: Rpc, keeper: str, signer: KeystoreSigner | 
     """
     given = settings.vault
     safe, multisend = _address(given.address, "[vault] address"), _address(given.multisend, "[vault] multisend")
-    views = [View(safe, "getThreshold()", "uint256"), View(safe, "isOwner(address)", "bool", (keeper,))]
+    views = [Call(safe, "getThreshold()", "uint256"), Call(safe, "isOwner(address)", "bool", (keeper,))]
     (needed,), (owner,) = read(rpc, views)
     if not owner or needed != 1:
         raise ConfigError(
@@ -71,7 +71,7 @@ def calls_of(settings: Settings) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def _tokens(settings: Settings, rpc: Rpc) -> tuple[tuple[Token, ...], tuple[Source, ...]]:
+def _tokens(settings: Settings, rpc: Rpc) -> tuple[tuple[Token, ...], tuple[PriceSource, ...]]:
     """Return tokens and price sources in the portfolio's order; decimals and symbols (for messages only) are
     asked of the contracts.
     """
@@ -85,7 +85,7 @@ def _tokens(settings: Settings, rpc: Rpc) -> tuple[tuple[Token, ...], tuple[Sour
     rows: list[Any] = []
     for asset, token in zip(assets, addresses, strict=True):
         feed = _address(feeds[asset].address, f"the feed of {asset}")
-        rows += [View(token, "decimals()", "uint8"), View(feed, "decimals()", "uint8")]
+        rows += [Call(token, "decimals()", "uint8"), Call(feed, "decimals()", "uint8")]
     told = [row[0] for row in read(rpc, rows)]
     names = symbols(rpc, addresses)
     tokens, sources = [], []
@@ -94,7 +94,7 @@ def _tokens(settings: Settings, rpc: Rpc) -> tuple[tuple[Token, ...], tuple[Sour
         feed = to_checksum_address(feeds[asset].address)
         heartbeat_s = int(duration(feeds[asset].heartbeat).total_seconds())
         tokens.append(Token(names[i], addresses[i], decimals, feed))
-        sources.append(Source(addresses[i], decimals, feed, heartbeat_s, digits, ZERO, 0, 0, 0, ALONE))
+        sources.append(PriceSource(addresses[i], decimals, feed, heartbeat_s, digits, ZERO, 0, 0, 0, ALONE))
     return tuple(tokens), tuple(sources)
 
 

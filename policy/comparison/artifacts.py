@@ -13,7 +13,7 @@ import polars as pl
 from lake.tables import UTC_US
 from lake.units import BPS
 from policy.simulation.history import History
-from policy.simulation.planner import Case, Planner, Portfolio, prepare
+from policy.simulation.planner import BandRule, Case, Portfolio, prepare
 from policy.simulation.simulator import FEE, GAS, IMPACT, SQUARE, TRACKING, TRADES, Run, simulate
 from policy.solvers import step_kernel
 
@@ -126,7 +126,7 @@ def weekly_frame(
     })  # fmt: skip
 
 
-def series_frame(history: History, panel: Sequence[Portfolio], rules: Sequence[Planner]) -> pl.DataFrame:
+def series_frame(history: History, panel: Sequence[Portfolio], rules: Sequence[BandRule]) -> pl.DataFrame:
     """Return the hourly story of one example portfolio a mandate (the first of four assets or the largest), by policy.
 
     Columns: portfolio_id, policy, step (decision index), ts, gas_gwei, distance (max abs weight less target), cost_bp
@@ -142,7 +142,7 @@ def series_frame(history: History, panel: Sequence[Portfolio], rules: Sequence[P
     return pl.concat(frames)
 
 
-def _story(case: Case, rule: Planner) -> pl.DataFrame:
+def _story(case: Case, rule: BandRule) -> pl.DataFrame:
     run = simulate(case, rule.plan(case), case.history.week(), path=True)
     assert run.log is not None
     assert run.path is not None

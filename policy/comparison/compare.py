@@ -21,7 +21,7 @@ from policy.base import Matrix
 from policy.comparison import artifacts, summary
 from policy.simulation.history import History, load
 from policy.simulation.panel import holdable, portfolios
-from policy.simulation.planner import Case, Planner, Portfolio, prepare
+from policy.simulation.planner import BandRule, Case, Portfolio, prepare
 from policy.simulation.simulator import Run, simulate
 from policy.strategies.experts import Kind, kind_of
 from policy.strategies.lessons import keep_lessons, recall_lessons
@@ -37,7 +37,7 @@ Engine = AbstractContextManager[Spread]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class PortfolioRun:
     """One portfolio under one policy, with its trades as columns and the seconds it took."""
 
     portfolio: int  # position in the panel
@@ -75,7 +75,7 @@ class Lesson:
 class Teachable(Protocol):
     """A planner that lessons can be handed to."""
 
-    def taught(self, lessons: Mapping[Kind, Matrix]) -> Planner:
+    def taught(self, lessons: Mapping[Kind, Matrix]) -> BandRule:
         """Return it with ``lessons``."""
         ...
 
@@ -90,10 +90,12 @@ def learn_chunk(policy: Predictive, kinds: Sequence[Kind]) -> list[Lesson]:
     return out
 
 
-def simulate_chunk(history: History, chunk: Sequence[tuple[int, Portfolio]], rules: Sequence[Planner]) -> list[Outcome]:
+def simulate_chunk(
+    history: History, chunk: Sequence[tuple[int, Portfolio]], rules: Sequence[BandRule]
+) -> list[PortfolioRun]:
     """Return the outcomes of ``rules`` on the (position, portfolio) pairs of ``chunk``; pure and picklable."""
     week = history.week()
-    out: list[Outcome] = []
+    out: list[PortfolioRun] = []
     last: dict[str, Case] = {}
     for position, portfolio in chunk:
         like = last.get(portfolio.scenario) or next(iter(last.values()), None)
@@ -105,7 +107,7 @@ def simulate_chunk(history: History, chunk: Sequence[tuple[int, Portfolio]], rul
             run = simulate(case, schedule, week)
             done = time.perf_counter()
             columns = artifacts.trade_columns(case, run)
-            out.append(Outcome(position, rule.name, run, columns, planned - began, done - planned))
+            out.append(PortfolioRun(position, rule.name, run, columns, planned - began, done - planned))
     return out
 
 
@@ -114,7 +116,7 @@ def run(
     config: CompareConfig,
     progress: Progress | None = None,
     engine: Engine | None = None,
-    own: Sequence[Planner] = (),
+    own: Sequence[BandRule] = (),
 ) -> Comparison:
     """Compare ``config.policies``, then the caller's ``own``, on the panel of ``config`` and return what was found.
 
@@ -135,7 +137,7 @@ def run(
         rules, lessons = _learn(spread, lake, panel, rules, progress)
         outcomes = _simulate(spread, history, panel, rules, len(config.cells), len(lessons), progress)
         wall = time.perf_counter() - began
-    table = summary.Table.of(history, panel, [(o.portfolio, o.policy, o.run) for o in outcomes], config)
+    table = summary.CostTable.of(history, panel, [(o.portfolio, o.policy, o.run) for o in outcomes], config)
     steps = sum(o.run.steps for o in outcomes)
     simulated = sum(o.simulate_s for o in outcomes)
     planned = sum(o.plan_s for o in outcomes) + sum(lesson.seconds for lesson in lessons)
@@ -170,8 +172,8 @@ def run(
 
 
 def _learn(
-    spread: Spread, lake: Lake, panel: Sequence[Portfolio], rules: Sequence[Planner], progress: Progress | None
-) -> tuple[tuple[Planner, ...], list[Lesson]]:
+    spread: Spread, lake: Lake, panel: Sequence[Portfolio], rules: Sequence[BandRule], progress: Progress | None
+) -> tuple[tuple[BandRule, ...], list[Lesson]]:
     """Return ``rules`` taught about every kind of the panel, and the lessons that were not in the lake yet.
 
     Learning comes before simulating: two threads would wait for the same lesson, two processes would learn it twice.
@@ -196,14 +198,14 @@ def _simulate(
     spread: Spread,
     history: History,
     panel: Sequence[Portfolio],
-    rules: Sequence[Planner],
+    rules: Sequence[BandRule],
     size: int,
     done: int,
     progress: Progress | None,
-) -> list[Outcome]:
+) -> list[PortfolioRun]:
     """Return the outcomes of ``rules`` on the panel, in chunks of ``size`` portfolios; ``done`` parts lie behind."""
     numbered = list(enumerate(panel))
-    outcomes: list[Outcome] = []
+    outcomes: list[PortfolioRun] = []
     for run in spread(simulate_chunk, [(history, numbered[i : i + size], rules) for i in range(0, len(panel), size)]):
         outcomes += run
         if progress is not None:

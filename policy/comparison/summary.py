@@ -23,7 +23,7 @@ REGIMES = ("calm", "volatile", "cheap_gas", "dear_gas")
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class CostTable:
     """Costs by cell and policy.
 
     ``weekly[cell]`` is (policies, weeks): the mean over portfolios of bp of NAV a year, each week its share, so that
@@ -45,7 +45,7 @@ class Table:
         panel: Sequence[Portfolio],
         outcomes: Sequence[tuple[int, str, Run]],
         config: CompareConfig,
-    ) -> Table:
+    ) -> CostTable:
         """Collect the outcomes of ``panel``; those of one portfolio come in the order of the policies."""
         runs: dict[Cell, list[list[Run]]] = {}
         soft: dict[Cell, bool] = {}

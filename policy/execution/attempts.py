@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lake.errors import RpcError
-from policy.execution.base import OtherVault, Outcome, Plan, Receipt, Settlement, Verdict
+from policy.execution.base import AttemptFate, OtherVault, Plan, Receipt, Settlement, Verdict
 from policy.execution.checks.guards import gas_money
 from policy.execution.checks.verdicts import refusals, refused
 from policy.execution.context import EngineContext, attempts_json
@@ -190,7 +190,7 @@ def look(ctx: EngineContext, flight: Flight, head: Head) -> tuple[Flight, Settle
     if not flight.attempts:
         return _void(ctx, flight, "it was planned but never signed"), None
     late = head.time > flight.plan.deadline + ctx.limits.confirmations * ctx.limits.block_time_s
-    if late and ctx.vault.recover(flight.plan, flight.hashes()) is Outcome.VOID:
+    if late and ctx.vault.recover(flight.plan, flight.hashes()) is AttemptFate.VOID:
         if flight.mined is not None:
             flight = ctx.journal.reopen(GONE)
         note = f"block time {head.time} is past its deadline {flight.plan.deadline}{_refusal(flight)}"
@@ -198,7 +198,7 @@ def look(ctx: EngineContext, flight: Flight, head: Head) -> tuple[Flight, Settle
     nonce, sender = flight.attempts[-1].account_nonce, flight.attempts[-1].sender or ctx.sender
     settled = max(0, head.number - ctx.limits.confirmations + 1)
     if ctx.node.account_nonce(sender, settled) > nonce and _mined(ctx, flight) is None:
-        if ctx.vault.recover(flight.plan, flight.hashes()) is Outcome.LANDED:
+        if ctx.vault.recover(flight.plan, flight.hashes()) is AttemptFate.LANDED:
             return flight, None  # the chain holds it, this node's receipts lag
         if flight.mined is not None:
             flight = ctx.journal.reopen(GONE)
@@ -418,7 +418,7 @@ def _correct_earlier(ctx: EngineContext) -> None:
         if found is None:
             _same_chain(ctx, flight)
             ended = head.time > flight.plan.deadline + ctx.limits.confirmations * ctx.limits.block_time_s
-            if not ended or ctx.vault.recover(flight.plan, flight.hashes()) is not Outcome.VOID:
+            if not ended or ctx.vault.recover(flight.plan, flight.hashes()) is not AttemptFate.VOID:
                 return  # the next step looks again
             _correct(ctx, flight, "void", None, GONE)
             continue

@@ -195,7 +195,7 @@ class Settlement:
     verdicts: tuple[Verdict, ...] = ()
 
 
-class Outcome(StrEnum):
+class AttemptFate(StrEnum):
     """Where an attempt stands when it is looked up."""
 
     LANDED = "landed"
@@ -237,6 +237,6 @@ class Vault(Protocol):
         """Judge a mined plan from balances and logs."""
         ...
 
-    def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> Outcome:
+    def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> AttemptFate:
         """Look up what became of earlier attempts of ``plan``."""
         ...

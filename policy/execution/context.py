@@ -18,7 +18,7 @@ from policy.execution.records.audit import Audit
 from policy.execution.records.codec import plain, plan_json, settlement_json, verdicts_json
 from policy.execution.records.journal import Flight, Journal
 from policy.execution.routing.amm import Pool
-from policy.execution.state_builder import Portfolio, View
+from policy.execution.state_builder import OffchainView, RiskTerms
 from policy.execution.submission.channels import DEFAULT_COSTS, Channel, Cost
 from policy.execution.submission.gas import FeeRules
 from policy.execution.submission.node import Head, Node
@@ -79,8 +79,8 @@ class EngineContext:
     chain_id: int
     node: Node
     policy: Policy
-    portfolio: Portfolio
-    view: Callable[[Snapshot], View]
+    portfolio: RiskTerms
+    view: Callable[[Snapshot], OffchainView]
     pools: Callable[[Snapshot], Sequence[Pool]]
     sender: str
     journal: Journal

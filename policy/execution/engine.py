@@ -23,11 +23,11 @@ from policy.execution.checks.roundtrip import Proven, prove
 from policy.execution.checks.verdicts import explain, passed, refusals, refused
 from policy.execution.context import EngineContext, Stages, StepReport, attempts_json
 from policy.execution.decision_record import audit_decision, audit_refusal
-from policy.execution.planner import Costs, Draft, Outlook, draft, seal_ready
+from policy.execution.planner import Costs, Draft, PriceRisk, draft, seal_ready
 from policy.execution.records.hashlog import Damaged
 from policy.execution.records.journal import Flight, VaultBusy
 from policy.execution.routing.amm import Pool
-from policy.execution.state_builder import View, depth_usd, slippage_spread, state_of
+from policy.execution.state_builder import OffchainView, depth_usd, slippage_spread, state_of
 from policy.execution.submission.channels import choose_channel
 from policy.execution.submission.gas import Bid, next_base_fee, usual_tip
 from policy.execution.submission.node import Head, JsonNode
@@ -48,7 +48,7 @@ class Seen:
     """What was read for one decision."""
 
     snapshot: Snapshot
-    view: View
+    view: OffchainView
     pools: tuple[Pool, ...]
     head: Head
     gas_price_wei: int
@@ -260,7 +260,7 @@ def _healthy(ctx: EngineContext, report: StepReport, snapshot: Snapshot, pools: 
     return False
 
 
-def _guard(ctx: EngineContext, snapshot: Snapshot, view: View) -> list[Verdict]:
+def _guard(ctx: EngineContext, snapshot: Snapshot, view: OffchainView) -> list[Verdict]:
     """Return every verdict on chain, oracles and data."""
     limits = ctx.limits
     now = ctx.clock()
@@ -310,7 +310,7 @@ def _prepare(
         min(limits.plan.min_trade_usd, FORCED_LEAST_USD) if decision.action == "forced" else limits.plan.min_trade_usd
     )
     rules = replace(limits.plan, hidden=_hidden(ctx), min_trade_usd=least)
-    outlook = Outlook(seen.view.covariance, {**spread, **seen.view.slippage_spread})
+    outlook = PriceRisk(seen.view.covariance, {**spread, **seen.view.slippage_spread})
     pools, left = sick.without(seen.pools, report.sick), sick.positions(seen.snapshot, report.sick)
     weights = _rounded(decision.weights)
     made = draft(ctx.vault_address, seen.snapshot, weights, pools, outlook, costs, rules, left)

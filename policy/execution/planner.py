@@ -17,7 +17,7 @@ from policy.execution.checks.rules import E10, Book
 from policy.execution.checks.verdicts import passed, refused
 from policy.execution.routing.amm import Pool, V3Pool
 from policy.execution.routing.calldata import price_limit, swap
-from policy.execution.routing.router import Execution, RouteFill, best_execution
+from policy.execution.routing.router import RouteFill, Routing, best_execution
 from policy.execution.routing.sandwich import ATTACK_GAS, Depth, break_even, depth_of, tolerance_bps
 from policy.execution.routing.wholeunits import Whole, in_whole_units
 
@@ -78,7 +78,7 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class PriceRisk:
     """What planning knows of the near future: covariance per hour of the tokens, forecast slippage spread by pair."""
 
     covariance: Matrix
@@ -132,7 +132,7 @@ def draft(
     snapshot: Snapshot,
     weights: Vector,
     pools: Sequence[Pool],
-    outlook: Outlook,
+    outlook: PriceRisk,
     costs: Costs,
     rules: PlanRules,
     leave: Collection[int] = (),
@@ -202,7 +202,7 @@ def _whole(
     pair: tuple[int, int, int],
     amount: int,
     state: Mapping[str, Pool],
-    outlook: Outlook,
+    outlook: PriceRisk,
     costs: Costs,
     rules: PlanRules,
 ) -> Whole | None:
@@ -215,7 +215,7 @@ def _whole(
 
 def _route(
     book: Book, i: int, j: int, amount: int, state: Mapping[str, Pool], costs: Costs, rules: PlanRules, legs_left: int
-) -> Execution | None:
+) -> Routing | None:
     """Return the best execution of ``amount`` of token ``i`` into ``j``, gas counted in token ``j``."""
     if amount <= 0 or legs_left <= 0:
         return None
@@ -238,8 +238,8 @@ def _leg(
     pair: tuple[int, int],
     fill: RouteFill,
     state: Mapping[str, Pool],
-    way: Execution,
-    outlook: Outlook,
+    way: Routing,
+    outlook: PriceRisk,
     costs: Costs,
     rules: PlanRules,
 ) -> tuple[Leg, float, float]:
@@ -284,7 +284,7 @@ def _break_even(book: Book, i: int, fill: RouteFill, state: Mapping[str, Pool], 
     return even
 
 
-def needed_tolerance(outlook: Outlook, i: int, j: int, costs: Costs, rules: PlanRules) -> float:
+def needed_tolerance(outlook: PriceRisk, i: int, j: int, costs: Costs, rules: PlanRules) -> float:
     """Return the room (fraction) the market needs: forecast slippage spread plus ``z`` deviations of the pair's price
     over the blocks until inclusion.
     """

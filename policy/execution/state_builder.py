@@ -14,14 +14,14 @@ from lake.poolstate import pair_state
 from lake.units import WEI_PER_GWEI
 from policy.base import Bools, ChainFees, ForecastView, Market, Matrix, Scenario, State, Vector
 from policy.execution.base import Snapshot, Verdict
-from policy.execution.checks.guards import Evidence
+from policy.execution.checks.guards import OracleEvidence
 from policy.execution.checks.inputs import Input
 from policy.execution.planner import book_of
 from policy.execution.routing.amm import PIPS, Pool, V2Pool
 
 
 @dataclass(frozen=True, slots=True)
-class Portfolio:
+class RiskTerms:
     """What is configured about the portfolio and not on the chain; vectors in the order of the vault's tokens."""
 
     assets: tuple[str, ...]
@@ -32,7 +32,7 @@ class Portfolio:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class OffchainView:
     """What is known off the chain at the decision. ``covariance`` per hour, (n, n); ``native_usd`` per native coin.
 
     ``data_at``: time of the oldest market data behind it; ``inputs``: every series behind it with its own time;
@@ -45,7 +45,7 @@ class View:
     native_usd: float
     data_at: datetime | None
     last_trade: datetime | None = None
-    evidence: Evidence = field(default_factory=Evidence)
+    evidence: OracleEvidence = field(default_factory=OracleEvidence)
     slippage_spread: Mapping[tuple[int, int], float] = field(default_factory=dict)
     usual_gwei: float | None = None  # mean gas price of the last week, what a rule without forecasts calls usual
     inputs: tuple[Input, ...] = ()
@@ -110,7 +110,9 @@ def weights(snapshot: Snapshot) -> Vector:
     return values / total if total > 0 else values
 
 
-def state_of(snapshot: Snapshot, portfolio: Portfolio, view: View, pools: Sequence[Pool], gas_price_wei: int) -> State:
+def state_of(
+    snapshot: Snapshot, portfolio: RiskTerms, view: OffchainView, pools: Sequence[Pool], gas_price_wei: int
+) -> State:
     """Return the policy's State at the snapshot; ``gas_price_wei`` is what a transaction would pay now."""
     n = len(snapshot.tokens)
     if len(portfolio.assets) != n or portfolio.tolerance.shape != (n,) or view.covariance.shape != (n, n):
@@ -143,7 +145,7 @@ def state_of(snapshot: Snapshot, portfolio: Portfolio, view: View, pools: Sequen
     )
 
 
-def _tradable(snapshot: Snapshot, portfolio: Portfolio, view: View, pools: Sequence[Pool]) -> Bools:
+def _tradable(snapshot: Snapshot, portfolio: RiskTerms, view: OffchainView, pools: Sequence[Pool]) -> Bools:
     """Return (n,) which assets have a market: a recent bar, and a usable pool where any asset has one.
 
     Without any pool the plan is refused for want of a route, and says so.

@@ -13,11 +13,11 @@ from datetime import datetime
 from fractions import Fraction
 
 from lake.errors import ConfigError, ExecutionError
-from lake.evm import Head, View, calldata, read
+from lake.evm import Call, Head, calldata, read
 from lake.units import WEI_PER_GWEI
 from policy.execution.routing.amm import V2Pool, quote
 from policy.localnet.accounts import dev_accounts
-from policy.localnet.node import Node
+from policy.localnet.node import LocalNode
 from policy.localnet.world import FEED_DECIMALS, NUMERAIRE, SECOND_FEED, PoolRef, World, sqrt_price_x96
 
 CLOSE_ENOUGH = 1e-6
@@ -33,7 +33,7 @@ _V2_SWAP = "swapExactTokensForTokens(uint256,uint256,address[],address,uint256)"
 class Arbitrageur:
     """Moves feeds and pools of ``world``; its transactions come first in the block it is given."""
 
-    node: Node
+    node: LocalNode
     world: World
 
     def advance(
@@ -74,9 +74,9 @@ class Arbitrageur:
         usd = {NUMERAIRE: 1.0, **prices}
         pools = [p for p in self.world.pools.values() if p.asset in usd and p.quote in usd]
         views = [
-            View(p.address, "slot0()", "uint160")
+            Call(p.address, "slot0()", "uint160")
             if p.venue == "uniswap_v3"
-            else View(p.address, "getReserves()", "uint112,uint112")
+            else Call(p.address, "getReserves()", "uint112,uint112")
             for p in pools
         ]
         trades = []

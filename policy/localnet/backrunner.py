@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 
 from eth_utils.crypto import keccak
 
-from lake.evm import View, read
+from lake.evm import Call, read
 from lake.rpc import quantity
 from policy.execution.routing.amm import Pool, V2Pool, V3Pool, quote
 from policy.localnet.bundles import Backrun, Hint, Log
-from policy.localnet.node import Node
+from policy.localnet.node import LocalNode
 from policy.localnet.searcher import V3_SWAP, load_pool, simulate, summit, swap_call, swap_tx, words
 from policy.localnet.world import FEED_DECIMALS, PoolRef, World
 
@@ -41,7 +41,7 @@ class ReferenceBackrunner:
     ``bid_percent`` of the profit after gas goes to the block's builder; ``done`` lists (shared hash, correction).
     """
 
-    node: Node
+    node: LocalNode
     world: World
     bid_percent: int = 90
     done: list[tuple[str, Correction]] = field(default_factory=list)
@@ -102,7 +102,7 @@ class ReferenceBackrunner:
         """Return wei per raw unit of the pool's tokens, by the feeds."""
         tokens = [t for t in self.world.tokens.values() if t.address in {ref.token0, ref.token1}]
         feeds = [self.world.tokens["ETH"].feed, *[t.feed for t in tokens]]
-        answers = read(self.node.admin, [View(str(f), "latestRoundData()", "uint80,int256") for f in feeds])
+        answers = read(self.node.admin, [Call(str(f), "latestRoundData()", "uint80,int256") for f in feeds])
         ether, *usd = [int(str(a[1])) / 10**FEED_DECIMALS for a in answers]
         return {t.address: p / 10**t.decimals / ether * 1e18 for t, p in zip(tokens, usd, strict=True)}
 

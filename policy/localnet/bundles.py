@@ -28,7 +28,7 @@ class Refund:
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
+class LocalBundle:
     """Transactions that land together, in this order, at the top of a block, or not at all.
 
     Those in ``may_revert`` may fail; ``first_block`` .. ``last_block`` and the Unix times bound where it may land.
@@ -52,7 +52,7 @@ class Bundle:
 class Searcher(Protocol):
     """Someone who reads the public pool before every block."""
 
-    def bundles(self, pending: Sequence[PooledTx], base_fee_wei: int, block: int) -> Sequence[Bundle]:
+    def bundles(self, pending: Sequence[PooledTx], base_fee_wei: int, block: int) -> Sequence[LocalBundle]:
         """Return bundles for block number ``block``; ``pending`` holds public transactions only."""
         ...
 
@@ -105,10 +105,10 @@ class Backrun:
     shared: str
     txs: tuple[PooledTx, ...]
 
-    def after(self, found: Shared) -> Bundle:
+    def after(self, found: Shared) -> LocalBundle:
         """Return the bundle of both, with the refund that is due."""
         refund = Refund(found.refund_percent, found.refund_to, frozenset(t.hash for t in self.txs))
-        return Bundle((found.tx, *self.txs), found.first_block, found.last_block, refund=refund)
+        return LocalBundle((found.tx, *self.txs), found.first_block, found.last_block, refund=refund)
 
 
 class Backrunner(Protocol):

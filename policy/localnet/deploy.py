@@ -10,7 +10,7 @@ from eth_abi.abi import encode
 from eth_utils.address import to_checksum_address
 
 from lake.errors import ExecutionError, RpcError
-from lake.evm import View, calldata, read
+from lake.evm import Call, calldata, read
 from lake.rpc import Rpc, quantity
 from policy.execution.contracts.compile import contract
 from policy.localnet.accounts import dev_accounts
@@ -62,7 +62,7 @@ class Deployer:
 
     def view(self, to: str, signature: str, returns: str, *args: object) -> tuple[object, ...]:
         """Return the decoded values of a view call at the newest block."""
-        return read(self.rpc, [View(to, signature, returns, args)])[0]
+        return read(self.rpc, [Call(to, signature, returns, args)])[0]
 
     def _reason(self, tx: Mapping[str, str]) -> str:
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class FaultKind(StrEnum):
     """What a fault does to a call."""
 
     TIMEOUT = "timeout"  # the call never reaches the node; the connection hangs, then closes
@@ -30,7 +30,7 @@ class Fault:
     result)`` what a lying node says instead; ``code`` and ``message`` the JSON-RPC error.
     """
 
-    kind: Kind
+    kind: FaultKind
     methods: Sequence[str] = ()
     times: int | None = 1
     skip: int = 0
@@ -46,7 +46,7 @@ class Fault:
         """Return whether this call is struck, counting it."""
         if self.methods and method not in self.methods:
             return False
-        if self.kind is Kind.WRONG_CHAIN and method not in {"eth_chainId", "net_version"}:
+        if self.kind is FaultKind.WRONG_CHAIN and method not in {"eth_chainId", "net_version"}:
             return False
         if self.skip > 0:
             self.skip -= 1

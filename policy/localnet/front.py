@@ -18,10 +18,10 @@ from eth_utils.exceptions import ValidationError
 
 from lake.errors import RpcError
 from lake.rpc import quantity
-from policy.localnet.bundles import HINTS, Backrun, Bundle, Shared
-from policy.localnet.faults import Fault, Faults, Kind
+from policy.localnet.bundles import HINTS, Backrun, LocalBundle, Shared
+from policy.localnet.faults import Fault, FaultKind, Faults
 from policy.localnet.mempool import REFUSED, PooledTx, decode
-from policy.localnet.node import Node
+from policy.localnet.node import LocalNode
 
 SIGNATURE = "X-Flashbots-Signature"
 _RELAY = frozenset(
@@ -74,7 +74,7 @@ class Front:
     header is still checked where it is sent.
     """
 
-    def __init__(self, node: Node, *, port: int = 0, signed_relay: bool = False) -> None:
+    def __init__(self, node: LocalNode, *, port: int = 0, signed_relay: bool = False) -> None:
         self.node = node
         self.faults = Faults()
         self.signed_relay = signed_relay
@@ -164,20 +164,20 @@ class Front:
             raise RpcError(str(error).removeprefix(prefix), error.code or -32_603, error.data) from None
 
     def _faulty(self, fault: Fault, method: str, params: Params, body: bytes, headers: Mapping[str, str]) -> object:
-        if fault.kind is Kind.TIMEOUT:
+        if fault.kind is FaultKind.TIMEOUT:
             raise _Hang(fault.hold_s)
-        if fault.kind in {Kind.HTTP_429, Kind.HTTP_502}:
+        if fault.kind in {FaultKind.HTTP_429, FaultKind.HTTP_502}:
             raise _Status(int(fault.kind[-3:]))
-        if fault.kind is Kind.ERROR:
+        if fault.kind is FaultKind.ERROR:
             raise RpcError(fault.message, fault.code)
-        if fault.kind is Kind.WRONG_CHAIN:
+        if fault.kind is FaultKind.WRONG_CHAIN:
             return hex(fault.chain_id) if method == "eth_chainId" else str(fault.chain_id)
-        if fault.kind is Kind.LAGGING:
+        if fault.kind is FaultKind.LAGGING:
             return self._lagging(fault.blocks, method, params, body, headers)
         result = self._serve(method, params, body, headers)
-        if fault.kind is Kind.LYING:
+        if fault.kind is FaultKind.LYING:
             return fault.change(method, params, result) if fault.change is not None else None
-        raise _Hang(0.0) if fault.kind is Kind.LOST_REPLY else _Status(200)
+        raise _Hang(0.0) if fault.kind is FaultKind.LOST_REPLY else _Status(200)
 
     def _lagging(self, blocks: int, method: str, params: Params, body: bytes, headers: Mapping[str, str]) -> object:
         """Answer as a node that is ``blocks`` behind would."""
@@ -226,7 +226,7 @@ class Front:
     def _bundle(self, params: Params) -> object:
         ask = params[0]
         block = quantity(ask["blockNumber"])
-        bundle = Bundle(
+        bundle = LocalBundle(
             tuple(decode(raw, private=True) for raw in ask["txs"]),
             block,
             block,
@@ -250,7 +250,7 @@ class Front:
         if "hash" in body[0]:  # a part without "tx" further on is refused above: nothing lands before what is shared
             return {"bundleHash": self.node.backrun(Backrun(str(body[0]["hash"]), rest), first, last)}
         may_revert = frozenset(t.hash for t, part in zip(rest, body, strict=True) if part.get("canRevert"))
-        return {"bundleHash": self.node.add_bundle(Bundle(rest, first, last, may_revert))}
+        return {"bundleHash": self.node.add_bundle(LocalBundle(rest, first, last, may_revert))}
 
     def _count(self, params: Params) -> object:
         tag = params[1] if len(params) > 1 else "latest"

@@ -21,7 +21,7 @@ from policy.localnet.arbitrageur import Arbitrageur
 from policy.localnet.deploy import Deployer
 from policy.localnet.faults import Faults
 from policy.localnet.front import Front
-from policy.localnet.node import Node, node_for
+from policy.localnet.node import LocalNode, node_for
 from policy.localnet.world import GENESIS, Extra, World, prepared, spec_for
 
 
@@ -35,7 +35,7 @@ class Localnet:
     world: World = field(repr=False)
     accounts: Mapping[str, DevAccount] = field(repr=False)
     rpc: Rpc = field(repr=False)
-    node: Node = field(repr=False)
+    node: LocalNode = field(repr=False)
     front: Front = field(repr=False)
     arbitrageur: Arbitrageur = field(repr=False)
     deployer: Deployer = field(repr=False)

@@ -18,7 +18,7 @@ from lake.evm import Head, head_of, next_base_fee
 from lake.rpc import Rpc, quantity
 from lake.universe import CHAINS, Chain
 from policy.localnet.accounts import builder, dev_accounts
-from policy.localnet.bundles import Backrun, Backrunner, Bundle, Refund, Searcher, Shared
+from policy.localnet.bundles import Backrun, Backrunner, LocalBundle, Refund, Searcher, Shared
 from policy.localnet.mempool import INTRINSIC_GAS, REFUSED, Mempool, PooledTx, decode, validate
 
 BLOCK_TIME_S = 12
@@ -30,13 +30,13 @@ class _Waiting:
     """What a snapshot keeps besides the chain."""
 
     pool: Mempool
-    bundles: list[Bundle]
+    bundles: list[LocalBundle]
     shared: dict[str, Shared]
     backruns: list[tuple[Backrun, int, int]]
 
 
 @dataclass
-class Node:
+class LocalNode:
     """Pool rules and block building over ``admin``, the RPC of an Anvil that does not mine by itself.
 
     ``automine`` makes a block for every accepted transaction. ``leaky_relay`` keeps cancelled and expired private
@@ -49,7 +49,7 @@ class Node:
     leaky_relay: bool = False
     block_time_s: int = BLOCK_TIME_S
     pool: Mempool = field(default_factory=Mempool)
-    bundles: list[Bundle] = field(default_factory=list)
+    bundles: list[LocalBundle] = field(default_factory=list)
     searchers: list[Searcher] = field(default_factory=list)
     backrunners: list[Backrunner] = field(default_factory=list)
     shared: dict[str, Shared] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class Node:
         with self.lock:
             return tx_hash in self.pool.private if self.leaky_relay else self.pool.cancel_private(tx_hash)
 
-    def add_bundle(self, bundle: Bundle) -> str:
+    def add_bundle(self, bundle: LocalBundle) -> str:
         """Keep a bundle for its blocks, in place of one of the same name for the same block; return its hash."""
         with self.lock:
             same = (bundle.uuid, bundle.first_block)
@@ -262,7 +262,7 @@ class Node:
         room = head.gas_limit - sum(t.gas for t in top)
         return top + self.pool.choose(fee, nonces, room, number, {t.hash for t in top}, expire=expire)
 
-    def _matched(self, number: int, fee: int) -> list[Bundle]:
+    def _matched(self, number: int, fee: int) -> list[LocalBundle]:
         """Return the back-runs of shared transactions for block ``number``, each behind what it names."""
         live = {h: s for h, s in self.shared.items() if s.first_block <= number <= s.last_block}
         found = [b for b, first, last in self.backruns if first <= number <= last]
@@ -311,7 +311,7 @@ class Node:
         return [decode(bytes(Account.sign_transaction(fields, me.key).raw_transaction), private=True)]
 
     def _tried(
-        self, before: Sequence[PooledTx], bundle: Bundle, time: int, fee: int, world: Sequence[Mapping[str, str]]
+        self, before: Sequence[PooledTx], bundle: LocalBundle, time: int, fee: int, world: Sequence[Mapping[str, str]]
     ) -> dict[str, Mapping[str, str]] | None:
         """Return the receipts of ``bundle`` after ``before``, tried on a snapshot; None if any fails.
 
@@ -362,7 +362,7 @@ class Node:
         self.backruns = [row for row in self.backruns if row[2] > number and row[0].shared in self.shared]
 
 
-def node_for(admin: Rpc, chain_id: int, *, automine: bool = False) -> Node:
+def node_for(admin: Rpc, chain_id: int, *, automine: bool = False) -> LocalNode:
     """Return a Node over an Anvil with ``chain_id``; a chain of no known constants gets Ethereum's."""
     chain = CHAINS.get(chain_id) or replace(CHAINS[1], chain_id=chain_id, name=f"chain {chain_id}")
-    return Node(admin, chain, automine=automine)
+    return LocalNode(admin, chain, automine=automine)

@@ -12,7 +12,7 @@ from eth_utils.address import to_checksum_address
 
 from lake.errors import ConfigError
 from lake.evm import calldata
-from policy.execution.checks.oracle_rules import ALONE, Source
+from policy.execution.checks.oracle_rules import ALONE, PriceSource
 from policy.execution.checks.rules import Mandate
 from policy.execution.contracts.compile import source_digest
 from policy.execution.vaults.reference.deployment import (
@@ -116,7 +116,7 @@ def safe_spec(
     sources = []
     for token in tokens:
         feed = (token.address, token.decimals, str(token.feed), HEARTBEAT_S, FEED_DECIMALS)
-        sources.append(Source(*feed, "0x" + "0" * 40, 0, 0, 0, ALONE))
+        sources.append(PriceSource(*feed, "0x" + "0" * 40, 0, 0, 0, ALONE))
     return SafeSpec(
         address=world.extras["safe"],
         multisend=world.extras["multisend"],

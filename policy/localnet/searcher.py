@@ -14,14 +14,14 @@ from eth_account import Account
 from eth_utils.crypto import keccak
 
 from lake.errors import RpcError
-from lake.evm import View, calldata, read
+from lake.evm import Call, calldata, read
 from lake.poolstate import Constants, read_ticks
 from lake.rpc import quantity
 from policy.execution.routing.amm import Pool, V2Pool, V3Pool, quote
 from policy.localnet.accounts import dev_accounts
-from policy.localnet.bundles import Bundle
+from policy.localnet.bundles import LocalBundle
 from policy.localnet.mempool import PooledTx, decode
-from policy.localnet.node import Node
+from policy.localnet.node import LocalNode
 from policy.localnet.world import FEED_DECIMALS, TICK_SPACING, PoolRef, World
 
 V3_SWAP = "0x" + keccak(text="Swap(address,address,int256,int256,uint160,uint128,int24)").hex()
@@ -136,12 +136,12 @@ class SandwichSearcher:
     ``tip_wei`` per gas goes to the block's builder; ``done`` lists (victim's hash, sandwich) of bundles it sent.
     """
 
-    node: Node
+    node: LocalNode
     world: World
     tip_wei: int = 2 * 10**9
     done: list[tuple[str, Sandwich]] = field(default_factory=list)
 
-    def bundles(self, pending: Sequence[PooledTx], base_fee_wei: int, block: int) -> Sequence[Bundle]:
+    def bundles(self, pending: Sequence[PooledTx], base_fee_wei: int, block: int) -> Sequence[LocalBundle]:
         """Return the best attack on ``pending`` as a bundle, if any pays."""
         me = dev_accounts()["searcher"].address
         found: list[tuple[int, PooledTx, Target, Sandwich]] = []
@@ -209,19 +209,19 @@ class SandwichSearcher:
         """Return profit, at the feeds' prices, less gas, in wei."""
         token = next(t for t in self.world.tokens.values() if t.address == attack.token_in)
         feeds = [token.feed, self.world.tokens["ETH"].feed]
-        views = [View(str(f), "latestRoundData()", "uint80,int256") for f in feeds]
+        views = [Call(str(f), "latestRoundData()", "uint80,int256") for f in feeds]
         answers = [int(str(a[1])) for a in read(self.node.admin, views)]
         usd = attack.profit * answers[0] / 10 ** (token.decimals + FEED_DECIMALS)
         return int(usd / (answers[1] / 10**FEED_DECIMALS) * 1e18) - gas * (base_fee_wei + self.tip_wei)
 
-    def _bundle(self, victim: PooledTx, target: Target, attack: Sandwich, base_fee_wei: int, block: int) -> Bundle:
+    def _bundle(self, victim: PooledTx, target: Target, attack: Sandwich, base_fee_wei: int, block: int) -> LocalBundle:
         token_out = target.ref.token1 if target.token_in == target.ref.token0 else target.ref.token0
         legs = [
             swap_call(target.ref, target.token_in, attack.front_in),
             swap_call(target.ref, token_out, attack.front_out),
         ]
         txs = [swap_tx(self.node, leg, base_fee_wei, self.tip_wei, place) for place, leg in enumerate(legs)]
-        return Bundle((txs[0], victim, txs[1]), block, block)
+        return LocalBundle((txs[0], victim, txs[1]), block, block)
 
 
 def swap_call(ref: PoolRef, token_in: str, amount: int) -> dict[str, str]:
@@ -235,7 +235,7 @@ def swap_call(ref: PoolRef, token_in: str, amount: int) -> dict[str, str]:
     return {"from": me, "to": ref.router, "data": "0x" + data.hex(), "gas": hex(_GAS)}
 
 
-def swap_tx(node: Node, call: Mapping[str, str], base_fee_wei: int, tip_wei: int, place: int = 0) -> PooledTx:
+def swap_tx(node: LocalNode, call: Mapping[str, str], base_fee_wei: int, tip_wei: int, place: int = 0) -> PooledTx:
     """Return ``call`` signed by the searcher, at its next nonce but ``place``."""
     me = dev_accounts()["searcher"]
     fields = {
@@ -252,7 +252,7 @@ def swap_tx(node: Node, call: Mapping[str, str], base_fee_wei: int, tip_wei: int
     return decode(bytes(Account.sign_transaction(fields, me.key).raw_transaction), private=True)
 
 
-def simulate(node: Node, calls: Sequence[Mapping[str, str]]) -> list[dict[str, Any]] | None:
+def simulate(node: LocalNode, calls: Sequence[Mapping[str, str]]) -> list[dict[str, Any]] | None:
     """Return the outcome of each call, one after the other on the newest block; None if it cannot even start."""
     ask = {"blockStateCalls": [{"calls": list(calls)}], "validation": False}
     try:
@@ -269,13 +269,13 @@ def words(data: str) -> list[int]:
     return [int(data[i : i + 64], 16) for i in range(2, len(data), 64)]
 
 
-def load_pool(node: Node, ref: PoolRef) -> Pool:
+def load_pool(node: LocalNode, ref: PoolRef) -> Pool:
     """Return the pool as it is in the newest block, v3 ticks within a factor of 3.3 of the price."""
     rpc, block = node.admin, node.head().hash
     if ref.venue == "uniswap_v2":
-        x, y = (int(str(v)) for v in read(rpc, [View(ref.address, "getReserves()", "uint112,uint112")], block)[0])
+        x, y = (int(str(v)) for v in read(rpc, [Call(ref.address, "getReserves()", "uint112,uint112")], block)[0])
         return V2Pool(ref.address, ref.token0, ref.token1, x, y, ref.fee_pips, ref.router)
-    views = [View(ref.address, "slot0()", "uint160,int24"), View(ref.address, "liquidity()", "uint128")]
+    views = [Call(ref.address, "slot0()", "uint160,int24"), Call(ref.address, "liquidity()", "uint128")]
     (root, tick), (liquidity,) = ((int(str(v)) for v in values) for values in read(rpc, views, block))
     spacing = TICK_SPACING[ref.fee_pips]
     info = Constants(ref.address, ref.venue, ref.token0, ref.token1, ref.fee_pips, spacing)

@@ -179,7 +179,7 @@ class LevelRule(Protocol):
         ...
 
 
-class Planner(LevelRule, Protocol):
+class BandRule(LevelRule, Protocol):
     """A rebalancing rule over a history."""
 
     def plan(self, case: Case) -> Schedule:

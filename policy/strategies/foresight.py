@@ -83,7 +83,7 @@ def foresee(
 
 @dataclass(frozen=True, slots=True)
 class ForesightGas:
-    """Planner that knows all gas to come; without ``predictive`` it chooses between gas_band and the programme."""
+    """A rule that knows all gas to come; without ``predictive`` it chooses between gas_band and the programme."""
 
     predictive: Predictive | None = None
     name: str = "foresight_gas"
@@ -217,7 +217,7 @@ def cheapest_times(
 
 @dataclass(frozen=True, slots=True)
 class Clairvoyant:
-    """Planner that knows prices and gas to come; trades to target at the cheapest times unless another does better."""
+    """A rule that knows prices and gas to come; trades to target at the cheapest times unless another does better."""
 
     foresight: ForesightGas = field(default_factory=ForesightGas)
     name: str = "clairvoyant"

@@ -1,4 +1,4 @@
-"""A Planner as a Policy: one State in, one Decision out, by the compiled step of the simulator."""
+"""A BandRule as a Policy: one State in, one Decision out, by the compiled step of the simulator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from policy.solvers import step_kernel
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class RulePolicy:
     """Decides as ``planner`` would in the panel at the same moment; implements Policy.
 
     ``memory`` is what the planner knows besides what it is handed: with it the record of a decision is complete.

@@ -27,7 +27,7 @@ from policy.strategies.remembered import Remembered, nothing_learnt, remember
 
 @dataclass(frozen=True, slots=True)
 class Predictive:
-    """Planner over an outlook; implements schedule.Planner. ``lessons`` are the members' weights by kind."""
+    """The rule over an outlook; a BandRule. ``lessons`` are the members' weights by kind."""
 
     history: History
     outlook: Outlook

@@ -1,6 +1,6 @@
 """Rules that look at the present only: hold, calendar, threshold, band and gas_band.
 
-Each is a Planner (see ``schedule``). Their free parameters come from the mandate; what is tuned is tuned on the past.
+Each is a BandRule (see ``simulation.planner``). Their free parameters come from the mandate; what is tuned is tuned on the past.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from lake.units import DAY_S, HOUR_S
 from policy.base import ForecastView, State, Vector
 from policy.costs import impact_per_square
 from policy.memory import PolicyMemory
-from policy.simulation.planner import NEVER, Case, Levels, Planner, Schedule, gas_of, schedule, usual_gwei
+from policy.simulation.planner import NEVER, BandRule, Case, Levels, Schedule, gas_of, schedule, usual_gwei
 from policy.simulation.simulator import GAS, TRACKING, simulate
 from policy.solvers import bands
 
@@ -189,7 +189,7 @@ class Bands:
         return Levels(float(out[0]), float(back[0]), why="band of gas, fee and impact")
 
 
-def memory_of(planner: Planner, case: Case, step: int) -> PolicyMemory:
+def memory_of(planner: BandRule, case: Case, step: int) -> PolicyMemory:
     """Return what the reactive ``planner`` has learnt from the past by ``step``; most have learnt nothing."""
     h = case.history
     values: dict[str, Vector] = {}
@@ -201,7 +201,7 @@ def memory_of(planner: Planner, case: Case, step: int) -> PolicyMemory:
     return PolicyMemory(planner.name, h.when(step), values)
 
 
-def recalled(memory: PolicyMemory) -> Planner:
+def recalled(memory: PolicyMemory) -> BandRule:
     """Return the reactive rule that ``memory`` is of, with what it had learnt; KeyError for any other name."""
     planner = {p.name: p for p in REACTIVE}[memory.policy]
     if isinstance(planner, TunedThreshold) and "trigger" in memory.values:
@@ -214,7 +214,7 @@ def recalled(memory: PolicyMemory) -> Planner:
 
 GAS_BAND = Bands("gas_band", constant=False)
 
-REACTIVE: tuple[Planner, ...] = (
+REACTIVE: tuple[BandRule, ...] = (
     Hold(),
     Calendar("calendar_daily", weekly=False),
     Calendar("calendar_weekly", weekly=True),

@@ -1,6 +1,6 @@
 """Policies by name, and the settings of a comparison.
 
-A policy outside this file is named by a row: module and factory ``(workshop) -> Planner``, imported when asked for, so
+A policy outside this file is named by a row: module and factory ``(workshop) -> BandRule``, imported when asked for, so
 that a reactive comparison needs no forecasts. A policy at one moment is its memory: ``recall`` gives it back.
 """
 
@@ -19,7 +19,7 @@ from policy.memory import PolicyMemory
 from policy.names import installed
 from policy.simulation.history import History
 from policy.simulation.panel import DEFAULT_CELLS, LARGEST, Cell
-from policy.simulation.planner import LevelRule, Planner, Portfolio, prepare
+from policy.simulation.planner import BandRule, LevelRule, Portfolio, prepare
 from policy.strategies.reactive import REACTIVE, memory_of, recalled
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def make_predictive(workshop: Workshop) -> Predictive:
     return workshop.predictive
 
 
-def memory_at(planner: Planner, portfolio: Portfolio, history: History, step: int) -> PolicyMemory:
+def memory_at(planner: BandRule, portfolio: Portfolio, history: History, step: int) -> PolicyMemory:
     """Return what ``planner`` knows at ``step`` about ``portfolio``, frozen."""
     if hasattr(planner, "memory"):
         found: PolicyMemory = planner.memory(portfolio, step)
@@ -111,7 +111,7 @@ def recall(memory: PolicyMemory) -> LevelRule:
     raise ConfigError(f"no policy {memory.policy!r} that decides from a memory is installed")
 
 
-def planners(history: History, lake: Lake, config: CompareConfig, own: Sequence[Planner] = ()) -> tuple[Planner, ...]:
+def planners(history: History, lake: Lake, config: CompareConfig, own: Sequence[BandRule] = ()) -> tuple[BandRule, ...]:
     """Return the planners named in ``config.policies``, in that order, and then the caller's ``own``.
 
     A name is one of NAMES or of an installed package (entry point group ``foredrift.policies``). Raises ConfigError for
@@ -122,8 +122,8 @@ def planners(history: History, lake: Lake, config: CompareConfig, own: Sequence[
     if unknown or not names or len(set(names)) < len(names):
         known_names = ", ".join((*NAMES, *installed()))
         raise ConfigError(f"policies must be different names of {known_names}; got {list(names)}")
-    known: dict[str, Planner] = {p.name: p for p in REACTIVE}
-    made: list[Planner] = []
+    known: dict[str, BandRule] = {p.name: p for p in REACTIVE}
+    made: list[BandRule] = []
     workshop = Workshop(history, lake, config)
     for name in config.policies:
         if name in known:

@@ -11,7 +11,7 @@ import numpy as np
 from lake.errors import DataError
 from policy.base import Decision
 from policy.memory import PolicyMemory, forecasts_from, state_from
-from policy.strategies.planner_policy import Rule
+from policy.strategies.planner_policy import RulePolicy
 from policy.strategies.registry import recall
 
 
@@ -38,7 +38,7 @@ def replay(record: Mapping[str, Any]) -> Replay:
         )
     memory = PolicyMemory.from_json(record["memory"])
     state = state_from(record["state"])
-    decision: Decision = Rule(recall(memory), memory).decide(state, forecasts_from(record["forecasts"]))
+    decision: Decision = RulePolicy(recall(memory), memory).decide(state, forecasts_from(record["forecasts"]))
     recorded, again = (tuple(float(w) for w in weights) for weights in (record["decided"], decision.weights))
     differs = []
     if not np.array_equal(recorded, again):

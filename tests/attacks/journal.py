@@ -17,7 +17,7 @@ from policy.execution.context import EngineContext, Limits
 from policy.execution.engine import dry, step
 from policy.execution.records.audit import Audit, verify
 from policy.execution.records.hashlog import read
-from policy.execution.state_builder import View
+from policy.execution.state_builder import OffchainView
 from tests.attacks.outcome import Attack, Outcome, joined
 from tests.execution.simlab import COVARIANCE, VAULT, chain, context, spec
 
@@ -147,17 +147,17 @@ def false_clock(folder: Path) -> Outcome:
         def clock(sim: Any = sim, seconds: int = seconds) -> datetime:
             return datetime.fromtimestamp(sim.head().time + seconds, UTC)
 
-        def view(snapshot: Any, old: bool = abs(seconds) != 130) -> View:
+        def view(snapshot: Any, old: bool = abs(seconds) != 130) -> OffchainView:
             seen = datetime.fromtimestamp(snapshot.block_time, UTC)
-            return View({}, COVARIANCE, 2_000.0, seen - timedelta(hours=6 if old else 0))
+            return OffchainView({}, COVARIANCE, 2_000.0, seen - timedelta(hours=6 if old else 0))
 
         told = run(context(d, sim, view=view, clock=clock))
         found.append(Outcome(executed(sim) == 0, f"clock {seconds:+,} s: {told[:40]}"))
     for ahead in (60, 7_200, 10**6):  # the data's own time is in the future
         d, sim = sub(folder, f"future{ahead}"), chain()
 
-        def future(snapshot: Any, ahead: int = ahead) -> View:
-            return View({}, COVARIANCE, 2_000.0, datetime.fromtimestamp(snapshot.block_time + ahead, UTC))
+        def future(snapshot: Any, ahead: int = ahead) -> OffchainView:
+            return OffchainView({}, COVARIANCE, 2_000.0, datetime.fromtimestamp(snapshot.block_time + ahead, UTC))
 
         told = run(context(d, sim, view=future))
         found.append(Outcome(ahead < 120 or executed(sim) == 0, f"data {ahead:,} s ahead: {told[:40]}"))

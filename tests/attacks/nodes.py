@@ -14,7 +14,7 @@ from lake.rpc import Rpc
 from pipelines.settings import ChainSection, PoolRow, Settings, Sources, VaultSection
 from pipelines.vault_setup import onchain
 from policy.execution.engine import step
-from policy.localnet.faults import Fault, Kind
+from policy.localnet.faults import Fault, FaultKind
 from policy.localnet.front import Front
 from policy.localnet.market import Localnet
 from tests.attacks.outcome import Attack, Outcome, joined
@@ -89,7 +89,7 @@ def lying(on: tuple[Localnet, Path]) -> Outcome:
             for liar in ("first", "second"):
                 saved = net.snapshot()
                 front = net.front if liar == "first" else second
-                front.faults.add(Fault(Kind.LYING, times=None, change=change))
+                front.faults.add(Fault(FaultKind.LYING, times=None, change=change))
                 ctx = live(net, folder / f"{what}-{liar}", (net.url, second.url))
                 report = step(ctx)
                 signed = any(f.attempts for f in ctx.journal.flights())

@@ -15,7 +15,7 @@ from policy.simulation.history import History, load
 from policy.simulation.planner import Latest, Portfolio, prepare
 from policy.simulation.simulator import simulate
 from policy.strategies.gas_outlook import dialled
-from policy.strategies.planner_policy import Rule
+from policy.strategies.planner_policy import RulePolicy
 from policy.strategies.predictive import Predictive
 from policy.strategies.reactive import Threshold
 from tests.bench.pace import Pace
@@ -74,7 +74,7 @@ def test_a_decision_is_cheaper_than_all_weeks(pace, tmp_path):
     step = case.last - 50
     state = case.state(step, case.portfolio.target + np.array([0.06, -0.03, -0.01, -0.01, -0.01]))
     handed = said(history, dialled(history, 0.6, 1), step)
-    rule, found, plans = Rule(policy), [], []
+    rule, found, plans = RulePolicy(policy), [], []
     one = pace.seconds(lambda: found.append(rule.decide(state, handed)), 5, time.thread_time)
     whole = pace.seconds(lambda: plans.append(replace(policy, latest=Latest()).plan(case)), 5, time.thread_time)
     assert policy.levels(state, handed).outer == pytest.approx(plans[0].outer[step], rel=1e-9)

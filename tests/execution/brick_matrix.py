@@ -226,10 +226,10 @@ def wrong_clock(bench: Bench, hours: float) -> None:
     at = bench.sim.head().time
 
     def view(snapshot):
-        from policy.execution.state_builder import View
+        from policy.execution.state_builder import OffchainView
         from tests.execution.simlab import COVARIANCE
 
-        return View({}, COVARIANCE, 2_000.0, datetime.fromtimestamp(at - 6 * 3_600, UTC))
+        return OffchainView({}, COVARIANCE, 2_000.0, datetime.fromtimestamp(at - 6 * 3_600, UTC))
 
     clock = lambda: datetime.fromtimestamp(bench.sim.head().time, UTC) + timedelta(hours=hours)  # noqa: E731
     for live in (True, False):

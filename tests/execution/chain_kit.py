@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lake.evm import View, read
+from lake.evm import Call, read
 from lake.rpc import Rpc, quantity
 from policy.execution.base import Hop, Leg, Plan, Receipt
 from policy.execution.routing.calldata import swap
@@ -20,7 +20,7 @@ def v3_leg(net: Localnet, recipient: str, name: str, sell: str, amount: int, sho
     pool, token_in = net.world.pools[name], net.world.token(sell).address
     token_out = pool.token1 if token_in == pool.token0 else pool.token0
     given = (token_in, token_out, amount, pool.fee_pips, 0)
-    out = int(str(read(Rpc(net.node_url), [View(net.world.contracts["quoter"], QUOTE, "uint256", (given,))])[0][0]))
+    out = int(str(read(Rpc(net.node_url), [Call(net.world.contracts["quoter"], QUOTE, "uint256", (given,))])[0][0]))
     hop = Hop("uniswap_v3", pool.address, token_in, token_out, pool.fee_pips)
     data = swap([hop], amount, out + short, recipient, 2**40)
     return Leg(token_in, token_out, amount, out, out, (hop,), pool.router, data)

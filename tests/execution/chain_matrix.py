@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lake.evm import View, read
+from lake.evm import Call, read
 from policy.execution.engine import step
 from policy.execution.records.audit import verify
 from policy.execution.records.hashlog import read as read_log
 from policy.execution.records.journal import FINAL
 from policy.execution.vaults.reference.logs import REBALANCED
-from policy.localnet.faults import Fault, Kind
+from policy.localnet.faults import Fault, FaultKind
 from policy.localnet.market import Localnet
 from tests.chain_fixtures import into_the_hour
 from tests.execution.chainlab import chain_context
@@ -31,15 +31,15 @@ STAGES = (
 )
 LATE = ("journal_signed", "send", "watch", "journal_mined", "audit_settled")
 FAULTS = {
-    "lost reply": Fault(Kind.LOST_REPLY, ("eth_sendRawTransaction", "eth_sendPrivateTransaction")),
-    "lies: old nonce": Fault(Kind.LYING, ("eth_getTransactionCount",), change=lambda m, p, r: "0x0"),
-    "timeout": Fault(Kind.TIMEOUT, times=3, skip=60, hold_s=0.02),
-    "429": Fault(Kind.HTTP_429, times=4, skip=50),
-    "502": Fault(Kind.HTTP_502, times=6, skip=55),
-    "half an answer": Fault(Kind.TRUNCATED, times=3, skip=58),
-    "internal error": Fault(Kind.ERROR, times=5, skip=52),
-    "lagging": Fault(Kind.LAGGING, times=25, skip=55, blocks=3),
-    "lies: no receipt": Fault(Kind.LYING, ("eth_getTransactionReceipt",), times=4, change=lambda m, p, r: None),
+    "lost reply": Fault(FaultKind.LOST_REPLY, ("eth_sendRawTransaction", "eth_sendPrivateTransaction")),
+    "lies: old nonce": Fault(FaultKind.LYING, ("eth_getTransactionCount",), change=lambda m, p, r: "0x0"),
+    "timeout": Fault(FaultKind.TIMEOUT, times=3, skip=60, hold_s=0.02),
+    "429": Fault(FaultKind.HTTP_429, times=4, skip=50),
+    "502": Fault(FaultKind.HTTP_502, times=6, skip=55),
+    "half an answer": Fault(FaultKind.TRUNCATED, times=3, skip=58),
+    "internal error": Fault(FaultKind.ERROR, times=5, skip=52),
+    "lagging": Fault(FaultKind.LAGGING, times=25, skip=55, blocks=3),
+    "lies: no receipt": Fault(FaultKind.LYING, ("eth_getTransactionReceipt",), times=4, change=lambda m, p, r: None),
 }
 
 
@@ -182,7 +182,7 @@ def judge(net: Localnet, folder: Path, row: Row, calm: list[int]) -> None:
 def holdings(net: Localnet) -> list[int]:
     """What the vault holds, raw units."""
     tokens, vault = net.world.tokens.values(), net.world.extras["vault"]
-    views = [View(t.address, "balanceOf(address)", "uint256", (vault,)) for t in tokens]
+    views = [Call(t.address, "balanceOf(address)", "uint256", (vault,)) for t in tokens]
     return [int(str(r[0])) for r in read(net.node.admin, views)]
 
 

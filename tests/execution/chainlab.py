@@ -21,7 +21,7 @@ from policy.execution.planner import PlanRules
 from policy.execution.records.audit import Audit
 from policy.execution.records.journal import Journal
 from policy.execution.routing.pool_reader import describe_pools, read_pools
-from policy.execution.state_builder import Portfolio, View
+from policy.execution.state_builder import OffchainView, RiskTerms
 from policy.execution.submission.channels import PrivateChannel, PublicChannel
 from policy.execution.submission.node import JsonNode
 from policy.execution.submission.signer import KeystoreSigner, create_keystore
@@ -55,7 +55,7 @@ def chain_context(folder: Path, net: Localnet, rpc: Rpc | None = None, **more) -
 
     def view(snapshot):
         at = datetime.fromtimestamp(snapshot.block_time, UTC) - timedelta(minutes=5)
-        return View({}, covariance, ETH_USD, at)
+        return OffchainView({}, covariance, ETH_USD, at)
 
     feeds = {t.address: FeedRule(heartbeat_s=90_000) for t in net.world.tokens.values()}
     fields = {
@@ -64,7 +64,7 @@ def chain_context(folder: Path, net: Localnet, rpc: Rpc | None = None, **more) -
         "chain_id": net.chain_id,
         "node": node,
         "policy": ToTarget(benefit_usd=50_000.0),
-        "portfolio": Portfolio(tuple(TARGETS), np.full(3, 0.05), 3.0, "soft", ChainFees(net.chain_id)),
+        "portfolio": RiskTerms(tuple(TARGETS), np.full(3, 0.05), 3.0, "soft", ChainFees(net.chain_id)),
         "view": view,
         "pools": lambda snapshot: read_pools(rpc, infos, snapshot.block_hash),
         "sender": net.accounts["keeper"].address,

@@ -16,10 +16,10 @@ from policy.execution.planner import PlanRules
 from policy.execution.records.audit import Audit
 from policy.execution.records.journal import Journal
 from policy.execution.routing.amm import V2Pool, V3Pool, tick_at_sqrt_ratio
-from policy.execution.state_builder import Portfolio, View
+from policy.execution.state_builder import OffchainView, RiskTerms
 from policy.execution.vaults.simulated.adapter import SimulatedVault, VaultSpec, executor
 from policy.execution.vaults.simulated.chain import SimChain, SimChannel, SimSigner
-from policy.execution.vaults.simulated.world import World
+from policy.execution.vaults.simulated.world import SimWorld
 
 KEEPER = "0x00000000000000000000000000000000000000aa"
 VAULT = "0x00000000000000000000000000000000000000bb"
@@ -72,8 +72,8 @@ def pools(prices=PRICES, usd: float = 5e6) -> dict:
     return {p.address: p for p in made}
 
 
-def world(weights=(0.5, 0.3, 0.2), nav: float = 1e6, targets=(4_000, 3_000, 3_000), prices=PRICES) -> World:
-    return World(
+def world(weights=(0.5, 0.3, 0.2), nav: float = 1e6, targets=(4_000, 3_000, 3_000), prices=PRICES) -> SimWorld:
+    return SimWorld(
         balances={
             t.address: int(nav * w / prices[t.address] * 10**t.decimals) for t, w in zip(TOKENS, weights, strict=False)
         },
@@ -92,7 +92,7 @@ def spec(**mandate) -> VaultSpec:
     return VaultSpec(VAULT, KEEPER, TOKENS, limits, heartbeat_s=86_400)
 
 
-def chain(the_world: World | None = None, the_spec: VaultSpec | None = None, **more) -> SimChain:
+def chain(the_world: SimWorld | None = None, the_spec: VaultSpec | None = None, **more) -> SimChain:
     return SimChain(
         the_world or world(), executor(the_spec or spec()), time=START, number=100, wei={KEEPER: 10 * ETHER}, **more
     )
@@ -119,7 +119,7 @@ COVARIANCE = np.diag([1e-8, 4e-5, 3e-5])
 def view_of(node, **more):
     def view(snapshot):
         at = datetime.fromtimestamp(snapshot.block_time, UTC)
-        return View({}, COVARIANCE, 2_000.0, at - timedelta(minutes=5), **more)
+        return OffchainView({}, COVARIANCE, 2_000.0, at - timedelta(minutes=5), **more)
 
     return view
 
@@ -135,7 +135,7 @@ def context(folder: Path, node, the_chain: SimChain | None = None, **more) -> En
         "chain_id": 31_337,
         "node": node,
         "policy": ToTarget(),
-        "portfolio": Portfolio(("USDC", "ETH", "BTC"), np.full(3, 0.05), 3.0, "soft", ChainFees(31_337)),
+        "portfolio": RiskTerms(("USDC", "ETH", "BTC"), np.full(3, 0.05), 3.0, "soft", ChainFees(31_337)),
         "view": view_of(node),
         "pools": vault.pools,
         "sender": KEEPER,

@@ -14,11 +14,11 @@ from policy.base import Forecast
 from policy.execution.attempts import recover
 from policy.execution.base import OtherVault
 from policy.execution.checks import guards
-from policy.execution.checks.guards import Evidence, Round
+from policy.execution.checks.guards import OracleEvidence, RoundAnswer
 from policy.execution.context import Limits
 from policy.execution.engine import dry, step
 from policy.execution.records.journal import Journal
-from policy.execution.state_builder import View
+from policy.execution.state_builder import OffchainView
 from policy.execution.vaults.simulated.adapter import SimulatedVault
 from policy.execution.vaults.simulated.chain import SimSigner
 from tests.execution import simlab
@@ -90,8 +90,8 @@ def test_data_and_forecasts_dated_after_now_are_refused(tmp_path, ahead):
     quantiles = (0.0, 0.0, 0.0, 0.0, 0.0)
     forecast = Forecast("gas", "1", at, 3_600, quantiles, 0.0, "m")
     seen = {
-        "data_future": View({}, simlab.COVARIANCE, 2_000.0, at),
-        "forecast_future": View({("gas", "1", 3_600): forecast}, simlab.COVARIANCE, 2_000.0, sim_time(sim)),
+        "data_future": OffchainView({}, simlab.COVARIANCE, 2_000.0, at),
+        "forecast_future": OffchainView({("gas", "1", 3_600): forecast}, simlab.COVARIANCE, 2_000.0, sim_time(sim)),
     }
     for check, view in seen.items():
         report = step(dry(context(tmp_path, sim, view=lambda s, v=view: v)))
@@ -105,8 +105,8 @@ def sim_time(sim) -> datetime:
 
 
 def test_a_round_dated_after_the_block_is_refused():
-    rounds = {WETH.address: [Round(1, 5, 0, START + 1, 1), Round(2, 6, 0, START, 2)]}
-    found = guards.oracles(SimulatedVault(spec(), chain()).snapshot(), {}, Evidence(rounds=rounds))
+    rounds = {WETH.address: [RoundAnswer(1, 5, 0, START + 1, 1), RoundAnswer(2, 6, 0, START, 2)]}
+    found = guards.oracles(SimulatedVault(spec(), chain()).snapshot(), {}, OracleEvidence(rounds=rounds))
     assert "oracle_time" in {v.check for v in found if not v.ok}
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from lake.errors import RpcError
 from policy.base import Decision
-from policy.execution.checks.guards import Evidence, Round
+from policy.execution.checks.guards import OracleEvidence, RoundAnswer
 from policy.execution.context import Limits
 from policy.execution.engine import dry, step
 from policy.execution.planner import PlanRules
 from policy.execution.records.audit import verify
-from policy.execution.state_builder import View
+from policy.execution.state_builder import OffchainView
 from policy.execution.submission.gas import FeeRules
 from policy.execution.vaults.simulated.chain import SimChannel
 from tests.execution import simlab
@@ -92,15 +92,15 @@ def negative(w):
     return replace(w, prices={**w.prices, WETH.address: (-1, simlab.START - 60, 7)})
 
 
-FROZEN = [Round(i, 2_000 * 10**8, 0, simlab.START - 60, i) for i in range(1, 8)]
+FROZEN = [RoundAnswer(i, 2_000 * 10**8, 0, simlab.START - 60, i) for i in range(1, 8)]
 REFUSALS = {
     "oracle_stale": {"world": stale},
     "oracle_not_positive": {"world": negative},
-    "oracle_frozen": {"evidence": Evidence(rounds={WETH.address: FROZEN})},
-    "oracle_deviates": {"evidence": Evidence(second_e8={WETH.address: {"twap": 1_900 * 10**8}})},
-    "oracle_incomplete": {"evidence": Evidence(rounds={WETH.address: [Round(9, 1, 0, simlab.START, 8)]})},
-    "sequencer_down": {"evidence": Evidence(sequencer=(False, simlab.START - 5))},
-    "sequencer_grace": {"evidence": Evidence(sequencer=(True, simlab.START - 5))},
+    "oracle_frozen": {"evidence": OracleEvidence(rounds={WETH.address: FROZEN})},
+    "oracle_deviates": {"evidence": OracleEvidence(second_e8={WETH.address: {"twap": 1_900 * 10**8}})},
+    "oracle_incomplete": {"evidence": OracleEvidence(rounds={WETH.address: [RoundAnswer(9, 1, 0, simlab.START, 8)]})},
+    "sequencer_down": {"evidence": OracleEvidence(sequencer=(False, simlab.START - 5))},
+    "sequencer_grace": {"evidence": OracleEvidence(sequencer=(True, simlab.START - 5))},
     "rpc": {"node": Down()},
     "chain_id": {"context": {"chain_id": 1}},
     "gas_money": {"wei": 10**12},
@@ -131,7 +131,7 @@ def test_each_refusal_has_its_own_verdict_and_sends_nothing(tmp_path, name):
 
     def view(snapshot):
         at = datetime.fromtimestamp(snapshot.block_time, UTC) - age
-        return View({}, simlab.COVARIANCE, 2_000.0, at, evidence=case.get("evidence", Evidence()))
+        return OffchainView({}, simlab.COVARIANCE, 2_000.0, at, evidence=case.get("evidence", OracleEvidence()))
 
     more = dict(case.get("context", {}))
     if "limits" in case:

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lake.evm import View, calldata, read
+from lake.evm import Call, calldata, read
 from policy.execution.engine import dry, step
 from policy.execution.records.anchored import faults, known, plans_executed, reference_find
 from policy.execution.records.audit import verify
 from policy.execution.routing.amm import other, quote
 from policy.execution.routing.pool_reader import read_pools
-from policy.localnet.faults import Fault, Kind
+from policy.localnet.faults import Fault, FaultKind
 from tests.chain_fixtures import into_the_hour
 from tests.execution.chain_matrix import Case, cases, disturbed, undisturbed
 from tests.execution.chainlab import chain_context, known_pools, watched
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.chain
 
 
 def balances(net, tokens, holder):
-    views = [View(t.address, "balanceOf(address)", "uint256", (holder,)) for t in tokens]
+    views = [Call(t.address, "balanceOf(address)", "uint256", (holder,)) for t in tokens]
     return [int(row[0]) for row in read(net.rpc, views)]
 
 
@@ -127,7 +127,7 @@ def pause(net, ctx):
 
 
 def dead(net, ctx):
-    net.faults.add(Fault(Kind.HTTP_502, times=None))
+    net.faults.add(Fault(FaultKind.HTTP_502, times=None))
     return ctx
 
 
@@ -207,11 +207,11 @@ def test_quotes_equal_the_quoter_contract_on_every_pool_and_path(vaultnet):
                 if pool.venue == "uniswap_v3":
                     kind = "quoteExactInputSingle((address,address,uint256,uint24,uint160))"
                     asks.append(
-                        View(net.world.contracts["quoter"], kind, "uint256", ((token, to, amount, pool.fee_pips, 0),))
+                        Call(net.world.contracts["quoter"], kind, "uint256", ((token, to, amount, pool.fee_pips, 0),))
                     )
                 else:
                     kind = "getAmountsOut(uint256,address[])"
-                    asks.append(View(net.world.contracts["v2_router"], kind, "uint256[]", (amount, [token, to])))
+                    asks.append(Call(net.world.contracts["v2_router"], kind, "uint256[]", (amount, [token, to])))
     told = [row[0] if isinstance(row[0], int) else row[0][-1] for row in read(net.rpc, asks, head)]
     assert len(mine) > 20
     assert told == mine

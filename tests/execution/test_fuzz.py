@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from lake.evm import View, calldata, read
+from lake.evm import Call, calldata, read
 from lake.rpc import quantity
 from policy.execution.checks.rules import Mandate
 from policy.execution.vaults.reference.adapter import REBALANCE, encode_legs, plan_hash
@@ -102,9 +102,9 @@ class Run:
     def look(self) -> None:
         """Read holdings, supply and approvals."""
         b = self.b
-        asks = [View(t, "allowance(address,address)", "uint256", (b.vault, b.router)) for t in b.tokens]
-        asks += [View(b.vault, "totalSupply()", "uint256"), View(b.vault, "clock()", "uint256")]
-        asks.append(View(b.vault, "balances()", "uint256[]"))
+        asks = [Call(t, "allowance(address,address)", "uint256", (b.vault, b.router)) for t in b.tokens]
+        asks += [Call(b.vault, "totalSupply()", "uint256"), Call(b.vault, "clock()", "uint256")]
+        asks.append(Call(b.vault, "balances()", "uint256[]"))
         *rows, held = [row[0] for row in read(b.rpc, asks)]
         self.held, self.supply, self.nonce = list(held), rows[3], rows[4]
         assert rows[:3] == [0, 0, 0], "an approval was left"

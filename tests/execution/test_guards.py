@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lake.units import bps
 from policy.execution.base import Quote
 from policy.execution.checks import guards
-from policy.execution.checks.guards import Evidence, FeedRule, Round
+from policy.execution.checks.guards import FeedRule, OracleEvidence, RoundAnswer
 from policy.execution.vaults.simulated.adapter import SimulatedVault
 from tests.execution.simlab import START, TOKENS, WETH, chain, spec
 
@@ -41,29 +41,29 @@ def test_deviation_is_measured_in_basis_points_of_the_second_source(price, secon
 def test_every_feed_is_judged_by_its_own_rule():
     old = replace(SNAPSHOT, quotes=tuple(replace(q, updated_at=START - 7_200) for q in SNAPSHOT.quotes))
     rules = {WETH.address: FeedRule(heartbeat_s=10_000)}
-    failed = {v.reason.split(":")[0] for v in guards.oracles(old, rules, Evidence()) if not v.ok}
+    failed = {v.reason.split(":")[0] for v in guards.oracles(old, rules, OracleEvidence()) if not v.ok}
     assert failed == {"USDC", "WBTC"}
     gone = replace(SNAPSHOT, quotes=SNAPSHOT.quotes[1:])
-    assert [v.check for v in guards.oracles(gone, {}, Evidence()) if not v.ok] == ["oracle_missing"]
+    assert [v.check for v in guards.oracles(gone, {}, OracleEvidence()) if not v.ok] == ["oracle_missing"]
 
 
 def test_rounds_must_be_finished_and_move():
     rule = FeedRule(frozen_rounds=3)
-    moving = [Round(i, 100 + i, 0, START, i) for i in range(5)]
+    moving = [RoundAnswer(i, 100 + i, 0, START, i) for i in range(5)]
     assert guards.complete("X", moving, rule).ok
-    stuck = [*moving, *(Round(i, 7, 0, START, i) for i in range(5, 8))]
+    stuck = [*moving, *(RoundAnswer(i, 7, 0, START, i) for i in range(5, 8))]
     assert guards.complete("X", stuck, rule).check == "oracle_frozen"
     assert guards.complete("X", stuck[:-1], rule).ok
     assert guards.complete("X", stuck, FeedRule(frozen_rounds=0)).ok
-    assert guards.complete("X", [Round(9, 1, 0, START, 8)], rule).check == "oracle_incomplete"
-    assert guards.complete("X", [Round(9, 1, 0, 0, 9)], rule).check == "oracle_incomplete"
+    assert guards.complete("X", [RoundAnswer(9, 1, 0, START, 8)], rule).check == "oracle_incomplete"
+    assert guards.complete("X", [RoundAnswer(9, 1, 0, 0, 9)], rule).check == "oracle_incomplete"
 
 
 def test_a_second_source_may_be_required():
     rules = {t.address: FeedRule(second_required=True) for t in TOKENS}
-    assert {v.check for v in guards.oracles(SNAPSHOT, rules, Evidence()) if not v.ok} == {"oracle_second"}
+    assert {v.check for v in guards.oracles(SNAPSHOT, rules, OracleEvidence()) if not v.ok} == {"oracle_second"}
     seconds = {q.token: {"twap": q.price_e8} for q in SNAPSHOT.quotes}
-    assert all(v.ok for v in guards.oracles(SNAPSHOT, rules, Evidence(second_e8=seconds)))
+    assert all(v.ok for v in guards.oracles(SNAPSHOT, rules, OracleEvidence(second_e8=seconds)))
 
 
 @given(st.booleans(), st.integers(0, 10_000))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lake.evm import View, calldata, read
+from lake.evm import Call, calldata, read
 from lake.rpc import quantity
 
 pytestmark = pytest.mark.chain
@@ -14,9 +14,9 @@ def price(net, name):
     """Raw token1 per token0 of a pool."""
     pool = net.world.pools[name]
     if pool.venue == "uniswap_v3":
-        (root,) = read(net.rpc, [View(pool.address, "slot0()", "uint160")])[0]
+        (root,) = read(net.rpc, [Call(pool.address, "slot0()", "uint160")])[0]
         return (root / 2**96) ** 2
-    r0, r1 = read(net.rpc, [View(pool.address, "getReserves()", "uint112,uint112")])[0]
+    r0, r1 = read(net.rpc, [Call(pool.address, "getReserves()", "uint112,uint112")])[0]
     return r1 / r0
 
 
@@ -35,7 +35,7 @@ def test_every_pool_and_feed_follows_the_prices(localnet):
     for asset, wanted in usd.items():
         feed = localnet.world.tokens[asset].feed
         _, answer, _, updated, _ = read(
-            localnet.rpc, [View(feed, "latestRoundData()", "uint80,int256,uint256,uint256,uint80")]
+            localnet.rpc, [Call(feed, "latestRoundData()", "uint80,int256,uint256,uint256,uint80")]
         )[0]
         assert (answer, updated) == (round(wanted * 1e8), head.time)
 
@@ -66,8 +66,8 @@ def test_a_swap_through_the_front_lands(automining):
     me = net.accounts["trader"].address
     swap = "exactInputSingle((address,address,uint24,address,uint256,uint256,uint256,uint160))"
     ask = (usdc.address, eth.address, 500, me, 2**40, 15_000 * 10**6, 0, 0)
-    (before,) = read(net.rpc, [View(eth.address, "balanceOf(address)", "uint256", (me,))])[0]
+    (before,) = read(net.rpc, [Call(eth.address, "balanceOf(address)", "uint256", (me,))])[0]
     sent = net.send("trader", net.world.contracts["v3_router"], calldata(swap, ask))
     assert quantity(net.receipt(sent)["status"]) == 1
-    (after,) = read(net.rpc, [View(eth.address, "balanceOf(address)", "uint256", (me,))])[0]
+    (after,) = read(net.rpc, [Call(eth.address, "balanceOf(address)", "uint256", (me,))])[0]
     assert (after - before) / 1e18 == pytest.approx(10 * (1 - 500e-6), rel=1e-4)

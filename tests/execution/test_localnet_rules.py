@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lake.errors import RpcError
 from lake.rpc import Rpc, quantity
 from policy.localnet.accounts import dev_accounts
-from policy.localnet.faults import Fault, Kind
+from policy.localnet.faults import Fault, FaultKind
 from policy.localnet.mempool import Mempool, PooledTx, decode, outbids, validate
 
 GWEI = 10**9
@@ -250,7 +250,7 @@ class TestFront:
 
 @pytest.mark.chain
 class TestFaults:
-    @pytest.mark.parametrize("kind", [Kind.TIMEOUT, Kind.HTTP_429, Kind.HTTP_502, Kind.TRUNCATED])
+    @pytest.mark.parametrize("kind", [FaultKind.TIMEOUT, FaultKind.HTTP_429, FaultKind.HTTP_502, FaultKind.TRUNCATED])
     def test_reads_get_over_passing_faults(self, localnet, kind):
         rpc = Rpc(localnet.url, timeout=60, sleep=lambda _: None)
         fault = localnet.faults.add(Fault(kind, times=2, hold_s=0.05))
@@ -261,7 +261,7 @@ class TestFaults:
         net = localnet
         rpc = Rpc(net.url, timeout=60, sleep=lambda _: None)
         nonce = nonce_of(net, "trader")
-        for kind, acted in ((Kind.TIMEOUT, False), (Kind.LOST_REPLY, True)):
+        for kind, acted in ((FaultKind.TIMEOUT, False), (FaultKind.LOST_REPLY, True)):
             raw, sent = signed(nonce=nonce)
             net.faults.add(Fault(kind, ["eth_sendRawTransaction"], hold_s=0.02))
             with pytest.raises(RpcError, match="look it up"):
@@ -274,7 +274,7 @@ class TestFaults:
         before = nonce_of(net, "trader")
         net.rpc.call("eth_sendRawTransaction", [raw])
         head = net.mine()
-        net.faults.add(Fault(Kind.LAGGING, times=None, blocks=2))
+        net.faults.add(Fault(FaultKind.LAGGING, times=None, blocks=2))
         assert quantity(net.rpc.call("eth_blockNumber")) == head.number - 2
         assert nonce_of(net, "trader") == before
         assert net.receipt(sent) is None
@@ -285,16 +285,16 @@ class TestFaults:
 
     def test_wrong_chain_lies_and_errors(self, localnet):
         net = localnet
-        net.faults.add(Fault(Kind.WRONG_CHAIN, times=None, chain_id=5))
+        net.faults.add(Fault(FaultKind.WRONG_CHAIN, times=None, chain_id=5))
         with pytest.raises(RpcError, match="serves chain id 5"):
             Rpc(net.url).expect_chain(31337)
         net.faults.clear()
-        double = Fault(Kind.LYING, ["eth_getBalance"], change=lambda _m, _p, r: hex(2 * int(r, 16)))
+        double = Fault(FaultKind.LYING, ["eth_getBalance"], change=lambda _m, _p, r: hex(2 * int(r, 16)))
         me = net.accounts["trader"].address
         truth = quantity(net.rpc.call("eth_getBalance", [me, "latest"]))
         net.faults.add(double)
         assert quantity(net.rpc.call("eth_getBalance", [me, "latest"])) == 2 * truth
-        net.faults.add(Fault(Kind.ERROR, ["eth_getBalance"], skip=1, code=-32_000, message="header not found"))
+        net.faults.add(Fault(FaultKind.ERROR, ["eth_getBalance"], skip=1, code=-32_000, message="header not found"))
         assert quantity(net.rpc.call("eth_getBalance", [me, "latest"])) == truth
         with pytest.raises(RpcError, match="header not found"):
             net.rpc.call("eth_getBalance", [me, "latest"])

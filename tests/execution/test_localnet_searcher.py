@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lake.evm import View, calldata, read
+from lake.evm import Call, calldata, read
 from lake.rpc import quantity
 from lake.units import bps
 from policy.execution.routing.amm import V2Pool, quote
@@ -62,7 +62,7 @@ def victim_swap(net, pool_name, usd, tolerance_bps, *, private):
     else:
         swap = "swapExactTokensForTokens(uint256,uint256,address[],address,uint256)"
         data = calldata(swap, amount, least, [token_in.address, token_out.address], me, 2**40)
-    held = View(token_out.address, "balanceOf(address)", "uint256", (me,))
+    held = Call(token_out.address, "balanceOf(address)", "uint256", (me,))
     (before,) = read(net.rpc, [held])[0]
     sent = net.send("trader", ref.router, data, private=int(private), gas=400_000)
     net.mine()
@@ -101,7 +101,7 @@ def test_public_route_loses_its_tolerance_private_route_nothing(localnet, pool, 
 @pytest.mark.chain
 def test_the_attacker_gets_what_it_computed(localnet):
     me = localnet.accounts["searcher"].address
-    usdc = View(localnet.world.tokens["USDC"].address, "balanceOf(address)", "uint256", (me,))
+    usdc = Call(localnet.world.tokens["USDC"].address, "balanceOf(address)", "uint256", (me,))
     searcher = SandwichSearcher(localnet.node, localnet.world)
     localnet.node.searchers.append(searcher)
     (before,) = read(localnet.rpc, [usdc])[0]

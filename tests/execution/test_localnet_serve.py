@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from lake.errors import DataError
-from lake.evm import View, read
+from lake.evm import Call, read
 from policy.localnet.accounts import dev_accounts
 from policy.localnet.history import Tick, depths, ticks
 from policy.localnet.serve import run
@@ -50,7 +50,7 @@ def test_without_further_words_it_holds_a_funded_vault():
 
     def ready(net):
         vault = net.world.extras["vault"]
-        nav.extend(read(net.rpc, [View(vault, "totalAssets()", "uint256")])[0])
+        nav.extend(read(net.rpc, [Call(vault, "totalAssets()", "uint256")])[0])
         stop.set()
 
     assert run(port=0, say=lines.append, stop=stop, ready=ready) == 0

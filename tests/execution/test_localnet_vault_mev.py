@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lake.evm import View, read
+from lake.evm import Call, read
 from lake.rpc import quantity
 from policy.execution.base import Hop, Leg, Plan
 from policy.execution.routing.calldata import swap
@@ -27,7 +27,7 @@ def loose_plan(net: Localnet, vault, usd: int, tolerance_bps: int) -> Plan:
     pool = net.world.pools["v3:ETH/USDC:500"]
     usdc, eth = net.world.token("USDC").address, net.world.token("ETH").address
     ask = "quoteExactInputSingle((address,address,uint256,uint24,uint160))"
-    view = View(net.world.contracts["quoter"], ask, "uint256", ((usdc, eth, usd * USD, pool.fee_pips, 0),))
+    view = Call(net.world.contracts["quoter"], ask, "uint256", ((usdc, eth, usd * USD, pool.fee_pips, 0),))
     out = int(str(read(net.rpc, [view])[0][0]))
     least = out * (10_000 - tolerance_bps) // 10_000
     hop = Hop("uniswap_v3", pool.address, usdc, eth, pool.fee_pips)
@@ -53,7 +53,7 @@ def test_a_loose_plan_loses_its_tolerance_in_public_and_nothing_in_private(vault
     assert not vault.check(plan)
     searcher = SandwichSearcher(net.node, net.world)
     net.node.searchers.append(searcher)
-    held = View(plan.legs[0].token_out, "balanceOf(address)", "uint256", (address,))
+    held = Call(plan.legs[0].token_out, "balanceOf(address)", "uint256", (address,))
     (before,) = read(net.rpc, [held])[0]
     sent = net.send("keeper", address, vault.build(plan).data, private=int(private), gas=1_500_000)
     net.mine()

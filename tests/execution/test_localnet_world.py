@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lake.errors import ConfigError, ExecutionError, RpcError
-from lake.evm import View, read
+from lake.evm import Call, read
 from lake.rpc import Rpc
 from policy.localnet import packages, world
 from policy.localnet.accounts import ROLES, dev_accounts
@@ -119,12 +119,12 @@ class TestBuilt:
         net = localnet
         for asset, token in net.world.tokens.items():
             decimals, symbol = (
-                read(net.rpc, [View(token.address, s, r)])[0][0]
+                read(net.rpc, [Call(token.address, s, r)])[0][0]
                 for s, r in (("decimals()", "uint8"), ("symbol()", "string"))
             )
             assert (decimals, symbol) == (token.decimals, token.symbol), asset
             for role, account in net.accounts.items():
-                view = View(token.address, "balanceOf(address)", "uint256", (account.address,))
+                view = Call(token.address, "balanceOf(address)", "uint256", (account.address,))
                 assert (read(net.rpc, [view])[0][0] > 0) == (role != "identity")
 
     def test_a_failed_deployment_says_why(self, localnet):

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from lake.errors import RpcError
-from lake.evm import View, try_read
+from lake.evm import Call, try_read
 from lake.rpc import FakeTransport, Rpc
 from tests.execution.node_fuzz import ABSURD, ODD, damaged, fuzz
 
@@ -38,7 +38,7 @@ def test_damage_is_always_something_else():
 )
 def test_absurd_offsets_and_lengths_of_contract_answers_are_errors_or_values(returns, body):
     node = Rpc("https://a.example", transport=FakeTransport({"eth_call": "0x" + body}), sleep=lambda _: None)
-    told = try_read(node, [View("0x" + "22" * 20, "f()", returns)])[0]
+    told = try_read(node, [Call("0x" + "22" * 20, "f()", returns)])[0]
     assert isinstance(told, tuple) or "which is not" in str(told)
 
 

@@ -13,8 +13,8 @@ from lake.units import bps
 from policy.base import Forecast
 from policy.execution.planner import (
     Costs,
-    Outlook,
     PlanRules,
+    PriceRisk,
     book_of,
     draft,
     needed_tolerance,
@@ -28,7 +28,7 @@ from policy.execution.vaults.simulated.adapter import SimulatedVault
 from tests.execution.simlab import COVARIANCE, TOKENS, VAULT, chain, pools, spec, world
 
 COSTS = Costs(20 * 10**9, 2_000.0)
-OUTLOOK = Outlook(COVARIANCE)
+OUTLOOK = PriceRisk(COVARIANCE)
 
 
 def snapshot(held=(0.5, 0.3, 0.2), nav: float = 1e6):
@@ -146,9 +146,9 @@ def test_the_nav_floor_follows_from_the_minima():
 
 def test_wilder_pairs_and_longer_waits_need_more_room():
     calm = needed_tolerance(OUTLOOK, 0, 1, COSTS, PlanRules())
-    assert needed_tolerance(Outlook(COVARIANCE * 4), 0, 1, COSTS, PlanRules()) == pytest.approx(2 * calm)
+    assert needed_tolerance(PriceRisk(COVARIANCE * 4), 0, 1, COSTS, PlanRules()) == pytest.approx(2 * calm)
     assert needed_tolerance(OUTLOOK, 0, 1, COSTS, PlanRules(wait_blocks=12)) == pytest.approx(2 * calm)
-    forecast = Outlook(COVARIANCE, {(0, 1): 0.003})
+    forecast = PriceRisk(COVARIANCE, {(0, 1): 0.003})
     assert needed_tolerance(forecast, 0, 1, COSTS, PlanRules()) == pytest.approx(calm + 0.003)
 
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from lake.errors import RpcError
-from lake.evm import View, read
+from lake.evm import Call, read
 from lake.rpc import Rpc
 from policy.execution.engine import step
 from policy.execution.vaults.safe.adapter import SafeAccount
@@ -54,14 +54,14 @@ def much_later(net) -> None:
 
 
 def held(net, account: str) -> list[int]:
-    views = [View(net.world.token(a).address, "balanceOf(address)", "uint256", (account,)) for a in TARGETS]
+    views = [Call(net.world.token(a).address, "balanceOf(address)", "uint256", (account,)) for a in TARGETS]
     return [int(r[0]) for r in read(net.node.admin, views)]
 
 
 def test_the_node_refuses_old_state(net):
     vault, token = net.world.extras["vault"], net.world.token("USDC").address
     net.mine(KEPT + 1)
-    view, rpc = View(token, "balanceOf(address)", "uint256", (vault,)), Rpc(net.url)
+    view, rpc = Call(token, "balanceOf(address)", "uint256", (vault,)), Rpc(net.url)
     top = net.node.head().number
     assert read(rpc, [view], top - KEPT + 1)
     for block in (top - KEPT, rpc.call("eth_getBlockByNumber", [hex(top - KEPT), False])["hash"]):

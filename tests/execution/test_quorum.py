@@ -15,7 +15,7 @@ from pipelines.vault_setup.onchain import witnesses_of
 from pipelines.wiring import operators
 from policy.execution.checks.verdicts import refusals
 from policy.execution.engine import step
-from policy.localnet.faults import Fault, Kind
+from policy.localnet.faults import Fault, FaultKind
 from policy.localnet.front import Front
 from tests.execution.chainlab import TARGETS, chain_context
 
@@ -64,7 +64,7 @@ def lie(kind: str):
             return {**result, "hash": "0x" + "ab" * 32}
         return result
 
-    return Fault(Kind.LYING, times=None, change=change)
+    return Fault(FaultKind.LYING, times=None, change=change)
 
 
 def test_two_that_agree_let_a_plan_go(vaultnet, second, tmp_path):

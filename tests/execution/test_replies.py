@@ -13,7 +13,7 @@ from policy.execution.submission.channels import Reply, classify
 from policy.execution.submission.gas import Bid, raised
 from policy.execution.submission.signer import TxRequest
 from policy.execution.vaults.simulated.chain import SimChannel, SimSigner
-from policy.localnet.faults import Fault, Kind
+from policy.localnet.faults import Fault, FaultKind
 from tests.execution.chainlab import chain_context
 from tests.execution.simlab import KEEPER, chain, context
 
@@ -133,7 +133,7 @@ def test_a_nonce_used_elsewhere_closes_the_plan_at_once(tmp_path):
 
 @pytest.mark.chain
 def test_a_node_that_denies_the_receipt_of_a_landed_plan_does_not_make_it_void(tmp_path, vaultnet):
-    deny = Fault(Kind.LYING, ("eth_getTransactionReceipt",), times=None, change=lambda m, p, r: None)
+    deny = Fault(FaultKind.LYING, ("eth_getTransactionReceipt",), times=None, change=lambda m, p, r: None)
     vaultnet.faults.add(deny)
     few = replace(chain_context(tmp_path, vaultnet).limits, watch_blocks=6)
     assert step(chain_context(tmp_path, vaultnet, limits=few)).outcome == "pending"
@@ -182,7 +182,9 @@ def test_a_follow_that_ends_open_carries_its_last_error(tmp_path):
 
 @pytest.mark.chain
 def test_a_real_node_that_refuses_is_asked_again_with_the_same_bytes(tmp_path, vaultnet):
-    fault = vaultnet.faults.add(Fault(Kind.ERROR, ("eth_sendRawTransaction",), times=6, code=-32000, message=IN_FLIGHT))
+    fault = vaultnet.faults.add(
+        Fault(FaultKind.ERROR, ("eth_sendRawTransaction",), times=6, code=-32000, message=IN_FLIGHT)
+    )
     report = step(chain_context(tmp_path, vaultnet))
     assert report.outcome == "traded"
     assert fault.struck == 6

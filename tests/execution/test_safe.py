@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from lake.errors import ConfigError
-from lake.evm import View, read
+from lake.evm import Call, read
 from lake.rpc import Rpc
-from policy.execution.base import Outcome, Plan, Receipt
+from policy.execution.base import AttemptFate, Plan, Receipt
 from policy.execution.checks.rules import Mandate
 from policy.execution.vaults.safe.adapter import ZERO, SafeAccount, commitment
 from policy.localnet.market import Localnet, start
@@ -64,10 +64,10 @@ def test_a_batch_from_snapshot_to_settlement(net: Localnet, safe: SafeAccount):
     assert settlement.landed
     assert settlement.deltas == dry.deltas
     assert [settlement.deltas[leg.token_out] for leg in plan.legs] == [leg.quoted_out for leg in plan.legs]
-    assert safe.recover(plan, [receipt.tx_hash]) is Outcome.LANDED
+    assert safe.recover(plan, [receipt.tx_hash]) is AttemptFate.LANDED
     assert receipt.gas_used < 350_000
     for leg in plan.legs:
-        ask = View(leg.token_in, "allowance(address,address)", "uint256", (safe.spec.address, leg.target))
+        ask = Call(leg.token_in, "allowance(address,address)", "uint256", (safe.spec.address, leg.target))
         assert read(safe.rpc, [ask])[0] == (0,)
 
 
@@ -75,7 +75,7 @@ def test_the_hash_is_the_one_the_safe_computes(net: Localnet, safe: SafeAccount)
     plan = two_legs(net, safe)
     ask = "getTransactionHash(address,uint256,bytes,uint8,uint256,uint256,uint256,address,address,uint256)"
     args = (safe.spec.multisend, 0, safe._multisend(plan), 1, 0, 0, 0, ZERO, commitment(plan), plan.nonce)
-    assert read(safe.rpc, [View(safe.spec.address, ask, "bytes32", args)])[0][0] == plan.plan_hash
+    assert read(safe.rpc, [Call(safe.spec.address, ask, "bytes32", args)])[0][0] == plan.plan_hash
 
 
 def test_a_signed_batch_runs_once_and_anyone_may_bring_it(net: Localnet, safe: SafeAccount):
@@ -106,7 +106,7 @@ def test_the_batch_is_whole_or_not_at_all(net: Localnet, safe: SafeAccount):
     receipt = mined(net, safe, safe.build(mixed).data)
     assert not safe.verify(receipt, mixed).landed
     assert safe.snapshot().holdings == held
-    assert safe.recover(mixed, [receipt.tx_hash]) is Outcome.VOID
+    assert safe.recover(mixed, [receipt.tx_hash]) is AttemptFate.VOID
 
 
 def test_python_enforces_what_the_chain_does_not(net: Localnet, safe: SafeAccount):

@@ -9,13 +9,13 @@ import pytest
 from eth_abi.abi import encode
 
 from lake.errors import ConfigError
-from lake.evm import View, calldata, read
+from lake.evm import Call, calldata, read
 from lake.rpc import Rpc
-from policy.execution.base import Outcome, Receipt
+from policy.execution.base import AttemptFate, Receipt
 from policy.execution.checks.rules import Mandate
 from policy.execution.engine import step
 from policy.execution.vaults.safe.adapter import VERSIONS, SafeAccount
-from policy.localnet.faults import Fault, Kind
+from policy.localnet.faults import Fault, FaultKind
 from policy.localnet.market import Localnet, start
 from policy.localnet.portfolio import safe_account, safe_spec
 from tests.chain_fixtures import CLOCK, fresh
@@ -36,7 +36,7 @@ def lived(net: Localnet, folder) -> list:
     seen: list = []
     safe = account(net)
     where = {"vault": safe, "vault_address": safe.spec.address}
-    assert read(safe.rpc, [View(safe.spec.address, "nonce()", "uint256")])[0] == (0,)
+    assert read(safe.rpc, [Call(safe.spec.address, "nonce()", "uint256")])[0] == (0,)
     first = step(chain_context(folder, net, **where))
     assert first.outcome == "traded", first.why
     assert first.settlement is not None
@@ -72,11 +72,11 @@ def test_three_versions_live_the_same_life(tmp_path):
     lives = {}
     for version in VERSIONS:
         with start(extras=[safe_account(version=version)], at=CLOCK) as net:
-            told = read(net.rpc, [View(net.world.extras["safe"], "VERSION()", "string")])[0][0]
+            told = read(net.rpc, [Call(net.world.extras["safe"], "VERSION()", "string")])[0][0]
             assert told == version
             lives[version] = lived(net, tmp_path / version)
     assert lives["1.3.0"] == lives["1.4.1"] == lives["1.5.0"]
-    assert Outcome.LANDED in lives["1.3.0"]
+    assert AttemptFate.LANDED in lives["1.3.0"]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_an_unknown_version_is_refused_in_words(net, version):
     def lie(method, params, result):
         return "0x" + encode(["string"], [version]).hex() if params[0]["data"] == "0x" + asked else result
 
-    net.faults.add(Fault(Kind.LYING, ("eth_call",), times=None, change=lie))
+    net.faults.add(Fault(FaultKind.LYING, ("eth_call",), times=None, change=lie))
     with pytest.raises(ConfigError, match=rf"version '{re.escape(version)}'; supported are 1.3.0, 1.4.1, 1.5.0"):
         account(net).snapshot()
 

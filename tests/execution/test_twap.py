@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lake.evm import View, calldata, read
+from lake.evm import Call, calldata, read
 from policy.execution.checks.twap import WINDOW_S, averages
 from policy.execution.engine import step
 from tests.execution.chainlab import TARGETS, chain_context, known_pools, watched
@@ -59,7 +59,7 @@ def test_the_average_weighs_a_price_by_the_time_it_stood(calm, tmp_path, name):
     pump(calm, name, POOLS[name])
     calm.mine()
     ref = calm.world.pools[name]
-    state = read(calm.rpc, [View(ref.address, *(("getReserves()", "uint112,uint112") if name.startswith("v2") else
+    state = read(calm.rpc, [Call(ref.address, *(("getReserves()", "uint112,uint112") if name.startswith("v2") else
                                                 ("slot0()", "uint160")))])[0]  # fmt: skip
     ratio = state[1] / state[0] if name.startswith("v2") else (state[0] / 2**96) ** 2
     after = (ratio if ref.token0 != calm.world.token("USDC").address else 1 / ratio) * 10**12

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lake.errors import RpcError
-from lake.evm import View as Ask
+from lake.evm import Call as Ask
 from lake.evm import calldata, head_of, read
 from lake.rpc import Rpc
-from policy.execution.base import Hop, Leg, Outcome, Plan, Receipt
+from policy.execution.base import AttemptFate, Hop, Leg, Plan, Receipt
 from policy.execution.checks import oracle_rules
 from policy.execution.routing.calldata import swap
 from policy.execution.vaults.reference.adapter import ReferenceVault
@@ -93,7 +93,7 @@ def test_a_plan_from_snapshot_to_settlement(net: Localnet, vault: ReferenceVault
     assert not vault.check(plan)
     dry = vault.simulate(vault.build(plan), keeper(net))
     assert dry.ok
-    assert vault.recover(plan, []) is Outcome.REPLACEABLE
+    assert vault.recover(plan, []) is AttemptFate.REPLACEABLE
     receipt = mined(net, vault, plan)
     settlement = vault.verify(receipt, plan)
     assert settlement.landed
@@ -108,7 +108,7 @@ def test_a_plan_from_snapshot_to_settlement(net: Localnet, vault: ReferenceVault
     assert after.nav == settlement.nav_after
     assert settlement.nav_before == before.nav
     assert sum(settlement.weights_after_bps) in range(9_998, 10_003)
-    assert vault.recover(plan, [receipt.tx_hash]) is Outcome.LANDED
+    assert vault.recover(plan, [receipt.tx_hash]) is AttemptFate.LANDED
     record = rebalanced(vault.address, receipt.logs, plan.nonce)
     assert record.balances == after.holdings
     assert record.prices_e8 == tuple(q.price_e8 for q in after.quotes)
@@ -151,14 +151,14 @@ def test_a_failed_and_a_late_plan_are_void(net: Localnet, vault: ReferenceVault)
     assert not settlement.landed
     assert settlement.verdicts[0].check == "landed"
     assert set(settlement.deltas.values()) == {0}
-    assert vault.recover(plan, [receipt.tx_hash]) is Outcome.VOID
+    assert vault.recover(plan, [receipt.tx_hash]) is AttemptFate.VOID
     late = two_legs(net, vault)
     net.mine(seconds=700)
-    assert vault.recover(late, []) is Outcome.VOID
+    assert vault.recover(late, []) is AttemptFate.VOID
     other = two_legs(net, vault)
     rival = vault.seal(replace(other, deadline=other.deadline + 1))
     assert vault.verify(mined(net, vault, rival), rival).landed
-    assert vault.recover(other, []) is Outcome.VOID
+    assert vault.recover(other, []) is AttemptFate.VOID
 
 
 def test_strange_movements_are_told(net: Localnet, vault: ReferenceVault):
@@ -237,7 +237,9 @@ def test_time_weighted_prices_of_real_pools_equal_the_contracts(net: Localnet):
     setup = VaultSetup(sources, who["owner"].address, who["keeper"].address, who["guardian"].address, calls)
     oracle = create(rpc, oracle_code(setup), who["deployer"].address)
     mirror = [
-        oracle_rules.Source(s.token, s.decimals, s.feed, s.heartbeat_s, s.feed_decimals, s.second, *s.encoded()[6:])
+        oracle_rules.PriceSource(
+            s.token, s.decimals, s.feed, s.heartbeat_s, s.feed_decimals, s.second, *s.encoded()[6:]
+        )
         for s in sources
     ]
     net.mine(seconds=120)
@@ -265,7 +267,7 @@ def test_time_weighted_prices_of_real_pools_equal_the_contracts(net: Localnet):
         observed = [None, *((row[0][0], row[0][1]) for row in read(rpc, pools, head.hash))]
         for i in range(3):
             told = read(rpc, [Ask(oracle, "quote(uint256)", "uint256,uint256", (i,))], head.hash)[0]
-            mine = oracle_rules.price(i, mirror, oracle_rules.Evidence(rounds, observed), head.time)
+            mine = oracle_rules.price(i, mirror, oracle_rules.FeedAnswers(rounds, observed), head.time)
             assert told == mine
             seen.add(mine[1])
         average, code = oracle_rules.average(mirror[1], observed[1], rounds[0].answer, 6)

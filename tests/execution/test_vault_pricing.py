@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policy.execution.checks import oracle_rules
-from policy.execution.checks.oracle_rules import Answer, Evidence, Source
+from policy.execution.checks.oracle_rules import Answer, FeedAnswers, PriceSource
 
 NOW = 1_700_000_000
-SOURCE = Source("t", 18, "f", 3_600, 8, "s", 3_600, 8, 100, oracle_rules.FEED)
+SOURCE = PriceSource("t", 18, "f", 3_600, 8, "s", 3_600, 8, 100, oracle_rules.FEED)
 GOOD = Answer(7, 2_000 * 10**8, NOW - 10, NOW - 10)
 
 
-def told(first: Answer | None, second: Answer | None = GOOD, source: Source = SOURCE) -> int:
-    return oracle_rules.price(0, [source], Evidence([first], [second]), NOW)[1]
+def told(first: Answer | None, second: Answer | None = GOOD, source: PriceSource = SOURCE) -> int:
+    return oracle_rules.price(0, [source], FeedAnswers([first], [second]), NOW)[1]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,9 @@ def test_sequencer(answer: int, started: int, ok: bool):
     code = oracle_rules.sequencer_code(Answer(1, answer, started, started), 3_600, NOW)
     assert (code == oracle_rules.GOOD) == ok
     assert oracle_rules.sequencer_code(None, 3_600, NOW) == oracle_rules.SEQUENCER
-    _, codes = oracle_rules.codes([SOURCE], Evidence([GOOD], [GOOD], Answer(1, answer, started, started)), NOW, 3_600)
+    _, codes = oracle_rules.codes(
+        [SOURCE], FeedAnswers([GOOD], [GOOD], Answer(1, answer, started, started)), NOW, 3_600
+    )
     assert codes == ((oracle_rules.GOOD,) if ok else (oracle_rules.SEQUENCER,))
 
 
@@ -93,7 +95,7 @@ def test_a_price_in_an_unpriced_quote_is_no_second_source():
         replace(SOURCE, second_kind=oracle_rules.ALONE),
         replace(SOURCE, second_kind=oracle_rules.TWAP_0, second_detail=0),
     ]
-    dead = Evidence([None, GOOD], [None, (0, 0)])
+    dead = FeedAnswers([None, GOOD], [None, (0, 0)])
     assert oracle_rules.price(1, rows, dead, NOW)[1] == oracle_rules.SECOND_BAD
     names = [v.reason for v in oracle_rules.verdicts(["A", "B"], *oracle_rules.codes(rows, dead, NOW))]
     assert len(names) == 2

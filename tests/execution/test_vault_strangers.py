@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from lake.evm import View, calldata, read
+from lake.evm import Call, calldata, read
 from lake.rpc import quantity
 from policy.execution.checks.rules import Mandate
 from policy.execution.vaults.reference.adapter import REBALANCE, encode_legs
@@ -88,7 +88,7 @@ class Run:
     def worth(self, prices: list[int] | None = None) -> Fraction:
         """Value of a share, in raw units of cash at ``prices`` (the market's); exact."""
         b, p = self.b, prices or self.market
-        asks = [View(b.vault, "balances()", "uint256[]"), View(b.vault, "totalSupply()", "uint256")]
+        asks = [Call(b.vault, "balances()", "uint256[]"), Call(b.vault, "totalSupply()", "uint256")]
         (held,), (supply,) = read(b.rpc, asks)
         total = sum(Fraction(h * x, 10**d) for h, x, d in zip(held, p, b.decimals, strict=True))  # type: ignore[call-overload]
         return (total * USD / p[0] + 1) / (int(str(supply)) + VIRTUAL)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from eth_abi.abi import encode
 
-from lake.evm import View, calldata, read
+from lake.evm import Call, calldata, read
 from lake.rpc import Rpc, quantity
 from policy.execution.base import Leg, Plan
 from policy.execution.checks.rules import Mandate
@@ -88,7 +88,7 @@ class Bench:
 
     def get(self, to: str, signature: str, returns: str, *args: Any) -> Any:
         """One view call; a single return value comes bare."""
-        row = read(self.rpc, [View(to, signature, returns, args)])[0]
+        row = read(self.rpc, [Call(to, signature, returns, args)])[0]
         return row[0] if len(row) == 1 else row
 
     def view(self, signature: str, *args: Any) -> int:

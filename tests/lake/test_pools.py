@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from lake.errors import ConfigError
-from lake.evm import View, read
+from lake.evm import Call, read
 from lake.sources.pools import PoolInfo, PoolReading, PoolSource, depth_1pct, describe_pool, read_pool
 from lake.store import Lake
 from lake.units import from_word
@@ -31,8 +31,8 @@ def narrow_position(net, ref, ticks, share):
     """Add ``share`` of the pool's liquidity within ``ticks`` tick spacings around the price."""
     from policy.execution.routing.amm import sqrt_ratio_at_tick
 
-    root, tick = read(net.rpc, [View(ref.address, "slot0()", "uint160,int24")])[0]
-    (held,) = read(net.rpc, [View(ref.address, "liquidity()", "uint128")])[0]
+    root, tick = read(net.rpc, [Call(ref.address, "slot0()", "uint160,int24")])[0]
+    (held,) = read(net.rpc, [Call(ref.address, "liquidity()", "uint128")])[0]
     spacing = {500: 10, 3_000: 60}[ref.fee_pips]
     low, high = (tick // spacing - ticks) * spacing, (tick // spacing + ticks) * spacing
     a, b, part = sqrt_ratio_at_tick(low), sqrt_ratio_at_tick(high), int(held * share)
@@ -48,9 +48,9 @@ def moved(net, info, ref, token_in, amount):
     token_out = ref.token1 if token_in == ref.token0 else ref.token0
     gross = int(amount / (1 - ref.fee_pips / 1e6))
     ask = "quoteExactInputSingle((address,address,uint256,uint24,uint160))"
-    view = View(net.world.contracts["quoter"], ask, "uint256,uint160", ((token_in, token_out, gross, ref.fee_pips, 0),))
+    view = Call(net.world.contracts["quoter"], ask, "uint256,uint160", ((token_in, token_out, gross, ref.fee_pips, 0),))
     out, after = read(net.rpc, [view])[0]
-    (before,) = read(net.rpc, [View(ref.address, "slot0()", "uint160")])[0]
+    (before,) = read(net.rpc, [Call(ref.address, "slot0()", "uint160")])[0]
     return info.price(after) / info.price(before) - 1, out
 
 
@@ -90,7 +90,7 @@ def test_the_depth_is_what_the_world_was_built_with(localnet):
 def test_spending_the_depth_of_a_v2_pair_moves_it_by_one_percent(localnet):
     ref = localnet.world.pools["v2:ETH/USDC:3000"]
     info, reading, depth = depth_of(localnet, ref)
-    x, y = read(localnet.rpc, [View(ref.address, "getReserves()", "uint112,uint112")])[0]
+    x, y = read(localnet.rpc, [Call(ref.address, "getReserves()", "uint112,uint112")])[0]
     usdc, eth = (x, y) if info.quote == 0 else (y, x)
     paid = depth * 1e6
     after = (usdc + paid) ** 2 / (usdc * eth)  # without fee x*y stays
@@ -117,7 +117,7 @@ def test_source_rows_follow_the_clock_and_fit_the_table(localnet, tmp_path, into
     assert [r["available_at"] for r in rows] == [start + h * hour for h in range(1, 5)]
     assert [r["price"] for r in rows] == pytest.approx(prices, rel=1e-6)
     assert (
-        from_word(rows[0]["liquidity_raw"]) == read(localnet.rpc, [View(ref.address, "liquidity()", "uint128")])[0][0]
+        from_word(rows[0]["liquidity_raw"]) == read(localnet.rpc, [Call(ref.address, "liquidity()", "uint128")])[0][0]
     )
     lake = Lake(str(tmp_path))
     assert sum(lake.write("pool_state", f).added for f in frames) == 4

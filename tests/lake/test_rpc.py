@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lake.errors import ConfigError, RpcError
-from lake.evm import View, at_block, calldata, read, split_types, try_read
+from lake.evm import Call, at_block, calldata, read, split_types, try_read
 from lake.rpc import READS, FakeTransport, HttpTransport, Rpc, Unreachable, mask, quantity
 
 KEY = "s3cr3tk3y"
@@ -199,7 +199,7 @@ def test_views_are_encoded_and_decoded():
     assert at_block(16) == "0x10"
     assert at_block("0x" + "ab" * 32) == {"blockHash": "0x" + "ab" * 32, "requireCanonical": True}
     node, seen = rpc({"eth_call": ["0x" + f"{7:064x}" + f"{9:064x}", "0x", RpcError("reverted", 3, "0x08")]})
-    view = View("0x" + "22" * 20, "pair()", "uint256,uint8")
+    view = Call("0x" + "22" * 20, "pair()", "uint256,uint8")
     assert read(node, [view], "0x" + "cd" * 32) == [(7, 9)]
     assert seen.seen[0][2][1]["blockHash"] == "0x" + "cd" * 32
     empty, reverted = (try_read(node, [view])[0] for _ in range(2))

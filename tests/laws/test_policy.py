@@ -19,13 +19,13 @@ from policy.strategies.experts import MEMBERS, kind_of
 from policy.strategies.foresight import Clairvoyant, ForesightGas
 from policy.strategies.gas_outlook import HORIZONS_H, dialled, of_values
 from policy.strategies.gas_process import windows
-from policy.strategies.planner_policy import Rule
+from policy.strategies.planner_policy import RulePolicy
 from policy.strategies.predictive import Predictive
 from policy.strategies.reactive import GAS_BAND, REACTIVE
 from tests.policy.conftest import START, basket, fill, frames
 
 NAMES = ("AAA", "BBB", "CCC", "DDD", "EEE", "FFF", "GGG", "HHH")
-POLICIES = [Rule(p) for p in REACTIVE]
+POLICIES = [RulePolicy(p) for p in REACTIVE]
 each = pytest.mark.parametrize("policy", POLICIES, ids=lambda p: p.name)
 
 
@@ -139,9 +139,9 @@ def test_at_target_nothing_is_traded(policy):
 @settings(max_examples=20, deadline=None)
 @given(state=states())
 def test_without_a_future_or_a_forecast_the_late_policies_decide_as_gas_band(believer, state):
-    base = Rule(GAS_BAND).decide(state, {})
+    base = RulePolicy(GAS_BAND).decide(state, {})
     for planner in (believer[0], ForesightGas(), Clairvoyant()):
-        mine = Rule(planner).decide(state, {})
+        mine = RulePolicy(planner).decide(state, {})
         assert np.array_equal(mine.weights, base.weights), planner.name
         assert mine.action == base.action
 
@@ -160,7 +160,7 @@ def test_the_predictive_policy_keeps_the_laws_in_its_own_market(believer, scenar
     view = {
         ("gas", "1", h * 3600): Forecast("gas", "1", state.ts, h * 3600, (1, 2, 3, 4, 5), 3.0, "v") for h in HORIZONS_H
     }
-    policy = Rule(planner)
+    policy = RulePolicy(planner)
     decision = policy.decide(state, view)
     assert decision.weights.sum() == pytest.approx(1.0, abs=1e-12)
     assert decision.weights.min() >= -1e-12

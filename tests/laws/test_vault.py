@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from lake.rpc import Rpc
-from policy.execution.base import Outcome, Plan, Receipt, UnsignedTx, Vault
-from policy.execution.planner import Costs, Outlook, PlanRules, draft, seal_ready
+from policy.execution.base import AttemptFate, Plan, Receipt, UnsignedTx, Vault
+from policy.execution.planner import Costs, PlanRules, PriceRisk, draft, seal_ready
 from policy.execution.state_builder import weights
 from policy.execution.submission.signer import TxRequest
 from policy.execution.vaults.reference.adapter import ReferenceVault
@@ -57,7 +57,7 @@ def simulated() -> Iterator[Lab]:
         rules = PlanRules(deadline_s=300)
         now = np.array([float(h) for h in snapshot.targets_bps]) / 10_000
         half = (weights(snapshot) + now) / 2
-        costs, outlook = Costs(10**9, 2_000.0), Outlook(simlab.COVARIANCE)
+        costs, outlook = Costs(10**9, 2_000.0), PriceRisk(simlab.COVARIANCE)
         made = draft(simlab.VAULT, snapshot, half, vault.pools(snapshot), outlook, costs, rules)
         return vault.seal(seal_ready("law", simlab.VAULT, snapshot, made.legs, rules))
 
@@ -209,16 +209,16 @@ def test_a_plan_never_lands_late(lab):
         tx = lab.vault.build(plan)
         assert not lab.vault.simulate(tx, lab.keeper).ok
         assert lab.land(tx).status == 0
-    assert lab.vault.recover(plan, []) is Outcome.VOID
+    assert lab.vault.recover(plan, []) is AttemptFate.VOID
 
 
 def test_recovery_says_what_became_of_a_plan(lab):
     plan = lab.plan()
-    assert lab.vault.recover(plan, []) is Outcome.REPLACEABLE
+    assert lab.vault.recover(plan, []) is AttemptFate.REPLACEABLE
     receipt = lab.land(lab.vault.build(plan))
-    assert lab.vault.recover(plan, [receipt.tx_hash]) is Outcome.LANDED
+    assert lab.vault.recover(plan, [receipt.tx_hash]) is AttemptFate.LANDED
     other = lab.vault.seal(replace(plan, deadline=plan.deadline + 1))
-    assert lab.vault.recover(other, []) is Outcome.VOID
+    assert lab.vault.recover(other, []) is AttemptFate.VOID
 
 
 def test_the_seal_binds_every_field_of_the_plan(lab):

@@ -6,7 +6,7 @@ from scipy.stats import norm
 from models.base import QUANTILE_COLUMNS, QUANTILES, TargetSpec
 from models.evaluation.calibrate import MIN_SCORES, Corrections, calibrate, calibrate_rows
 from models.evaluation.scores import pinball
-from models.forecast_rows import Forecasts
+from models.forecast_rows import ForecastArrays
 from tests.models.test_scores import series
 
 LEVELS = np.array(QUANTILES)
@@ -84,7 +84,7 @@ def test_rows_are_calibrated_in_their_space_and_the_last_corrections_reproduce_t
     rows, outcomes = series(1500, scale=0.5)
     fixed, corrections = calibrate_rows(rows, outcomes, spec)
     fixed = fixed.sort("issued_at")
-    again = corrections.apply(Forecasts.of(rows.sort("issued_at").tail(1)), spec).frame()
+    again = corrections.apply(ForecastArrays.of(rows.sort("issued_at").tail(1)), spec).frame()
     np.testing.assert_allclose(again.select(QUANTILE_COLUMNS), fixed.tail(1).select(QUANTILE_COLUMNS), rtol=1e-9)
     joined = fixed.join(outcomes, on=["target", "key", "issued_at", "horizon_s"]).tail(1000)
     inside = joined.select(pl.col("y").is_between("q05", "q95").mean()).item()
@@ -105,4 +105,4 @@ def test_mean_only_targets_and_abstentions_pass_unchanged():
 def test_without_corrections_live_rows_stay_as_they_are():
     rows, _ = series(5)
     spec = (TargetSpec("gas", (3600,), space="log"),)
-    assert Corrections({}).apply(Forecasts.of(rows), spec).frame().equals(rows)
+    assert Corrections({}).apply(ForecastArrays.of(rows), spec).frame().equals(rows)

@@ -21,8 +21,8 @@ from policy.execution.context import EngineContext, Limits
 from policy.execution.planner import PlanRules
 from policy.execution.records.audit import Audit
 from policy.execution.records.journal import Journal
-from policy.execution.routing.pool_reader import PoolInfo, describe_pools, read_pools
-from policy.execution.state_builder import Portfolio, View
+from policy.execution.routing.pool_reader import TradedPool, describe_pools, read_pools
+from policy.execution.state_builder import OffchainView, RiskTerms
 from policy.execution.submission.channels import PrivateChannel, PublicChannel
 from policy.execution.submission.node import JsonNode
 from policy.execution.submission.signer import KeystoreSigner, create_keystore
@@ -66,7 +66,7 @@ ADAPTERS: dict[str, Adapter] = {"reference": reference, "safe": safe}
 """Every adapter of the conformance table; a later one joins by a row."""
 
 
-def infos(net: Localnet, leave: Sequence[str] = ()) -> list[PoolInfo]:
+def infos(net: Localnet, leave: Sequence[str] = ()) -> list[TradedPool]:
     """Constants of the market's pools, without those of the assets ``leave``."""
     refs = [p for p in net.world.pools.values() if not {p.asset, p.quote} & set(leave)]
     return describe_pools(net.node.admin, [(p.address, p.venue, p.router) for p in refs])
@@ -84,9 +84,9 @@ def context(folder: Path, net: Localnet, adapter: str, leave: Sequence[str] = ()
     known = infos(net, leave)
     n = len(TARGETS)
 
-    def view(snapshot: Any) -> View:
+    def view(snapshot: Any) -> OffchainView:
         at = datetime.fromtimestamp(snapshot.block_time, UTC) - timedelta(minutes=5)
-        return View({}, np.eye(n) * 1e-8, 1_500.0, at)
+        return OffchainView({}, np.eye(n) * 1e-8, 1_500.0, at)
 
     fields: dict[str, Any] = {
         "vault": vault,
@@ -94,7 +94,7 @@ def context(folder: Path, net: Localnet, adapter: str, leave: Sequence[str] = ()
         "chain_id": net.chain_id,
         "node": JsonNode(rpc),
         "policy": ToTarget(benefit_usd=50_000.0),
-        "portfolio": Portfolio(tuple(TARGETS), np.full(n, CAP), 3.0, "soft", ChainFees(net.chain_id)),
+        "portfolio": RiskTerms(tuple(TARGETS), np.full(n, CAP), 3.0, "soft", ChainFees(net.chain_id)),
         "view": view,
         "pools": lambda snapshot: read_pools(rpc, known, snapshot.block_hash),
         "sender": net.accounts["keeper"].address,

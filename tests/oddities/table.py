@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lake.evm import calldata
-from policy.execution.checks.guards import Evidence
+from policy.execution.checks.guards import OracleEvidence
 from policy.execution.checks.sick import UNTRADABLE
 from policy.execution.context import EngineContext, StepReport
 from policy.execution.engine import step
-from policy.localnet.faults import Fault, Kind
+from policy.localnet.faults import Fault, FaultKind
 from policy.localnet.market import Localnet
 from tests.chain_fixtures import fresh, into_the_hour
 from tests.oddities import kit
@@ -94,12 +94,12 @@ def uptime(started: int, answer: int) -> Set:
 
     def act(net: Localnet, ctx: EngineContext) -> EngineContext:
         view = ctx.view
-        return replace(ctx, view=lambda s: replace(view(s), evidence=Evidence(sequencer=(answer == 0, started))))
+        return replace(ctx, view=lambda s: replace(view(s), evidence=OracleEvidence(sequencer=(answer == 0, started))))
 
     return act
 
 
-def node(kind: Kind, method: str = "") -> Set:
+def node(kind: FaultKind, method: str = "") -> Set:
     """Let the node fail a method, or all of them, until the fault is taken away."""
 
     def act(net: Localnet, ctx: EngineContext) -> EngineContext:
@@ -111,7 +111,7 @@ def node(kind: Kind, method: str = "") -> Set:
 
 def without_simulation(net: Localnet, ctx: EngineContext) -> EngineContext:
     """Take eth_simulateV1 from the node: plans are simulated by eth_call, and tokens stay unproven."""
-    net.faults.add(Fault(Kind.ERROR, ("eth_simulateV1",), times=None, code=-32_601, message="method not found"))
+    net.faults.add(Fault(FaultKind.ERROR, ("eth_simulateV1",), times=None, code=-32_601, message="method not found"))
     return ctx
 
 
@@ -151,7 +151,7 @@ KINDS: tuple[Odd, ...] = (
     Odd("feed", "L2 sequencer down", REFUSED, uptime(1, 1), "down"),
     Odd("feed", "L2 sequencer feed never started", REFUSED, uptime(0, 0), "startedAt is 0"),
     Odd("keeper", "without gas money", REFUSED, poor, "native coins"),
-    Odd("node", "fails every request", REFUSED, node(Kind.HTTP_502), "node"),
+    Odd("node", "fails every request", REFUSED, node(FaultKind.HTTP_502), "node"),
     Odd("node", "has no eth_simulateV1", BY_VAULT, without_simulation, "eth_simulateV1"),
     Odd("node", "another chain's", REFUSED, lambda net, ctx: replace(ctx, chain_id=1), "chain"),
 )

@@ -11,13 +11,13 @@ import pytest
 from lake.units import bps
 from policy.execution.base import Quote, Token
 from policy.execution.checks.verdicts import refusals
-from policy.execution.planner import Costs, Outlook, PlanRules, draft
+from policy.execution.planner import Costs, PlanRules, PriceRisk, draft
 from policy.execution.routing.amm import V2Pool
 
 CASH = Token("USDC", "0x" + "01" * 20, 6)
 FINE = Token("FINE", "0x" + "03" * 20, 18, "0xfeedf1")
 COSTS = Costs(10**9, 2_000.0)
-OUTLOOK = Outlook(np.zeros((2, 2)))
+OUTLOOK = PriceRisk(np.zeros((2, 2)))
 RULES = PlanRules(max_slippage_bps=bps(150), min_trade_usd=50.0)
 
 

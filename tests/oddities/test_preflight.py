@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lake.errors import ConfigError
-from pipelines.settings import ChainSection, FeedRow, PoolRow, Portfolio, Settings, Sources, VaultSection
+from pipelines.settings import ChainSection, FeedRow, PoolRow, PortfolioSection, Settings, Sources, VaultSection
 from pipelines.stages.preflight import faults
 from policy.execution.checks.preflight import Listed, node_methods, pools_and_routers, tokens_and_feeds
 from policy.execution.vaults.reference.adapter import ReferenceVault
@@ -81,7 +81,7 @@ def settings_of(net, **more):
     pools = [PoolRow(address=p.address, venue=p.venue, asset="ETH", router=p.router) for p in known_pools(net)]
     feeds = [FeedRow(address=str(net.world.token(a).feed), asset=a, heartbeat="25h") for a in TARGETS]
     fields = {
-        "portfolio": Portfolio(assets=tuple(TARGETS), targets=tuple(t / 10_000 for t in TARGETS.values())),
+        "portfolio": PortfolioSection(assets=tuple(TARGETS), targets=tuple(t / 10_000 for t in TARGETS.values())),
         "chain": ChainSection(id=net.chain_id, rpc_urls=(net.url,)),
         "vault": VaultSection(kind="reference", address=net.world.extras["vault"]),
         "sources": Sources(pools=tuple(pools), feeds=tuple(feeds)),

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lake.evm import View, read
+from lake.evm import Call, read
 from lake.rpc import Rpc
 from pipelines.cli import app
 from pipelines.settings import load
@@ -115,7 +115,7 @@ def told(folder, url):
 
 def balances(url, tokens, holder):
     return [
-        int(str(r[0])) for r in read(Rpc(url), [View(t, "balanceOf(address)", "uint256", (holder,)) for t in tokens])
+        int(str(r[0])) for r in read(Rpc(url), [Call(t, "balanceOf(address)", "uint256", (holder,)) for t in tokens])
     ]
 
 

@@ -7,7 +7,7 @@ from policy.costs import tracking_usd, trade_cost
 from policy.simulation.planner import NEVER, prepare, schedule
 from policy.simulation.simulator import FEE, GAS, IMPACT, SQUARE, TRACKING, simulate
 from policy.solvers import step_kernel
-from policy.strategies.planner_policy import Rule
+from policy.strategies.planner_policy import RulePolicy
 from policy.strategies.reactive import REACTIVE, Threshold, memory_of, recalled
 from tests.policy.conftest import basket
 
@@ -25,7 +25,7 @@ def plain(case, rule, steps):
     trades = violations = 0
     for t in range(case.first, case.first + steps):
         state = case.state(t, w, last)
-        decision = Rule(now(rule, case, t)).decide(state, {})
+        decision = RulePolicy(now(rule, case, t)).decide(state, {})
         if decision.action != "wait":
             cost = trade_cost(state.market, p.nav_usd, w, decision.weights)
             sums["gas"] += cost.gas_usd

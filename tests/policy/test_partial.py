@@ -19,7 +19,7 @@ from policy.simulation.planner import Portfolio, prepare, schedule
 from policy.simulation.simulator import simulate
 from policy.solvers import step_kernel
 from policy.solvers.partial import NEAR
-from policy.strategies.planner_policy import Rule
+from policy.strategies.planner_policy import RulePolicy
 from policy.strategies.reactive import REACTIVE
 
 HOURS = 240
@@ -134,7 +134,7 @@ def test_a_live_decision_with_an_untradable_asset_is_that_of_the_panel(given_):
     after, last = dict(zip(run.log.step, run.log.after, strict=True)), None
     for t in range(case.first, case.last, 5):
         last = case.history.when(t - 1) if t - 1 in after else None
-        decision = Rule(rule).decide(case.state(t, run.path[t], last), {})
+        decision = RulePolicy(rule).decide(case.state(t, run.path[t], last), {})
         assert (decision.action != "wait") == (t in after)
         assert decision.weights == pytest.approx(after.get(t, run.path[t]), abs=1e-9)
 

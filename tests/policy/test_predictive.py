@@ -25,7 +25,7 @@ from policy.strategies import experts, lessons, programme, remembered
 from policy.strategies import gas_outlook as dial
 from policy.strategies.gas_outlook import HORIZONS_H, Outlook, dialled, of_values, recorded, shares, slow_states, trusts
 from policy.strategies.gas_process import fit, hours_of_week, speeds, walk, windows
-from policy.strategies.planner_policy import Rule
+from policy.strategies.planner_policy import RulePolicy
 from policy.strategies.predictive import Predictive
 from policy.strategies.programme import CALM, growth_squares, split
 from policy.strategies.reactive import GAS_BAND
@@ -135,7 +135,7 @@ def test_a_decision_solves_its_own_week_only(history, policy, seen, monkeypatch)
     step = case.last - 50
     x = np.array([0.06, -0.03, -0.01, -0.01, -0.01])
     state = case.state(step, case.portfolio.target + x)
-    rule = Rule(policy)
+    rule = RulePolicy(policy)
     solved = []
     for module in (programme, remembered):
         monkeypatch.setattr(module, "solve", lambda *terms: solved.append(terms) or solve(*terms))
@@ -327,12 +327,12 @@ def test_a_decision_depends_on_what_it_is_handed_alone(history, policy, seen, sc
     for step in range(case.first + 3, case.last, 311):
         memory = policy.memory(case.portfolio, step)
         state, forecasts = case.state(step, case.portfolio.target), said(history, seen, step)
-        direct = Rule(policy).decide(state, forecasts)
+        direct = RulePolicy(policy).decide(state, forecasts)
         text = json.dumps([memory.to_json(), state_json(state), forecasts_json(forecasts)], allow_nan=False)
         kept, was, rows = json.loads(text)
         again = PolicyMemory.from_json(kept)
         assert again.digest == memory.digest
-        decision = Rule(recall(again), again).decide(state_from(was), forecasts_from(rows))
+        decision = RulePolicy(recall(again), again).decide(state_from(was), forecasts_from(rows))
         assert np.array_equal(decision.weights, direct.weights)
         assert (decision.action, decision.why) == (direct.action, direct.why)
 

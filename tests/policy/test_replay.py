@@ -18,7 +18,7 @@ from policy.simulation.planner import prepare
 from policy.strategies import experts
 from policy.strategies.gas_outlook import HORIZONS_H, dialled, of_values
 from policy.strategies.gas_process import windows
-from policy.strategies.planner_policy import Rule
+from policy.strategies.planner_policy import RulePolicy
 from policy.strategies.predictive import Predictive
 from policy.strategies.reactive import REACTIVE
 from policy.strategies.registry import memory_at, recall
@@ -52,7 +52,7 @@ def records(tmp_path_factory):
         off = case.portfolio.target * np.exp(rng.choice([0.02, 0.1, 0.4]) * rng.standard_normal(4))
         state, forecasts = case.state(step, off / off.sum()), said(history, values, step)
         memory = memory_at(planner, case.portfolio, history, step)
-        decision = Rule(recall(memory), memory).decide(state, forecasts)
+        decision = RulePolicy(recall(memory), memory).decide(state, forecasts)
         audit.append(
             "decision",
             {

@@ -5,11 +5,11 @@ import pytest
 
 from policy.simulation.history import load
 from policy.simulation.planner import prepare
-from policy.strategies.planner_policy import Rule
+from policy.strategies.planner_policy import RulePolicy
 from policy.strategies.reactive import REACTIVE, Bands
 from tests.policy.conftest import START, basket, fill, frames
 
-GAS_BAND = Rule(Bands("gas_band", constant=False))
+GAS_BAND = RulePolicy(Bands("gas_band", constant=False))
 
 
 def at(history, push, nav=1e6, scenario="soft"):

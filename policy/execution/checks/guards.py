@@ -48,7 +48,7 @@ class FeedRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class RoundAnswer:
     """One oracle round as the aggregator reports it; ``answer`` in feed units, may be negative."""
 
     round_id: int
@@ -59,7 +59,7 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class OracleEvidence:
     """Second opinions at the snapshot's block, by token address; whatever is missing is not judged unless required.
 
     ``second_e8``: named second prices (USD x 1e8), for example {"exchange": ...}; ``average_e8``: named averages of
@@ -69,7 +69,7 @@ class Evidence:
 
     second_e8: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     average_e8: Mapping[str, Mapping[str, int | None]] = field(default_factory=dict)
-    rounds: Mapping[str, Sequence[Round]] = field(default_factory=dict)
+    rounds: Mapping[str, Sequence[RoundAnswer]] = field(default_factory=dict)
     sequencer: tuple[bool, int] | None = None
 
 
@@ -93,7 +93,7 @@ def feed(symbol: str, quote: Quote, rule: FeedRule, now: int) -> Verdict:
     return passed("oracle_fresh", f"{symbol}: {age} s old", **figures)
 
 
-def complete(symbol: str, rounds: Sequence[Round], rule: FeedRule) -> Verdict:
+def complete(symbol: str, rounds: Sequence[RoundAnswer], rule: FeedRule) -> Verdict:
     """Return the verdict on the newest rounds: finished, answered in their own round, moving."""
     last = rounds[-1]
     if last.updated_at == 0 or last.answered_in_round < last.round_id:
@@ -106,7 +106,7 @@ def complete(symbol: str, rounds: Sequence[Round], rule: FeedRule) -> Verdict:
     return passed("oracle_rounds", f"{symbol}: round {last.round_id}", round=str(last.round_id))
 
 
-def dated(symbol: str, rounds: Sequence[Round], now: int) -> list[Verdict]:
+def dated(symbol: str, rounds: Sequence[RoundAnswer], now: int) -> list[Verdict]:
     """Return the refusal of rounds that say they were updated after the block at ``now``."""
     late = [r for r in rounds if r.updated_at > now]
     reason = (
@@ -139,7 +139,7 @@ def sequencer(status: tuple[bool, int], now: int, grace_s: int) -> Verdict:
 
 
 def oracles(
-    snapshot: Snapshot, rules: Mapping[str, FeedRule], evidence: Evidence, grace_s: int = 3_600
+    snapshot: Snapshot, rules: Mapping[str, FeedRule], evidence: OracleEvidence, grace_s: int = 3_600
 ) -> list[Verdict]:
     """Return the verdicts on every price of the snapshot. ``rules`` by token address; others get the default rule."""
     found: list[Verdict] = []

@@ -30,7 +30,7 @@ RATIOS = tuple((1 << 128) * 10_000 ** (1 << k) // 10_001 ** (1 << k) for k in ra
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PriceSource:
     """One token's two sources, as ``Source`` of the contract; see ``deployment.TokenSource`` for what to choose."""
 
     token: str
@@ -60,7 +60,7 @@ Observed = tuple[int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class FeedAnswers:
     """Everything the oracle would read, at one block: by token position."""
 
     first: Sequence[Answer | None]
@@ -91,7 +91,7 @@ def power(tick: int) -> int:
     return (2**224 - 1) // ratio if tick > 0 else ratio >> 32
 
 
-def average(source: Source, observed: Observed, quote_price: int, quote_decimals: int) -> tuple[int, int]:
+def average(source: PriceSource, observed: Observed, quote_price: int, quote_decimals: int) -> tuple[int, int]:
     """Return (price, code) of a v3 pool's time-weighted geometric mean, in the quote token's good price."""
     if observed is None or max(abs(observed[0]), abs(observed[1])) >= 2**56:
         return 0, UNREACHABLE
@@ -103,13 +103,13 @@ def average(source: Source, observed: Observed, quote_price: int, quote_decimals
     return (raw * 10**source.decimals // 10**quote_decimals) >> 32, GOOD
 
 
-def price(i: int, sources: Sequence[Source], evidence: Evidence, now: int) -> tuple[int, int]:
+def price(i: int, sources: Sequence[PriceSource], evidence: FeedAnswers, now: int) -> tuple[int, int]:
     """Return (the feed's price, code by both sources) of token ``i``."""
     found, _, code = both(i, sources, evidence, now)
     return found, code
 
 
-def both(i: int, sources: Sequence[Source], evidence: Evidence, now: int) -> tuple[int, int, int]:
+def both(i: int, sources: Sequence[PriceSource], evidence: FeedAnswers, now: int) -> tuple[int, int, int]:
     """Return (the feed's price, the second source's, code) of token ``i``; twice the feed's where there is no other.
 
     Who enters a vault pays on the higher of the two, who leaves is paid on the lower.
@@ -141,7 +141,7 @@ def sequencer_code(answer: Answer | None, grace_s: int, now: int) -> int:
 
 
 def codes(
-    sources: Sequence[Source], evidence: Evidence, now: int, grace_s: int | None = None
+    sources: Sequence[PriceSource], evidence: FeedAnswers, now: int, grace_s: int | None = None
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return prices and verdict codes of all tokens at block time ``now``; ``grace_s`` None: no sequencer to ask."""
     rows = [price(i, sources, evidence, now) for i in range(len(sources))]

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import cast
 
 from lake.errors import RpcError
-from lake.evm import View, head_of, try_read
+from lake.evm import Call, head_of, try_read
 from lake.poolstate import V3
 from lake.rpc import Rpc
-from policy.execution.routing.pool_reader import PoolInfo
+from policy.execution.routing.pool_reader import TradedPool
 from policy.execution.vaults.simulate_tx import NOT_SUPPORTED
 
 QUOTE = "USD"
@@ -44,10 +44,10 @@ def tokens_and_feeds(rpc: Rpc, rows: Sequence[Listed], block: int | str = "lates
         view
         for r in rows
         for view in (
-            View(r.token, "decimals()", "uint8"),
-            View(r.feed, "decimals()", "uint8"),
-            View(r.feed, "description()", "string"),
-            View(r.feed, "latestRoundData()", ROUND),
+            Call(r.token, "decimals()", "uint8"),
+            Call(r.feed, "decimals()", "uint8"),
+            Call(r.feed, "description()", "string"),
+            Call(r.feed, "latestRoundData()", ROUND),
         )
     ]
     told = iter(try_read(rpc, views, block))
@@ -64,23 +64,23 @@ def tokens_and_feeds(rpc: Rpc, rows: Sequence[Listed], block: int | str = "lates
 
 def quotes(rpc: Rpc, feeds: Sequence[str], block: int | str = "latest") -> list[str]:
     """Return the feeds that by their own description are not in USD."""
-    told = try_read(rpc, [View(f, "description()", "string") for f in feeds], block)
+    told = try_read(rpc, [Call(f, "description()", "string") for f in feeds], block)
     rows = [Listed(f"feed {i}", "", f) for i, f in enumerate(feeds)]
     return [words for row, said in zip(rows, told, strict=True) for words in _described(row, said)]
 
 
-def pools_and_routers(rpc: Rpc, pools: Sequence[PoolInfo], block: int | str = "latest") -> list[str]:
+def pools_and_routers(rpc: Rpc, pools: Sequence[TradedPool], block: int | str = "latest") -> list[str]:
     """Return the pools that are listed twice, or are not the factory's of the router they are to be traded by."""
     found = [f"pool {p}: listed {c} times; remove all but one row" for p, c in _twice(p.address for p in pools)]
-    factories = try_read(rpc, [View(p.router, "factory()", "address") for p in pools], block)
-    asks: list[tuple[PoolInfo, str, View]] = []
+    factories = try_read(rpc, [Call(p.router, "factory()", "address") for p in pools], block)
+    asks: list[tuple[TradedPool, str, Call]] = []
     for pool, row in zip(pools, factories, strict=True):
         if isinstance(row, RpcError):
             found.append(f"pool {pool.address}: router {pool.router} has no factory(): it is no Uniswap router")
             continue
         ends, factory = (pool.token0, pool.token1), str(row[0])
-        v3 = View(factory, "getPool(address,address,uint24)", "address", (*ends, pool.fee_pips))
-        v2 = View(factory, "getPair(address,address)", "address", ends)
+        v3 = Call(factory, "getPool(address,address,uint24)", "address", (*ends, pool.fee_pips))
+        v2 = Call(factory, "getPair(address,address)", "address", ends)
         asks.append((pool, factory, v3 if pool.venue == V3 else v2))
     for (pool, factory, _), row in zip(asks, try_read(rpc, [v for _, _, v in asks], block), strict=True):
         held = None if isinstance(row, RpcError) else str(row[0])

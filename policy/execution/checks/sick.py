@@ -27,14 +27,14 @@ Sick = dict[str, Verdict]
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class Healthy:
     """Verdicts sorted by whom they concern: ``sick`` one token each, ``rest`` everything else."""
 
     sick: Sick
     rest: list[Verdict]
 
 
-def split(snapshot: Snapshot, found: Sequence[Verdict]) -> Split:
+def split(snapshot: Snapshot, found: Sequence[Verdict]) -> Healthy:
     """Sort the verdicts on a snapshot. A fault of the accounting asset (the first token) concerns everything."""
     others = {t.address for t in snapshot.tokens[1:]}
     sick: Sick = {}
@@ -45,7 +45,7 @@ def split(snapshot: Snapshot, found: Sequence[Verdict]) -> Split:
             rest.append(verdict)
         else:
             sick.setdefault(str(token), verdict)
-    return Split(sick, rest) if tradable(snapshot, sick) else Split({}, list(found))
+    return Healthy(sick, rest) if tradable(snapshot, sick) else Healthy({}, list(found))
 
 
 def tradable(snapshot: Snapshot, sick: Collection[str]) -> bool:

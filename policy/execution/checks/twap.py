@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from typing import cast
 
 from lake.errors import RpcError
-from lake.evm import View, read_head, try_read
+from lake.evm import Call, read_head, try_read
 from lake.rpc import Rpc
 from lake.sources.blocks import block_at, first_block_at_or_after
 from policy.execution.base import Snapshot
 from policy.execution.checks.oracle_rules import MAX_TICK, power
-from policy.execution.routing.pool_reader import PoolInfo
+from policy.execution.routing.pool_reader import TradedPool
 
 WINDOW_S = 1_800
 """Half an hour: an attack must hold the price through 150 blocks, and an honest move of the market shows within
@@ -41,7 +41,7 @@ class Average:
 
 
 def averages(
-    rpc: Rpc, pools: Sequence[PoolInfo], snapshot: Snapshot, window_s: int = WINDOW_S, block_time_s: float = 12.0
+    rpc: Rpc, pools: Sequence[TradedPool], snapshot: Snapshot, window_s: int = WINDOW_S, block_time_s: float = 12.0
 ) -> list[Average]:
     """Return the average of every pool between two of the snapshot's tokens, at its block.
 
@@ -70,18 +70,18 @@ def averages(
     ]
 
 
-def _ends(pool: PoolInfo, place: Mapping[str, int]) -> tuple[int, int]:
+def _ends(pool: TradedPool, place: Mapping[str, int]) -> tuple[int, int]:
     """Return the positions of the priced token and of the one it is priced in."""
     i, j = place[pool.token0], place[pool.token1]
     return max(i, j), min(i, j)
 
 
-def _observe(pool: PoolInfo, window_s: int) -> View:
-    return View(pool.address, "observe(uint32[])", "int56[]", ((window_s, 0),))
+def _observe(pool: TradedPool, window_s: int) -> Call:
+    return Call(pool.address, "observe(uint32[])", "int56[]", ((window_s, 0),))
 
 
 def _tick_price(
-    pool: PoolInfo, row: tuple[object, ...], snapshot: Snapshot, base: int, quote: int, window_s: int
+    pool: TradedPool, row: tuple[object, ...], snapshot: Snapshot, base: int, quote: int, window_s: int
 ) -> int | None:
     """Return the price at the mean tick, rounded as the reference oracle rounds it."""
     then, now = cast("tuple[int, int]", row[0])
@@ -99,13 +99,13 @@ def _usd(raw: int, bits: int, snapshot: Snapshot, base: int, quote: int) -> int:
     return int(raw * max(0, prices.get(to.address, 0)) * 10**of.decimals // 10**to.decimals >> bits)
 
 
-def _sums(pools: Sequence[PoolInfo]) -> list[View]:
+def _sums(pools: Sequence[TradedPool]) -> list[Call]:
     """Return what tells a pair's price sums: its reserves, when they changed, and both sums up to then."""
-    return [View(p.address, *ask) for p in pools for ask in (_RESERVES, *_CUMULATIVE)]
+    return [Call(p.address, *ask) for p in pools for ask in (_RESERVES, *_CUMULATIVE)]
 
 
 def _past(
-    rpc: Rpc, pools: Sequence[PoolInfo], snapshot: Snapshot, window_s: int, block_time_s: float
+    rpc: Rpc, pools: Sequence[TradedPool], snapshot: Snapshot, window_s: int, block_time_s: float
 ) -> dict[str, tuple[int, int]]:
     """Return both price sums of each pair as they stood ``window_s`` before the snapshot."""
     since = snapshot.block_time - window_s
@@ -119,7 +119,7 @@ def _past(
 
 
 def _accumulated(
-    pools: Sequence[PoolInfo], rows: Sequence[tuple[object, ...] | RpcError], at: int
+    pools: Sequence[TradedPool], rows: Sequence[tuple[object, ...] | RpcError], at: int
 ) -> dict[str, tuple[int, int]]:
     """Return both price sums of each pair as they stand at time ``at``, from its answers to :func:`_sums`."""
     found = {}

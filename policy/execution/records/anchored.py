@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from lake.evm import View, head_of, read, read_logs
+from lake.evm import Call, head_of, read, read_logs
 from lake.rpc import Rpc
 from policy.execution.records.hashlog import Line
 from policy.execution.vaults.reference.logs import REBALANCED
@@ -85,5 +85,5 @@ def reference_find(rpc: Rpc, vault: str) -> Find:
 
 def plans_executed(rpc: Rpc, vault: str) -> int:
     """Return the reference vault's count of executed plans: the nonce that the next plan must bear."""
-    row = read(rpc, [View(vault, "clock()", "uint256")], head_of(rpc).hash)[0]
+    row = read(rpc, [Call(vault, "clock()", "uint256")], head_of(rpc).hash)[0]
     return cast("int", row[0])

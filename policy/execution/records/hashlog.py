@@ -48,7 +48,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class LogReading:
     """What a file holds: the sound records, the byte length they fill, and the first fault if there is one."""
 
     lines: tuple[Line, ...] = ()
@@ -93,11 +93,11 @@ def parse(raw: bytes, seq: int, prev: str) -> Line | str:
     return line
 
 
-def read(path: Path, known: Reading | None = None) -> Reading:
+def read(path: Path, known: LogReading | None = None) -> LogReading:
     """Read ``path`` up to its first fault, going on where ``known`` ended; a missing file is an empty log."""
-    known = known or Reading()
+    known = known or LogReading()
     if not path.exists():
-        return Reading()
+        return LogReading()
     with path.open("rb") as handle:
         handle.seek(known.sound_bytes)
         data = handle.read()
@@ -117,7 +117,7 @@ def read(path: Path, known: Reading | None = None) -> Reading:
         lines.append(found)
         prev, at = found.hash, end + 1
     kept = known.lines if len(lines) == len(known.lines) else tuple(lines)
-    return Reading(kept, known.sound_bytes + at, torn, fault)
+    return LogReading(kept, known.sound_bytes + at, torn, fault)
 
 
 def sync_folder(folder: Path) -> None:
@@ -169,7 +169,7 @@ class HashLog:
     def __init__(self, path: Path) -> None:
         private_folder(path.parent)
         self.path = path.resolve()
-        self._known = Reading()
+        self._known = LogReading()
         self._stamp: tuple[int, int, int] | None = None  # inode, size, time of change at the last look
         self._size = -1
         self._seq = 0
@@ -220,7 +220,7 @@ class HashLog:
         self._seq = len(reading.lines)
         self._last = reading.lines[-1].hash if reading.lines else GENESIS
 
-    def _sound(self) -> Reading:
+    def _sound(self) -> LogReading:
         """Return what the file holds, reading only what was added since the last look."""
         try:
             stat = self.path.stat()

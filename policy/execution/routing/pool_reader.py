@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 from eth_utils.address import to_checksum_address
 
-from lake.poolstate import V2, V2_FEE_PIPS, PoolState, reach_ticks, read_constants, read_states
+from lake.poolstate import V2, V2_FEE_PIPS, PoolSnapshot, reach_ticks, read_constants, read_states
 from lake.rpc import Rpc
 from policy.execution.routing.amm import Pool, V2Pool, V3Pool
 
-__all__ = ["REACH", "V2_FEE_PIPS", "PoolInfo", "describe_pools", "read_pools"]
+__all__ = ["REACH", "V2_FEE_PIPS", "TradedPool", "describe_pools", "read_pools"]
 REACH = 0.25
 """How far around the price ticks are read, as a price change. A leg that would move a pool further is not quoted; it
 would break every sensible slippage limit long before."""
 
 
 @dataclass(frozen=True, slots=True)
-class PoolInfo:
+class TradedPool:
     """What never changes about a pool, and the router a swap in it is sent to. Addresses are checksummed."""
 
     address: str
@@ -30,22 +30,22 @@ class PoolInfo:
     router: str
 
 
-def describe_pools(rpc: Rpc, pools: Sequence[tuple[str, str, str]]) -> list[PoolInfo]:
+def describe_pools(rpc: Rpc, pools: Sequence[tuple[str, str, str]]) -> list[TradedPool]:
     """Read the constants of pools given as (address, venue, router); ConfigError on an unknown venue."""
     found = read_constants(rpc, [(address, venue) for address, venue, _ in pools])
     return [
-        PoolInfo(c.address, c.venue, c.token0, c.token1, c.fee_pips, c.tick_spacing, to_checksum_address(router))
+        TradedPool(c.address, c.venue, c.token0, c.token1, c.fee_pips, c.tick_spacing, to_checksum_address(router))
         for c, (_, _, router) in zip(found, pools, strict=True)
     ]
 
 
-def read_pools(rpc: Rpc, pools: Sequence[PoolInfo], block_hash: str, reach: float = REACH) -> list[Pool]:
+def read_pools(rpc: Rpc, pools: Sequence[TradedPool], block_hash: str, reach: float = REACH) -> list[Pool]:
     """Return every pool at ``block_hash``; pools without any liquidity within ``reach`` are left out."""
     states = read_states(rpc, pools, block_hash, reach_ticks(reach))
     return [_record(p, s) for p, s in zip(pools, states, strict=True) if s.sqrt_price_x96 and (s.liquidity or s.ticks)]
 
 
-def _record(pool: PoolInfo, s: PoolState) -> Pool:
+def _record(pool: TradedPool, s: PoolSnapshot) -> Pool:
     ends = (pool.address, pool.token0, pool.token1)
     if pool.venue == V2:
         return V2Pool(*ends, *s.reserves, pool.fee_pips, pool.router)

@@ -33,7 +33,7 @@ class RouteFill:
 
 
 @dataclass(frozen=True, slots=True)
-class Execution:
+class Routing:
     """The best way found; ``gas_out``: fixed cost of its routes in raw units bought, ``after``: the moved pools."""
 
     fills: tuple[RouteFill, ...]
@@ -87,7 +87,7 @@ def best_execution(
     leg_cost_out: float = 0.0,
     hop_cost_out: float = 0.0,
     most_legs: int = 4,
-) -> Execution | None:
+) -> Routing | None:
     """Return the split of ``amount_in`` that buys most after gas, or None where no route can fill it.
 
     ``leg_cost_out`` and ``hop_cost_out`` are the gas of one more route and of a second hop, in raw units bought.
@@ -110,7 +110,7 @@ def best_execution(
         fills, after, refused = _exact(used, amount_in)
         if refused is None:
             cost = sum(leg_cost_out + hop_cost_out * (len(f.hops) - 1) for f in fills)
-            return Execution(tuple(fills), amount_in, sum(f.out for f in fills), cost, after)
+            return Routing(tuple(fills), amount_in, sum(f.out for f in fills), cost, after)
         candidates.remove(refused)
     return None
 

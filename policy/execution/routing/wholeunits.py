@@ -13,14 +13,14 @@ from lake.units import BPS
 from policy.execution.base import Verdict
 from policy.execution.checks.rules import E10, Book
 from policy.execution.checks.verdicts import passed
-from policy.execution.routing.router import Execution
+from policy.execution.routing.router import Routing
 
 COARSE_BPS = 10
 """A unit worth more than this share of a trade is coarse: rounding to it would cost as much as a pool's fee."""
 _FINE = 10**6  # the least amount is found to a millionth of itself
 E18 = 10**18
 
-Route = Callable[[int], Execution | None]
+Route = Callable[[int], Routing | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Whole:
     """
 
     amount: int
-    way: Execution | None
+    way: Routing | None
     note: Verdict
 
 
@@ -64,7 +64,7 @@ def in_whole_units(book: Book, i: int, j: int, size: int, most_in: int, room: fl
     return Whole(0, None, _note(book, j, 0, size))
 
 
-def _least(route: Route, wanted: int, most_in: int, room: float) -> Execution | None:
+def _least(route: Route, wanted: int, most_in: int, room: float) -> Routing | None:
     """Return the execution of the least amount that buys ``wanted`` units, with ``room`` on top; None if none does."""
     found = route(most_in)
     if found is None or found.out < wanted:

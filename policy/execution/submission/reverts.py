@@ -14,7 +14,7 @@ from eth_abi.exceptions import DecodingError
 
 from lake.answers import Fields, data, fields, rows
 from lake.errors import RpcError
-from lake.evm import Head, View, calldata, head_of
+from lake.evm import Call, Head, calldata, head_of
 from lake.rpc import Rpc
 from policy.execution.base import Leg, Plan, Receipt, Token, Verdict
 from policy.execution.checks.verdicts import refused
@@ -132,7 +132,7 @@ def missed(receipt: Receipt, deltas: Mapping[str, int], why: str) -> Verdict:
 
 def _calls(holder: str, leg: Leg) -> list[dict[str, str]]:
     def ask(token: str) -> dict[str, str]:
-        return {"to": token, "data": View(token, "balanceOf(address)", "uint256", (holder,)).data}
+        return {"to": token, "data": Call(token, "balanceOf(address)", "uint256", (holder,)).data}
 
     approve = "0x" + calldata(_APPROVE, leg.target, leg.amount_in).hex()
     swap = {"from": holder, "to": leg.target, "data": "0x" + leg.calldata.hex()}

@@ -9,7 +9,7 @@ from eth_abi.abi import decode
 
 from lake.answers import data, fields, quantity, rows, sensible
 from lake.errors import RpcError
-from lake.evm import View, at_block, read
+from lake.evm import Call, at_block, read
 from lake.rpc import Rpc
 from policy.execution.base import Simulation, Token, UnsignedTx
 from policy.execution.submission.reverts import reason_of, revert_of
@@ -86,9 +86,9 @@ def _by_call(
 
 def balances(rpc: Rpc, holder: str, tokens: Sequence[Token], block_hash: str) -> tuple[int, ...]:
     """Return ``holder``'s raw balances at a block."""
-    views = [View(t.address, "balanceOf(address)", "uint256", (holder,)) for t in tokens]
+    views = [Call(t.address, "balanceOf(address)", "uint256", (holder,)) for t in tokens]
     return tuple(cast("int", row[0]) for row in read(rpc, views, block_hash))
 
 
 def _balance(token: Token, holder: str) -> str:
-    return View(token.address, "balanceOf(address)", "uint256", (holder,)).data
+    return Call(token.address, "balanceOf(address)", "uint256", (holder,)).data

@@ -15,12 +15,12 @@ from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
 from lake.answers import quantity, sensible
-from lake.evm import View, calldata, head_of, read, read_logs
+from lake.evm import Call, calldata, head_of, read, read_logs
 from lake.rpc import Rpc
 from policy.execution.base import (
+    AttemptFate,
     Capabilities,
     Leg,
-    Outcome,
     Plan,
     Receipt,
     Settlement,
@@ -68,9 +68,9 @@ class ReferenceVault:
     def describe(self) -> Capabilities:
         """Return what the contract enforces now; ``permissioned`` is whether it has an allow-list."""
         asks = [
-            View(self.address, "permissioned()", "bool"),
-            View(self.address, "mandate()", ",".join(["uint256"] * 6)),
-            View(self.address, "budgets()", ",".join(["uint256"] * 5)),
+            Call(self.address, "permissioned()", "bool"),
+            Call(self.address, "mandate()", ",".join(["uint256"] * 6)),
+            Call(self.address, "budgets()", ",".join(["uint256"] * 5)),
         ]
         (permissioned,), limits, budgets = read(self.rpc, asks)
         return Capabilities(
@@ -185,21 +185,21 @@ class ReferenceVault:
         """Return why ``plan`` reverts in words, with the leg, pair and pool that fail where a replay shows them."""
         return why_reverted(self.rpc, plan, self._known("latest").tokens, revert, receipt)
 
-    def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> Outcome:
+    def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> AttemptFate:
         """Look up what became of ``plan``: by the vault's nonce and log first, then by the known transactions."""
         require_own(plan, self.address)
         head = head_of(self.rpc, "latest")
-        clock = read(self.rpc, [View(self.address, "clock()", "uint256")], head.hash)[0]
+        clock = read(self.rpc, [Call(self.address, "clock()", "uint256")], head.hash)[0]
         if cast("int", clock[0]) > plan.nonce:
             topics = logs.rebalanced_topics(plan.nonce, plan.plan_hash)
             ask = {"address": self.address, "topics": topics, "fromBlock": hex(plan.block_number), "toBlock": "latest"}
-            return Outcome.LANDED if read_logs(self.rpc, ask) else Outcome.VOID
+            return AttemptFate.LANDED if read_logs(self.rpc, ask) else AttemptFate.VOID
         if head.time > plan.deadline:
-            return Outcome.VOID
+            return AttemptFate.VOID
         receipts = (read_receipt(self.rpc, tx_hash) for tx_hash in tx_hashes)
         if any(r is not None and r.status == 0 for r in receipts):
-            return Outcome.VOID
-        return Outcome.REPLACEABLE
+            return AttemptFate.VOID
+        return AttemptFate.REPLACEABLE
 
     def pause(self) -> UnsignedTx:
         """Return the guardian's (or owner's) call that stops trading at once."""
@@ -234,7 +234,7 @@ class ReferenceVault:
         pairs = list({(leg.target, leg.calldata[:4]) for leg in plan.legs})
         never = {self.address, *(t.address for t in s.book.tokens)}
         asks = [
-            View(self.address, "call_allowed(address,bytes4)", "bool", (t, d.ljust(MIN_CALLDATA, b"\0")))
+            Call(self.address, "call_allowed(address,bytes4)", "bool", (t, d.ljust(MIN_CALLDATA, b"\0")))
             for t, d in pairs
         ]
         listed = [bool(row[0]) for row in read(self.rpc, asks, s.head.hash)]

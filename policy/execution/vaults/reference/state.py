@@ -10,7 +10,7 @@ from eth_utils.address import to_checksum_address
 
 from lake.answers import quantity
 from lake.errors import RpcError
-from lake.evm import Head, View, read, symbols, try_read
+from lake.evm import Call, Head, read, symbols, try_read
 from lake.rpc import Rpc
 from policy.execution.base import Token
 from policy.execution.checks.oracle_rules import (
@@ -19,9 +19,9 @@ from policy.execution.checks.oracle_rules import (
     TWAP_1,
     WORTHLESS,
     Answer,
-    Evidence,
+    FeedAnswers,
     Observed,
-    Source,
+    PriceSource,
     codes,
 )
 from policy.execution.checks.rules import Book, Clock, Flow, Mandate
@@ -42,7 +42,7 @@ class Layout:
     chain_id: int
     oracle: str
     tokens: tuple[Token, ...]
-    sources: tuple[Source, ...]
+    sources: tuple[PriceSource, ...]
     sequencer: str | None
     sequencer_grace_s: int
 
@@ -53,7 +53,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ShareTerms:
     """What investors are bound to: the hold on bought shares, the fees that stay in the vault, the manager's fees."""
 
     hold_s: int = 0
@@ -75,12 +75,12 @@ class VaultState:
     layout: Layout
     book: Book
     codes: tuple[int, ...]
-    evidence: Evidence
+    evidence: FeedAnswers
     clock: Clock
     mandate: Mandate
     last_good: tuple[int, ...]
     flows: tuple[Flow, ...]
-    terms: Terms
+    terms: ShareTerms
     doubted_until: int
     pause: str
     keeper: str
@@ -95,11 +95,11 @@ class VaultState:
 def read_layout(rpc: Rpc, vault: str, block_hash: str) -> Layout:
     """Return tokens and sources of ``vault``; a token without a symbol is called by its address."""
     chain_id = quantity(rpc.call("eth_chainId"))
-    views = [View(vault, "oracle()", "address"), View(vault, "tokens()", "address[],uint256[],uint256[]")]
+    views = [Call(vault, "oracle()", "address"), Call(vault, "tokens()", "address[],uint256[],uint256[]")]
     rows: list[Row] = list(read(rpc, views, block_hash))
     oracle = to_checksum_address(rows[0][0])
     addresses = [to_checksum_address(a) for a in rows[1][0]]
-    asks = [View(oracle, "sources()", SOURCES), View(oracle, "sequencer()", "address,uint256")]
+    asks = [Call(oracle, "sources()", SOURCES), Call(oracle, "sequencer()", "address,uint256")]
     found: list[Row] = list(read(rpc, asks, block_hash))
     names = symbols(rpc, addresses, block_hash)
     sources = tuple(_source(row) for row in found[0][0])
@@ -118,20 +118,20 @@ def read_layout(rpc: Rpc, vault: str, block_hash: str) -> Layout:
 def read_state(rpc: Rpc, vault: str, layout: Layout, head: Head) -> VaultState | None:
     """Return the vault at ``head``; None when its oracle is no longer the layout's."""
     views = [
-        View(vault, "oracle()", "address"),
-        View(vault, "tokens()", "address[],uint256[],uint256[]"),
-        View(vault, "clock()", ",".join(["uint256"] * 7)),
-        View(vault, "mandate()", ",".join(["uint256"] * 6)),
-        View(vault, "pause_reason()", "uint256"),
-        View(vault, "keeper()", "address"),
-        View(vault, "totalSupply()", "uint256"),
-        View(vault, "balances()", "uint256[]"),
-        View(vault, "budgets()", ",".join(["uint256"] * 5)),
-        View(vault, "losses()", ",".join(["uint256"] * 5)),
-        View(vault, "last_prices()", "uint256[8]"),
-        View(vault, "flows()", "uint256[4]"),
-        View(vault, "terms()", ",".join(["uint256"] * 5)),
-        View(vault, "doubted_until()", "uint256"),
+        Call(vault, "oracle()", "address"),
+        Call(vault, "tokens()", "address[],uint256[],uint256[]"),
+        Call(vault, "clock()", ",".join(["uint256"] * 7)),
+        Call(vault, "mandate()", ",".join(["uint256"] * 6)),
+        Call(vault, "pause_reason()", "uint256"),
+        Call(vault, "keeper()", "address"),
+        Call(vault, "totalSupply()", "uint256"),
+        Call(vault, "balances()", "uint256[]"),
+        Call(vault, "budgets()", ",".join(["uint256"] * 5)),
+        Call(vault, "losses()", ",".join(["uint256"] * 5)),
+        Call(vault, "last_prices()", "uint256[8]"),
+        Call(vault, "flows()", "uint256[4]"),
+        Call(vault, "terms()", ",".join(["uint256"] * 5)),
+        Call(vault, "doubted_until()", "uint256"),
     ]
     asks = feed_views(layout)
     answers = try_read(rpc, [*views, *asks.values()], head.hash)
@@ -155,7 +155,7 @@ def read_state(rpc: Rpc, vault: str, layout: Layout, head: Head) -> VaultState |
         mandate=Mandate(*rows[3], *rows[8]),
         last_good=tuple(rows[10][0][:count]),
         flows=tuple(_flow(word, count) for word in rows[11][0] if word),
-        terms=Terms(*rows[12]),
+        terms=ShareTerms(*rows[12]),
         doubted_until=rows[13][0],
         pause=PAUSES[rows[4][0]],
         keeper=to_checksum_address(rows[5][0]),
@@ -169,29 +169,29 @@ def _flow(word: int, count: int) -> Flow:
     return Flow(word >> 224, tuple((part & (1 << 21) - 1) << (part >> 21) for part in parts))
 
 
-def _source(row: Row) -> Source:
+def _source(row: Row) -> PriceSource:
     token, decimals, feed, heartbeat_s, feed_decimals, second, *rest = row
     feeds = to_checksum_address(feed), heartbeat_s, feed_decimals, to_checksum_address(second)
-    return Source(to_checksum_address(token), decimals, *feeds, *rest)
+    return PriceSource(to_checksum_address(token), decimals, *feeds, *rest)
 
 
-def feed_views(layout: Layout) -> dict[tuple[str, int], View]:
+def feed_views(layout: Layout) -> dict[tuple[str, int], Call]:
     """Return the reads of every first and second source and the sequencer, by (which, position)."""
     asks = {}
     for i, s in enumerate(layout.sources):
         if s.second_kind == WORTHLESS:
             continue
-        asks["first", i] = View(s.feed, "latestRoundData()", ROUND)
+        asks["first", i] = Call(s.feed, "latestRoundData()", ROUND)
         if s.second_kind in (TWAP_0, TWAP_1):
-            asks["second", i] = View(s.second, "observe(uint32[])", "int56[]", ((s.second_s, 0),))
+            asks["second", i] = Call(s.second, "observe(uint32[])", "int56[]", ((s.second_s, 0),))
         elif s.second_kind == FEED:
-            asks["second", i] = View(s.second, "latestRoundData()", ROUND)
+            asks["second", i] = Call(s.second, "latestRoundData()", ROUND)
     if layout.sequencer:
-        asks["sequencer", 0] = View(layout.sequencer, "latestRoundData()", ROUND)
+        asks["sequencer", 0] = Call(layout.sequencer, "latestRoundData()", ROUND)
     return asks
 
 
-def evidence_of(layout: Layout, answers: Mapping[tuple[str, int], Any]) -> Evidence:
+def evidence_of(layout: Layout, answers: Mapping[tuple[str, int], Any]) -> FeedAnswers:
     """Return what the oracle would read; a source that failed is None."""
 
     def feed(key: tuple[str, int]) -> Answer | None:
@@ -205,6 +205,6 @@ def evidence_of(layout: Layout, answers: Mapping[tuple[str, int], Any]) -> Evide
         return None if row is None or isinstance(row, RpcError) else (row[0][0], row[0][1])
 
     count = len(layout.sources)
-    return Evidence(
+    return FeedAnswers(
         [feed(("first", i)) for i in range(count)], [second(i) for i in range(count)], feed(("sequencer", 0))
     )

@@ -18,11 +18,11 @@ from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
 from lake.errors import ConfigError
-from lake.evm import Head, View, calldata, head_of, read, selector, try_read
+from lake.evm import Call, Head, calldata, head_of, read, selector, try_read
 from lake.rpc import Rpc
 from policy.execution.base import (
+    AttemptFate,
     Capabilities,
-    Outcome,
     Plan,
     Quote,
     Receipt,
@@ -33,7 +33,7 @@ from policy.execution.base import (
     UnsignedTx,
     Verdict,
 )
-from policy.execution.checks.oracle_rules import Source, codes, verdicts
+from policy.execution.checks.oracle_rules import PriceSource, codes, verdicts
 from policy.execution.checks.rules import Book, Clock, Mandate, before_trading, broken
 from policy.execution.submission.node import read_receipt
 from policy.execution.submission.reverts import missed, why_reverted
@@ -75,7 +75,7 @@ class SafeSpec:
     chain_id: int
     tokens: tuple[Token, ...]  # the first is the accounting asset
     targets_bps: tuple[int, ...]
-    sources: tuple[Source, ...]
+    sources: tuple[PriceSource, ...]
     calls: tuple[tuple[str, str], ...]
     mandate: Mandate = field(default_factory=Mandate)
     owners: Mapping[str, SignTyped] = field(default_factory=dict, repr=False)
@@ -238,29 +238,29 @@ class SafeAccount:
         """Return why ``plan`` reverts in words, with the leg, pair and pool that fail where a replay shows them."""
         return why_reverted(self.rpc, plan, self.spec.tokens, revert, receipt)
 
-    def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> Outcome:
+    def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> AttemptFate:
         """Look up what became of ``plan``: by the Safe's nonce and log first, then by the known transactions."""
         require_own(plan, self.spec.address)
         head = head_of(self.rpc, "latest")
         if self._nonce(head.hash) > plan.nonce:
             done = executions(self.rpc, self.spec.address, plan.block_number, "latest")
-            return Outcome.LANDED if any(h == "0x" + plan.plan_hash.hex() for _, _, h in done) else Outcome.VOID
+            return AttemptFate.LANDED if any(h == "0x" + plan.plan_hash.hex() for _, _, h in done) else AttemptFate.VOID
         receipts = (read_receipt(self.rpc, tx_hash) for tx_hash in tx_hashes)
         if any(r is not None and r.status == 0 for r in receipts):
-            return Outcome.VOID
-        return Outcome.VOID if head.time > plan.deadline else Outcome.REPLACEABLE
+            return AttemptFate.VOID
+        return AttemptFate.VOID if head.time > plan.deadline else AttemptFate.REPLACEABLE
 
     def _nonce(self, block_hash: str) -> int:
         """Return the Safe's next nonce; ConfigError when it is of a version whose events and hashes are not known."""
         if not self._known:
-            told = read(self.rpc, [View(self.spec.address, "VERSION()", "string")], block_hash)[0][0]
+            told = read(self.rpc, [Call(self.spec.address, "VERSION()", "string")], block_hash)[0][0]
             if told not in VERSIONS:
                 raise ConfigError(
                     f"the Safe {self.spec.address} is of version {str(told)[:20]!r}; supported are "
                     f"{', '.join(VERSIONS)}: move to one of them before this account is traded"
                 )
             self._known = True
-        return cast("int", read(self.rpc, [View(self.spec.address, "nonce()", "uint256")], block_hash)[0][0])
+        return cast("int", read(self.rpc, [Call(self.spec.address, "nonce()", "uint256")], block_hash)[0][0])
 
     def _multisend(self, plan: Plan) -> bytes:
         return calldata("multiSend(bytes)", batch(plan))

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 from lake.errors import DataError
 from lake.private import opener, private_folder
 from policy.execution.base import (
+    AttemptFate,
     Capabilities,
     Leg,
-    Outcome,
     Plan,
     Quote,
     Receipt,
@@ -47,7 +47,7 @@ from policy.execution.submission.gas import NOOP_GAS
 from policy.execution.submission.node import Head, Node
 from policy.execution.vaults.common import require_own, settlement_of, snapshot_of
 from policy.execution.vaults.simulated.chain import SimBlock, SimChain, SimTx
-from policy.execution.vaults.simulated.world import World, world_json, world_of
+from policy.execution.vaults.simulated.world import SimWorld, world_json, world_of
 
 GAS_BASE = 130_000
 GAS_PER_LEG = 145_000
@@ -89,7 +89,7 @@ def plan_hash(plan: Plan) -> bytes:
     return sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).digest()
 
 
-def book_of(spec: VaultSpec, world: World) -> Book:
+def book_of(spec: VaultSpec, world: SimWorld) -> Book:
     """Return the vault's book in ``world``."""
     return Book(
         spec.tokens,
@@ -99,7 +99,7 @@ def book_of(spec: VaultSpec, world: World) -> Book:
     )
 
 
-def apply(spec: VaultSpec, world: World, plan: Plan, block: int, now: int) -> tuple[World, list[Verdict]]:
+def apply(spec: VaultSpec, world: SimWorld, plan: Plan, block: int, now: int) -> tuple[SimWorld, list[Verdict]]:
     """Run ``plan`` on ``world`` at block ``block`` and time ``now``; the world is unchanged when a rule is broken."""
     book = book_of(spec, world)
     failed = before_trading(plan, book, world.clock, spec.mandate, now, block)
@@ -151,7 +151,7 @@ def _swap(leg: Leg, pools: dict[str, Pool]) -> tuple[int, int]:
 def executor(spec: VaultSpec) -> Any:
     """Return the contract code for :class:`SimChain`: a plan for the vault, or a no-op."""
 
-    def execute(world: World, tx: SimTx, block: int, now: int) -> tuple[World, int, str | None]:
+    def execute(world: SimWorld, tx: SimTx, block: int, now: int) -> tuple[SimWorld, int, str | None]:
         if tx.to != spec.address or not tx.data:
             return world, NOOP_GAS, None
         plan = plan_of(json.loads(tx.data))
@@ -239,17 +239,17 @@ class SimulatedVault:
         found = () if landed else (broken("landed", "the plan's transaction did not execute the plan"),)
         return settlement_of(receipt, before, after, landed=landed, verdicts=found)
 
-    def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> Outcome:
+    def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> AttemptFate:
         """Look up what became of the plan."""
         require_own(plan, self.spec.address)
         for tx_hash in tx_hashes:
             receipt = self.node.receipt(tx_hash)
             if receipt is not None and self.node.block_hash(receipt.block_number) == receipt.block_hash:
-                return Outcome.LANDED if receipt.status == 1 else Outcome.VOID
+                return AttemptFate.LANDED if receipt.status == 1 else AttemptFate.VOID
         at = self.node.block("latest")
         if at.world.clock.nonce > plan.nonce or at.head.time > plan.deadline:
-            return Outcome.VOID
-        return Outcome.REPLACEABLE
+            return AttemptFate.VOID
+        return AttemptFate.REPLACEABLE
 
 
 def _price_round(price: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -267,7 +267,7 @@ def replica(
     """
     oldest = max(snapshot.block_time - min(q.updated_at for q in snapshot.quotes), 0)
     spec = VaultSpec(vault, keeper, snapshot.tokens, mandate, heartbeat_s=oldest + 3_600)
-    world = World(
+    world = SimWorld(
         balances={t.address: h for t, h in zip(snapshot.tokens, snapshot.holdings, strict=True)},
         pools={p.address: p for p in pools},
         prices={q.token: (q.price_e8, q.updated_at, q.round_id) for q in snapshot.quotes},

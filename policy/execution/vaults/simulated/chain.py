@@ -18,7 +18,7 @@ from policy.execution.submission.channels import Reply, classify
 from policy.execution.submission.gas import BUMP_PERCENT, FeeRules, next_base_fee
 from policy.execution.submission.node import FeeHistory, Head
 from policy.execution.submission.signer import SignedTx, TxRequest
-from policy.execution.vaults.simulated.world import World
+from policy.execution.vaults.simulated.world import SimWorld
 
 GAS_LIMIT = 30_000_000
 RULES = FeeRules(min_base_fee_wei=7)  # L1's constants; below 7 wei the rule itself never falls
@@ -48,12 +48,12 @@ class SimBlock:
     parent: str
     txs: tuple[SimTx, ...]
     receipts: tuple[Receipt, ...]
-    world: World
+    world: SimWorld
     nonces: Mapping[str, int]
     wei: Mapping[str, int]
 
 
-Execute = Callable[[World, SimTx, int, int], tuple[World, int, str | None]]
+Execute = Callable[[SimWorld, SimTx, int, int], tuple[SimWorld, int, str | None]]
 """Contract code: (world, transaction, block number, block time) -> (world after, gas used, revert reason)."""
 
 
@@ -101,7 +101,7 @@ class SimChain:
 
     def __init__(
         self,
-        world: World,
+        world: SimWorld,
         execute: Execute,
         *,
         chain_id: int = 31_337,
@@ -280,12 +280,12 @@ class SimChain:
         for i in range(depth + 1):
             self.mine(include=i >= delay)
 
-    def set_world(self, world: World) -> None:
+    def set_world(self, world: SimWorld) -> None:
         """Replace the world at the head without a block: what other people do to prices and pools."""
         self.blocks[-1] = replace(self.blocks[-1], world=world)
 
     @property
-    def world(self) -> World:
+    def world(self) -> SimWorld:
         """The world at the head."""
         return self.blocks[-1].world
 

@@ -11,7 +11,7 @@ from policy.execution.routing.amm import Pool, V2Pool, V3Pool
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class SimWorld:
     """Everything contracts hold. ``prices`` are (USD x 1e8, updated at, round) by token; amounts raw."""
 
     balances: Mapping[str, int]
@@ -22,7 +22,7 @@ class World:
     paused: bool = False
 
 
-def world_json(world: World) -> dict[str, Any]:
+def world_json(world: SimWorld) -> dict[str, Any]:
     """Return the world as JSON, amounts as strings."""
     return {
         "balances": {k: str(v) for k, v in world.balances.items()},
@@ -34,10 +34,10 @@ def world_json(world: World) -> dict[str, Any]:
     }
 
 
-def world_of(data: dict[str, Any]) -> World:
+def world_of(data: dict[str, Any]) -> SimWorld:
     """Return the world :func:`world_json` wrote."""
     pools = [pool_of(p) for p in data["pools"]]
-    return World(
+    return SimWorld(
         balances={k: int(v) for k, v in data["balances"].items()},
         pools={p.address: p for p in pools},
         prices={k: (int(v[0]), int(v[1]), int(v[2])) for k, v in data["prices"].items()},
