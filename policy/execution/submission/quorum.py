@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
-from lake.errors import RpcError
+from lake.errors import ForedriftError
 from lake.units import Bps
 from policy.execution.base import Snapshot, Verdict
 from policy.execution.checks.verdicts import passed, refused
@@ -60,7 +60,7 @@ def quorum(witnesses: Sequence[Witness], snapshot: Snapshot, pools: Sequence[Poo
     for witness in witnesses:
         try:
             gaps = differences(witness.testify(snapshot), snapshot, pools, nonce)
-        except RpcError as error:
+        except ForedriftError as error:  # also a vault that looks like another one there
             silent.append(f"{witness.name}: {str(error)[:160]}")
             continue
         if gaps:
