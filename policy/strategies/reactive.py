@@ -1,6 +1,6 @@
 """Rules that look at the present only: hold, calendar, threshold, band and gas_band.
 
-Each is a BandRule (see ``simulation.planner``). Their free parameters come from the mandate; what is tuned is tuned on the past.
+Each is a BandRule (``simulation.planner``). Free parameters come from the mandate; what is tuned is tuned on the past.
 """
 
 from __future__ import annotations
