@@ -9,8 +9,8 @@ import polars as pl
 
 from pipelines.stages import status
 from pipelines.stages.rebalance import as_shown
-from policy.execution import sick
 from policy.execution.base import Token
+from policy.execution.checks import sick
 from policy.execution.checks.verdicts import refused
 from policy.execution.context import StepReport
 from policy.execution.records.codec import verdicts_json
