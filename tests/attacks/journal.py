@@ -222,17 +222,33 @@ def power_cut(folder: Path) -> Outcome:
 
 
 def flipped_bit(folder: Path) -> Outcome:
-    """One bit of a long closed record of the journal flips: dry runs go on, live ones say what to do."""
-    sim = chain()
-    run(context(folder, sim))
-    path = folder / "journal.jsonl"
-    raw = bytearray(path.read_bytes())
-    raw[100] ^= 1
-    path.write_bytes(raw)
-    later(sim, 400)
-    live, dried = run(context(folder, sim)), run(dry(context(folder, sim)))
-    plain = live.startswith("traded") or "repair" in live
-    return Outcome(plain and executed(sim) <= 2, f"live: {live[:60]}; dry: {dried[:60]}")
+    """One bit of a closed record flips: the refusal names the repair, which restores it to the byte."""
+    found = []
+    for place in (100, 700, -40):
+        d, sim = sub(folder, str(place)), chain()
+        run(context(d, sim))
+        path = d / "journal.jsonl"
+        whole = path.read_bytes()
+        raw = bytearray(whole)
+        raw[place] ^= 1
+        path.write_bytes(raw)
+        later(sim, 400)
+        live, dried = run(context(d, sim)), run(dry(context(d, sim)))
+        mended = repaired(path) and path.read_bytes() == whole
+        after = run(context(d, sim)) if mended else "not repaired"
+        plain = "repair" in live and "repair" in dried and after in {"waited", "done", "traded"}
+        text = f"byte {place}: {live[:46]}; then {after[:40]}"
+        found.append(Outcome(plain and executed(sim) <= 2, text))
+    return joined(found, 1)
+
+
+def repaired(path: Path) -> bool:
+    """Mend the log where the project can; return whether it did."""
+    try:
+        from policy.execution.mending import repair
+    except ImportError:
+        return False
+    return bool(repair(path, "a flipped bit").restored)
 
 
 LIMITED = """
@@ -362,7 +378,7 @@ ATTACKS = [
     Attack("M1 another chain", "a new chain or vault under an old journal", "folder", another_chain),
     Attack("M2 another's plan", "vault B settles vault A's plan", "folder", another_vaults_plan),
     Attack("M3 false clock", "stale and future data under a false clock", "folder", false_clock),
-    Attack("L1 audit rewritten", "end cut, head rewritten, both removed", "folder", audit_rewritten, short=False),
+    Attack("L1 audit rewritten", "end cut, a record forged, file and head removed", "folder", audit_rewritten),
     Attack("L2 power cut", "the audit's head is empty", "folder", power_cut),
     Attack("L3 flipped bit", "in a long closed record of the journal", "folder", flipped_bit),
     Attack("L4 disk full", "at nine sizes, then freed", "folder", disk_full, short=False),
