@@ -245,7 +245,7 @@ def flipped_bit(folder: Path) -> Outcome:
 def repaired(path: Path) -> bool:
     """Mend the log where the project can; return whether it did."""
     try:
-        from policy.execution.mending import repair
+        from policy.execution.records.mending import repair
     except ImportError:
         return False
     return bool(repair(path, "a flipped bit").restored)
