@@ -10,8 +10,16 @@
     ├── SourceError          a data source refused, lied or could not be reached
     │   ├── SourceUnavailable  it did not answer now; asking again may help
     │   └── RpcError         a node answered with an error, or not at all
+    │       └── WrongChain     it belongs to another chain                     (lake.rpc)
     ├── ModelError           a model cannot be loaded or does not fit its input
     └── ExecutionError       the execution path met a bug or a dead dependency
+        ├── VaultBusy        another process acts for the vault now             (policy.execution.records.journal)
+        ├── Damaged          a record's chain of hashes is broken               (policy.execution.records.hashlog)
+        ├── OtherVault       what was read belongs to another vault             (policy.execution.base)
+        └── NoNode           Node.js is missing, which the local chain needs    (policy.localnet.packages)
+
+One stands apart because nothing of Foredrift can be imported yet when it is raised: ForeignPackageError, an ImportError
+(foredrift.ours): a folder that lies in the way has taken the place of a package of this project.
 
 What the market or the chain may *refuse* (stale oracle, unprofitable trade, reverted simulation) is not
 an exception but a returned verdict; see ``policy.execution.base.Verdict``.

@@ -35,16 +35,6 @@ def bps(value: int) -> Bps:
     return Bps(value)
 
 
-def mul_bps_up(amount: int, rate: Bps) -> int:
-    """Return ``amount * rate / 10_000`` rounded up."""
-    return -(-amount * rate // BPS)
-
-
-def mul_bps_down(amount: int, rate: Bps) -> int:
-    """Return ``amount * rate / 10_000`` rounded down."""
-    return amount * rate // BPS
-
-
 def to_word(value: int) -> bytes:
     """Encode an unsigned chain integer as 32 big-endian bytes; raises DataError outside 0 .. 2**256-1."""
     if not 0 <= value < 2**256:
@@ -70,11 +60,6 @@ def to_raw(amount: str | Decimal | int, decimals: int) -> int:
     if not raw.is_finite() or raw < 0 or raw != raw.to_integral_value():
         raise DataError(f"{amount!r} is not a non-negative amount with at most {decimals} decimals")
     return int(raw)
-
-
-def from_raw(raw: int, decimals: int) -> Decimal:
-    """Convert raw token units to a human amount, exactly."""
-    return Decimal(raw).scaleb(-decimals)
 
 
 def gwei(wei: int) -> float:

@@ -91,8 +91,3 @@ def trade_cost(market: Market, nav_usd: float, before: Vector, after: Vector) ->
     fee = float(np.sum(market.fee * moved)) / 2
     impact = float(impact_per_square(1.0, market.depth_usd) @ moved**2)
     return CostSplit(float(base) + float(per_leg) * legs, fee, impact, legs)
-
-
-def tracking_usd(gamma: float, nav_usd: float, deviation: Vector, returns: Vector) -> float:
-    """Return the soft mandate's penalty of one step, ``gamma/2 (x . r)^2 W``; its yearly sum is gamma/2 te^2."""
-    return 0.5 * gamma * float(deviation @ returns) ** 2 * nav_usd

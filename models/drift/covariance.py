@@ -14,13 +14,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, logit
 
 from features.bars import Bars
 from features.panel import Columns, flat
 from features.windows import Rows, decayed, mean, mean_known
-from lake.errors import ConfigError
-from lake.universe import STABLE
 from models.base import QUANTILES
 
 Array = npt.NDArray[np.float64]
@@ -152,32 +149,6 @@ def deviation_variance(weights: Array, covariance: Array) -> Array:
     return np.asarray(np.einsum("ij,jk,ik->i", spread, covariance, spread), dtype=np.float64)
 
 
-def weight_deviation_quantiles(
-    weights: Array, target: Array, covariance: Array, tail_shape: Array | None, horizon_h: float
-) -> Array:
-    """Return quantiles (n, 5) of weight - target after ``horizon_h`` hours without a trade, from any weights.
-
-    ``weights`` and ``target`` (n,) sum to 1, ``covariance`` (n, n) per hour of hourly log returns, ``tail_shape`` (5,)
-    quantiles at QUANTILES of a standardised move (unit variance; None: normal). The log-odds of a weight move by its
-    return against the rest of the portfolio, so weights stay within 0..1; the rest, a mean of exponentials, gains
-    half its dispersion. Log returns are taken to have mean zero. A weight of 0 or 1 stays. Raises ConfigError on
-    shapes that do not fit.
-    """
-    n = len(weights)
-    if target.shape != (n,) or covariance.shape != (n, n):
-        raise ConfigError(f"{n} weights, targets {target.shape} and covariance {covariance.shape} do not fit together")
-    shape = NORMAL_SHAPE if tail_shape is None else tail_shape
-    if shape.shape != NORMAL_SHAPE.shape:
-        raise ConfigError(f"tail_shape has shape {shape.shape}, {NORMAL_SHAPE.shape} is required")
-    others = _others(weights)
-    scale = np.sqrt(np.maximum(deviation_variance(weights, covariance), 0.0) * horizon_h)
-    dispersion = others @ np.diag(covariance) - np.einsum("ij,jk,ik->i", others, covariance, others)
-    inner = np.clip(weights, 1e-300, 1.0 - 1e-16)
-    odds = logit(inner)[:, None] - 0.5 * horizon_h * dispersion[:, None] + scale[:, None] * shape[None, :]
-    moved = np.where(((weights > 0) & (weights < 1))[:, None], expit(odds), weights[:, None])
-    return np.asarray(moved - target[:, None], dtype=np.float64)
-
-
 def _others(weights: Array) -> Array:
     """Return (n, n): row i holds the other assets' weights within the rest of the portfolio, 0 at i."""
     rest = np.maximum(1.0 - weights, 1e-12)
@@ -188,20 +159,3 @@ NORMAL_SHAPE: Array = np.array([-1.6448536269514722, -0.6744897501960817, 0.0, 0
 """Quantiles of the standard normal distribution at QUANTILES."""
 
 assert len(NORMAL_SHAPE) == len(QUANTILES)
-
-
-def matrix_of(rows: Mapping[str, float], assets: Sequence[str]) -> Array | None:
-    """Return the covariance matrix (n, n) of ``assets`` from forecast means by key, None when a pair is missing.
-
-    Cash (lake.universe.STABLE) without rows of its own counts as constant.
-    """
-    known = {key.split("|")[0] for key in rows}
-    still = {a for a in assets if a in STABLE and a not in known}
-    matrix = np.zeros((len(assets), len(assets)))
-    for i, a in enumerate(assets):
-        for j, b in enumerate(assets):
-            if a not in still and b not in still:
-                if pair_key(a, b) not in rows:
-                    return None
-                matrix[i, j] = rows[pair_key(a, b)]
-    return nearest_covariance(matrix)

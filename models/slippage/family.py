@@ -1,7 +1,7 @@
 """The slippage family: what a trade of a given size will cost on a pool, and the pool's depth behind it.
 
 A trade of S moves a pool of one-sided 1 % depth D by S / D per cent and pays half of it on average (constant product
-to first order; FORMULAS: out = y (1 - f) dx / (x + (1 - f) dx)), so it costs fee + 0.005 S / D of its size. The fee is
+to first order: out = y (1 - f) dx / (x + (1 - f) dx)), so it costs fee + 0.005 S / D of its size. The fee is
 known; depth is forecast as a log change from the present quote. The forecast is a mixture of the distribution of past
 changes around the current quote and of gradient-boosted quantiles; the boosters' share is measured on the latest part
 of the training data, so that without information the forecast is the current quote.

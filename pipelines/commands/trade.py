@@ -70,7 +70,7 @@ def thresholds(
 
 def rebalance(
     live: Annotated[bool, typer.Option("--live", help="Execute the printed plan.")] = False,
-    as_of: Annotated[str | None, typer.Option("--as-of", help="Decide as of this moment (dry run only).")] = None,
+    as_of: Annotated[str | None, typer.Option("--as-of", help="A past moment (simulated vault only).")] = None,
     config: Config = None,
     json: Json = None,
 ) -> None:

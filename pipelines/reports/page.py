@@ -41,7 +41,7 @@ def render(
     baselines = sorted({b for r in data["forecasts"] for b in r["skill_vs"]})
     return environment.get_template("report.html.j2").render(
         data={**data, "pairs": sound(data, "pairs"), "headroom": sound(data, "headroom")},
-        comparison_id=comparison_id, lineage=lineage, headline=headline(data), nulls=nulls(data),
+        comparison_id=comparison_id, lineage=lineage, premium=premium(data), headline=headline(data), nulls=nulls(data),
         rivals=sorted({b for row in nulls(data) for b in row["ratios"]}),
         charts={k: Markup(v) for k, v in charts.items()}, baselines=baselines,  # nosec B704 - made by plotly, above
         plotlyjs=Markup(get_plotlyjs()),  # nosec B704 - a file of the plotly package
@@ -85,6 +85,11 @@ def nulls(data: Mapping[str, Any]) -> list[dict[str, Any]]:
         text = f"{r['ratio']:.3f} ({r['ci_low']:.3f} to {r['ci_high']:.3f})"
         rows.setdefault(_cell(r), {})[r["b"]] = text
     return [{"cell": cell, "ratios": ratios} for cell, ratios in rows.items()]
+
+
+def premium(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of the rebalancing premium whose figures are all known; none in comparisons of older versions."""
+    return [dict(r) for r in data.get("premium", ()) if not any(v is None for v in r.values())]
 
 
 def ratios(data: Mapping[str, Any]) -> go.Figure:

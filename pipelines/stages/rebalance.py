@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from lake.errors import ConfigError, DataError
@@ -15,14 +17,17 @@ from lake.units import BPS, utc
 from pipelines import watch
 from pipelines.settings import Settings
 from pipelines.settlements.audited import audit_export, audit_verify  # noqa: F401 - callers find them here
-from pipelines.settlements.reconcile import SettledPlan, reconcile
+from pipelines.settlements.reconcile import SettledPlan, reconcile, row_id
 from pipelines.vault_setup.context import open_context, present
 from pipelines.vault_setup.decider import decider
 from pipelines.wiring import lake_of
+from policy.base import Decision, State
 from policy.execution.base import Capabilities, Snapshot, Token
 from policy.execution.context import StepReport
 from policy.execution.engine import step
 from policy.execution.records.audit import Audit
+from policy.explain import explain as in_words
+from policy.memory import state_from
 from policy.strategies.replay import replay
 
 Shown = Mapping[str, Any]
@@ -155,7 +160,9 @@ def explain(settings: Settings, decision_id: str) -> dict[str, Any]:
     expected = json.loads(row["expected"])
     verdicts = json.loads(row["verdicts"])
     text = [f"{row['decision_id']} at {row['ts']:%Y-%m-%d %H:%M} UTC by {row['policy']}: {row['action']}"]
-    text.append(str(expected.pop("why", "")))
+    why = str(expected.pop("why", ""))
+    taken = _recorded(settings, row["decision_id"])
+    text += [why] if taken is None else ["", in_words(*taken), ""]
     if "oldest_input" in expected:
         text.append(f"  oldest input: {expected['oldest_input']}")
     text += [
@@ -163,6 +170,21 @@ def explain(settings: Settings, decision_id: str) -> dict[str, Any]:
     ]
     text += [f"  {'ok' if v['ok'] else 'REFUSED'} {v['check']}: {v['reason']}" for v in verdicts]
     return {**row, "expected": expected, "verdicts": verdicts, "text": "\n".join(text)}
+
+
+def _recorded(settings: Settings, decision_id: str) -> tuple[State, Decision] | None:
+    """Return what was decided, on which state, from the audit record; None where it was refused before that."""
+    lines = [line.body for line in Audit(settings.path(settings.vault.audit)).records()]
+    found = [b for b in lines if b.get("event") == "decision" and row_id(b) == decision_id]
+    if not found or found[-1].get("state") is None or found[-1]["action"] == "refuse":
+        return None
+    body = found[-1]
+    names = ("benefit_usd", "policy_cost_usd", "value_of_waiting_usd")
+    benefit, cost, waiting = (float(body["expected"].get(n, math.nan)) for n in names)
+    weights = np.array(body["decided"], dtype=np.float64)
+    return state_from(body["state"]), Decision(
+        body["action"], weights, benefit, cost, waiting, body["why"], body["fallback"]
+    )
 
 
 def audit_replay(settings: Settings, decision: str | None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import polars as pl
 
 from lake.store import Lake
 from policy.base import Matrix
-from policy.comparison import artifacts, summary
+from policy.comparison import artifacts, rebalancing_premium, summary
 from policy.simulation.history import History, load
 from policy.simulation.panel import holdable, portfolios
 from policy.simulation.planner import BandRule, Case, Portfolio, prepare
@@ -46,6 +46,7 @@ class PortfolioRun:
     trades: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]
     plan_s: float
     simulate_s: float
+    premium: rebalancing_premium.Premium  # what rebalancing did to wealth; beside the ledger, never in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ def simulate_chunk(
     for position, portfolio in chunk:
         like = last.get(portfolio.scenario) or next(iter(last.values()), None)
         case = last[portfolio.scenario] = prepare(history, portfolio, like)
+        prices = rebalancing_premium.Prices.of(case.returns[case.first : case.last], portfolio.target)
         for rule in rules:
             began = time.perf_counter()
             schedule = rule.plan(case)
@@ -107,7 +109,8 @@ def simulate_chunk(
             run = simulate(case, schedule, week)
             done = time.perf_counter()
             columns = artifacts.trade_columns(case, run)
-            out.append(PortfolioRun(position, rule.name, run, columns, planned - began, done - planned))
+            growth = rebalancing_premium.premium(run, prices, case.first)
+            out.append(PortfolioRun(position, rule.name, run, columns, planned - began, done - planned, growth))
     return out
 
 
@@ -156,6 +159,9 @@ def run(
         "pairs": table.pairs(),
         "headroom": table.headroom(),
         "regimes": regimes.to_dicts(),
+        "premium": rebalancing_premium.rows(
+            config.policies, panel, [(o.portfolio, o.policy, o.premium) for o in outcomes]
+        ),
         "forecasts": [],
         "timing": timing,
     }  # fmt: skip

@@ -7,12 +7,14 @@ where prices return and loses where one asset runs away. Neither is alpha and ne
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lake.units import HOURS_PER_YEAR
+from lake.units import BPS, HOURS_PER_YEAR
 from policy.base import Matrix, Vector
+from policy.simulation.planner import Portfolio
 from policy.simulation.simulator import FEE, GAS, IMPACT, Run
 
 
@@ -42,31 +44,71 @@ def excess_growth(target: Vector, covariance: Matrix) -> float:
     return 0.5 * float(target @ np.diag(covariance) - target @ covariance @ target)
 
 
-def premium(run: Run, weights: Matrix, target: Vector, returns: Matrix) -> Premium:
-    """Return the premium of ``run`` whose weights over (T, n) simple hourly ``returns`` were ``weights`` after trading.
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What every policy of one case is measured against; computed once a case."""
 
-    Rows of both are the run's steps; the run starts at ``target``.
+    grown: Matrix  # (T + 1, n) log growth of each asset since the start
+    target: Vector
+
+    @classmethod
+    def of(cls, returns: Matrix, target: Vector) -> Prices:
+        """Return it for (T, n) simple hourly ``returns`` of the assets that ``target`` (n,) weighs."""
+        moves = np.log1p(returns)
+        return cls(np.vstack([np.zeros(len(target)), np.cumsum(moves, axis=0)]), target)
+
+
+def premium(run: Run, prices: Prices, first: int) -> Premium:
+    """Return the premium of a logged ``run`` that began on target at step ``first``, when ``prices`` begin.
+
+    Between two trades holdings only drift, so the growth of each such stretch is that of the weights it began with.
     """
-    span = len(returns) / HOURS_PER_YEAR
-    growth = np.log1p(returns).sum(axis=0)
+    log = run.log
+    assert log is not None
+    grown = prices.grown
+    hours = len(grown) - 1
+    cuts = np.concatenate([[0], log.step - first, [hours]])
+    held = np.vstack([prices.target, log.after])
+    stretch = np.exp(grown[cuts[1:]] - grown[cuts[:-1]])
+    gross = float(np.log(np.sum(held * stretch, axis=1)).sum())
     cost = float(run.weekly[:, [GAS, FEE, IMPACT]].sum())
-    gross = float(np.log1p(np.sum(weights * returns, axis=1)).sum())
-    covariance = np.cov(np.log1p(returns).T) * HOURS_PER_YEAR
+    span = hours / HOURS_PER_YEAR
+    covariance = np.cov(np.diff(grown, axis=0).T) * HOURS_PER_YEAR
     return Premium(
         (gross - cost) / span,
-        float(np.log(target @ np.exp(growth))) / span,
-        float(target @ growth) / span,
-        excess_growth(target, covariance),
+        float(np.log(prices.target @ np.exp(grown[-1]))) / span,
+        float(prices.target @ grown[-1]) / span,
+        excess_growth(prices.target, covariance),
         cost / span,
     )
 
 
-def te_annual(deviations: Matrix, returns: Matrix) -> float:
-    """Return the tracking error a year of (T, n) deviations held over (T, n) hourly returns, as a fraction."""
-    difference = np.sum(deviations * returns, axis=1)
-    return float(np.sqrt(np.mean(difference**2) * HOURS_PER_YEAR))
+def rows(
+    names: Sequence[str], panel: Sequence[Portfolio], found: Sequence[tuple[int, str, Premium]]
+) -> list[dict[str, object]]:
+    """Return one row a policy and cell, means over portfolios in bp of growth a year, all net of ``cost_bp``.
+
+    ``found`` are (position in ``panel``, policy, premium). Beside the ledger, never in it: no total and no ratio counts
+    them.
+    """
+    by: dict[tuple[str, float, str], list[Premium]] = {}
+    for position, policy, one in found:
+        p = panel[position]
+        by.setdefault((p.label or p.scenario, p.nav_usd, policy), []).append(one)
+    cells = list(dict.fromkeys((scenario, nav) for scenario, nav, _ in by))
+    return [
+        {
+            "policy": name, "scenario": scenario, "nav_usd": nav,
+            "over_buy_and_hold_bp": _mean([m.over_buy_and_hold for m in many]),
+            "over_growth_average_bp": _mean([m.over_growth_average for m in many]),
+            "excess_growth_bp": _mean([m.excess_growth for m in many]), "cost_bp": _mean([m.cost for m in many]),
+            "portfolios": len(many),
+        }
+        for scenario, nav in cells
+        for name in names
+        if (many := by.get((scenario, nav, name)))
+    ]  # fmt: skip
 
 
-def turnover_a_year(before: Matrix, after: Matrix, hours: int) -> float:
-    """Return one-way turnover a year of trades (K, n) from ``before`` to ``after`` over ``hours``."""
-    return float(np.abs(after - before).sum()) / 2 * HOURS_PER_YEAR / hours
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) * BPS

@@ -82,16 +82,6 @@ def solve(g: float | Vector, k: float | Vector, B: float | Vector, m: float | Ve
     return outer.reshape(full[0].shape), inner.reshape(full[0].shape)
 
 
-def cost_rate(outer: Vector, inner: Vector, g: float, k: float, eta2: float, q: float, n: int = 1) -> Vector:
-    """Return the long-run cost a year of trading from ``outer`` to ``inner`` in n isotropic dimensions.
-
-    ``eta2`` is each dimension's variance a year, ``q/2 r^2`` the penalty a year. Mean time between trades
-    ``(D^2 - d^2)/(n eta2)``; mean squared radius ``n/(n+2) (D^2 + d^2)/2``.
-    """
-    trading = n * eta2 * (g + k * (outer - inner)) / (outer**2 - inner**2)
-    return trading + 0.5 * q * n / (n + 2) * (outer**2 + inner**2) / 2
-
-
 def stiffness(q: float | Vector, eta2: float | Vector, n: int = 1) -> float | Vector:
     """Return ``B = q / (4 (n+2) eta2)`` of n isotropic dimensions of variance ``eta2`` and penalty ``q/2 r^2``."""
     return q / (4.0 * (n + 2) * eta2)

@@ -193,11 +193,6 @@ def fit_state(values: Matrix, hour: Ints, native_usd: Vector, usual: float, log_
     return np.where(here.any(axis=1), found, np.nan)
 
 
-def trusts(history: History, values: Matrix) -> Vector:
-    """Return (T,) trust in 0..1; 0 where there is no fresh forecast now or too few outcomes."""
-    return np.where(fresh(values), earnings(history, values), 0.0)
-
-
 def earnings(history: History, values: Matrix) -> Vector:
     """Return (T,) trust in 0..1 that forecasts have earned by their outcomes; 0 where there are too few of them."""
     log_gas = np.log(np.maximum(history.gas_gwei, 1e-9))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -23,7 +24,6 @@ from deltalake import write_deltalake
 
 from lake.store import Lake, _arrow, _with_part
 from lake.tables import table
-from pipelines.servers.dask_engine import hourly_measures
 
 ASSETS = 50
 CHUNK = 2_000_000  # rows of one write
@@ -63,6 +63,33 @@ def fill(root: str, rows: int) -> int:
         else:
             write_deltalake(lake.uri("prices"), _arrow(_with_part(table("prices"), new)), mode="append")
     return rows
+
+
+def hourly_measures(bars: pl.LazyFrame) -> pl.DataFrame:
+    """Return (asset, ts, close, high, low, bars, parkinson, garman_klass), one row per asset and hour, by streaming.
+
+    ``bars`` are rows of table prices of any step up to an hour, for example a lake's scan; nothing but the hourly
+    result is held in memory. The two range estimators are variances per hour, summed over the bars of the hour:
+    Parkinson (1980) ln(high/low)^2 / (4 ln 2); Garman and Klass (1980) ln(high/low)^2 / 2 - (2 ln 2 - 1)
+    ln(close/open)^2. ``ts`` is the hour's open; the row is known an hour later.
+    """
+    reach = (pl.col("high") / pl.col("low")).log() ** 2
+    move = (pl.col("close") / pl.col("open")).log() ** 2
+    return (
+        bars.select("asset", "ts", "open", "high", "low", "close")
+        .with_columns(
+            hour=pl.col("ts").dt.truncate("1h"), parkinson=reach / (4 * math.log(2)),
+            garman_klass=reach / 2 - (2 * math.log(2) - 1) * move,
+        )
+        .group_by("asset", "hour")
+        .agg(
+            pl.col("close").sort_by("ts").last(), pl.col("high").max(), pl.col("low").min(), pl.len().alias("bars"),
+            pl.col("parkinson").sum(), pl.col("garman_klass").sum(),
+        )
+        .rename({"hour": "ts"})
+        .collect(engine="streaming")
+        .sort("asset", "ts")
+    )  # fmt: skip
 
 
 def featured(root: str, rows: int) -> int:

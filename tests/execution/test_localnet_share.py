@@ -13,9 +13,9 @@ from lake.rpc import quantity
 from policy.execution.engine import step
 from policy.execution.submission.channels import ShareChannel
 from policy.localnet.accounts import builder
-from policy.localnet.backrunner import ReferenceBackrunner
 from policy.localnet.searcher import SandwichSearcher
 from tests.execution.chainlab import chain_context
+from tests.execution.reference_backrunner import ReferenceBackrunner
 
 pytestmark = pytest.mark.chain
 FUND = "0x00000000000000000000000000000000000fEE1D"

@@ -15,7 +15,7 @@ from policy.execution.records.audit import verify
 from policy.execution.records.hashlog import read
 from policy.execution.records.journal import FINAL
 from policy.execution.vaults.simulated.chain import SimChannel
-from policy.execution.vaults.simulated.faulty_node import KINDS, FaultyNode
+from tests.execution.faulty_node import KINDS, FaultyNode
 from tests.execution.simlab import ToTarget, chain, context
 
 STAGES = (

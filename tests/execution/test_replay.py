@@ -19,11 +19,41 @@ from policy.execution.routing.pool_reader import read_pools
 from policy.execution.state_builder import state_of
 from policy.execution.submission.gas import next_base_fee, usual_tip
 from policy.execution.submission.node import Head
-from policy.execution.vaults.simulated.adapter import replica
+from policy.execution.vaults.simulated.adapter import SimulatedVault, VaultSpec, executor
+from policy.execution.vaults.simulated.chain import SimChain
+from policy.execution.vaults.simulated.world import SimWorld
 from tests.execution.chainlab import chain_context, known_pools
 
 pytestmark = [pytest.mark.chain, pytest.mark.slow]
 COUNT = int(os.environ.get("FOREDRIFT_REPLAYS", "10"))
+
+
+def replica(snapshot, pools, mandate, clock, *, vault, keeper):
+    """Return a simulated chain and vault in the recorded state of a real one, to replay what happened there.
+
+    ``pools`` as read at the snapshot's block, ``mandate`` and ``clock`` as the real vault had them; feeds count as
+    fresh when they were posted, whatever their own heartbeats (the guards judge those).
+    """
+    oldest = max(snapshot.block_time - min(q.updated_at for q in snapshot.quotes), 0)
+    spec = VaultSpec(vault, keeper, snapshot.tokens, mandate, heartbeat_s=oldest + 3_600)
+    world = SimWorld(
+        balances={t.address: h for t, h in zip(snapshot.tokens, snapshot.holdings, strict=True)},
+        pools={p.address: p for p in pools},
+        prices={q.token: (q.price_e8, q.updated_at, q.round_id) for q in snapshot.quotes},
+        clock=clock,
+        targets_bps=snapshot.targets_bps,
+        paused=snapshot.paused,
+    )
+    chain = SimChain(
+        world,
+        executor(spec),
+        chain_id=snapshot.chain_id,
+        time=snapshot.block_time,
+        number=snapshot.block_number,
+        base_fee_wei=snapshot.base_fee_wei,
+        wei={keeper: 10**21},
+    )
+    return chain, SimulatedVault(spec, chain)
 
 
 def test_replayed_rebalances_decide_exactly_the_same_and_fill_the_same(vaultnet, tmp_path):

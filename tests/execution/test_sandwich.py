@@ -9,9 +9,22 @@ import pytest
 
 from lake.units import bps
 from policy.execution.routing.amm import V2Pool, quote
-from policy.execution.routing.sandwich import attack, break_even, depth_of, tolerance_bps, worst_attack
+from policy.execution.routing.sandwich import attack, break_even, depth_of, tolerance_bps
 from policy.execution.submission.channels import Cost, choose_channel
 from tests.execution.test_router import A, B, make_v2, make_v3
+
+
+def worst_attack(depth, victim_in, tolerance):
+    """The most an attacker earns before gas while the victim still gets its minimum; 0 if none pays."""
+    low, high = 0.0, depth.x * 10
+    for _ in range(80):
+        middle = (low + high) / 2
+        if float(attack(depth, victim_in, middle)[1]) <= tolerance / 10_000:
+            low = middle
+        else:
+            high = middle
+    profit, _ = attack(depth, victim_in, np.linspace(0.0, low, 257))
+    return max(0.0, float(profit.max()))
 
 
 def play(pool, victim_in: int, front_in: int) -> tuple[int, int]:

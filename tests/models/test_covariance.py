@@ -10,62 +10,18 @@ from hypothesis import strategies as st
 
 from features.bars import read_bars
 from features.volatility import moves
-from lake.errors import ConfigError
 from lake.store import Lake
 from models.drift.covariance import (
     PAIR_STEP_H,
     deviation_variance,
     fit_correlation,
-    matrix_of,
     nearest_covariance,
     pair_features,
     pair_key,
-    weight_deviation_quantiles,
 )
 from tests.models.drift_market import START, bars, noise
 
 SIGMA = np.array([[4.0, 2.0, 1.5], [2.0, 6.0, 2.5], [1.5, 2.5, 9.0]]) * 1e-5
-
-
-@pytest.mark.parametrize(("weights", "hours"), [([0.5, 0.3, 0.2], 24), ([0.1, 0.2, 0.7], 4), ([0.34, 0.33, 0.33], 72)])
-def test_weight_quantiles_are_those_of_simulated_portfolios(weights: list[float], hours: int) -> None:
-    w, target = np.array(weights), np.array([0.4, 0.3, 0.3])
-    r = np.random.default_rng(5).multivariate_normal(np.zeros(3), SIGMA * hours, 200_000)
-    grown = w * np.exp(r)
-    after = grown / grown.sum(axis=1, keepdims=True) - target
-    truth = np.quantile(after, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0).T
-    got = weight_deviation_quantiles(w, target, SIGMA, None, hours)
-    spread = (truth[:, 4] - truth[:, 0])[:, None]
-    assert (np.abs(got - truth) / spread).max() < 0.01
-
-
-def test_two_assets_are_exact_and_mirror_each_other() -> None:
-    w = np.array([0.3, 0.7])
-    got = weight_deviation_quantiles(w, w, SIGMA[:2, :2], None, 48)
-    assert np.allclose(got[0], -got[1][::-1], atol=1e-12)
-    spread = np.sqrt((SIGMA[0, 0] + SIGMA[1, 1] - 2 * SIGMA[0, 1]) * 48)
-    top = 0.3 * np.exp(1.6448536269514722 * spread)
-    assert got[0, 4] == pytest.approx(top / (top + 0.7) - 0.3, abs=1e-12)
-
-
-def test_fat_tails_widen_only_the_outer_quantiles() -> None:
-    w = np.array([0.5, 0.3, 0.2])
-    fat = np.array([-2.2, -0.6, 0.0, 0.6, 2.2])
-    normal, tails = (weight_deviation_quantiles(w, w, SIGMA, s, 12) for s in (None, fat))
-    assert (tails[:, 4] > normal[:, 4]).all()
-    assert (tails[:, 3] < normal[:, 3]).all()
-
-
-def test_an_empty_and_a_full_weight_stay() -> None:
-    got = weight_deviation_quantiles(np.array([1.0, 0.0]), np.array([0.5, 0.5]), SIGMA[:2, :2], None, 24)
-    assert np.allclose(got, [[0.5] * 5, [-0.5] * 5])
-
-
-def test_wrong_shapes_are_refused() -> None:
-    with pytest.raises(ConfigError, match="do not fit"):
-        weight_deviation_quantiles(np.ones(2) / 2, np.ones(3) / 3, SIGMA, None, 1)
-    with pytest.raises(ConfigError, match="tail_shape"):
-        weight_deviation_quantiles(np.ones(3) / 3, np.ones(3) / 3, SIGMA, np.zeros(3), 1)
 
 
 def test_deviation_variance_is_that_of_the_spread() -> None:
@@ -120,15 +76,3 @@ def test_the_correlation_mixture_finds_what_predicts_and_rests_on_the_slow_one()
     none = fit_correlation(rho[:0], rho[:0, 0])
     assert np.allclose(none.forecast(rho), np.clip(rho[:, 1], -0.999, 0.999))
     assert np.isnan(none.forecast(np.full((1, 3), np.nan))).all()
-
-
-def test_a_matrix_needs_every_pair() -> None:
-    rows = {"A|A": 1e-4, "B|B": 2e-4, "A|B": 1e-4}
-    m = matrix_of(rows, ["B", "A"])
-    assert m is not None
-    assert m[0, 0] == pytest.approx(2e-4)
-    assert m[0, 1] == pytest.approx(1e-4)
-    assert matrix_of(rows, ["A", "C"]) is None
-    cash = matrix_of(rows, ["A", "USDC"])
-    assert cash is not None
-    assert np.array_equal(cash, [[1e-4, 0.0], [0.0, 0.0]])

@@ -98,3 +98,17 @@ def test_an_undefined_ratio_is_null_in_json_and_left_out_of_words():
     assert json.loads(json.dumps(clean, allow_nan=False))["pairs"][0]["ratio"] is None
     assert "nan" not in headline(clean) + str(nulls(clean)) + note(clean)
     assert "soft" in render(clean, "x", {})
+
+
+def test_the_premium_has_a_section_of_its_own_and_says_it_is_no_skill():
+    from pipelines.reports.page import render
+
+    data = fake.data()
+    row = {
+        "policy": "gas_band", "scenario": "soft", "nav_usd": 1e5, "over_buy_and_hold_bp": 41.5,
+        "over_growth_average_bp": 90.25, "excess_growth_bp": 101.0, "cost_bp": 17.0, "portfolios": 3,
+    }  # fmt: skip
+    page = render({**data, "premium": [row]}, "x", {})
+    assert "<td>41.5</td>" in page
+    assert "not skill" in page
+    assert "not skill" not in render({k: v for k, v in data.items() if k != "premium"}, "x", {})  # an older comparison

@@ -97,3 +97,8 @@ def basket(
         "end": end or START + timedelta(hours=HOURS - WARMUP),
     }
     return Portfolio(**{**values, **changes})
+
+
+def tracking_usd(gamma, nav_usd, deviation, returns):
+    """The soft mandate's penalty of one step, ``gamma/2 (x . r)^2 W``; its yearly sum is gamma/2 te^2."""
+    return 0.5 * gamma * float(deviation @ returns) ** 2 * nav_usd

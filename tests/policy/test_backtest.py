@@ -3,13 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from policy.costs import tracking_usd, trade_cost
+from policy.costs import trade_cost
 from policy.simulation.planner import NEVER, prepare, schedule
 from policy.simulation.simulator import FEE, GAS, IMPACT, SQUARE, TRACKING, simulate
 from policy.solvers import step_kernel
 from policy.strategies.planner_policy import RulePolicy
 from policy.strategies.reactive import REACTIVE, Threshold, memory_of, recalled
-from tests.policy.conftest import basket
+from tests.policy.conftest import basket, tracking_usd
 
 
 def now(rule, case, step):

@@ -183,3 +183,19 @@ def test_bootstrap_of_equal_costs_is_certain_and_of_noise_is_wide():
     half = bootstrap.captured(a, 0.75 * a, 0.5 * a, drawn)
     assert half.value == pytest.approx(0.5)
     assert np.isnan(bootstrap.ratio(a, np.zeros(20), drawn).value)
+
+
+def test_the_premium_is_told_for_every_policy_and_counted_in_no_cost(market_lake, end, found):
+    rows = found.json["premium"]
+    assert [(r["policy"], r["scenario"], r["nav_usd"]) for r in rows] == [
+        (r["policy"], r["scenario"], r["nav_usd"]) for r in found.json["policies"]
+    ]
+    for row, cost in zip(rows, found.json["policies"], strict=True):
+        assert row["portfolios"] == 6
+        paid = cost["gas_bp"] + cost["fee_bp"] + cost["impact_bp"]
+        assert row["cost_bp"] == pytest.approx(paid, rel=1e-9, abs=1e-9)
+        soft = cost["tracking_bp"] if cost["scenario"].startswith("soft") else 0.0
+        assert cost["total_bp"] == pytest.approx(paid + soft)  # what it costs, whatever it earned
+    held = [r["over_buy_and_hold_bp"] for r in rows if r["policy"] == "hold"]
+    assert held == pytest.approx([0.0] * len(held), abs=1e-6)
+    assert any(abs(r["over_buy_and_hold_bp"]) > 1 for r in rows if r["policy"] != "hold")

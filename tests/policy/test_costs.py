@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from lake.errors import ConfigError
 from lake.universe import chain
 from policy.base import Market
-from policy.costs import chain_fees, gas_lines, legs_of, tracking_usd, trade_cost
+from policy.costs import chain_fees, gas_lines, legs_of, trade_cost
+from tests.policy.conftest import tracking_usd
 
 
 def market(depth=np.inf, fees=None, gas=20.0):

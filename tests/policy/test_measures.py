@@ -2,13 +2,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from lake.errors import ConfigError
 from policy.comparison import rebalancing_premium
 from policy.comparison.band_width_curve import curve
-from policy.mandate import Mandate, check_portfolio, fit
 from policy.simulation.planner import prepare, schedule
 from policy.simulation.simulator import simulate
 from policy.strategies.reactive import REACTIVE, Calendar
@@ -16,11 +12,23 @@ from tests.policy.conftest import basket
 
 
 def premium_of(case, plan):
-    run = simulate(case, plan, case.history.week(), path=True)
+    run = simulate(case, plan, case.history.week())
+    prices = rebalancing_premium.Prices.of(case.returns[case.first : case.last], case.portfolio.target)
+    return rebalancing_premium.premium(run, prices, case.first)
+
+
+@pytest.mark.parametrize("rule", REACTIVE, ids=lambda r: r.name)
+def test_growth_between_trades_is_that_of_the_hourly_weights(history, rule):
+    case = prepare(history, basket(4))
+    plan = rule.plan(case)
+    run = simulate(case, plan, history.week(), path=True)
     held = run.path.copy()
     held[run.log.step] = run.log.after
     span = slice(case.first, case.last)
-    return rebalancing_premium.premium(run, held[span], case.portfolio.target, case.returns[span])
+    hourly = np.log1p(np.sum(held[span] * case.returns[span], axis=1)).sum()
+    found = premium_of(case, plan)
+    years = (case.last - case.first) / 8766
+    assert (found.rebalanced + found.cost) * years == pytest.approx(hourly, abs=1e-9)
 
 
 def test_constant_weights_earn_the_excess_growth_over_the_growth_average(history):
@@ -58,12 +66,9 @@ def test_tracking_error_of_the_run(history):
     held = run.path.copy()
     held[run.log.step] = run.log.after
     span = slice(case.first, case.last)
-    assert rebalancing_premium.te_annual(held[span] - case.portfolio.target, case.returns[span]) == pytest.approx(
-        run.te_annual
-    )
-    assert rebalancing_premium.turnover_a_year(run.log.before, run.log.after, run.steps) == pytest.approx(
-        run.turnover * 8766 / run.steps
-    )
+    difference = np.sum((held[span] - case.portfolio.target) * case.returns[span], axis=1)
+    assert np.sqrt(np.mean(difference**2) * 8766) == pytest.approx(run.te_annual)
+    assert np.abs(run.log.after - run.log.before).sum() / 2 == pytest.approx(run.turnover)
 
 
 @pytest.mark.parametrize("nav", [1e5, 1e6, 1e7])
@@ -85,49 +90,3 @@ def test_dearer_gas_and_a_smaller_portfolio_want_a_wider_band(history):
         state = case.state(case.first, case.portfolio.target)
         widths += [curve(state, 40.0).best_width, curve(state, 10.0).best_width]
     assert widths[0] > widths[1] > widths[2] > widths[3]
-
-
-@given(st.lists(st.floats(-1.0, 1.0), min_size=4, max_size=4), st.floats(0.0, 0.3), st.floats(0.0, 5e4), st.booleans())
-def test_fitted_weights_keep_every_bound(wish, turnover, dust, only):
-    state = STATE()
-    weights = np.maximum(state.target + 0.2 * np.array(wish), 1e-3)
-    weights /= weights.sum()
-    mandate = Mandate(frozenset({"AAA", "BBB"}) if only else frozenset(), turnover, dust)
-    after = fit(state, weights, mandate)
-    change = after - state.weights
-    assert after.sum() == pytest.approx(1.0)
-    assert after.min() >= -1e-12
-    assert np.abs(change).sum() / 2 <= turnover + 1e-12
-    if only:
-        assert np.all(change[2:] == 0.0)
-    shrunk = turnover / max(
-        float(np.abs(fit(state, weights, replace(mandate, max_turnover=9.0)) - state.weights).sum()) / 2, 1e-12
-    )
-    if shrunk >= 1.0:
-        moved = np.abs(change[change != 0.0]) * state.nav_usd
-        assert np.all(moved >= dust * (1 - 1e-9) - 1e-6)
-
-
-_STATES = []
-
-
-def STATE():
-    return _STATES[0]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _state(history):
-    case = prepare(history, basket(4))
-    _STATES.append(case.state(case.first, np.array([0.2, 0.3, 0.24, 0.26])))
-
-
-def test_a_wish_within_bounds_is_untouched():
-    wish = np.array([0.25, 0.25, 0.25, 0.25])
-    assert fit(STATE(), wish, Mandate()) == pytest.approx(wish)
-
-
-def test_portfolio_errors_are_all_named():
-    with pytest.raises(ConfigError) as error:
-        check_portfolio(("A", "A"), np.array([0.5, 0.6]), np.array([0.0, 0.1]))
-    assert all(word in str(error.value) for word in ("different", "sum to 1", "tolerances"))
-    check_portfolio(("A", "B"), np.array([0.4, 0.6]), np.array([0.02, 0.1]))

@@ -23,7 +23,17 @@ from policy.simulation.simulator import simulate
 from policy.solvers.dynamic_program import solve
 from policy.strategies import experts, lessons, programme, remembered
 from policy.strategies import gas_outlook as dial
-from policy.strategies.gas_outlook import HORIZONS_H, Outlook, dialled, of_values, recorded, shares, slow_states, trusts
+from policy.strategies.gas_outlook import (
+    HORIZONS_H,
+    Outlook,
+    dialled,
+    earnings,
+    fresh,
+    of_values,
+    recorded,
+    shares,
+    slow_states,
+)
 from policy.strategies.gas_process import fit, hours_of_week, speeds, walk, windows
 from policy.strategies.planner_policy import RulePolicy
 from policy.strategies.predictive import Predictive
@@ -223,11 +233,14 @@ def test_recorded_forecasts_are_read_as_of_and_go_stale(history, tmp_path):
 
 
 def test_trust_needs_outcomes_and_vanishes_with_the_forecast(history, seen):
-    trust = trusts(history, seen)
+    def trusts(values):
+        return np.where(fresh(values), earnings(history, values), 0.0)
+
+    trust = trusts(seen)
     assert (trust[: dial.LEAST_H] == 0.0).all()
     gone = seen.copy()
     gone[-1] = np.nan
-    assert trusts(history, gone)[-1] == 0.0
+    assert trusts(gone)[-1] == 0.0
 
 
 def test_large_trades_are_split_only_when_impact_asks_for_it(history, policy):

@@ -82,20 +82,6 @@ def break_even(depth: Depth, victim_in: float, attack_cost: float) -> float:
     return float(attack(depth, victim_in, low)[1])
 
 
-def worst_attack(depth: Depth, victim_in: float, tolerance: Bps) -> float:
-    """Return the most an attacker earns before gas while the victim still gets its minimum; 0 if none pays."""
-    limit = tolerance / BPS
-    low, high = 0.0, depth.x * 10
-    for _ in range(80):
-        middle = (low + high) / 2
-        if float(attack(depth, victim_in, middle)[1]) <= limit:
-            low = middle
-        else:
-            high = middle
-    profit, _ = attack(depth, victim_in, np.linspace(0.0, low, _GRID))
-    return max(0.0, float(profit.max()))
-
-
 def tolerance_bps(needed: float, even: float, cap: Bps, *, hidden: bool = True) -> tuple[Bps, bool]:
     """Return the tolerance to grant and whether an attack on it can pay.
 

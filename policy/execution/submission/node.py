@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +11,7 @@ from lake.evm import Head, head_of, read_head
 from lake.rpc import Rpc
 from policy.execution.base import Receipt
 
-__all__ = ["FeeHistory", "Head", "JsonNode", "Node", "read_receipt", "wait_for_block"]
+__all__ = ["FeeHistory", "Head", "JsonNode", "Node", "read_receipt"]
 
 
 NONCES, WEI = 2**63 - 1, 2**96 - 1
@@ -136,23 +134,3 @@ def read_receipt(rpc: Rpc, tx_hash: str) -> Receipt | None:
         effective_gas_price_wei=row.quantity("effectiveGasPrice", WEI),
         logs=tuple(log_of(log, what) for log in row.rows("logs")),
     )
-
-
-def wait_for_block(node: Node, poll_s: float = 1.0, most_s: float = 60.0) -> Callable[[Head], None]:
-    """Return a function that returns when a block after the given head is there, or ``most_s`` seconds have passed.
-
-    ``poll_s``: between looks; a twelfth of the block time wastes little and loses little. A node that fails is asked
-    again until then: what comes next looks everything up anyway.
-    """
-
-    def wait(head: Head) -> None:
-        end = time.monotonic() + most_s
-        while time.monotonic() < end:
-            time.sleep(poll_s)
-            try:
-                if node.head().hash != head.hash:
-                    return
-            except RpcError:
-                continue
-
-    return wait

@@ -31,7 +31,6 @@ from policy.execution.base import (
 )
 from policy.execution.checks.rules import (
     Book,
-    Clock,
     Mandate,
     after_trading,
     before_trading,
@@ -255,36 +254,6 @@ class SimulatedVault:
 def _price_round(price: tuple[int, int, int]) -> tuple[int, int, int]:
     """Return (price, round id, updated at)."""
     return price[0], price[2], price[1]
-
-
-def replica(
-    snapshot: Snapshot, pools: Sequence[Pool], mandate: Mandate, clock: Clock, *, vault: str, keeper: str
-) -> tuple[SimChain, SimulatedVault]:
-    """Return a simulated chain and vault in the recorded state of a real one, to replay what happened there.
-
-    ``pools`` as read at the snapshot's block, ``mandate`` and ``clock`` as the real vault had them; feeds count as
-    fresh when they were posted, whatever their own heartbeats (the guards judge those).
-    """
-    oldest = max(snapshot.block_time - min(q.updated_at for q in snapshot.quotes), 0)
-    spec = VaultSpec(vault, keeper, snapshot.tokens, mandate, heartbeat_s=oldest + 3_600)
-    world = SimWorld(
-        balances={t.address: h for t, h in zip(snapshot.tokens, snapshot.holdings, strict=True)},
-        pools={p.address: p for p in pools},
-        prices={q.token: (q.price_e8, q.updated_at, q.round_id) for q in snapshot.quotes},
-        clock=clock,
-        targets_bps=snapshot.targets_bps,
-        paused=snapshot.paused,
-    )
-    chain = SimChain(
-        world,
-        executor(spec),
-        chain_id=snapshot.chain_id,
-        time=snapshot.block_time,
-        number=snapshot.block_number,
-        base_fee_wei=snapshot.base_fee_wei,
-        wei={keeper: 10**21},
-    )
-    return chain, SimulatedVault(spec, chain)
 
 
 def save(path: Path, chain: SimChain, spec: VaultSpec) -> None:
