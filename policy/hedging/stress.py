@@ -9,7 +9,7 @@ import numpy as np
 from policy.base import Matrix, Vector
 from policy.hedging import lp, pricing
 from policy.hedging.book import Book, Shift, lines, options_of, price_of, total, value_usd
-from policy.hedging.instruments import YEAR_S, InversePerp, Option, Perp, Pool
+from policy.hedging.instruments import YEAR_S, InversePerp, Option, Perp, Pool, Spot, Stable
 
 SCENARIOS: dict[str, Shift] = {
     # spot: the day's worst close-to-close fall of ether or bitcoin; vol: rise of the 30-day level, rounded
@@ -67,14 +67,21 @@ def _option_values(book: Book, spots: Vector, vols: Vector) -> Matrix:
 
 
 def predicted(book: Book, shift: Shift) -> float:
-    """Return the second-order forecast of the profit of ``shift`` in spot and time; volatility moves in points."""
+    """Return the forecast of the profit of ``shift``: second order in spot and volatility, else first."""
     g = total(lines(book))
     points = 0.0
     held = options_of(book)
     if held:
         points = 100.0 * shift.vol * float(np.mean([p.vol for p in held]))
+    direct = sum(p.amount_usd * shift.peg for p in book.positions if isinstance(p, Stable))
+    direct += sum(
+        p.quantity * p.rate * price_of(book, p.asset) * shift.rate
+        for p in book.positions
+        if isinstance(p, Spot) and (p.rate != 1.0 or p.rate_growth)
+    )
     return (
-        g.delta_usd * shift.spot
+        direct
+        + g.delta_usd * shift.spot
         + 0.5 * g.cash_gamma_usd * shift.spot**2
         + g.vega_usd_per_point * points
         + g.vanna_usd * shift.spot * points

@@ -1,0 +1,77 @@
+"""How well closed forms and smile fit a recorded chain: marks inside quotes, put-call parity, strikes left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from policy.base import Vector
+from policy.hedging import pricing
+from policy.hedging.smile import smile
+
+FEWEST = 9  # quotes a smile needs before every other one is hidden
+SOONEST = 2.0 / 365.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Figures of one chain; ``None`` where the chain has nothing to measure them on."""
+
+    inside_quotes: float | None  # share of two-sided quotes with the model's mark between bid and ask
+    parity_coin: float | None  # median of abs(call - put - (F - K)) / F over marks of both kinds
+    implied_error: float  # largest abs difference of implied volatility of the model's price to mark_iv, vega > 1e-4 F
+    hidden_median: float | None  # vol points
+    hidden_p99: float | None
+    smiles: int
+
+
+def fit(chain: pl.DataFrame, snapshots: int = 60) -> Fit:
+    """Return the fit of ``chain`` (as ``lake.sources.options`` reads it); smiles of ``snapshots`` spread over it."""
+    F, K, t, v = (chain[c].to_numpy() for c in ("forward", "strike", "tau", "mark_iv"))
+    call = (chain["kind"] == "c").to_numpy()
+    g = pricing.greeks(F, K, t, v, call)
+    seen = g[:, pricing.VEGA] > 1e-4 * F
+    back = pricing.implied_vol(g[:, pricing.PRICE], F, K, t, call).vol
+    coin = chain.with_columns(mark=pl.Series(g[:, pricing.PRICE] / F))
+    errors, count = hidden_errors(chain, snapshots)
+    return Fit(
+        _inside(coin), _parity(coin), float(np.max(np.abs(back - v)[seen], initial=0.0)),
+        float(np.median(errors)) if errors.size else None,
+        float(np.quantile(errors, 0.99)) if errors.size else None, count,
+    )  # fmt: skip
+
+
+def _inside(coin: pl.DataFrame) -> float | None:
+    if not {"bid_coin", "ask_coin"} <= set(coin.columns):
+        return None
+    both = coin.drop_nulls(["bid_coin", "ask_coin"])
+    within = pl.col("mark").is_between(pl.col("bid_coin") - 1e-6, pl.col("ask_coin") + 1e-6)
+    return both.select(within.mean()).item() if len(both) else None
+
+
+def _parity(coin: pl.DataFrame) -> float | None:
+    key = ["ts", "asset", "expiry", "strike"]
+    calls, puts = (coin.filter(pl.col("kind") == k) for k in ("c", "p"))
+    pairs = calls.join(puts.select(*key, pl.col("mark").alias("put")), on=key)
+    gap = (pl.col("mark") - pl.col("put") - (1.0 - pl.col("strike") / pl.col("forward"))).abs()
+    return pairs.select(gap.median()).item() if len(pairs) else None
+
+
+def hidden_errors(chain: pl.DataFrame, snapshots: int) -> tuple[Vector, int]:
+    """Return abs errors in vol points at every other strike, hidden from its smile, and how many smiles there were."""
+    moments = chain["ts"].unique().sort()
+    chosen = moments.gather_every(max(len(moments) // max(snapshots, 1), 1))
+    out_of_money = (pl.col("kind") == "c") == (pl.col("strike") >= pl.col("forward"))
+    rows = chain.filter(pl.col("ts").is_in(chosen.implode()) & out_of_money & (pl.col("tau") > SOONEST))
+    errors: list[Vector] = []
+    for _, quotes in rows.sort("strike").group_by(["asset", "ts", "expiry"], maintain_order=True):
+        if len(quotes) < FEWEST:
+            continue
+        strikes, vols = quotes["strike"].to_numpy(), quotes["mark_iv"].to_numpy()
+        forward, tau = float(quotes["forward"][0]), float(quotes["tau"][0])
+        shown = smile(forward, tau, strikes[::2], vols[::2])
+        hidden = slice(1, len(strikes) - 1, 2)
+        errors.append(100.0 * np.abs(shown.vol(np.log(strikes[hidden] / forward)) - vols[hidden]))
+    return (np.concatenate(errors) if errors else np.empty(0)), len(errors)
