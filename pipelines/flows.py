@@ -26,7 +26,9 @@ from prefect.utilities.callables import ParameterSchema, parameter_schema
 
 from lake.errors import ForedriftError, NotEnoughData
 from lake.units import duration
-from pipelines import watch
+from pipelines.monitor import notify
+from pipelines.monitor.logs import configure_logging
+from pipelines.reports.ingest_rows import as_rows
 from pipelines.servers import stuck_runs
 from pipelines.settings import Settings, load, served_file
 from pipelines.stages import ingest as ingest_stage
@@ -49,7 +51,7 @@ class ClosedSchema(ParameterSchema):
 def _settings() -> Settings:
     """Return the served project's settings; logging is set up with them, once per process."""
     settings = load(served_file())
-    watch.configure_logging(settings)
+    configure_logging(settings.watch.log)
     return settings
 
 
@@ -63,7 +65,7 @@ def _plainly(name: str, work: Callable[[Settings], Any]) -> Any | State:
     except NotEnoughData as error:
         said = "; ".join([str(error), *getattr(error, "__notes__", [])])
         get_run_logger().warning("refused: %s", said)
-        watch.notify("refused", f"{name} refused", said)
+        notify.notify("refused", f"{name} refused", said)
         return Completed(name="Refused", message=said, data={"outcome": "refused", "reason": said})
     except ForedriftError as error:
         said = "; ".join([str(error), *getattr(error, "__notes__", [])])
@@ -73,7 +75,7 @@ def _plainly(name: str, work: Callable[[Settings], Any]) -> Any | State:
 
 def told(flow: Any, flow_run: Any, state: Any, event: str = "failed") -> None:
     """Tell people that a run failed or crashed (a hook of every flow); the message is the state's, without a trace."""
-    watch.notify(event, f"{flow.name} {state.name.lower()}", f"run {flow_run.name}: {(state.message or '')[:500]}")
+    notify.notify(event, f"{flow.name} {state.name.lower()}", f"run {flow_run.name}: {(state.message or '')[:500]}")
 
 
 _HOOKS: dict[str, Any] = {"on_failure": [told], "on_crashed": [told]}
@@ -94,14 +96,14 @@ def look_for_zombies() -> list[str]:
         return []
     for text in dead:
         get_run_logger().warning(text)
-        watch.notify("zombie", "a run's worker is gone", text)
+        notify.notify("zombie", "a run's worker is gone", text)
     return dead
 
 
 @task(retries=3, retry_delay_seconds=[5, 30, 120], persist_result=True, cache_policy=INPUTS + TASK_SOURCE + RUN_ID)
 def collect(source: str, until: str) -> dict[str, Any]:
     """Collect one source up to ``until``: a read into an idempotent write, so it may be retried and resumed."""
-    return ingest_stage.as_rows(ingest_stage.ingest_all(_settings(), [source], None, until))[0]
+    return as_rows(ingest_stage.ingest_all(_settings(), [source], None, until))[0]
 
 
 def _moment_name() -> str:
@@ -161,7 +163,7 @@ def _rebalance(settings: Settings) -> dict[str, Any]:
         get_run_logger().warning(
             "declined: due at %s, %s late, allowed %s", scheduled, late, settings.schedule.max_late
         )
-        watch.notify("late", "a rebalance run declined", f"due at {scheduled}, {late} late")
+        notify.notify("late", "a rebalance run declined", f"due at {scheduled}, {late} late")
         return {"outcome": "declined", "reason": f"{late} late"}
     from pipelines.stages import rebalance as rebalance_stage
 

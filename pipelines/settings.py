@@ -196,6 +196,7 @@ class CostsSection(Section):
     depth_1pct_usd: float | None = Field(default=None, gt=0)  # overrides the recorded pool depth
 
 
+PREFECT = ".foredrift/prefect"  # the folder of the scheduler that is started here
 SHARED_JOURNAL = ".foredrift/journal"
 
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from lake.sources.base import Source
     from models.base import Family
     from models.config import ModelConfig
-    from policy.comparison.compare import Engine
     from policy.execution.checks.rules import Mandate
     from policy.strategies.registry import CompareConfig
 
@@ -199,17 +198,3 @@ def compare_config(
         threads=settings.models.threads or (os.cpu_count() or 1),
         skill=skill,
     )
-
-
-def engine_of(name: str, settings: Settings) -> Engine | None:
-    """Return what maps the panel's chunks: None for threads, or Dask through the scheduler's task runner."""
-    from lake.errors import ConfigError
-
-    if name == "threads":
-        return None
-    if name == "dask" or name.startswith("dask="):
-        from pipelines.servers.dask_engine import dask_engine
-
-        workers = settings.models.threads or (os.cpu_count() or 1)
-        return dask_engine(name.partition("=")[2] or None, workers, settings.path(".foredrift/prefect"))
-    raise ConfigError(f"engine {name!r}: choose threads, dask, or dask=tcp://HOST:PORT")

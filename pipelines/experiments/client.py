@@ -7,7 +7,6 @@ decision index from the window's start, the same for every policy).
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import subprocess
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from lake.locks import exclusive
 from lake.paths import usable
 from pipelines.settings import Settings
 
@@ -157,6 +157,5 @@ def _store_lock(uri: str) -> Iterator[None]:
         return
     path = Path(uri.removeprefix("sqlite:///"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with exclusive(path.with_suffix(".lock")):
         yield

@@ -131,7 +131,7 @@ def _cell(value: Any) -> Text:
 
 def ingest_reports(reports: Sequence[IngestReport]) -> None:
     """Print rows, gaps and freshness per source."""
-    from pipelines.stages.ingest import as_rows
+    from pipelines.reports.ingest_rows import as_rows
 
     rows = as_rows(reports)
     names = ["source", "table", "added", "updated", "gaps", "newest"]
@@ -145,7 +145,7 @@ def ingest_reports(reports: Sequence[IngestReport]) -> None:
 
 def ingest_json(reports: Sequence[IngestReport]) -> list[dict[str, Any]]:
     """Return ingest reports as plain data."""
-    from pipelines.stages.ingest import as_rows
+    from pipelines.reports.ingest_rows import as_rows
 
     return as_rows(reports)
 

@@ -9,28 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from lake.errors import ConfigError
-from lake.private import opener, private_folder, tighten
-from pipelines import watch
+from pipelines.monitor.logs import configure_logging, log
+from pipelines.scheduled.metrics import metrics_port
 from pipelines.servers import phrase
-from pipelines.servers.subprocesses import stop, usual_port, wait_until_healthy
-from pipelines.settings import Settings
+from pipelines.servers.prefect_server import PASSWORD, scheduler
+from pipelines.settings import PREFECT, Settings
 
 NAMES = ("ingest", "forecast", "rebalance", "retrain", "compare")
-START_S = 240.0  # seconds a server may take to answer: seven on an idle machine, minutes on a crowded one
 HEARTBEAT_S = "30"  # seconds between a run's signs of life, the least Prefect allows: a dead worker shows soonest
-PASSWORD = "password"  # noqa: S105 # nosec B105 - the name of a file in the scheduler's folder
-_FOREIGN = ("FOREDRIFT_", "AWS_", "MLFLOW_")  # variables that the scheduler's own process has no use for
-_SECRET = ("KEY", "SECRET", "TOKEN", "PASS", "PRIVATE", "CREDENTIAL", "MNEMONIC", "AUTH")
-_OURS = ("PREFECT_SERVER_", "PG")  # its own settings and its database's
 
 
 def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
@@ -39,14 +29,14 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
     unknown = [n for n in chosen if n not in NAMES]
     if unknown:
         raise ConfigError(f"there is no deployment {', '.join(unknown)}; there are {', '.join(NAMES)}")
-    watch.configure_logging(settings)
+    configure_logging(settings.watch.log)
     phrase.take()
     phrase.keep_to_this_process()
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_S)
     os.environ |= {"FOREDRIFT_CONFIG": str(settings.file), "PYTHONSAFEPATH": "1"}
-    home = settings.path(".foredrift/prefect")
-    with scheduler(home) as url, watch.metrics_port(settings):
-        watch.log(
+    home = settings.path(PREFECT)
+    with scheduler(home) as url, metrics_port(settings):
+        log(
             "scheduler", dashboard=url.removesuffix("/api"), config=str(settings.file), live=settings.live_on_schedule,
             sign_in=f"with the content of {home / PASSWORD}" if (home / PASSWORD).exists() else "as you set it up",
         )  # fmt: skip
@@ -64,7 +54,7 @@ def run(made: Sequence[Any]) -> None:
     try:
         asyncio.run(runner.start())
     except TerminationSignal:
-        watch.log("stopped", deployments=len(made))
+        log("stopped", deployments=len(made))
 
 
 def deployments(settings: Settings, chosen: Sequence[str]) -> list[Any]:
@@ -88,69 +78,3 @@ def deployments(settings: Settings, chosen: Sequence[str]) -> list[Any]:
         deployment._parameter_openapi_schema = ClosedSchema.of(FLOWS[name])  # noqa: SLF001 - there is no other way
         made.append(deployment)
     return made
-
-
-@contextmanager
-def scheduler(home: Path) -> Iterator[str]:
-    """Yield the API URL: the configured one, or that of a server started on loopback for as long as the block lasts."""
-    given = os.environ.get("PREFECT_API_URL")
-    if given:
-        yield given
-        return
-    private_folder(home)
-    tighten(home)
-    port = usual_port(home / "port")
-    url, password = f"http://127.0.0.1:{port}/api", password_of(home)
-    with open(home / "server.log", "ab", opener=opener) as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-            env=server_environment(os.environ, home, url, password), cwd=home, umask=0o077, stdin=subprocess.DEVNULL,
-            stdout=log, stderr=log, start_new_session=True,  # Ctrl-C is for this process, which then ends the server
-        )  # fmt: skip
-    mine = {"PREFECT_API_URL": url, "PREFECT_HOME": str(home), "PREFECT_API_AUTH_STRING": password}
-    before = {name: os.environ.get(name) for name in mine}
-    try:
-        wait_until_healthy(process, f"{url}/health", f"see {home / 'server.log'}", START_S)
-        os.environ |= mine
-        yield url
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        stop(process)
-
-
-def password_of(home: Path) -> str:
-    """Return the scheduler's ``user:password``, made at random the first time and kept in a file of mode 0600."""
-    path = home / PASSWORD
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        kept = path.read_text(encoding="ascii").strip()
-        if ":" in kept:
-            return kept
-        raise ConfigError(f"{path} holds no password; remove it, and `foredrift serve` makes a new one") from None
-    made = f"foredrift:{secrets.token_urlsafe(32)}"
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(made)
-    return made
-
-
-def server_environment(given: Mapping[str, str], home: Path, url: str, password: str) -> dict[str, str]:
-    """Return the environment of the scheduler's process: ``given`` without anything secret that is not its own."""
-    kept = {
-        name: value
-        for name, value in given.items()
-        if name.startswith(_OURS)
-        or not (name.startswith(_FOREIGN) or any(hint in name.upper() for hint in _SECRET))
-    }  # fmt: skip
-    return kept | {
-        "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1",
-        "PREFECT_SERVER_UI_API_URL": url,  # else its pages look for the default port
-        "PREFECT_SERVER_API_AUTH_STRING": password,
-        "PREFECT_API_AUTH_STRING": password,  # its own services ask its API, too
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "",
-        "PYTHONSAFEPATH": "1",
-    }  # fmt: skip

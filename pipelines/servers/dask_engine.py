@@ -1,4 +1,4 @@
-"""Beyond one machine and beyond memory: the panel on Dask, and hundreds of millions of bars by streaming."""
+"""Beyond one machine: the panel on Dask."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.scheduled.serve import scheduler
+from pipelines.servers.prefect_server import scheduler
 
 if TYPE_CHECKING:
     from policy.comparison.compare import Spread

@@ -7,15 +7,25 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from pipelines.experiments import client
+from pipelines.monitor.logs import log
 from pipelines.settings import Settings
+from pipelines.settlements.settled_plan import SettledPlan, distance, realised
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-    from pipelines.settlements.reconcile import SettledPlan
-
 CATCH_UP = timedelta(days=30)
 """Executions that a tracking server missed are logged afterwards when they are not older than this."""
+
+
+def catch_up(settings: Settings, settled: Sequence[SettledPlan]) -> None:
+    """Log executions to MLflow; a tracking server that is away is reported, and caught up on with the next one."""
+    from mlflow.exceptions import MlflowException  # late: seconds to import, and only a trade needs it
+
+    try:
+        log_executions(settings, settled)
+    except (MlflowException, OSError) as error:
+        log("live run not logged", error=str(error)[:500], retried="with the next execution")
 
 
 def log_executions(settings: Settings, settled: Sequence[SettledPlan]) -> int:
@@ -69,8 +79,6 @@ def judged(settings: Settings, execution: SettledPlan) -> dict[str, float]:
     ``drift`` (largest deviation from target after the trade, in tolerances); ``weight_error_bp`` is the largest miss of
     a wanted weight. A plan that reverted has no realised slippage or drift.
     """
-    from pipelines.settlements.reconcile import distance, realised
-
     decision, settled = execution.decision, execution.settlement["settlement"]
     values = {f"expected_{k}": float(v) for k, v in decision["expected"].items()}
     values |= {

@@ -6,56 +6,25 @@ dies after that has lost nothing: the next one writes the rows that are missing,
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import polars as pl
 
+from lake.locks import exclusive
 from lake.store import Lake
 from lake.tables import table
 from lake.units import utc
-from pipelines import watch
+from pipelines.monitor.logs import log
 from pipelines.settings import SHARED_JOURNAL, Settings
+from pipelines.settlements.mlflow_runs import catch_up
+from pipelines.settlements.settled_plan import EXECUTED, SettledPlan, executions, fees_usd, figures, realised
 from policy.execution.base import OtherVault
 from policy.execution.records.audit import Audit
 from policy.execution.records.hashlog import Body, sync_folder
 from policy.execution.records.journal import Flight, Journal
-
-WEI = 10**18
-EXECUTED = frozenset({"landed", "reverted"})
-
-
-@dataclass(frozen=True, slots=True)
-class SettledPlan:
-    """A plan that landed or reverted: its flight, and the audit's records of its decision and its settlement.
-
-    ``attempt`` counts the signed transactions of the decision, over all its plans, from 0.
-    """
-
-    flight: Flight
-    decision: Body
-    settlement: Body
-    attempt: int
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """Name of its row."""
-        return self.flight.plan.decision_id, self.attempt
-
-    @property
-    def at(self) -> datetime:
-        """When it was settled."""
-        return utc(self.settlement["ts"])
-
-    @property
-    def outcome(self) -> str:
-        """What people are told: traded or reverted."""
-        return "traded" if self.flight.state == "landed" else "reverted"
 
 
 def reconcile(settings: Settings, lake: Lake, record: Audit | None = None) -> list[SettledPlan]:
@@ -80,9 +49,9 @@ def reconcile(settings: Settings, lake: Lake, record: Audit | None = None) -> li
         if not rows and not void:
             return []
         if rows:
-            _judge(settings, settled)  # first: the row says that nothing is left to do
+            catch_up(settings, settled)  # first: the row says that nothing is left to do
         for row in (*void, *(r for r in rows if (r["decision_id"], r["attempt"]) in known)):
-            watch.log("execution corrected", decision_id=row["decision_id"], status=row["status"])
+            log("execution corrected", decision_id=row["decision_id"], status=row["status"])
         lake.write("executions", pl.DataFrame([*rows, *void], schema=table("executions").columns))
     return new
 
@@ -131,36 +100,6 @@ def _is_ours(journal: Journal, settings: Settings) -> bool:
     return True
 
 
-def _judge(settings: Settings, settled: Sequence[SettledPlan]) -> None:
-    """Log executions to MLflow; a tracking server that is away is reported, and caught up on with the next one."""
-    from mlflow.exceptions import MlflowException  # late: seconds to import, and only a trade needs it
-
-    from pipelines.settlements.mlflow_runs import log_executions
-
-    try:
-        log_executions(settings, settled)
-    except (MlflowException, OSError) as error:
-        watch.log("live run not logged", error=str(error)[:500], retried="with the next execution")
-
-
-def executions(flights: Sequence[Flight], records: Sequence[Body]) -> list[SettledPlan]:
-    """Return the flights that landed or reverted with what the audit says of them, oldest first.
-
-    A flight without such records (its audit file was moved aside) is left out: nothing true could be written of it.
-    """
-    decisions = {r["plan_hash"]: r for r in records if r["event"] == "decision" and r["live"] and r["plan_hash"]}
-    settled = {(r["plan_hash"], r["outcome"]): r for r in records if r["event"] == "settlement"}
-    tried: dict[str, int] = {}
-    found = []
-    for flight in flights:
-        name, plan_hash = flight.plan.decision_id, "0x" + flight.plan.plan_hash.hex()
-        tried[name] = tried.get(name, 0) + len(flight.attempts)
-        decision, settlement = decisions.get(plan_hash), settled.get((plan_hash, flight.state))
-        if flight.state in EXECUTED and decision is not None and settlement is not None:
-            found.append(SettledPlan(flight, decision, settlement, tried[name] - 1))
-    return found
-
-
 def row_id(decision: Body) -> str:
     """Return the name of a decision's row: a dry run's never stands for the decision that executes."""
     return str(decision["decision_id"]) + ("" if decision["live"] else "-dry")
@@ -190,46 +129,6 @@ def _decision_row(settings: Settings, decision: Body) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def figures(settings: Settings, decision: Body) -> dict[str, float]:
-    """Return what to watch: the largest drift in tolerances, the loss budget left (bp of NAV), the base fee (gwei)."""
-    seen = decision["snapshot"]
-    found = {
-        "drift_distance": distance(settings, decision["weights_before"]),
-        "gas_gwei": int(seen["base_fee_wei"]) / 1e9,
-    }
-    if int(seen["nav"]) and "loss_budget_left" in seen:
-        found["loss_budget_left_bp"] = int(seen["loss_budget_left"]) / int(seen["nav"]) * 1e4
-    return found
-
-
-def distance(settings: Settings, weights: Sequence[float]) -> float:
-    """Return the largest deviation of ``weights`` (in the order of the assets) from target, in tolerances."""
-    given = settings.portfolio
-    pairs = zip(given.assets, weights, strict=False)
-    return max((abs(w - given.weights[a]) / given.caps[a] for a, w in pairs), default=0.0)
-
-
-def fees_usd(settings: Settings, execution: SettledPlan) -> float:
-    """Return the pool fees of the traded value, USD."""
-    return float(execution.decision["expected"].get("value_usd", 0.0)) * settings.costs.fee_bps / 10_000
-
-
-def realised(settings: Settings, execution: SettledPlan) -> dict[str, float]:
-    """Return what an execution cost, USD: ``gas_usd``, ``loss_usd`` against the oracle and, fees aside, ``impact_usd``.
-
-    A reverted plan costs gas only. Forecasters learn from ``impact_usd`` (``models.slippage.realised_impact``).
-    """
-    settled, context = execution.settlement["settlement"], execution.flight.context
-    found = {}
-    if "native_usd" in context:
-        found["gas_usd"] = int(settled["gas_cost_wei"]) / WEI * float(context["native_usd"])
-    before, after = int(settled["nav_before"]), int(settled["nav_after"])
-    if before and execution.flight.state == "landed":
-        loss = (before - after) / before * float(execution.decision["expected"]["nav_usd"])
-        found |= {"loss_usd": loss, "impact_usd": max(loss - fees_usd(settings, execution), 0.0)}
-    return found
-
-
 def _execution_row(settings: Settings, execution: SettledPlan) -> dict[str, Any]:
     settled, flight = execution.settlement["settlement"], execution.flight
     expected = execution.decision["expected"]
@@ -243,10 +142,7 @@ def _execution_row(settings: Settings, execution: SettledPlan) -> dict[str, Any]
     }  # fmt: skip
 
 
-@contextmanager
-def _one_at_a_time(settings: Settings) -> Iterator[None]:
+def _one_at_a_time(settings: Settings) -> AbstractContextManager[None]:
     """Hold the lock of the rows of this vault; it ends with the process."""
     path = settings.path(settings.vault.journal)
-    with path.with_name(path.name + ".kept.lock").open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    return exclusive(path.with_name(path.name + ".kept.lock"))

@@ -20,10 +20,11 @@ from pipelines.experiments.comparison_runs import log_comparison
 from pipelines.progress import Progress, silent
 from pipelines.reports.artifacts import write_artifacts
 from pipelines.reports.nulls import defined
-from pipelines.settings import Settings
+from pipelines.servers.engines import engine_of
+from pipelines.settings import PREFECT, Settings
 from pipelines.stages import needs
 from pipelines.stages.train import window
-from pipelines.wiring import compare_config, engine_of, families_of, lake_of, model_config
+from pipelines.wiring import compare_config, families_of, lake_of, model_config
 from policy.comparison import compare as panel
 
 NEEDS_FORECASTS = frozenset({"predictive"})
@@ -66,7 +67,10 @@ def compare(
     if NEEDS_FORECASTS & set(config.policies):
         scores, learning = ensure_forecasts(settings, lake, span, progress)
     found = panel.run(
-        lake, config, lambda done, total: progress("panel", done, total), engine=engine_of(engine, settings)
+        lake,
+        config,
+        lambda done, total: progress("panel", done, total),
+        engine=engine_of(engine, config.threads, settings.path(PREFECT)),
     )
     data: dict[str, Any] = defined(dict(found.json) | {"forecasts": scores})
     data["timing"] = data["timing"] | {k: v for k, v in learning.items() if k in data["timing"]}

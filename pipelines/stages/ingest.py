@@ -137,14 +137,3 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 def _iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
-
-
-def as_rows(reports: Sequence[IngestReport]) -> list[dict[str, Any]]:
-    """Return one plain record a report, for tables, artifacts and JSON."""
-    return [
-        {
-            "source": r.source, "table": r.table, "added": r.added, "updated": r.updated,
-            "gaps": len(r.gaps), "flagged": r.flagged, "newest": _iso(r.freshness),
-        }
-        for r in reports
-    ]  # fmt: skip

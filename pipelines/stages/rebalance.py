@@ -14,10 +14,12 @@ import polars as pl
 
 from lake.errors import ConfigError, DataError
 from lake.units import BPS, utc
-from pipelines import watch
+from pipelines.monitor import notify
+from pipelines.monitor.logs import log
 from pipelines.settings import Settings
 from pipelines.settlements.audited import audit_export, audit_verify  # noqa: F401 - callers find them here
-from pipelines.settlements.reconcile import SettledPlan, reconcile, row_id
+from pipelines.settlements.reconcile import reconcile, row_id
+from pipelines.settlements.settled_plan import SettledPlan
 from pipelines.vault_setup.context import open_context, present
 from pipelines.vault_setup.decider import decider
 from pipelines.wiring import lake_of
@@ -67,17 +69,17 @@ def rebalance(
     if on_plan is not None and not planned:
         on_plan(shown)
     told(reconcile(settings, lake, record))
-    watch.log(
+    log(
         "decision", decision_id=report.decision_id, outcome=report.outcome, policy=report.policy, at=at.isoformat(),
         why=report.why, live=live,
     )  # fmt: skip
     if report.outcome == "refused":
-        watch.notify("refused", f"{report.policy} refused", shown["summary"])
+        notify.notify("refused", f"{report.policy} refused", shown["summary"])
     if shown["untradable"]:
         names = ", ".join(u["symbol"] for u in shown["untradable"])
-        watch.notify("untradable", f"{names} left alone", "\n".join(u["reason"] for u in shown["untradable"]))
+        notify.notify("untradable", f"{names} left alone", "\n".join(u["reason"] for u in shown["untradable"]))
     if choice.abstained:
-        watch.notify("abstained", f"{settings.policy.fallback} decided", choice.note)
+        notify.notify("abstained", f"{settings.policy.fallback} decided", choice.note)
     return shown
 
 
@@ -91,11 +93,9 @@ def told(done: Sequence[SettledPlan]) -> None:
     """Tell people of executions that are new to the lake, also of those that an earlier, killed run left."""
     for execution in done:
         decision = execution.decision
-        watch.log(
-            "execution", decision_id=decision["decision_id"], outcome=execution.outcome, at=execution.at.isoformat()
-        )
+        log("execution", decision_id=decision["decision_id"], outcome=execution.outcome, at=execution.at.isoformat())
         words = "; ".join(w for w in (decision["action"], decision["why"]) if w)
-        watch.notify(EVENTS[execution.outcome], f"{decision['policy']} {execution.outcome}", words)
+        notify.notify(EVENTS[execution.outcome], f"{decision['policy']} {execution.outcome}", words)
 
 
 def as_shown(report: StepReport, note: str, seen: Snapshot) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from lake.store import Lake
 from lake.units import utc
 from models.training.walkforward import TrainResult
 from models.training.walkforward import train as walk_forward
+from pipelines.monitor.notify import notify
 from pipelines.progress import Progress, silent
 from pipelines.settings import Settings
 from pipelines.stages import needs
-from pipelines.watch import notify
 from pipelines.wiring import families_of, lake_of, model_config
 
 Table = tuple[str, list[str], list[list[Any]]]  # title, columns, rows

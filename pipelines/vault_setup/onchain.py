@@ -17,7 +17,7 @@ from lake.universe import chain
 from pipelines.servers.phrase import passphrase
 from pipelines.settings import Settings
 from pipelines.settlements.reconcile import journal_of
-from pipelines.vault_setup.context import keystore, limits_of, portfolio_of, rule_of, view_of
+from pipelines.vault_setup.context_parts import keystore, limits_of, portfolio_of, rule_of, view_of
 from pipelines.vault_setup.decider import Choice
 from pipelines.wiring import operators, rpc_of
 from policy.execution.base import Snapshot, Vault

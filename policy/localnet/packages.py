@@ -6,7 +6,6 @@ Install scripts are not run; the node binary comes out of its platform package.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from lake.errors import ExecutionError
+from lake.locks import exclusive
 
 HERE = Path(__file__).resolve().parent
 ARTEFACTS = {
@@ -111,8 +111,7 @@ def modules(cache: Path | None = None) -> Path:
             "package manager, or use the simulated vault"
         )
     root.mkdir(parents=True, exist_ok=True)
-    with (root / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with exclusive(root / "lock"):
         if not done.exists():
             _install(npm, root)
             done.touch()

@@ -63,7 +63,7 @@ def inherited(home: Path) -> Outcome:
 
 def served(folder: Path) -> Outcome:
     """Start the scheduler as ``foredrift serve`` does and attack it."""
-    from pipelines.scheduled.serve import scheduler
+    from pipelines.servers.prefect_server import scheduler
 
     home = folder / ".foredrift" / "prefect"
     with pytest.MonkeyPatch.context() as patch:

@@ -11,7 +11,7 @@ import numpy as np
 from lake.rpc import Rpc
 from lake.units import bps
 from pipelines.settings import ChainSection, Settings
-from pipelines.vault_setup.context import rule_of
+from pipelines.vault_setup.context_parts import rule_of
 from pipelines.vault_setup.onchain import evidence_of
 from policy.base import ChainFees
 from policy.execution.checks.guards import FeedRule

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from lake.evm import selector
 from lake.rpc import Rpc
 from pipelines.settings import ChainSection, PoolRow, Settings, Sources, VaultSection
-from pipelines.vault_setup.context import rule_of
+from pipelines.vault_setup.context_parts import rule_of
 from pipelines.vault_setup.onchain import witnesses_of
 from pipelines.wiring import operators
 from policy.execution.checks.verdicts import refusals

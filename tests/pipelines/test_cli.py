@@ -36,7 +36,9 @@ def test_flows_import_their_stage_when_they_run():
         for a in n.names
     }
     assert {m for m in found if not m.startswith(("pipelines.settings", "pipelines.wiring"))} == {
-        "pipelines.watch",
+        "pipelines.monitor.logs",
+        "pipelines.monitor.notify",
+        "pipelines.reports.ingest_rows",
         "pipelines.servers.stuck_runs",
         "pipelines.stages.ingest",
     }

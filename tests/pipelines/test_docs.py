@@ -121,7 +121,7 @@ def test_the_links_of_the_documents_lead_somewhere():
 
 
 def test_every_alert_is_in_the_runbook():
-    from pipelines.watch import EVENTS
+    from pipelines.monitor.notify import EVENTS
 
     text = (ROOT / "docs/runbook.md").read_text()
     assert all(f"| {event} |" in text for event in EVENTS)

@@ -32,7 +32,7 @@ def started(tmp_path, monkeypatch):
 
         monkeypatch.setattr(flows, "flow_run", SimpleNamespace(scheduled_start_time=datetime.now(UTC) - late, id=None))
         monkeypatch.setattr(stage, "rebalance", decide)
-        monkeypatch.setattr(flows.watch, "notify", lambda *words: said.append(words))
+        monkeypatch.setattr(flows.notify, "notify", lambda *words: said.append(words))
         return flows.rebalance.fn(), calls, said
 
     return start

@@ -143,7 +143,7 @@ def killed_at(name: str, monkeypatch) -> None:
     if name == "rows":
         monkeypatch.setattr(reconcile, "_execution_row", lambda *_: (_ for _ in ()).throw(Killed))
     elif name == "judge":
-        monkeypatch.setattr(reconcile, "_judge", lambda *_: (_ for _ in ()).throw(Killed))
+        monkeypatch.setattr(reconcile, "catch_up", lambda *_: (_ for _ in ()).throw(Killed))
     else:
 
         def stop(at: str) -> None:

@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from lake.errors import ConfigError
-from pipelines.scheduled.serve import serve, server_environment
+from pipelines.scheduled.serve import serve
+from pipelines.servers.prefect_server import server_environment
 from pipelines.servers.subprocesses import stop
 from pipelines.settings import load
 from pipelines.wiring import lake_of

@@ -17,11 +17,11 @@ from models.registry.promotion import Figure
 from pipelines import wiring
 from pipelines.experiments import model_lifecycle
 from pipelines.monitor import forecast_health
+from pipelines.scheduled.metrics import Metrics
 from pipelines.settings import load
 from pipelines.stages import forecast as forecasting
 from pipelines.stages import train as training
 from pipelines.stages.status import status
-from pipelines.watch import Metrics
 from tests.models.market import START, fill
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,8 @@ import pytest
 import structlog
 
 from lake.errors import ForedriftError
-from pipelines import watch
+from pipelines.monitor import logs, notify
+from pipelines.scheduled import metrics as watching
 from pipelines.servers.stuck_runs import SILENT, zombies
 from pipelines.servers.subprocesses import free_port
 from pipelines.settings import load
@@ -94,15 +95,15 @@ def test_a_fallback_decision_tells_people_that_forecasts_abstained(settings, mon
 
 def test_nobody_to_tell_and_nobody_listening_are_no_failures(monkeypatch):
     monkeypatch.delenv("FOREDRIFT_NOTIFY", raising=False)
-    assert watch.notify("failed", "x", "y") is False
+    assert notify.notify("failed", "x", "y") is False
     monkeypatch.setenv("FOREDRIFT_NOTIFY", f"json://127.0.0.1:{free_port()}/")
-    assert watch.notify("failed", "x", "y") is False
+    assert notify.notify("failed", "x", "y") is False
 
 
 def test_the_metrics_port_shows_ages_and_figures(settings):
     port = free_port()
     mine = settings.model_copy(update={"watch": settings.watch.model_copy(update={"prometheus_port": port})})
-    with watch.metrics_port(mine, every_s=0.1):
+    with watching.metrics_port(mine, every_s=0.1):
         deadline = datetime.now(UTC) + timedelta(seconds=120)
         text = ""
         while "foredrift_table_age_hours{" not in text and datetime.now(UTC) < deadline:
@@ -112,7 +113,7 @@ def test_the_metrics_port_shows_ages_and_figures(settings):
 
 
 def test_without_a_port_nothing_is_served(settings):
-    with watch.metrics_port(settings) as metrics:
+    with watching.metrics_port(settings) as metrics:
         assert metrics is None
 
 
@@ -121,7 +122,7 @@ def test_secret_looking_fields_are_masked_and_decision_ids_are_not(settings, for
     mine = settings.model_copy(update={"watch": settings.watch.model_copy(update={"log": form})})
     out = io.StringIO()
     with redirect_stderr(out):
-        watch.configure_logging(mine)
+        logs.configure_logging(mine.watch.log)
         structlog.get_logger().info("decision", decision_id="abc", passphrase="hunter2", private_key="0xdead")
     structlog.reset_defaults()
     assert "abc" in out.getvalue()
@@ -192,7 +193,7 @@ def test_every_flow_tells_people_when_it_fails_or_crashes(monkeypatch, name, eve
     from pipelines.flows import FLOWS
 
     told = []
-    monkeypatch.setattr(watch, "notify", lambda *said: told.append(said))
+    monkeypatch.setattr(notify, "notify", lambda *said: told.append(said))
     flow = FLOWS[name]
     state = SimpleNamespace(name="Crashed", message="exited with status code -9")
     for hook in (*flow.on_failure_hooks, *flow.on_crashed_hooks):

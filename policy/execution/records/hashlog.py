@@ -9,16 +9,16 @@ which says why and keeps the chain.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from lake import locks
 from lake.errors import ExecutionError
 from lake.private import opener, private_folder
 
@@ -149,18 +149,9 @@ def open_private(path: Path, flag: int = os.O_APPEND) -> IO[bytes]:
     return handle
 
 
-@contextmanager
-def exclusive(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the file itself, whatever name it is opened by; the kernel lets go when the process dies.
-
-    ``wait=False`` raises BlockingIOError where another holds it. A file that was replaced meanwhile is taken anew.
-    """
-    while True:
-        with open_private(path) as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if path.exists() and os.path.samestat(os.fstat(handle.fileno()), path.stat()):
-                yield
-                return
+def exclusive(path: Path, *, wait: bool = True) -> AbstractContextManager[None]:
+    """Hold the log; see ``lake.locks.exclusive``. A log that is made for it has its name on the disk."""
+    return locks.exclusive(path, wait=wait, opened=open_private)
 
 
 class HashLog:

@@ -1,9 +1,7 @@
-"""Watching: structured logs, Prometheus metrics and notifications."""
+"""Prometheus metrics of a served project: the figures of ``foredrift status`` on a port of loopback."""
 
 from __future__ import annotations
 
-import logging
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,57 +10,10 @@ from typing import Any
 import structlog
 
 from lake.errors import ForedriftError
-from pipelines.settings import Settings, notify_urls
+from pipelines.settings import Settings
+from pipelines.stages.status import status
 
-EVENTS = ("executed", "refused", "untradable", "abstained", "failed", "late", "retrain_failed", "zombie")
 REFRESH_S = 60.0  # how often the metrics port looks at the stores again
-_SECRET_HINTS = ("key", "secret", "passphrase", "password", "token", "private")
-
-
-def configure_logging(settings: Settings) -> None:
-    """Send structured logs to stderr, as text or one JSON object a line; values of secret-looking fields are masked."""
-    render: Any = (
-        structlog.processors.JSONRenderer()
-        if settings.watch.log == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars, structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True), mask_secrets, render,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )  # fmt: skip
-
-
-def log(event: str, **fields: Any) -> None:
-    """Log ``event`` where logging is set up (scheduled runs); at the command line the printed tables say the same."""
-    if structlog.is_configured():
-        structlog.get_logger().info(event, **fields)
-
-
-def mask_secrets(logger: Any, method: str, event: Any) -> Any:
-    """Replace the value of every field whose name hints at a secret."""
-    del logger, method
-    for name in event:
-        if name != "event" and any(hint in name.lower() for hint in _SECRET_HINTS) and name != "idempotency_key":
-            event[name] = "***"
-    return event
-
-
-def notify(event: str, title: str, body: str) -> bool:
-    """Tell people through Apprise (FOREDRIFT_NOTIFY); return whether anybody was told; never raises."""
-    urls = notify_urls()
-    if not urls:
-        return False
-    import apprise
-
-    kind = {"executed": "success", "failed": "failure", "zombie": "failure", "retrain_failed": "failure"}
-    sender = apprise.Apprise()
-    for url in urls:
-        sender.add(url)
-    return bool(sender.notify(title=f"Foredrift: {title}", body=body, notify_type=kind.get(event, "warning")))
 
 
 class Metrics:
@@ -137,8 +88,6 @@ def metrics_port(settings: Settings, every_s: float = REFRESH_S) -> Iterator[Met
     if settings.watch.prometheus_port is None:
         yield None
         return
-    from pipelines.stages.status import status
-
     metrics, done = Metrics(), threading.Event()
 
     def refresh() -> None:

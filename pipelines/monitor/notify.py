@@ -1,0 +1,21 @@
+"""Notifications: what people hear of, through Apprise (FOREDRIFT_NOTIFY)."""
+
+from __future__ import annotations
+
+from pipelines.settings import notify_urls
+
+EVENTS = ("executed", "refused", "untradable", "abstained", "failed", "late", "retrain_failed", "zombie")
+
+
+def notify(event: str, title: str, body: str) -> bool:
+    """Tell people through Apprise (FOREDRIFT_NOTIFY); return whether anybody was told; never raises."""
+    urls = notify_urls()
+    if not urls:
+        return False
+    import apprise
+
+    kind = {"executed": "success", "failed": "failure", "zombie": "failure", "retrain_failed": "failure"}
+    sender = apprise.Apprise()
+    for url in urls:
+        sender.add(url)
+    return bool(sender.notify(title=f"Foredrift: {title}", body=body, notify_type=kind.get(event, "warning")))

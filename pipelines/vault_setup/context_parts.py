@@ -1,0 +1,79 @@
+"""Parts of the engine's context that every kind of vault shares: portfolio, view, feed rules, limits, keystore."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from lake.errors import ConfigError
+from lake.units import bps
+from lake.universe import STABLE, chain
+from pipelines.settings import Settings
+from pipelines.vault_setup.decider import Choice
+from pipelines.wiring import operators
+from policy.costs import chain_fees
+from policy.execution.base import Snapshot
+from policy.execution.checks.guards import FROZEN_ROUNDS, FeedRule, OracleEvidence
+from policy.execution.context import Limits
+from policy.execution.planner import PlanRules
+from policy.execution.state_builder import OffchainView, RiskTerms
+from policy.execution.submission.gas import fee_rules
+from policy.execution.submission.quorum import ALONE_BPS
+
+
+def portfolio_of(settings: Settings) -> RiskTerms:
+    """Return what is configured about the portfolio, in the order of its assets."""
+    given = settings.portfolio
+    fees = chain_fees(settings.chain.id, settings.costs.gas_base, settings.costs.gas_per_leg)
+    return RiskTerms(given.assets, np.array([given.caps[a] for a in given.assets]), given.gamma, given.scenario, fees)
+
+
+def view_of(choice: Choice, snapshot: Snapshot, chain: OracleEvidence | None = None) -> OffchainView:
+    """Return what is known besides the vault for a snapshot.
+
+    The lake's newest price of each asset is the oracle's second source, beside what the ``chain`` tells of it.
+    """
+    market, basis = choice.market, choice.basis
+    second = {
+        token.address: {"lake": round(close * 1e8)} for token, close in zip(snapshot.tokens, market.close, strict=False)
+    }
+    evidence = replace(chain or OracleEvidence(), second_e8=second)
+    return OffchainView(
+        choice.forecasts, choice.covariance, market.native_usd, basis.data_at, evidence=evidence,
+        usual_gwei=market.usual_gwei, inputs=basis.inputs, shut=basis.shut, doubts=basis.doubts,
+        dearest_gwei=market.dearest_gwei,
+    )  # fmt: skip
+
+
+def rule_of(settings: Settings, heartbeat_s: int, asset: str) -> FeedRule:
+    """Return what is required of a feed: its own heartbeat, and agreement with the lake and the pools' averages.
+
+    A stable coin's feed may repeat its answer for as long as it likes. Where the nodes of one operator alone tell the
+    prices, they may differ from the lake by 100 bp at most: nothing else would notice a node that lies.
+    """
+    given = settings.mandate
+    unchecked = settings.vault.kind != "simulated" and len(operators(settings)) == 1
+    deviation = min(given.max_oracle_deviation_bps, ALONE_BPS) if unchecked else given.max_oracle_deviation_bps
+    allowed = bps(deviation), bps(given.max_average_deviation_bps)
+    frozen = 0 if asset in STABLE else FROZEN_ROUNDS
+    return FeedRule(heartbeat_s, deviation_bps=allowed[0], average_bps=allowed[1], frozen_rounds=frozen)
+
+
+def limits_of(settings: Settings, feeds: dict[str, FeedRule]) -> Limits:
+    """Return the engine's limits from the mandate."""
+    rules = PlanRules(
+        min_trade_usd=settings.mandate.min_trade_usd,
+        max_slippage_bps=bps(settings.mandate.max_slippage_bps),
+        max_gain_bps=bps(settings.mandate.max_oracle_deviation_bps),
+    )
+    row = chain(settings.chain.id)
+    return Limits(plan=rules, feeds=feeds, gas=fee_rules(row), block_time_s=row.block_time_s)
+
+
+def keystore(settings: Settings) -> Path:
+    """Return the keystore's path; raises ConfigError when none is configured."""
+    if settings.vault.keystore is None:
+        raise ConfigError("--live needs [vault] keystore (an encrypted file) or signer_url")
+    return settings.path(settings.vault.keystore)
