@@ -22,7 +22,6 @@ import numpy as np
 import polars as pl
 from deltalake import write_deltalake
 
-from features.range_variance import hourly_measures
 from lake.store import Lake, _arrow, _with_part
 from lake.tables import table
 

@@ -31,7 +31,8 @@ EXTRA = """
 [mandate]
 min_trade_usd = 1
 """
-RUN = "import sys; from pathlib import Path; from pipelines import rebalance as r; from pipelines.settings import load;"
+RUN = "import sys; from pathlib import Path; from pipelines.stages import rebalance as r;"
+RUN += " from pipelines.settings import load;"
 RUN += "print(r.rebalance(load(Path(sys.argv[1])), live=True, as_of=sys.argv[2])['outcome'])"
 
 

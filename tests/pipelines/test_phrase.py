@@ -14,11 +14,11 @@ from pipelines.settings import load
 from pipelines.vault_setup.onchain import signer_of
 
 PHRASE = "correct-horse-battery-PASSPHRASE"
-SIGNER = "from pipelines import phrase; print(phrase.passphrase(), open('/proc/self/environ').read())"
+SIGNER = "from pipelines.servers import phrase; print(phrase.passphrase(), open('/proc/self/environ').read())"
 SERVER = f"""
 import os, subprocess, sys
-from pipelines import phrase
-from pipelines.onchain import signer_of
+from pipelines.servers import phrase
+from pipelines.vault_setup.onchain import signer_of
 from pipelines.settings import load
 phrase.hand_over()
 phrase.keep_to_this_process()
