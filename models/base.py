@@ -27,18 +27,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
+from typing import Literal, Protocol, Self, runtime_checkable
 
 import polars as pl
 
 from features.panel import Columns
 from models.config import ModelConfig
+from models.forecast_rows import ForecastArrays
 
-if TYPE_CHECKING:
-    from models.forecast_rows import ForecastArrays
-
-QUANTILES: tuple[float, ...] = (0.05, 0.25, 0.50, 0.75, 0.95)
-QUANTILE_COLUMNS: tuple[str, ...] = ("q05", "q25", "q50", "q75", "q95")
 GAS_HORIZONS_H: tuple[int, ...] = (1, 2, 4, 8, 12, 24, 48)
 GAS_MIN_HORIZONS_H: tuple[int, ...] = (4, 12, 24)
 DRIFT_HORIZONS_H: tuple[int, ...] = (1, 4, 12, 24)
@@ -46,9 +42,6 @@ SLIPPAGE_HORIZONS_H: tuple[int, ...] = (1, 4, 12, 24)
 
 
 LABEL = "y|"
-FORECAST_COLUMNS: tuple[str, ...] = (
-    "target", "key", "issued_at", "horizon_s", *QUANTILE_COLUMNS, "mean", "model_version", "abstain", "reason",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from features.panel import Strings, moments
-from models.base import QUANTILE_COLUMNS
+from models.forecast_schema import QUANTILE_COLUMNS
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

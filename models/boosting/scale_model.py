@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from features.panel import Strings
 from lake.errors import NotEnoughData
-from models.base import QUANTILES
 from models.boosting.forest import Forest
+from models.forecast_schema import QUANTILES
 
 Array = npt.NDArray[np.float64]
 

@@ -16,7 +16,7 @@ import polars as pl
 
 from lake.units import HOUR_S
 from models.arrays import column
-from models.base import DRIFT_HORIZONS_H, QUANTILES, Forecaster, label
+from models.base import DRIFT_HORIZONS_H, Forecaster, label
 from models.boosting.scale_model import MIN_ROWS
 from models.config import ModelConfig
 from models.drift.covariance import NORMAL_SHAPE
@@ -32,6 +32,7 @@ from models.drift.fitted import SERIES_OF, mean_rows
 from models.drift.panel import COVARIANCE_S, every
 from models.evaluation.point_baselines import forecast_rows
 from models.evaluation.scores import pinball
+from models.forecast_schema import QUANTILES
 
 Array = npt.NDArray[np.float64]
 

@@ -13,10 +13,11 @@ import polars as pl
 from features.panel import Columns
 from lake.errors import NotEnoughData
 from lake.units import HOUR_S
-from models.base import DRIFT_HORIZONS_H, QUANTILES, label
+from models.base import DRIFT_HORIZONS_H, label
 from models.boosting.scale_model import MIN_ROWS, design, fit_linear
 from models.drift.family import scale_features
 from models.forecast_rows import RowBuffer
+from models.forecast_schema import QUANTILES
 
 
 def hindsight_rows(panel: pl.DataFrame) -> pl.DataFrame:

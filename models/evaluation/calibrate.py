@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from models.base import QUANTILE_COLUMNS, QUANTILES, TargetSpec
+from models.base import TargetSpec
 from models.forecast_rows import ForecastArrays
+from models.forecast_schema import QUANTILE_COLUMNS, QUANTILES
 
 Array = npt.NDArray[np.float64]
 

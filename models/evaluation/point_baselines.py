@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from models.base import FORECAST_COLUMNS, QUANTILE_COLUMNS, QUANTILES, TargetSpec, label
+from models.base import TargetSpec, label
+from models.forecast_schema import FORECAST_COLUMNS, QUANTILE_COLUMNS, QUANTILES
 
 Array = npt.NDArray[np.float64]
 Point = Callable[[pl.DataFrame], Array]

@@ -29,13 +29,14 @@ from lake.errors import NotEnoughData
 from lake.units import HOUR_S
 from lake.universe import chain
 from models.arrays import Panel, matrix
-from models.base import GAS_HORIZONS_H, GAS_MIN_HORIZONS_H, QUANTILES, Forecaster, LakeView, TargetSpec, label
+from models.base import GAS_HORIZONS_H, GAS_MIN_HORIZONS_H, Forecaster, LakeView, TargetSpec, label
 from models.boosting.forest import Forest
 from models.boosting.gbm import BoosterBundle, fit_quantiles, gains, schema_hash
 from models.boosting.tuning import Search, tune_quantiles
 from models.config import ModelConfig
 from models.evaluation.labels import melt
 from models.forecast_rows import ForecastArrays, RowBuffer
+from models.forecast_schema import QUANTILES
 from models.gas.baselines import gas_baselines
 from models.gas.paths import scenario_paths
 

@@ -13,7 +13,7 @@ import polars as pl
 from scipy.special import ndtri
 
 from lake.units import HOUR_S
-from models.base import QUANTILE_COLUMNS, QUANTILES
+from models.forecast_schema import QUANTILE_COLUMNS, QUANTILES
 
 Array = npt.NDArray[np.float64]
 

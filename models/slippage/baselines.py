@@ -12,10 +12,11 @@ import polars as pl
 from features.panel import Columns
 from lake.units import HOUR_S
 from models.arrays import column
-from models.base import QUANTILES, SLIPPAGE_HORIZONS_H, Forecaster, label
+from models.base import SLIPPAGE_HORIZONS_H, Forecaster, label
 from models.config import ModelConfig
 from models.forecast_rows import RowBuffer
-from models.slippage.family import NOW, add_depth_rows, around_quote
+from models.forecast_schema import QUANTILES
+from models.slippage.rows import NOW, add_depth_rows, around_quote
 
 Array = npt.NDArray[np.float64]
 _MIN = 24  # known errors before quantiles are given

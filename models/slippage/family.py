@@ -27,7 +27,7 @@ from features.panel import Columns, flat, hours_between, whole_hour
 from lake.errors import NotEnoughData
 from lake.units import HOUR_S
 from models.arrays import Panel, column
-from models.base import QUANTILES, SLIPPAGE_HORIZONS_H, Forecaster, LakeView, TargetSpec, label
+from models.base import SLIPPAGE_HORIZONS_H, Forecaster, LakeView, TargetSpec, label
 from models.boosting.forest import Forest
 from models.boosting.gbm import BoosterBundle, fit_quantiles, gains, predict
 from models.boosting.tuning import Search, tune_quantiles
@@ -35,17 +35,16 @@ from models.config import ModelConfig
 from models.evaluation.labels import melt
 from models.evaluation.scores import pinball
 from models.forecast_rows import ForecastArrays, RowBuffer
+from models.forecast_schema import QUANTILES
+from models.slippage.baselines import slippage_baselines
 from models.slippage.realised_impact import impact_ratio
+from models.slippage.rows import FEE, IMPACT, IMPACT_SHARE, NOW, add_depth_rows, around_quote
 
 Array = npt.NDArray[np.float64]
 
 HORIZONS_S: tuple[int, ...] = tuple(h * HOUR_S for h in SLIPPAGE_HORIZONS_H)
 TARGETS: tuple[TargetSpec, ...] = (TargetSpec("slippage", HORIZONS_S), TargetSpec("depth", HORIZONS_S, space="log"))
 
-NOW, FEE, IMPACT = "b|depth", "b|fee_pips", "b|impact_ratio"
-"""Present depth (USD), fee (millionths) and realised over quoted impact: context, not features."""
-
-IMPACT_SHARE = 0.005  # cost of a trade that moves the price by 1 %: half of it
 MIN_ROWS = 500  # known changes before boosters are tried: three weeks of one pool
 _HOLD_OUT = 0.3  # latest share of the training rows on which the boosters' share is measured
 _SHARES = np.linspace(0.0, 1.0, 6)
@@ -128,8 +127,6 @@ class SlippageFamily:
 
     def baselines(self, cfg: ModelConfig) -> Mapping[str, Forecaster]:
         """Return the current quote ("last"), the depth a day earlier ("seasonal"), and reversion to the week ("ar")."""
-        from models.slippage.baselines import slippage_baselines  # it needs this module's rows
-
         return slippage_baselines(cfg)
 
 
@@ -163,32 +160,6 @@ def _share(x: Array, y: Array, horizon_h: int, cfg: ModelConfig, params: Mapping
     boosted = predict(_boosters(x[:past], y[:past], cfg, params), x[cut:])
     loss = [pinball(y[cut:], np.sort((1.0 - s) * quoted + s * boosted, axis=1)).sum() for s in _SHARES]
     return float(_SHARES[int(np.argmin(loss))])
-
-
-def around_quote(changes: Array) -> Array:
-    """Return quantiles of log depth changes with the median at zero: the current quote with its past errors."""
-    q = np.quantile(changes, QUANTILES)
-    q[QUANTILES.index(0.5)] = 0.0
-    return np.asarray(np.sort(q), dtype=np.float64)
-
-
-def add_depth_rows(rows: RowBuffer, inputs: Columns, horizon_h: int, change: Array, sizes: tuple[float, ...]) -> None:
-    """Add rows of ``depth`` and ``slippage`` from quantiles (n, 5) of the log change of depth.
-
-    Costs are largest where depth is least, so their quantiles run the other way. The mean is that of the five-point
-    distribution that gives each quantile the probability nearest to it.
-    """
-    horizon_s, keys, times = horizon_h * HOUR_S, inputs.key, inputs.ts
-    depth = inputs.column(NOW)[:, None] * np.exp(np.sort(change, axis=1))
-    rows.add(keys, times, "depth", horizon_s, depth @ MASS, depth)
-    fee, ratio = inputs.column(FEE) / 1e6, inputs.column(IMPACT)
-    for size in sizes:
-        cost = fee[:, None] + ratio[:, None] * IMPACT_SHARE * size / depth[:, ::-1]
-        rows.add(keys + f"|{size:.0f}", times, "slippage", horizon_s, cost @ MASS, cost)
-
-
-MASS: Array = np.array([0.15, 0.225, 0.25, 0.225, 0.15])
-"""Probability of the five points: the cells between the midpoints of the levels."""
 
 
 @dataclass(frozen=True, slots=True)

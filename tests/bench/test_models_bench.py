@@ -17,10 +17,10 @@ from features import gas as gas_features
 from features.bars import Bars, times
 from features.returns import stress
 from lake.store import Lake
-from models.base import QUANTILES
 from models.boosting.gbm import PARAMS, fit_quantiles, predict
 from models.config import ModelConfig
 from models.evaluation.labels import hide_unknown
+from models.forecast_schema import QUANTILES
 from models.gas.family import GasFamily
 from models.serving.live import Corrections, LiveModel, issue, recent
 from tests.models.market import START, fill

@@ -12,10 +12,11 @@ import pytest
 from features.panel import feature_columns
 from lake.store import Lake, check
 from lake.tables import table
-from models.base import FORECAST_COLUMNS, QUANTILE_COLUMNS, Family
+from models.base import Family
 from models.config import ModelConfig
 from models.drift.family import DriftFamily
 from models.evaluation.labels import hide_unknown, label_columns, parse_label
+from models.forecast_schema import FORECAST_COLUMNS, QUANTILE_COLUMNS
 from models.gas.family import GasFamily
 from models.serving.live import recent
 from models.slippage.family import SlippageFamily

@@ -3,10 +3,11 @@ import polars as pl
 import pytest
 from scipy.stats import norm
 
-from models.base import QUANTILE_COLUMNS, QUANTILES, TargetSpec
+from models.base import TargetSpec
 from models.evaluation.calibrate import MIN_SCORES, Corrections, calibrate, calibrate_rows
 from models.evaluation.scores import pinball
 from models.forecast_rows import ForecastArrays
+from models.forecast_schema import QUANTILE_COLUMNS, QUANTILES
 from tests.models.test_scores import series
 
 LEVELS = np.array(QUANTILES)

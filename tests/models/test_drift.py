@@ -8,12 +8,13 @@ import pytest
 
 from lake.errors import NotEnoughData
 from lake.store import Lake
-from models.base import QUANTILE_COLUMNS, label
+from models.base import label
 from models.config import ModelConfig
 from models.drift.family import DriftFamily
 from models.drift.fitted import DriftFitted
 from models.evaluation.labels import hide_unknown
 from models.evaluation.scores import losses
+from models.forecast_schema import QUANTILE_COLUMNS
 from tests.models.drift_market import ASSETS, START, bars, garch, noise
 
 FAMILY = DriftFamily()

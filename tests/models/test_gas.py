@@ -8,9 +8,10 @@ import pytest
 from features.gas import TARGET_FEATURES
 from lake.errors import ModelError, NotEnoughData
 from lake.store import Lake
-from models.base import GAS_HORIZONS_H, GAS_MIN_HORIZONS_H, QUANTILE_COLUMNS, label
+from models.base import GAS_HORIZONS_H, GAS_MIN_HORIZONS_H, label
 from models.config import ModelConfig
 from models.evaluation.labels import hide_unknown
+from models.forecast_schema import QUANTILE_COLUMNS
 from models.gas.baselines import gas_baselines
 from models.gas.family import NOW, SEASON, GasFamily, GasModel, block, generic_features
 from tests.models.market import START, fill, gas_rows

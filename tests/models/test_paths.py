@@ -5,8 +5,9 @@ import polars as pl
 import pytest
 from scipy.stats import norm
 
-from models.base import GAS_HORIZONS_H, QUANTILE_COLUMNS, QUANTILES
+from models.base import GAS_HORIZONS_H
 from models.evaluation.point_baselines import forecast_rows
+from models.forecast_schema import QUANTILE_COLUMNS, QUANTILES
 from models.gas.paths import PATH_HOURS, hourly_margins, join_by_ranks, scenario_paths
 from tests.models.market import START, gas_rows
 

@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from models.base import QUANTILE_COLUMNS, QUANTILES, TargetSpec
+from models.base import TargetSpec
 from models.evaluation.scores import pinball
+from models.forecast_schema import QUANTILE_COLUMNS, QUANTILES
 from models.registry.promotion import COST_MARGIN, Figure, best_baseline, coverage, judge, skill_over
 from tests.models.market import START
 

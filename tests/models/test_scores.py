@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from models.base import QUANTILE_COLUMNS, QUANTILES, TargetSpec
+from models.base import TargetSpec
 from models.evaluation.point_baselines import forecast_rows
 from models.evaluation.scores import as_json, losses, pinball, reliability, score_table, weekly_bootstrap
+from models.forecast_schema import QUANTILE_COLUMNS, QUANTILES
 
 T0 = datetime(2022, 1, 3, tzinfo=UTC)
 SPEC = (TargetSpec("gas", (3600,), space="log"),)

@@ -9,12 +9,14 @@ import pytest
 
 from lake.errors import NotEnoughData
 from lake.store import Lake
-from models.base import QUANTILE_COLUMNS, label
+from models.base import label
 from models.config import ModelConfig
 from models.evaluation.labels import hide_unknown
 from models.evaluation.scores import losses
-from models.slippage.family import FEE, IMPACT_SHARE, NOW, SlippageFamily, SlippageFitted, around_quote
+from models.forecast_schema import QUANTILE_COLUMNS
+from models.slippage.family import SlippageFamily, SlippageFitted
 from models.slippage.realised_impact import LIMITS, PRIOR_USD, impact_ratio
+from models.slippage.rows import FEE, IMPACT_SHARE, NOW, around_quote
 from tests.features.test_liquidity_sentiment import pool_rows
 from tests.models.drift_market import START
 

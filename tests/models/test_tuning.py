@@ -11,13 +11,13 @@ import polars as pl
 import pytest
 
 from lake.store import Lake
-from models.base import QUANTILES
 from models.boosting import tuning
 from models.boosting.tuning import Search, tune_quantiles, tune_scale
 from models.config import ModelConfig
 from models.drift.family import DriftFamily
 from models.evaluation.labels import label_columns
 from models.evaluation.splits import folds, prediction_rows, training_rows
+from models.forecast_schema import QUANTILES
 from models.gas.family import GasFamily
 from models.slippage.family import SlippageFamily
 from tests.laws.test_forecaster import pool_rows

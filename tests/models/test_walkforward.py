@@ -7,9 +7,9 @@ import pytest
 
 from lake.errors import ModelError, NotEnoughData
 from lake.store import Lake
-from models.base import QUANTILE_COLUMNS
 from models.config import ModelConfig
 from models.evaluation.calibrate import Corrections
+from models.forecast_schema import QUANTILE_COLUMNS
 from models.gas.family import GasFamily, GasModel
 from models.serving.live import LiveModel, issue, recent
 from models.training.walkforward import train

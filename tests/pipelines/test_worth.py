@@ -10,7 +10,8 @@ import pytest
 
 from lake.sources.sample import simulate
 from lake.store import Lake
-from models.base import GAS_HORIZONS_H, QUANTILE_COLUMNS
+from models.base import GAS_HORIZONS_H
+from models.forecast_schema import QUANTILE_COLUMNS
 from pipelines.monitor.forecast_value import Overlay, cost_ratio
 from pipelines.settings import load
 from tests.models.market import START
