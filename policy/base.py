@@ -66,6 +66,12 @@ class State:
     max_turnover: float = 1.0  # most one trade may move, one-way, of NAV; 1 never binds
 
 
+def tradable(state: State) -> Bools:
+    """Return (n,) which assets of ``state`` can be traded now."""
+    given = state.market.tradable
+    return np.ones(state.target.size, dtype=np.bool_) if given is None else given
+
+
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """One forecast row: see ``models.base`` for targets and units; ``quantiles`` are 5, 25, 50, 75, 95 %."""

@@ -12,8 +12,8 @@ from lake.rpc import Rpc
 from pipelines.settings import Settings
 from pipelines.wiring import rpc_of
 from policy.execution.records import audit
-from policy.execution.records.anchored import Find, faults, known, plans_executed, reference_find
 from policy.execution.records.mending import may_give_up, repair
+from policy.execution.vaults.anchored import Find, faults, known, plans_executed, reference_find
 from policy.execution.vaults.safe.history import executions
 
 SHOWN = 5  # differences named in the text

@@ -11,8 +11,8 @@ from lake.universe import chain
 from pipelines.settings import Settings
 from pipelines.wiring import rpc_of
 from policy.execution.base import Snapshot
-from policy.execution.checks.preflight import Listed, node_methods, pools_and_routers, tokens_and_feeds
-from policy.execution.checks.roundtrip import prove
+from policy.execution.probes.preflight import Listed, node_methods, pools_and_routers, tokens_and_feeds
+from policy.execution.probes.roundtrip import prove
 from policy.execution.routing.pool_reader import TradedPool, describe_pools, read_pools
 
 Fault = tuple[str, str, str]

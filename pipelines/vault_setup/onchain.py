@@ -23,8 +23,8 @@ from pipelines.wiring import operators, rpc_of
 from policy.execution.base import Snapshot, Vault
 from policy.execution.checks.feed_rounds import recent_rounds
 from policy.execution.checks.guards import OracleEvidence
-from policy.execution.checks.twap import averages
 from policy.execution.context import EngineContext
+from policy.execution.probes.twap import averages
 from policy.execution.records.audit import Audit
 from policy.execution.routing.pool_reader import TradedPool, describe_pools, read_pools
 from policy.execution.submission.channels import (

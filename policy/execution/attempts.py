@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lake.errors import RpcError
-from policy.execution.base import AttemptFate, OtherVault, Plan, Receipt, Settlement, Verdict
+from policy.execution.base import AttemptFate, Plan, Receipt, Settlement, Verdict
 from policy.execution.checks.guards import gas_money
 from policy.execution.checks.verdicts import refusals, refused
 from policy.execution.context import EngineContext, attempts_json
 from policy.execution.records.codec import settlement_json
-from policy.execution.records.hashlog import LOST
 from policy.execution.records.journal import Attempt, Flight
 from policy.execution.submission.channels import Reply
 from policy.execution.submission.gas import (
@@ -32,11 +31,7 @@ from policy.execution.submission.node import Head
 from policy.execution.submission.signer import Signer, TxRequest
 from policy.execution.vaults.common import require_own
 
-RECHECK_S = 86_400
-"""A closed plan's receipt is asked for again for this long after its deadline, its block for ever."""
 GONE = "its transaction is no longer in the chain"
-
-
 OLD_BLOCKS = 64
 """Blocks after which what was mined is in every node's count; only younger transactions are remembered against it."""
 
@@ -177,7 +172,7 @@ def _pause(ctx: EngineContext, head: Head) -> None:
 
 def look(ctx: EngineContext, flight: Flight, head: Head) -> tuple[Flight, Settlement | None]:
     """Look the flight up once: journal what is found, settle it when final. RpcError when the node does not answer."""
-    found = _mined(ctx, flight)
+    found = mined(ctx, flight)
     if found is not None:
         attempt, receipt = found
         seen = (receipt.tx_hash, receipt.block_number, receipt.block_hash, receipt.status)
@@ -197,7 +192,7 @@ def look(ctx: EngineContext, flight: Flight, head: Head) -> tuple[Flight, Settle
         return _void(ctx, flight, note), None
     nonce, sender = flight.attempts[-1].account_nonce, flight.attempts[-1].sender or ctx.sender
     settled = max(0, head.number - ctx.limits.confirmations + 1)
-    if ctx.node.account_nonce(sender, settled) > nonce and _mined(ctx, flight) is None:
+    if ctx.node.account_nonce(sender, settled) > nonce and mined(ctx, flight) is None:
         if ctx.vault.recover(flight.plan, flight.hashes()) is AttemptFate.LANDED:
             return flight, None  # the chain holds it, this node's receipts lag
         if flight.mined is not None:
@@ -213,7 +208,7 @@ def _refusal(flight: Flight) -> str:
     return f"; it was never taken: {last.reply}" if last.taken is False else ""
 
 
-def _mined(ctx: EngineContext, flight: Flight) -> tuple[Attempt, Receipt] | None:
+def mined(ctx: EngineContext, flight: Flight) -> tuple[Attempt, Receipt] | None:
     """Return the attempt that is in the canonical chain, checked against the block's own hash."""
     for attempt in reversed(flight.attempts):
         receipt = ctx.node.receipt(attempt.tx_hash)
@@ -227,25 +222,25 @@ def _settle(ctx: EngineContext, flight: Flight, attempt: Attempt, receipt: Recei
     if attempt.kind == "cancel":
         return _void(ctx, flight, "cancelled by a no-op"), None
     settlement = ctx.vault.verify(receipt, flight.plan)
-    state = _fate(settlement, receipt)
-    _record(ctx, flight, state, settlement, receipt.tx_hash)
+    state = fate(settlement, receipt)
+    record(ctx, flight, state, settlement, receipt.tx_hash)
     ctx.checkpoint("audit_settled")
-    return ctx.journal.close(state, _where(receipt)), settlement
+    return ctx.journal.close(state, where(receipt)), settlement
 
 
-def _fate(settlement: Settlement, receipt: Receipt) -> str:
+def fate(settlement: Settlement, receipt: Receipt) -> str:
     """Return landed or reverted; what succeeded and moved balances was a trade, and is never made a second time."""
     acted = settlement.landed or (receipt.status == 1 and any(settlement.deltas.values()))
     return "landed" if acted else "reverted"
 
 
 def _void(ctx: EngineContext, flight: Flight, note: str) -> Flight:
-    _record(ctx, flight, "void", None, note)
+    record(ctx, flight, "void", None, note)
     ctx.checkpoint("audit_settled")
     return ctx.journal.close("void", note)
 
 
-def _record(ctx: EngineContext, flight: Flight, outcome: str, settlement: Settlement | None, note: str) -> None:
+def record(ctx: EngineContext, flight: Flight, outcome: str, settlement: Settlement | None, note: str) -> None:
     """Append the settlement to the audit, once per plan, outcome and transaction."""
     plan_hash = "0x" + flight.plan.plan_hash.hex()
     if ctx.audit.has("settlement", plan_hash=plan_hash, outcome=outcome, note=note):
@@ -266,7 +261,7 @@ def _record(ctx: EngineContext, flight: Flight, outcome: str, settlement: Settle
 
 def _push(ctx: EngineContext, flight: Flight, head: Head) -> Flight:
     """Move a waiting flight on: send unsent or forgotten bytes again, replace what waits too long."""
-    if flight.state == "mined" and _mined(ctx, flight) is not None:
+    if flight.state == "mined" and mined(ctx, flight) is not None:
         return flight
     last = flight.attempts[-1]
     if head.time > flight.plan.deadline and last.kind == "plan":
@@ -333,113 +328,6 @@ def _still_pays(flight: Flight, gas_price_wei: int) -> bool:
     return float(c["benefit_usd"]) > gas_usd + float(c["other_cost_usd"])
 
 
-def recover(ctx: EngineContext) -> tuple[Flight | None, Settlement | None]:
-    """Finish what an earlier run left: return the newest flight, open if its fate is still not final.
-
-    A dry run only looks it up. OtherVault where the plans are another vault's or another chain's.
-    """
-    flight, settlement = ctx.journal.last(), None
-    if flight is None:
-        return None, None
-    require_own(flight.plan, ctx.vault_address, ctx.chain_id)
-    if not flight.open:
-        flight = _recheck(ctx, flight)
-    if flight.open and not ctx.live:
-        flight, settlement = look(ctx, flight, ctx.node.head())  # a dry run sends nothing, also not again
-    elif flight.open:
-        flight, settlement = follow(ctx, flight)
-    if not flight.open:
-        _correct_earlier(ctx)
-    return flight, settlement
-
-
-def _recheck(ctx: EngineContext, flight: Flight) -> Flight:
-    """Reopen a closed flight whose fate turned out otherwise: a deep reorganisation, a node that lied or lagged.
-
-    However late that is seen: past its deadline the plan cannot land any more, and is then found void.
-    """
-    head = ctx.node.head()
-    gone = _block_gone(ctx, flight, head)
-    recent = head.time - flight.plan.deadline <= RECHECK_S
-    if flight.state == LOST or not flight.attempts or not (gone or recent):
-        return flight
-    found = _mined(ctx, flight)
-    if found is None:
-        if gone:
-            _same_chain(ctx, flight)
-        gone = gone or (flight.state == "landed" and head.time <= flight.plan.deadline)
-        return ctx.journal.reopen(GONE) if gone else flight
-    _, receipt = found
-    if flight.mined == (receipt.tx_hash, receipt.block_number, receipt.block_hash, receipt.status):
-        return flight
-    return ctx.journal.reopen(f"{receipt.tx_hash} is in block {receipt.block_number} with status {receipt.status}")
-
-
-def _block_gone(ctx: EngineContext, flight: Flight, head: Head) -> bool:
-    """Return whether the block that ``flight`` ended in is certainly not in the chain any more."""
-    if flight.mined is None:
-        return False
-    _, number, block_hash, _ = flight.mined
-    now = ctx.node.block_hash(number)
-    return now != block_hash and (now is not None or number > head.number)
-
-
-def _same_chain(ctx: EngineContext, flight: Flight) -> None:
-    """Raise OtherVault where not only a block but the whole chain is another one, begun anew under the same id."""
-    known, now = flight.context.get("genesis"), genesis(ctx)
-    if known is not None and now is not None and known != now:
-        name = f"before-{now[2:10]}"
-        raise OtherVault(
-            f"chain {ctx.chain_id} was begun anew: its first block is {now[:12]}..., {ctx.journal.path} knows "
-            f"{str(known)[:12]}...; what it holds is of the old one: {ctx.journal.aside(name)}"
-        )
-
-
-def genesis(ctx: EngineContext) -> str | None:
-    """Return the hash of the chain's first block, None where the node does not tell."""
-    try:
-        return ctx.node.block_hash(0)
-    except RpcError:
-        return None
-
-
-def _correct_earlier(ctx: EngineContext) -> None:
-    """Set the fate of earlier plans right that a reorganisation deeper than the newest one changed.
-
-    Oldest first: a run that dies in between leaves the newer ones, where the next run finds where to go on.
-    """
-    head, gone = ctx.node.head(), list[Flight]()
-    for flight in reversed([f for f in ctx.journal.flights()[:-1] if f.mined is not None]):
-        if not _block_gone(ctx, flight, head):
-            break
-        gone.append(flight)
-    for flight in reversed(gone):
-        found = _mined(ctx, flight)
-        if found is None:
-            _same_chain(ctx, flight)
-            ended = head.time > flight.plan.deadline + ctx.limits.confirmations * ctx.limits.block_time_s
-            if not ended or ctx.vault.recover(flight.plan, flight.hashes()) is not AttemptFate.VOID:
-                return  # the next step looks again
-            _correct(ctx, flight, "void", None, GONE)
-            continue
-        attempt, receipt = found
-        if head.number - receipt.block_number + 1 < ctx.limits.confirmations:
-            return
-        _correct(ctx, flight, attempt.kind, receipt, _where(receipt))
-
-
-def _correct(ctx: EngineContext, flight: Flight, kind: str, receipt: Receipt | None, note: str) -> None:
-    """Record the new fate of an earlier plan in audit and journal."""
-    settlement, state, mined = None, "void", None
-    if receipt is not None:
-        mined = (receipt.tx_hash, receipt.block_number, receipt.block_hash, receipt.status)
-        if kind == "plan":
-            settlement = ctx.vault.verify(receipt, flight.plan)
-            state = _fate(settlement, receipt)
-    _record(ctx, flight, state, settlement, note)
-    ctx.checkpoint("audit_settled")
-    ctx.journal.correct(flight.plan, state, mined, note)
-
-
-def _where(receipt: Receipt) -> str:
+def where(receipt: Receipt) -> str:
+    """Return transaction and block of a receipt in words."""
     return f"{receipt.tx_hash} in block {receipt.block_number}"

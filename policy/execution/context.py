@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import Any
 
-from policy.base import Policy
+from policy.base import Decision, Policy, State
 from policy.execution.base import Leg, Plan, Settlement, Snapshot, Vault, Verdict
 from policy.execution.checks.guards import FeedRule
-from policy.execution.checks.roundtrip import Proven
 from policy.execution.checks.verdicts import UNTRADABLE
 from policy.execution.planner import PlanRules
+from policy.execution.probes.roundtrip import Proven
 from policy.execution.records.audit import Audit
 from policy.execution.records.codec import plain, plan_json, settlement_json, verdicts_json
 from policy.execution.records.journal import Flight, Journal
@@ -67,7 +67,7 @@ class EngineContext:
     """Everything a step works with. ``live=False`` or no signer: it stops after the simulation.
 
     ``sender``: the keeper's address, also simulated from in a dry run. ``view`` and ``pools`` are asked once per
-    step, for the snapshot's block, and so is ``probe``, which proves the tokens (see ``checks.roundtrip``;
+    step, for the snapshot's block, and so is ``probe``, which proves the tokens (see ``probes.roundtrip``;
     None: over a JSON-RPC node). ``wait(head)`` returns when a block after ``head`` may be there. ``checkpoint`` is
     called at every stage with its name (tests stop the process there). ``channel``: a channel's name, or "auto".
     ``witnesses``: a node of each operator; where there are several, two must agree on a live decision before it is
@@ -125,6 +125,7 @@ class StepReport:
     verdicts: list[Verdict] = field(default_factory=list)
     data: list[dict[str, Any]] = field(default_factory=list)  # series behind the decision, oldest first
     sick: dict[str, Verdict] = field(default_factory=dict)  # tokens left alone in this step, by address
+    asked: tuple[State, Decision] | None = None  # what the policy was asked about, and its answer
     settlement: Settlement | None = None
     recovered: str = ""
     attempts: list[dict[str, Any]] = field(default_factory=list)

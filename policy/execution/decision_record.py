@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from policy.base import Decision, ForecastView, State
+from policy.base import Decision, ForecastView
 from policy.execution.base import Snapshot
 from policy.execution.context import EngineContext, StepReport
 from policy.execution.records.audit import inputs_digest
@@ -42,18 +42,22 @@ def audit_decision(
     ctx: EngineContext,
     report: StepReport,
     snapshot: Snapshot,
-    asked: tuple[State, ForecastView],
+    forecasts: ForecastView,
     decision: Decision,
 ) -> None:
-    """Append what was known, decided and planned; ``asked`` is what the policy was handed.
+    """Append what was known, decided and planned.
+
+    The state is the one the policy was asked about, and ``decided`` its answer: where tokens are left alone that is not
+    what was traded.
 
     With the policy's memory this is everything the decision came from: ``replay`` takes it again from the record alone.
     """
     memory = getattr(ctx.policy, "memory", None)
+    state, answer = report.asked or (None, decision)
     inputs = {
         "snapshot": snapshot_json(snapshot),
-        "state": state_json(asked[0]),
-        "forecasts": forecasts_json(asked[1]),
+        "state": None if state is None else state_json(state),
+        "forecasts": forecasts_json(forecasts),
         "data": report.data,
         "memory": None if memory is None else memory.to_json(),
         "memory_digest": None if memory is None else memory.digest,
@@ -65,7 +69,8 @@ def audit_decision(
         | {
             "inputs_digest": inputs_digest(inputs),
             "fallback": decision.fallback,
-            "decided": [float(w) for w in decision.weights],
+            "answer": answer.action,
+            "decided": [float(w) for w in answer.weights],
             "weights_before": list(report.weights_before),
             "weights_wanted": list(report.weights_wanted),
             "expected": report.expected,

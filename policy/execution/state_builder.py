@@ -93,7 +93,7 @@ def fees(snapshot: Snapshot, pools: Sequence[Pool]) -> Vector:
 def _market_of(snapshot: Snapshot, pools: Sequence[Pool]) -> tuple[Vector, Vector]:
     """Return fee and depth by token for a policy; a token that cannot be traded gets the dearest of the others'.
 
-    It is never traded (see ``policy.execution.checks.sick``): the figures only keep the policy's arithmetic finite.
+    It is never traded (see ``policy.execution.probes.sick``): the figures only keep the policy's arithmetic finite.
     """
     fee, deep = fees(snapshot, pools), depth_usd(snapshot, pools)
     good = deep > 0

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from policy.base import ChainFees, ForecastView, Market, Matrix, Scenario, State, Vector
+from policy.base import ChainFees, ForecastView, Market, Matrix, Scenario, State, Vector, tradable
 from policy.costs import DEFAULT_FEE, gas_lines, impact_per_square
 from policy.simulation.history import History
 from policy.solvers import bands, step_kernel
@@ -292,12 +292,6 @@ class Move:
     before: Vector
     after: Vector
     distance: float
-
-
-def tradable(state: State) -> npt.NDArray[np.bool_]:
-    """Return (n,) which assets of ``state`` can be traded now."""
-    given = state.market.tradable
-    return np.ones(state.target.size, dtype=np.bool_) if given is None else given
 
 
 def apply(state: State, levels: Levels) -> Move:

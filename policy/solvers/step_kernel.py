@@ -152,6 +152,51 @@ def charge(
 
 
 @njit(cache=True, nogil=True)
+def book(weekly: Vector, gas: float, paid: float, pushed: float, x: Vector, after: Vector, turnover: float) -> float:
+    """Add a trade's costs to its week's row of ``weekly`` (6,), take ``after`` as ``x``, return the turnover so far."""
+    weekly[0] += gas
+    weekly[1] += paid
+    weekly[2] += pushed
+    weekly[5] += 1.0
+    for i in range(x.shape[0]):
+        turnover += 0.5 * abs(after[i] - x[i])
+        x[i] = after[i]
+    return turnover
+
+
+@njit(cache=True, nogil=True)
+def put(out: Vector, target: Vector, x: Vector) -> None:
+    """Write the weights of the deviations ``x`` into ``out`` (n,)."""
+    for i in range(x.shape[0]):
+        out[i] = target[i] + x[i]
+
+
+@njit(cache=True, nogil=True)
+def leaves(x: Vector, tolerance: Vector) -> bool:
+    """Return whether a deviation is beyond its tolerance."""
+    outside = False
+    for i in range(x.shape[0]):
+        outside |= abs(x[i]) > tolerance[i] + 1e-12
+    return outside
+
+
+@njit(cache=True, nogil=True)
+def drift(x: Vector, target: Vector, returns: Vector, scratch: Vector) -> float:
+    """Let prices move the deviations ``x`` for an hour; return the hour's difference to the target portfolio."""
+    total, difference = 0.0, 0.0
+    for i in range(x.shape[0]):
+        step = returns[i]
+        grown = (target[i] + x[i]) * (1.0 + step)
+        total += grown
+        difference += x[i] * step
+        scratch[i] = grown
+    growth = 1.0 / total
+    for i in range(x.shape[0]):
+        x[i] = scratch[i] * growth - target[i]
+    return difference
+
+
+@njit(cache=True, nogil=True)
 def run(
     lanes: tuple[int, ...],  # any n numbers: the length is known when compiling, so loops over assets unroll
     returns: Matrix,  # (T, n) simple return of the hour after each step
@@ -203,8 +248,7 @@ def run(
             today = day[t]
             shape = M[today]
         if keep:
-            for i in range(n):
-                path[t, i] = target[i] + x[i]
+            put(path[t], target, x)
         r = distance(x, shape, scale, box, n)
         trigger = min(outer[t], resume[t]) if previous == t - 1 else outer[t]
         breach = must and r >= 1.0
@@ -219,44 +263,23 @@ def run(
             )  # fmt: skip
         if reason != NOTHING:
             gas, paid, pushed, _ = charge(x, after, gas_base[t], gas_leg[t], fee, impact[t])
-            w = week[t]
-            weekly[w, 0] += gas
-            weekly[w, 1] += paid
-            weekly[w, 2] += pushed
-            weekly[w, 5] += 1.0
             if trades < log_step.shape[0]:
                 log_step[trades] = t
                 log_reason[trades] = reason
-                for i in range(n):
-                    log_before[trades, i] = target[i] + x[i]
-                    log_after[trades, i] = target[i] + after[i]
-            for i in range(n):
-                turnover += 0.5 * abs(after[i] - x[i])
-                x[i] = after[i]
+                put(log_before[trades], target, x)
+                put(log_after[trades], target, after)
+            turnover = book(weekly[week[t]], gas, paid, pushed, x, after, turnover)
             trades += 1
             previous = t
-        if capped:
-            outside = False
+        if capped and leaves(x, tolerance):
+            violations += 1
             for i in range(n):
-                outside |= abs(x[i]) > tolerance[i] + 1e-12
-            if outside:
-                violations += 1
-                for i in range(n):
-                    here[i] = tradable[t, columns[i]]
-                    if reason == NOTHING:
-                        start[i] = x[i]
-                powerless += not can_end(start, target, tolerance, here, limit)
-        total, difference = 0.0, 0.0
-        for i in range(n):
-            step = returns[t, i]
-            grown = (target[i] + x[i]) * (1.0 + step)
-            total += grown
-            difference += x[i] * step
-            after[i] = grown
+                here[i] = tradable[t, columns[i]]
+                if reason == NOTHING:
+                    start[i] = x[i]
+            powerless += not can_end(start, target, tolerance, here, limit)
+        difference = drift(x, target, returns[t], after)
         weekly[week[t], 4] += difference * difference
-        growth = 1.0 / total
-        for i in range(n):
-            x[i] = after[i] * growth - target[i]
     for w in range(weekly.shape[0]):
         weekly[w, 3] = half_gamma * weekly[w, 4]
     tallies[0], tallies[1], tallies[2], tallies[3] = last - first, trades, violations, turnover

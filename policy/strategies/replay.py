@@ -43,7 +43,7 @@ def replay(record: Mapping[str, Any]) -> Replay:
     differs = []
     if not np.array_equal(recorded, again):
         differs.append("weights")
-    if decision.action != record["action"] and record["action"] != "refuse":
+    if decision.action != record.get("answer", record["action"]):
         differs.append("action")
     if memory.digest != record.get("memory_digest"):
         differs.append("memory")

@@ -198,7 +198,7 @@ def audit_rewritten(folder: Path) -> Outcome:
 def against_the_vault(path: Path, sim: Any, landed: str) -> list[str]:
     """Return where the audit differs from the vault's count of plans and its events; nothing where none is asked."""
     try:
-        from policy.execution.records import anchored
+        from policy.execution.vaults import anchored
     except ImportError:
         return []
     records = Audit(path).records() if path.exists() else ()

@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from policy.base import Forecast
-from policy.execution.attempts import recover
 from policy.execution.base import OtherVault
 from policy.execution.checks import guards
 from policy.execution.checks.guards import OracleEvidence, RoundAnswer
 from policy.execution.context import Limits
 from policy.execution.engine import dry, step
 from policy.execution.records.journal import Journal
+from policy.execution.recovery import recover
 from policy.execution.state_builder import OffchainView
 from policy.execution.vaults.simulated.adapter import SimulatedVault
 from policy.execution.vaults.simulated.chain import SimSigner

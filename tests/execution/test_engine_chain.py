@@ -9,10 +9,10 @@ import pytest
 
 from lake.evm import Call, calldata, read
 from policy.execution.engine import dry, step
-from policy.execution.records.anchored import faults, known, plans_executed, reference_find
 from policy.execution.records.audit import verify
 from policy.execution.routing.amm import other, quote
 from policy.execution.routing.pool_reader import read_pools
+from policy.execution.vaults.anchored import faults, known, plans_executed, reference_find
 from policy.localnet.faults import Fault, FaultKind
 from tests.chain_fixtures import into_the_hour
 from tests.execution.chain_matrix import Case, cases, disturbed, undisturbed

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lake.evm import Call, calldata, read
-from policy.execution.checks.twap import WINDOW_S, averages
 from policy.execution.engine import step
+from policy.execution.probes.twap import WINDOW_S, averages
 from tests.execution.chainlab import TARGETS, chain_context, known_pools, watched
 
 pytestmark = pytest.mark.chain

@@ -20,6 +20,7 @@ from lake.rpc import Rpc
 from policy.execution.base import AttemptFate, Hop, Leg, Plan, Receipt
 from policy.execution.checks import oracle_rules
 from policy.execution.routing.calldata import swap
+from policy.execution.submission.simulate_tx import _by_call
 from policy.execution.vaults.reference.adapter import ReferenceVault
 from policy.execution.vaults.reference.deployment import (
     SECOND_TWAP_0,
@@ -31,7 +32,6 @@ from policy.execution.vaults.reference.deployment import (
     oracle_code,
 )
 from policy.execution.vaults.reference.logs import rebalanced
-from policy.execution.vaults.simulate_tx import _by_call
 from policy.localnet.market import Localnet, start
 from policy.localnet.portfolio import reference_vault
 from tests.execution.chain_kit import USD, landed, sealed, v3_leg

@@ -16,9 +16,9 @@ from lake.rpc import Rpc, quantity
 from policy.execution.base import Leg, Plan
 from policy.execution.checks.rules import Mandate
 from policy.execution.contracts.compile import contract
+from policy.execution.submission.simulate_tx import reason_of
 from policy.execution.vaults.reference.adapter import REBALANCE, ReferenceVault, encode_legs, plan_hash
 from policy.execution.vaults.reference.deployment import SECOND_FEED, TokenSource, VaultSetup, create, deploy
-from policy.execution.vaults.simulate_tx import reason_of
 from policy.localnet.accounts import dev_accounts
 from policy.localnet.anvil import Anvil
 from policy.localnet.packages import NoNode, modules

@@ -134,7 +134,7 @@ def pools_of(net: Localnet, asset: str) -> list[str]:
 
 def blind(ctx: EngineContext) -> EngineContext:
     """The same context without the probe: only a failed simulation shows what is sick."""
-    from policy.execution.checks.roundtrip import Proven
+    from policy.execution.probes.roundtrip import Proven
 
     return replace(ctx, probe=lambda snapshot, pools: Proven())
 

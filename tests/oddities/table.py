@@ -15,9 +15,9 @@ from pathlib import Path
 
 from lake.evm import calldata
 from policy.execution.checks.guards import OracleEvidence
-from policy.execution.checks.sick import UNTRADABLE
 from policy.execution.context import EngineContext, StepReport
 from policy.execution.engine import step
+from policy.execution.probes.sick import UNTRADABLE
 from policy.localnet.faults import Fault, FaultKind
 from policy.localnet.market import Localnet
 from tests.chain_fixtures import fresh, into_the_hour

@@ -9,7 +9,7 @@ import pytest
 from lake.errors import ConfigError
 from pipelines.settings import ChainSection, FeedRow, PoolRow, PortfolioSection, Settings, Sources, VaultSection
 from pipelines.stages.preflight import faults
-from policy.execution.checks.preflight import Listed, node_methods, pools_and_routers, tokens_and_feeds
+from policy.execution.probes.preflight import Listed, node_methods, pools_and_routers, tokens_and_feeds
 from policy.execution.vaults.reference.adapter import ReferenceVault
 from policy.execution.vaults.reference.deployment import TokenSource, VaultSetup, deploy
 from tests.execution.chainlab import TARGETS, known_pools

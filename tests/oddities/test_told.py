@@ -10,9 +10,9 @@ import polars as pl
 from pipelines.stages import status
 from pipelines.stages.rebalance import as_shown
 from policy.execution.base import Token
-from policy.execution.checks import sick
 from policy.execution.checks.verdicts import refused
 from policy.execution.context import StepReport
+from policy.execution.probes import sick
 from policy.execution.records.codec import verdicts_json
 
 TOKENS = (Token("USDC", "0xa", 6), Token("LINK", "0xb", 18), Token("UNI", "0xc", 18))

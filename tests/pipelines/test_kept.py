@@ -8,9 +8,9 @@ import pytest
 
 from pipelines.settings import Settings
 from pipelines.settlements.reconcile import journal_of
-from policy.execution.records.anchored import faults, known
 from policy.execution.records.hashlog import Line
 from policy.execution.records.journal import Journal, VaultBusy
+from policy.execution.vaults.anchored import faults, known
 from tests.execution.test_journal import PLAN
 
 VAULT = "0x00000000000000000000000000000000000000Aa"

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from lake.errors import ConfigError, ExecutionError, RpcError
 from lake.private import private_folder
 from lake.rpc import Rpc, mask
-from policy.execution.checks.shield import shielded
+from policy.execution.submission.shield import shielded
 
 PASSPHRASE_VARIABLE = "FOREDRIFT_PASSPHRASE"  # noqa: S105 # nosec B105 - the name of a variable, not a secret
 OTHERS = stat.S_IRWXG | stat.S_IRWXO

@@ -33,10 +33,10 @@ from policy.execution.checks.oracle_rules import GOOD, codes, verdicts
 from policy.execution.checks.rules import Book, Mandate, before_trading, broken, stolen_key
 from policy.execution.submission.node import read_receipt
 from policy.execution.submission.reverts import missed, why_reverted
+from policy.execution.submission.simulate_tx import dry_run
 from policy.execution.vaults.common import as_quoted, before_of, quotes_of, require_own, settlement_of, snapshot_of
 from policy.execution.vaults.reference import logs
 from policy.execution.vaults.reference.state import Layout, VaultState, read_layout, read_state
-from policy.execution.vaults.simulate_tx import dry_run
 
 LEGS = "(address,address,uint256,uint256,address,bytes)[]"
 REBALANCE = f"rebalance({LEGS},bytes32,uint256,uint256,uint256)"

@@ -13,9 +13,9 @@ from lake.errors import ConfigError, ExecutionError, RpcError
 from lake.evm import selector
 from lake.rpc import Rpc
 from lake.units import BPS
-from policy.execution.checks.preflight import quotes
 from policy.execution.checks.rules import Mandate
 from policy.execution.contracts.compile import contract
+from policy.execution.probes.preflight import quotes
 from policy.execution.submission.reverts import reason_of
 
 ZERO = "0x0000000000000000000000000000000000000000"

@@ -37,12 +37,12 @@ from policy.execution.checks.oracle_rules import PriceSource, codes, verdicts
 from policy.execution.checks.rules import Book, Clock, Mandate, before_trading, broken
 from policy.execution.submission.node import read_receipt
 from policy.execution.submission.reverts import missed, why_reverted
+from policy.execution.submission.simulate_tx import balances, dry_run
 from policy.execution.vaults.common import as_quoted, before_of, quotes_of, require_own, settlement_of, snapshot_of
 from policy.execution.vaults.reference.adapter import plan_hash
 from policy.execution.vaults.reference.logs import moved
 from policy.execution.vaults.reference.state import Layout, evidence_of, feed_views
 from policy.execution.vaults.safe.history import clock_of, executed, executions
-from policy.execution.vaults.simulate_tx import balances, dry_run
 
 ZERO = "0x" + "0" * 40
 VERSIONS = ("1.3.0", "1.4.1", "1.5.0")

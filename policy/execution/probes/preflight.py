@@ -16,7 +16,7 @@ from lake.evm import Call, head_of, try_read
 from lake.poolstate import V3
 from lake.rpc import Rpc
 from policy.execution.routing.pool_reader import TradedPool
-from policy.execution.vaults.simulate_tx import NOT_SUPPORTED
+from policy.execution.submission.simulate_tx import NOT_SUPPORTED
 
 QUOTE = "USD"
 ROUND = "uint80,int256,uint256,uint256"

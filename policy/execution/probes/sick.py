@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from policy.base import Bools, Decision, State, Vector
+from policy.base import tradable as tradable_assets
 from policy.execution.base import Leg, Simulation, Snapshot, Verdict
 from policy.execution.checks.verdicts import UNTRADABLE, passed, refusals, refused
 from policy.execution.planner import Draft
 from policy.execution.routing.amm import Pool
-from policy.simulation.planner import tradable as tradable_assets
 
 LEAST_HEALTHY = 2
 """Tokens needed for a trade."""

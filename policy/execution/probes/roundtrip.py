@@ -22,7 +22,7 @@ from policy.execution.routing.amm import Pool, V2Pool, other, quote
 from policy.execution.routing.calldata import swap
 from policy.execution.state_builder import usable
 from policy.execution.submission.reverts import revert_of
-from policy.execution.vaults.simulate_tx import NOT_SUPPORTED
+from policy.execution.submission.simulate_tx import NOT_SUPPORTED
 
 PROBE_USD = 100.0
 LEAST_UNITS = 100
