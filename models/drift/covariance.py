@@ -18,8 +18,6 @@ import numpy.typing as npt
 from features.bars import Bars
 from features.panel import Columns, flat
 from features.windows import Rows, decayed, mean, mean_known
-from lake.errors import ConfigError
-from lake.universe import STABLE
 from models.forecast_schema import QUANTILES
 
 Array = npt.NDArray[np.float64]
