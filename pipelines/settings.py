@@ -170,6 +170,7 @@ class Sources(Section):
     feeds: Annotated[tuple[FeedRow, ...], Distinct] = ()
     signals: Annotated[tuple[Literal["fear_greed", "funding", "headlines"], ...], Distinct] = ()
     sample: SampleSection | None = None
+    own: dict[Name, dict[str, Any]] = Field(default_factory=dict)  # sources of installed packages, with their options
 
 
 class ChainSection(Section):

@@ -95,7 +95,25 @@ def sources_of(settings: Settings) -> list[Source]:
         found.append(BlockSource(rpc_of(settings), chain(settings.chain.id), duration(given.blocks.every)))
     found += _onchain(settings)
     found += _signals(settings)
+    found += _own(settings)
     return found
+
+
+def _own(settings: Settings) -> list[Source]:
+    """Return the sources of installed packages named in [sources.own]: entry points of the group ``foredrift.sources``.
+
+    Each is a factory ``(options, settings) -> Sequence[Source]``; ``options`` is its own table.
+    """
+    from importlib.metadata import entry_points
+
+    from lake.errors import ConfigError
+
+    given = settings.sources.own
+    known = {e.name: e for e in entry_points(group="foredrift.sources")} if given else {}
+    if missing := sorted(set(given) - set(known)):
+        have = ", ".join(sorted(known)) or "none"
+        raise ConfigError(f"[sources.own] {', '.join(missing)}: no installed package has it (installed: {have})")
+    return [source for name, options in given.items() for source in known[name].load()(options, settings)]
 
 
 def _exchange(settings: Settings) -> list[Source]:
@@ -139,13 +157,10 @@ def _signals(settings: Settings) -> list[Source]:
 
 def families_of(settings: Settings) -> dict[str, Family]:
     """Return the forecaster families by name."""
-    from models.drift.family import DriftFamily
-    from models.gas.family import GasFamily
-    from models.slippage.family import SlippageFamily
+    from models.families import families
 
     del settings
-    made: list[Family] = [GasFamily(), DriftFamily(), SlippageFamily()]
-    return {family.name: family for family in made}
+    return {name: row.make() for name, row in families().items()}
 
 
 def model_config(settings: Settings) -> ModelConfig:

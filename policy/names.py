@@ -1,36 +1,90 @@
-"""The shipped policies by name and part, importable in no time: settings and help texts need names, not code.
+"""The shipped policies, one row each, importable in no time: settings, help texts and reports need traits, not code.
 
-``reactive`` rules need no forecast, ``predictive`` ones read forecasts and need a reactive fallback, a ``bound`` knows
-the future and so only appears in comparisons.
+A policy of an installed package carries its traits as attribute ``traits`` of what its entry point names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Literal
 
-Part = Literal["reactive", "predictive", "bound"]
+Role = Literal["reactive", "predictive", "bound"]
+Sort = Literal["idle", "calendar", "threshold", "band", "forecast", "foresight"]
 
-PARTS: Mapping[str, Part] = {
-    "hold": "reactive",
-    "calendar_daily": "reactive",
-    "calendar_weekly": "reactive",
-    "threshold_5pct": "reactive",
-    "threshold": "reactive",
-    "band": "reactive",
-    "gas_band": "reactive",
-    "predictive": "predictive",
-    "foresight_gas": "bound",
-    "clairvoyant": "bound",
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What others must know of a policy.
+
+    ``role``: ``reactive`` rules need no forecast, ``predictive`` ones need a reactive fallback, a ``bound`` knows the
+    future and so only appears in comparisons. ``sort``: how it decides. ``reads``: forecast targets without which it
+    does not decide. ``factory`` (module:function) makes it from a workshop; empty for the rules of
+    ``policy.strategies.reactive``. ``pictured``: place in the pictures of a comparison, 0 where it is left out.
+    """
+
+    role: Role
+    sort: Sort
+    colour: str = "#777777"
+    reads: tuple[str, ...] = ()
+    factory: str = ""
+    pictured: int = 0
+
+
+TRAITS: Mapping[str, Traits] = {
+    "hold": Traits("reactive", "idle", "#555555"),
+    "calendar_daily": Traits("reactive", "calendar", "#bfa89e"),
+    "calendar_weekly": Traits("reactive", "calendar", "#8b786d"),
+    "threshold_5pct": Traits("reactive", "threshold", "#2e4057"),
+    "threshold": Traits("reactive", "threshold", "#8d96a3", pictured=4),
+    "band": Traits("reactive", "band", "#66a182", pictured=3),
+    "gas_band": Traits("reactive", "band", "#00798c", pictured=2),
+    "predictive": Traits(
+        "predictive", "forecast", "#d1495b", ("gas",), "policy.strategies.registry:make_predictive", pictured=1
+    ),
+    "foresight_gas": Traits(
+        "bound", "foresight", "#edae49", factory="policy.strategies.foresight:make_foresight_gas", pictured=5
+    ),
+    "clairvoyant": Traits("bound", "foresight", "#c9a227", factory="policy.strategies.foresight:make_clairvoyant"),
 }
-REACTIVE_NAMES: tuple[str, ...] = tuple(n for n, part in PARTS.items() if part == "reactive")
-LIVE_NAMES: tuple[str, ...] = tuple(n for n, part in PARTS.items() if part != "bound")
+OTHER = Traits("reactive", "band")
+"""Traits of a policy that states none."""
+
+PARTS: Mapping[str, Role] = {name: t.role for name, t in TRAITS.items()}
+REACTIVE_NAMES: tuple[str, ...] = tuple(n for n, role in PARTS.items() if role == "reactive")
+LIVE_NAMES: tuple[str, ...] = tuple(n for n, role in PARTS.items() if role != "bound")
+BOUNDS: tuple[str, ...] = tuple(n for n, role in PARTS.items() if role == "bound")
+
+CLAIMANT, BASELINE, BOUND, IDLE = "predictive", "gas_band", "foresight_gas", "hold"
+"""Who is judged, against the strongest reactive rule, under the bound of perfect foresight, beside doing nothing."""
+
+SIMPLE: tuple[str, ...] = tuple(n for n, t in TRAITS.items() if t.sort == "threshold")
+"""``best_threshold`` is the cheaper of these."""
+
+RULES: tuple[str, ...] = tuple(n for n, t in TRAITS.items() if t.role == "reactive" and t.sort in {"threshold", "band"})
+"""``best_reactive`` is the cheapest of these that keeps the mandate."""
+
+HEADLINE: tuple[str, ...] = (BASELINE, "best_threshold", "best_reactive")
+"""Rivals whose ratios carry the result."""
+
+PICTURED: tuple[str, ...] = tuple(
+    sorted((n for n, t in TRAITS.items() if t.pictured), key=lambda n: TRAITS[n].pictured)
+)
 
 
 def installed() -> dict[str, EntryPoint]:
     """Return the policies of installed packages by name: entry points of the group ``foredrift.policies``.
 
-    Each is a factory ``(history, lake, config) -> BandRule``, like those of the registry.
+    Each is a factory ``(history, lake, config) -> BandRule``, with its ``Traits`` as attribute ``traits``.
     """
     return {e.name: e for e in entry_points(group="foredrift.policies")}
+
+
+def traits(name: str) -> Traits:
+    """Return the traits of policy ``name``: of a shipped one, of an installed package's, else OTHER."""
+    if name in TRAITS:
+        return TRAITS[name]
+    own = installed().get(name)
+    found = OTHER if own is None else getattr(own.load(), "traits", OTHER)
+    return found if isinstance(found, Traits) else OTHER

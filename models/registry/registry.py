@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -20,6 +19,7 @@ from urllib.request import url2pathname
 from lake.errors import ConfigError, ModelError
 from models.base import Family, SavedFitted
 from models.config import ModelConfig
+from models.families import families
 from models.registry import baseline_champion
 from models.serving import novelty
 from models.serving.live import LiveModel
@@ -33,12 +33,6 @@ PREFIX = "foredrift-"
 CHAMPION, CHALLENGER = "champion", "challenger"
 ARTIFACT = "model"
 _DECISION = "decision."
-CLASSES: Mapping[str, tuple[str, str]] = {
-    "gas": ("models.gas.family", "GasModel"),
-    "drift": ("models.drift.fitted", "DriftFitted"),
-    "slippage": ("models.slippage.family", "SlippageFitted"),
-}
-"""What reads a family's saved model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +172,10 @@ def load(folder: Path, family: Family, cfg: ModelConfig) -> tuple[LiveModel, dic
     if (folder / baseline_champion.FILE).exists():
         fitted = baseline_champion.BaselineModel.read(folder, family, cfg)
     else:
-        if family.name not in CLASSES:
-            raise ModelError(f"nothing reads saved models of family {family.name!r}; known are {', '.join(CLASSES)}")
-        module, name = CLASSES[family.name]
-        fitted = getattr(import_module(module), name).load(folder)
+        known = families()
+        if family.name not in known:
+            raise ModelError(f"nothing reads saved models of family {family.name!r}; known are {', '.join(known)}")
+        fitted = known[family.name].reader().load(folder)
     return LiveModel.load(folder, family, fitted), novelty.load(folder)
 
 

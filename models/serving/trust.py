@@ -20,19 +20,13 @@ from lake.units import HOUR_S
 from models.arrays import Panel
 from models.base import LakeView, TargetSpec
 from models.evaluation.scores import losses
+from models.families import families
 from models.forecast_rows import ForecastArrays
 from models.serving.live import LiveModel
 from models.serving.novelty import Inputs
 
 Series = tuple[str, str, int]
 """(target, key, horizon_s)."""
-
-FEEDS: Mapping[str, tuple[str, str]] = {
-    "gas": ("gas", "chain_id"),
-    "drift": ("prices", "asset"),
-    "slippage": ("pool_state", "pool"),
-}
-"""Table and key column whose newest row a family's forecasts start from."""
 
 RECENT_DAYS = 28
 """Outcomes that tell whether calibration holds: four weeks show each hour of the week four times."""
@@ -105,9 +99,10 @@ def abstaining(rows: ForecastArrays, reasons: list[str | None]) -> ForecastArray
 
 def feed_times(lake: LakeView, family: str, at: datetime) -> dict[str, datetime]:
     """Return when the newest row of each key of the family's feed became available, as known at ``at``."""
-    if family not in FEEDS:
+    row = families().get(family)
+    if row is None:
         return {}
-    table, column = FEEDS[family]
+    table, column = row.feed
     held = lake.held(table) if isinstance(lake, Holds) else None
     if held is None:
         newest = lake.scan(table, as_of=at).group_by(pl.col(column).cast(pl.String)).agg(pl.col("available_at").max())

@@ -16,12 +16,12 @@ from pipelines.experiments import client, saved_view
 from pipelines.progress import Progress, silent
 from pipelines.reports.nulls import sound
 from pipelines.settings import Settings
+from policy.names import CLAIMANT, HEADLINE, RULES
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 LEAVES = {"trades_per_year": "trades_a_year"}  # cards cut names at about 15 characters
-REACTIVE = ("gas_band", "band", "threshold", "threshold_5pct")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ def _summary_run(
         values = {
             f"ratio_{r['a']}_{r['b']}_{r['scenario']}_{r['nav_usd']:.0f}": r["ratio"]
             for r in sound(data, "pairs")
-            if r["a"] == "predictive" and r["b"] in REACTIVE
+            if r["a"] == CLAIMANT and r["b"] in RULES
         }
         values |= {f"headroom_{r['scenario']}_{r['nav_usd']:.0f}": r["captured"] for r in sound(data, "headroom")}
         client.log_values(mlf, run_id, values)
@@ -162,9 +162,6 @@ def _summary_run(
         mlf.log_artifacts(run_id, str(scratch))
         mlf.set_tag(run_id, "mlflow.note.content", note(data))
     return run_id
-
-
-NOTED = ("gas_band", "best_threshold", "best_reactive")
 
 
 def note(data: Mapping[str, Any]) -> str:
@@ -179,6 +176,6 @@ def note(data: Mapping[str, Any]) -> str:
         f"| {r['a']} / {r['b']} | {r['scenario']} | {r['nav_usd']:,.0f} | {r['ratio']:.3f} | "
         f"{r['ci_low']:.3f} to {r['ci_high']:.3f} |"
         for r in sound(data, "pairs")
-        if r["a"] == "predictive" and r["b"] in NOTED
+        if r["a"] == CLAIMANT and r["b"] in HEADLINE
     ]
     return "\n".join(lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -17,10 +16,8 @@ from pipelines.wiring import compare_config
 from policy.base import Vector
 from policy.comparison import compare as panel
 from policy.comparison.bootstrap import counts, ratio
+from policy.names import traits
 from policy.simulation.panel import Cell
-
-READS: Mapping[str, frozenset[str]] = {"predictive": frozenset({"gas"})}
-"""Forecast targets a policy reads; forecasts of others cannot change what it costs."""
 
 PORTFOLIOS = 24
 """Baskets of the small panel, all under the project's own mandate and NAV: what counts is what its users will pay."""
@@ -50,7 +47,7 @@ def cost_ratio(
     Only hours both have forecast count. None where the configured policy reads no target among the rows, or where the
     range is too short for the panel.
     """
-    reads = READS.get(settings.policy.kind, frozenset())
+    reads = set(traits(settings.policy.kind).reads)  # forecasts of other targets cannot change what it costs
     if not reads & set(mine["target"].unique().to_list()):
         return None
     common = mine.select("issued_at").unique().join(reference.select("issued_at").unique(), on="issued_at")

@@ -9,8 +9,9 @@ from typing import Any
 
 import polars as pl
 
+from policy.names import PICTURED
+
 TABLES = ("portfolios", "trades", "weekly")
-SHOWN = ("predictive", "gas_band", "band", "threshold", "foresight_gas")
 
 
 def write_artifacts(
@@ -33,7 +34,7 @@ def write_artifacts(
     charts.save(charts.cost_split(data), plots / "cost_split.png")
     charts.save(charts.frontier(data), plots / "frontier.png")
     if not timeline.is_empty():
-        shown = [p for p in SHOWN if p in set(timeline["policy"])]
+        shown = [p for p in PICTURED if p in set(timeline["policy"])]
         charts.save(charts.timeline(timeline, shown), plots / "timeline.png")
         charts.save(charts.cumulative_cost(timeline, shown), plots / "cumulative_cost.png")
         charts.save(charts.weights(timeline, shown[0]), plots / "weights.png")

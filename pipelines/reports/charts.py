@@ -18,20 +18,10 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from policy.names import IDLE, traits
+
 PARTS = {"gas_bp": "gas", "fee_bp": "fee", "impact_bp": "impact", "tracking_bp": "tracking"}
 COLOURS = {"gas": "#4c78a8", "fee": "#f58518", "impact": "#e45756", "tracking": "#b8b8b8"}
-POLICY_COLOURS = {
-    "predictive": "#d1495b",
-    "gas_band": "#00798c",
-    "band": "#66a182",
-    "threshold": "#8d96a3",
-    "threshold_5pct": "#2e4057",
-    "calendar_daily": "#bfa89e",
-    "calendar_weekly": "#8b786d",
-    "foresight_gas": "#edae49",
-    "clairvoyant": "#c9a227",
-    "hold": "#555555",
-}  # fmt: skip
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -65,7 +55,7 @@ def cost_split(data: Mapping[str, Any]) -> Figure:
     lines = -(-len(panels) // columns)
     figure, axes = plt.subplots(lines, columns, figsize=(5.2 * columns, 3.6 * lines), squeeze=False)
     for axis, (scenario, nav) in zip(axes.flat, panels, strict=False):
-        rows = [r for r in rows_of(data, scenario, nav) if r["policy"] != "hold"]
+        rows = [r for r in rows_of(data, scenario, nav) if r["policy"] != IDLE]
         left = [0.0] * len(rows)
         shown = {k: v for k, v in PARTS.items() if k != "tracking_bp" or scenario.startswith("soft")}
         for key, name in shown.items():
@@ -100,9 +90,9 @@ def frontier(data: Mapping[str, Any]) -> Figure:
     for axis, (scenario, nav) in zip(axes.flat, panels, strict=False):
         for r in rows_of(data, scenario, nav):
             cost = r["gas_bp"] + r["fee_bp"] + r["impact_bp"]
-            if r["policy"] == "hold" or cost <= 0:
+            if r["policy"] == IDLE or cost <= 0:
                 continue
-            axis.scatter(r["te_annual"] * 100, cost, s=42, color=POLICY_COLOURS.get(r["policy"], "#777777"))
+            axis.scatter(r["te_annual"] * 100, cost, s=42, color=traits(r["policy"]).colour)
             axis.annotate(
                 r["policy"], (r["te_annual"] * 100, cost), fontsize=7, xytext=(4, 3), textcoords="offset points"
             )
@@ -126,7 +116,7 @@ def timeline(frame: pl.DataFrame, policies: Sequence[str]) -> Figure:
     top.set_ylabel("gas price, gwei")
     for policy in policies:
         rows = frame.filter(pl.col("policy") == policy).sort("step")
-        colour = POLICY_COLOURS.get(policy, "#777777")
+        colour = traits(policy).colour
         trades = rows.filter("traded")
         top.scatter(trades["ts"], trades["gas_gwei"], s=18, color=colour, label=f"{policy} ({trades.height})", zorder=3)
         bottom.plot(rows["ts"], rows["distance"], color=colour, linewidth=0.8, label=policy)
@@ -157,7 +147,7 @@ def cumulative_cost(frame: pl.DataFrame, policies: Sequence[str]) -> Figure:
     figure, axis = plt.subplots(figsize=(12, 3.8))
     for policy in policies:
         rows = frame.filter(pl.col("policy") == policy).sort("step")
-        colour = POLICY_COLOURS.get(policy, "#777777")
+        colour = traits(policy).colour
         axis.plot(rows["ts"], rows["cost_bp"], label=policy, color=colour, linewidth=1.4)
     axis.set_ylabel("cumulative cost, bp of NAV")
     axis.legend(fontsize=8, frameon=False, ncols=4)

@@ -14,15 +14,16 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from pipelines.reports.charts import COLOURS, PARTS, POLICY_COLOURS, cells, label_of, rows_of
+from pipelines.reports.charts import COLOURS, PARTS, cells, label_of, rows_of
 from pipelines.reports.nulls import sound
+from policy.names import BASELINE, CLAIMANT, IDLE, traits
 
 _LAYOUT = {
     "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "font": {"color": "#7b8496", "size": 12},
     "margin": {"l": 60, "r": 20, "t": 40, "b": 50},
 }  # fmt: skip
 SAME = 0.0005  # cost ratios nearer to 1 than this read as 1.000
-_LABELLED = {"predictive", "gas_band", "threshold_5pct"}  # points that carry their name; the others show it on hover
+_LABELLED = {CLAIMANT, BASELINE, "threshold_5pct"}  # points that carry their name; the others show it on hover
 _GRID = {"gridcolor": "rgba(128,128,128,0.25)", "zerolinecolor": "rgba(128,128,128,0.4)"}
 
 
@@ -51,7 +52,7 @@ def render(
 
 def headline(data: Mapping[str, Any]) -> str:
     """Return the main result in few sentences, with its intervals; a loss or a null is said as plainly."""
-    pairs = [r for r in sound(data, "pairs") if r["a"] == "predictive" and r["b"] == "gas_band"]
+    pairs = [r for r in sound(data, "pairs") if r["a"] == CLAIMANT and r["b"] == BASELINE]
     if not pairs:
         return "This comparison holds no pair of predictive and gas_band, the strongest reactive policy."
     ordered = sorted(pairs, key=lambda r: (r["scenario"], r["nav_usd"]))
@@ -79,7 +80,7 @@ def _sentence(pair: Mapping[str, Any]) -> str:
 
 def nulls(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what prediction was not shown to beat: a row per cell with the ratio and interval against each rival."""
-    bad = [r for r in sound(data, "pairs") if r["a"] == "predictive" and r["ci_high"] >= 1]
+    bad = [r for r in sound(data, "pairs") if r["a"] == CLAIMANT and r["ci_high"] >= 1]
     rows: dict[str, dict[str, str]] = {}
     for r in bad:
         text = f"{r['ratio']:.3f} ({r['ci_low']:.3f} to {r['ci_high']:.3f})"
@@ -95,11 +96,11 @@ def premium(data: Mapping[str, Any]) -> list[dict[str, Any]]:
 def ratios(data: Mapping[str, Any]) -> go.Figure:
     """Return each paired ratio of the predictive policy with its interval, around the line at 1."""
     figure = go.Figure()
-    for b in sorted({r["b"] for r in sound(data, "pairs") if r["a"] == "predictive"}):
-        rows = [r for r in sound(data, "pairs") if r["a"] == "predictive" and r["b"] == b]
+    for b in sorted({r["b"] for r in sound(data, "pairs") if r["a"] == CLAIMANT}):
+        rows = [r for r in sound(data, "pairs") if r["a"] == CLAIMANT and r["b"] == b]
         figure.add_scatter(
             x=[r["ratio"] for r in rows], y=[f"{r['scenario']} ${r['nav_usd']:,.0f}" for r in rows], mode="markers",
-            name=f"vs {b}", marker={"size": 9, "color": POLICY_COLOURS.get(b)},
+            name=f"vs {b}", marker={"size": 9, "color": traits(b).colour},
             error_x={
                 "type": "data", "symmetric": False, "array": [r["ci_high"] - r["ratio"] for r in rows],
                 "arrayminus": [r["ratio"] - r["ci_low"] for r in rows],
@@ -119,7 +120,7 @@ def split(data: Mapping[str, Any]) -> go.Figure:
     figure = make_subplots(rows=lines, cols=columns, subplot_titles=titles, horizontal_spacing=0.12)
     named: set[str] = set()  # a part enters the legend with the first panel that shows it
     for i, (scenario, nav) in enumerate(panels):
-        rows = [r for r in rows_of(data, scenario, nav) if r["policy"] != "hold"][::-1]
+        rows = [r for r in rows_of(data, scenario, nav) if r["policy"] != IDLE][::-1]
         for key, name in PARTS.items():
             if key == "tracking_bp" and not scenario.startswith("soft"):
                 continue
@@ -145,7 +146,7 @@ def frontier(data: Mapping[str, Any]) -> go.Figure:
             text=[r["policy"] if r["policy"] in _LABELLED else "" for r in rows], textposition="top center",
             textfont={"size": 10}, hovertemplate="%{customdata}<br>TE %{x:.2f} %<br>%{y:.1f} bp<extra></extra>",
             marker={"size": 10, "symbol": symbols[i % len(symbols)],
-                    "color": [POLICY_COLOURS.get(r["policy"], "#777") for r in rows]},
+                    "color": [traits(r["policy"]).colour for r in rows]},
         )  # fmt: skip
     figure.update_yaxes(type="log")
     return _styled(figure, "tracking error, % a year", "gas + fee + impact, bp a year", 420)
@@ -161,8 +162,8 @@ def trades(timeline: pl.DataFrame) -> go.Figure:
         rows = timeline.filter((pl.col("policy") == policy) & pl.col("traded")).sort("step")
         figure.add_scatter(
             x=rows["ts"].to_list(), y=rows["gas_gwei"].to_list(), mode="markers", name=f"{policy} ({rows.height})",
-            marker={"color": POLICY_COLOURS.get(policy), "size": 8},
-            visible=True if policy in {"predictive", "gas_band"} else "legendonly",
+            marker={"color": traits(policy).colour, "size": 8},
+            visible=True if policy in {CLAIMANT, BASELINE} else "legendonly",
         )  # fmt: skip
     figure.update_yaxes(type="log")
     return _styled(figure, "", "gas price, gwei", 380)

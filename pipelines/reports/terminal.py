@@ -16,8 +16,10 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from models.families import families
 from pipelines.progress import Progress
 from pipelines.reports import nulls
+from policy.names import BASELINE, BOUND, CLAIMANT, HEADLINE
 
 if TYPE_CHECKING:
     from lake.ingest import IngestReport
@@ -198,19 +200,16 @@ def training(result: Any) -> None:
         say(f"MLflow: {result.url}")
 
 
-UNITS = {"gas": ("gwei", 1.0), "gas_min": ("gwei", 1.0), "drift": ("%", 100.0), "slippage": ("bp", 10_000.0)}
-"""Unit in which a target is shown, and what its stored value is multiplied by."""
-
-
 def forecasts(result: Mapping[str, Any]) -> None:
     """Print issued forecasts in the unit of each target (gwei, per cent, basis points)."""
     names = ["q05", "q50", "q95", "mean"]
+    units = {target: unit for row in families().values() for target, unit in row.units.items()}
     shown = [
-        [r["target"], r["key"], r["horizon_h"], UNITS[r["target"]][0]]
-        + [None if r[n] is None else f"{r[n] * UNITS[r['target']][1]:z,.2f}" for n in names]
+        [r["target"], r["key"], r["horizon_h"], units[r["target"]][0]]
+        + [None if r[n] is None else f"{r[n] * units[r['target']][1]:z,.2f}" for n in names]
         + [r["abstains"] or "-"]
         for r in result["rows"]
-        if r["target"] in UNITS
+        if r["target"] in units
     ]
     heads = ["target", "key", "hours", "unit", "5 %", "median", "95 %", "mean", "abstains"]
     table(f"Forecasts issued at {_cell(result['issued_at'])} UTC", heads, shown, 2, whole=8)
@@ -235,9 +234,6 @@ def comparison(outcome: Any) -> None:
         say(f"MLflow: foredrift ui, or {outcome.url}")
 
 
-HEADLINE = ("gas_band", "best_threshold", "best_reactive")
-
-
 def policies(data: Mapping[str, Any]) -> None:
     """Print the comparison tables from the JSON figures; every other pair is in the JSON and the report."""
     names = ["total_bp", "gas_bp", "fee_bp", "impact_bp", "tracking_bp", "trades_per_year"]
@@ -254,8 +250,8 @@ def policies(data: Mapping[str, Any]) -> None:
         say("broken a+b: a hours in breach a trade could have ended, b in which none could")
     for note in data["data"].get("notes", ()):
         say(f"note: {note}")
-    chosen = [r for r in nulls.sound(data, "pairs") if r["a"] == "predictive" and r["b"] in HEADLINE]
-    chosen += [r for r in nulls.sound(data, "pairs") if r["a"] == "foresight_gas" and r["b"] == "gas_band"]
+    chosen = [r for r in nulls.sound(data, "pairs") if r["a"] == CLAIMANT and r["b"] in HEADLINE]
+    chosen += [r for r in nulls.sound(data, "pairs") if r["a"] == BOUND and r["b"] == BASELINE]
     if chosen:
         table(
             "Paired cost ratios, 95 % weekly block bootstrap (below 1: the first is cheaper)",

@@ -26,8 +26,7 @@ from pipelines.stages import needs
 from pipelines.stages.train import window
 from pipelines.wiring import compare_config, families_of, lake_of, model_config
 from policy.comparison import compare as panel
-
-NEEDS_FORECASTS = frozenset({"predictive"})
+from policy.names import traits
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ def compare(
     needs.of_comparison(lake, config)
     scores: list[dict[str, Any]] = []
     learning: dict[str, float] = {}
-    if NEEDS_FORECASTS & set(config.policies):
+    if any(traits(name).reads for name in config.policies):
         scores, learning = ensure_forecasts(settings, lake, span, progress)
     found = panel.run(
         lake,

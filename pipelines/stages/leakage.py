@@ -25,13 +25,13 @@ from pipelines.settings import Settings
 from pipelines.stages.train import window
 from pipelines.wiring import compare_config, families_of, lake_of, model_config
 from policy.comparison import compare as panel
-from policy.strategies.registry import LATE, NAMES
+from policy.names import BOUNDS
+from policy.strategies.registry import NAMES
 
 MOMENTS = 3
 HISTORY = timedelta(days=100)
 AFTER = timedelta(days=3)
 RAW = ("prices", "gas", "pool_state", "signals")
-BOUNDS = ("foresight_gas", "clairvoyant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,6 @@ def decisions(
     moment = moments[-1]
     span = (moment - timedelta(days=21), moment + timedelta(days=2))
     allowed = tuple(n for n in NAMES if n not in BOUNDS)
-    assert set(BOUNDS) <= set(LATE)
     config = compare_config(settings, span, 4, allowed, None)
     trades = [
         panel.run(view, config).trades.filter(pl.col("ts") <= moment)  # type: ignore[arg-type]

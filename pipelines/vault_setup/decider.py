@@ -17,6 +17,7 @@ from pipelines.wiring import compare_config
 from policy.base import Forecast, ForecastView, Matrix, Policy
 from policy.costs import chain_fees
 from policy.memory import PolicyMemory
+from policy.names import traits
 from policy.simulation.history import History, load
 from policy.simulation.planner import Portfolio, prepare
 from policy.strategies.experts import kind_of
@@ -25,7 +26,6 @@ from policy.strategies.planner_policy import RulePolicy
 from policy.strategies.predictive import Predictive
 from policy.strategies.registry import memory_at, planners, recall
 
-NEEDED = {"predictive": ("gas",)}  # targets without which the policy does not decide
 FORECAST_LIFE = timedelta(hours=2)  # issued hourly: older ones belong to a decision that has passed
 DAY = timedelta(days=1)
 
@@ -151,7 +151,7 @@ def newest(lake: Lake, at: datetime) -> datetime:
 
 def _missing(settings: Settings, view: ForecastView) -> str:
     """Return why the configured policy must not decide, empty when nothing speaks against it."""
-    for target in NEEDED.get(settings.policy.kind, ()):
+    for target in traits(settings.policy.kind).reads:
         rows = [f for (name, _, _), f in view.items() if name == target]
         if not rows:
             return f"no {target} forecast of the last {FORECAST_LIFE}"

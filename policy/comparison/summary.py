@@ -11,14 +11,13 @@ import polars as pl
 from lake.units import BPS, HOURS_PER_YEAR
 from policy.base import Matrix, Vector
 from policy.comparison import bootstrap
+from policy.names import BASELINE, BOUND, CLAIMANT, IDLE, RULES, SIMPLE
 from policy.simulation.history import History
 from policy.simulation.planner import Portfolio
 from policy.simulation.simulator import FEE, GAS, IMPACT, TRACKING, Run
 from policy.strategies.registry import CompareConfig
 
 Cell = tuple[str, float]  # (scenario label, NAV)
-SIMPLE = ("threshold_5pct", "threshold")  # "best_threshold" is the cheaper of them
-RULES = ("threshold_5pct", "threshold", "band", "gas_band")  # "best_reactive" is the cheapest that keeps the mandate
 REGIMES = ("calm", "volatile", "cheap_gas", "dear_gas")
 
 
@@ -89,7 +88,7 @@ class CostTable:
         for cell, costs in self.weekly.items():
             by_name = dict(zip(self.names, costs, strict=True))
             for j, a in enumerate(self.names):
-                others: list[tuple[str, str]] = [(b, b) for b in self.names[:j] if b != "hold" or self.soft[cell]]
+                others: list[tuple[str, str]] = [(b, b) for b in self.names[:j] if b != IDLE or self.soft[cell]]
                 for alias, choices in (("best_threshold", SIMPLE), ("best_reactive", RULES)):
                     best = self.best(cell, choices)
                     if best is not None and a not in choices:
@@ -114,7 +113,7 @@ class CostTable:
 
     def headroom(self) -> list[dict[str, object]]:
         """Return the share of the way from gas_band to foresight_gas that predictive covers, by cell."""
-        needed = ("gas_band", "predictive", "foresight_gas")
+        needed = (BASELINE, CLAIMANT, BOUND)
         if any(n not in self.names for n in needed):
             return []
         rows: list[dict[str, object]] = []
@@ -130,14 +129,14 @@ class CostTable:
     def regimes(self) -> pl.DataFrame:
         """Return each policy's cost over gas_band's in calm, volatile, cheap-gas and dear-gas weeks (median splits)."""
         rows: list[dict[str, object]] = []
-        if "gas_band" in self.names:
+        if BASELINE in self.names:
             for (label, nav), costs in self.weekly.items():
-                base = costs[self.names.index("gas_band")]
+                base = costs[self.names.index(BASELINE)]
                 for regime, mask in self.splits.items():
                     for name, cost in zip(self.names, costs, strict=True):
                         found = bootstrap.ratio(cost * mask, base * mask, self.drawn)
                         rows.append({
-                            "scenario": label, "nav_usd": nav, "regime": regime, "policy": name, "b": "gas_band",
+                            "scenario": label, "nav_usd": nav, "regime": regime, "policy": name, "b": BASELINE,
                             "ratio": found.value, "ci_low": found.low, "ci_high": found.high, "weeks": int(mask.sum()),
                         })  # fmt: skip
         return pl.DataFrame(rows)

@@ -1,6 +1,6 @@
 """Policies by name, and the settings of a comparison.
 
-A policy outside this file is named by a row: module and factory ``(workshop) -> BandRule``, imported when asked for, so
+A policy is a row of ``policy.names`` with its factory ``(workshop) -> BandRule``, imported when asked for, so
 that a reactive comparison needs no forecasts. A policy at one moment is its memory: ``recall`` gives it back.
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from lake.errors import ConfigError
 from lake.store import Lake
 from policy.memory import PolicyMemory
-from policy.names import installed
+from policy.names import CLAIMANT, TRAITS, installed
 from policy.simulation.history import History
 from policy.simulation.panel import DEFAULT_CELLS, LARGEST, Cell
 from policy.simulation.planner import BandRule, LevelRule, Portfolio, prepare
@@ -25,12 +25,7 @@ from policy.strategies.reactive import REACTIVE, memory_of, recalled
 if TYPE_CHECKING:
     from policy.strategies.predictive import Predictive
 
-LATE: Mapping[str, tuple[str, str]] = {
-    "predictive": ("policy.strategies.registry", "make_predictive"),
-    "foresight_gas": ("policy.strategies.foresight", "make_foresight_gas"),
-    "clairvoyant": ("policy.strategies.foresight", "make_clairvoyant"),
-}
-NAMES: tuple[str, ...] = (*(p.name for p in REACTIVE), *LATE)
+NAMES: tuple[str, ...] = tuple(TRAITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +92,7 @@ def memory_at(planner: BandRule, portfolio: Portfolio, history: History, step: i
 
 def recall(memory: PolicyMemory) -> LevelRule:
     """Return the policy that ``memory`` is of; raises ConfigError for a policy that is not installed."""
-    if memory.policy == "predictive":
+    if memory.policy == CLAIMANT:
         from policy.strategies.remembered import Remembered
 
         return Remembered(memory)
@@ -128,8 +123,8 @@ def planners(history: History, lake: Lake, config: CompareConfig, own: Sequence[
     for name in config.policies:
         if name in known:
             made.append(known[name])
-        elif name in LATE:
-            module, factory = LATE[name]
+        elif name in TRAITS:
+            module, _, factory = TRAITS[name].factory.partition(":")
             made.append(getattr(import_module(module), factory)(workshop))
         else:
             made.append(installed()[name].load()(history, lake, config))

@@ -176,8 +176,10 @@ def test_names_and_registry_agree():
     from policy import names
     from policy.strategies import registry
 
-    assert set(names.PARTS) == set(registry.NAMES)
-    assert set(names.REACTIVE_NAMES) == {rule.name for rule in registry.REACTIVE}
+    assert tuple(rule.name for rule in registry.REACTIVE) == names.REACTIVE_NAMES
+    for name, traits in names.TRAITS.items():
+        assert bool(traits.factory) == (name not in names.REACTIVE_NAMES)
+        assert not traits.reads or traits.role == "predictive"
 
 
 @pytest.mark.parametrize(
