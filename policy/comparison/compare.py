@@ -101,7 +101,7 @@ def simulate_chunk(
     for position, portfolio in chunk:
         like = last.get(portfolio.scenario) or next(iter(last.values()), None)
         case = last[portfolio.scenario] = prepare(history, portfolio, like)
-        prices = rebalancing_premium.Prices.of(case.returns[case.first : case.last], portfolio.target)
+        prices = rebalancing_premium.PathPrices.of(case.returns[case.first : case.last], portfolio.target)
         for rule in rules:
             began = time.perf_counter()
             schedule = rule.plan(case)

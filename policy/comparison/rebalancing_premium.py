@@ -45,20 +45,20 @@ def excess_growth(target: Vector, covariance: Matrix) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Prices:
+class PathPrices:
     """What every policy of one case is measured against; computed once a case."""
 
     grown: Matrix  # (T + 1, n) log growth of each asset since the start
     target: Vector
 
     @classmethod
-    def of(cls, returns: Matrix, target: Vector) -> Prices:
+    def of(cls, returns: Matrix, target: Vector) -> PathPrices:
         """Return it for (T, n) simple hourly ``returns`` of the assets that ``target`` (n,) weighs."""
         moves = np.log1p(returns)
         return cls(np.vstack([np.zeros(len(target)), np.cumsum(moves, axis=0)]), target)
 
 
-def premium(run: Run, prices: Prices, first: int) -> Premium:
+def premium(run: Run, prices: PathPrices, first: int) -> Premium:
     """Return the premium of a logged ``run`` that began on target at step ``first``, when ``prices`` begin.
 
     Between two trades holdings only drift, so the growth of each such stretch is that of the weights it began with.

@@ -195,6 +195,30 @@ class Settlement:
     verdicts: tuple[Verdict, ...] = ()
 
 
+class BlockHead(Protocol):
+    """A block's identity, time and base fee."""
+
+    @property
+    def number(self) -> int:
+        """Height."""
+        ...
+
+    @property
+    def hash(self) -> str:
+        """Hash, 0x hex."""
+        ...
+
+    @property
+    def time(self) -> int:
+        """Unix seconds."""
+        ...
+
+    @property
+    def base_fee_wei(self) -> int:
+        """Base fee, wei per gas."""
+        ...
+
+
 class AttemptFate(StrEnum):
     """Where an attempt stands when it is looked up."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from lake.units import BPS, Bps
 from policy.base import Matrix, Vector
 from policy.execution.base import Leg, Plan, Snapshot, Verdict
-from policy.execution.checks.rules import E10, Book
+from policy.execution.checks.rules import E10, VaultBook
 from policy.execution.checks.verdicts import passed, refused
 from policy.execution.routing.amm import Pool, V3Pool
 from policy.execution.routing.calldata import price_limit, swap
@@ -85,10 +85,10 @@ class PriceRisk:
     slippage_spread: Mapping[tuple[int, int], float] = field(default_factory=dict)
 
 
-def book_of(snapshot: Snapshot) -> Book:
+def book_of(snapshot: Snapshot) -> VaultBook:
     """Return the snapshot's book, prices in the order of its tokens."""
     prices = {q.token: q.price_e8 for q in snapshot.quotes}
-    return Book(
+    return VaultBook(
         snapshot.tokens,
         snapshot.targets_bps,
         tuple(max(0, prices.get(t.address, 0)) for t in snapshot.tokens),
@@ -97,7 +97,7 @@ def book_of(snapshot: Snapshot) -> Book:
 
 
 def pairs(
-    book: Book, weights: Vector, max_turnover_bps: int, leave: Collection[int] = ()
+    book: VaultBook, weights: Vector, max_turnover_bps: int, leave: Collection[int] = ()
 ) -> list[tuple[int, int, int]]:
     """Return netted trades (from, to, USD x 1e18) that bring ``book`` to ``weights``: at most n - 1 of them.
 
@@ -185,20 +185,20 @@ def draft(
     return Draft(tuple(legs), slippage, at_risk, tuple(tolerances), tuple(evens), sold, tuple(notes))
 
 
-def _small(book: Book, pair: tuple[int, int, int]) -> Verdict:
+def _small(book: VaultBook, pair: tuple[int, int, int]) -> Verdict:
     i, j, size = pair
     usd = size / E18
     symbols = f"{book.tokens[i].symbol} -> {book.tokens[j].symbol}"
     return passed("min_trade", f"{symbols}: {usd:.2f} USD is left alone", usd=usd)
 
 
-def ends(book: Book, i: int, j: int) -> dict[str, str]:
+def ends(book: VaultBook, i: int, j: int) -> dict[str, str]:
     """Return the addresses of a pair's tokens, as a verdict's figures."""
     return {"token_in": book.tokens[i].address, "token_out": book.tokens[j].address}
 
 
 def _whole(
-    book: Book,
+    book: VaultBook,
     pair: tuple[int, int, int],
     amount: int,
     state: Mapping[str, Pool],
@@ -214,7 +214,14 @@ def _whole(
 
 
 def _route(
-    book: Book, i: int, j: int, amount: int, state: Mapping[str, Pool], costs: Costs, rules: PlanRules, legs_left: int
+    book: VaultBook,
+    i: int,
+    j: int,
+    amount: int,
+    state: Mapping[str, Pool],
+    costs: Costs,
+    rules: PlanRules,
+    legs_left: int,
 ) -> Routing | None:
     """Return the best execution of ``amount`` of token ``i`` into ``j``, gas counted in token ``j``."""
     if amount <= 0 or legs_left <= 0:
@@ -234,7 +241,7 @@ def _route(
 def _leg(
     vault: str,
     snapshot: Snapshot,
-    book: Book,
+    book: VaultBook,
     pair: tuple[int, int],
     fill: RouteFill,
     state: Mapping[str, Pool],
@@ -268,7 +275,7 @@ def _leg(
     return leg, even, risk
 
 
-def _break_even(book: Book, i: int, fill: RouteFill, state: Mapping[str, Pool], costs: Costs) -> float:
+def _break_even(book: VaultBook, i: int, fill: RouteFill, state: Mapping[str, Pool], costs: Costs) -> float:
     """Return the smallest break-even over the route's pools; raw amounts of each hop's own input."""
     even = 1.0
     amount = float(fill.amount_in)
@@ -298,7 +305,7 @@ def _tolerance(leg: Leg) -> int:
     return (leg.quoted_out - leg.min_out) * BPS // leg.quoted_out
 
 
-def _against_oracle(book: Book, i: int, j: int, amount: int, out: int, rules: PlanRules) -> list[Verdict]:
+def _against_oracle(book: VaultBook, i: int, j: int, amount: int, out: int, rules: PlanRules) -> list[Verdict]:
     """Return a refusal where the quotes lose more against the oracle than allowed, or beat it by more than honest.
 
     A quote far better than the oracle is no gain: one of the two prices is wrong, and whoever leaves the vault next is
@@ -316,7 +323,7 @@ def _against_oracle(book: Book, i: int, j: int, amount: int, out: int, rules: Pl
     return [passed("slippage", f"{symbols}: {loss} bp against the oracle", loss_bps=loss)]
 
 
-def _disproved(book: Book, i: int, j: int, amount: int, out: int, gain_bps: int, rules: PlanRules) -> Verdict:
+def _disproved(book: VaultBook, i: int, j: int, amount: int, out: int, gain_bps: int, rules: PlanRules) -> Verdict:
     """Return the refusal of a quote that the oracle's prices cannot explain, naming token, feed and both prices.
 
     The accounting asset (the first) is what the others are measured in, so the other token's feed is the one doubted.

@@ -35,7 +35,7 @@ LAGS = np.array([0, 1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 28, 36, 48, 60, 72, 96, 12
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class GasFit:
     """A chain learnt from the past of one moment, with what filters its state afterwards."""
 
     chain: GasChain
@@ -52,7 +52,7 @@ class Window:
 
     first: int
     last: int
-    fit: Fit
+    fit: GasFit
     slow: Vector
 
 
@@ -128,7 +128,7 @@ def walk(nodes: Vector, phi: float, sd: float) -> Matrix:
     return out
 
 
-def fit(log_gas: Vector, hour: Ints) -> Fit:
+def fit(log_gas: Vector, hour: Ints) -> GasFit:
     """Return the chain learnt from (T,) log gas prices (USD) of consecutive hours, ``hour`` their hour of the week."""
     log_profile = profile_of(log_gas, hour)
     rest = log_gas - log_profile[hour]
@@ -154,10 +154,10 @@ def fit(log_gas: Vector, hour: Ints) -> Fit:
         speed=np.array(SPEEDS),
         speed_move=walk(log_speed, speed_phi, SPEED_SPREAD),
     )
-    return Fit(chain, log_profile, mean, gain, sd, level)
+    return GasFit(chain, log_profile, mean, gain, sd, level)
 
 
-def slow_of(found: Fit, log_gas: Vector, hour: Ints) -> Vector:
+def slow_of(found: GasFit, log_gas: Vector, hour: Ints) -> Vector:
     """Return (T,) the filtered log deviation of gas from the fit's level, hour by hour, white part removed."""
     state = track(log_gas - found.log_profile[hour] - found.mean, PHI, found.gain, found.sd)
     return np.asarray(state[:, 0] + state[:, 1] - found.level)

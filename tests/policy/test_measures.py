@@ -13,7 +13,7 @@ from tests.policy.conftest import basket
 
 def premium_of(case, plan):
     run = simulate(case, plan, case.history.week())
-    prices = rebalancing_premium.Prices.of(case.returns[case.first : case.last], case.portfolio.target)
+    prices = rebalancing_premium.PathPrices.of(case.returns[case.first : case.last], case.portfolio.target)
     return rebalancing_premium.premium(run, prices, case.first)
 
 

@@ -74,7 +74,7 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
-class Book:
+class VaultBook:
     """Tokens in order (the first is the accounting asset), mandated weights, oracle prices and holdings."""
 
     tokens: tuple[Token, ...]
@@ -188,7 +188,7 @@ def broken(check: str, reason: str, **figures: str | int | float) -> Verdict:
     return Verdict(check, ok=False, reason=reason, figures=figures)
 
 
-def before_trading(plan: Plan, book: Book, clock: Clock, mandate: Mandate, now: int, block: int) -> list[Verdict]:
+def before_trading(plan: Plan, book: VaultBook, clock: Clock, mandate: Mandate, now: int, block: int) -> list[Verdict]:
     """Return the rules ``plan`` breaks before any leg moves: deadline, nonce, legs, cool-down, emptiness."""
     failed = []
     if now > plan.deadline:
@@ -223,8 +223,8 @@ Swap = Callable[[Leg], tuple[int, int]]
 
 
 def trade(
-    plan: Plan, book: Book, mandate: Mandate, swap: Swap, allowed: Callable[[Leg], bool]
-) -> tuple[Book, int, list[Verdict]]:
+    plan: Plan, book: VaultBook, mandate: Mandate, swap: Swap, allowed: Callable[[Leg], bool]
+) -> tuple[VaultBook, int, list[Verdict]]:
     """Run the legs in order; return the book afterwards, the turnover (USD x 1e18) and the rules broken."""
     holdings = list(book.holdings)
     failed: list[Verdict] = []
@@ -283,8 +283,8 @@ def trade(
 
 def after_trading(
     plan: Plan,
-    before: Book,
-    after: Book,
+    before: VaultBook,
+    after: VaultBook,
     turnover: int,
     clock: Clock,
     mandate: Mandate,
@@ -322,7 +322,7 @@ def _over_budget(clock: Clock, mandate: Mandate, now: int, loss: int) -> list[Ve
     ]
 
 
-def _whole_plan(plan: Plan, before: Book, after: Book, turnover: int, mandate: Mandate) -> list[Verdict]:
+def _whole_plan(plan: Plan, before: VaultBook, after: VaultBook, turnover: int, mandate: Mandate) -> list[Verdict]:
     failed = []
     if turnover * BPS > mandate.turnover_bps * before.total():
         failed.append(
@@ -344,7 +344,7 @@ def _whole_plan(plan: Plan, before: Book, after: Book, turnover: int, mandate: M
 
 
 def _held_before(
-    plan: Plan, before: Book, after: Book, turnover: int, clock: Clock, mandate: Mandate, now: int, flow: Flow
+    plan: Plan, before: VaultBook, after: VaultBook, turnover: int, clock: Clock, mandate: Mandate, now: int, flow: Flow
 ) -> bool:
     """Return whether what the plan does keeps its rules on the balances from before a flow since the last plan."""
     if flow.time <= clock.last_time or now - flow.time > FLOW_AGE_S:

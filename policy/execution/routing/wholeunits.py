@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from lake.units import BPS
 from policy.execution.base import Verdict
-from policy.execution.checks.rules import E10, Book
+from policy.execution.checks.rules import E10, VaultBook
 from policy.execution.checks.verdicts import passed
 from policy.execution.routing.router import Routing
 
@@ -34,17 +34,17 @@ class Whole:
     note: Verdict
 
 
-def unit_value(book: Book, i: int) -> int:
+def unit_value(book: VaultBook, i: int) -> int:
     """Return USD x 1e18 of one raw unit of token ``i``, rounded down."""
     return int(book.prices_e8[i] * E10 // 10 ** book.tokens[i].decimals)
 
 
-def coarse(book: Book, i: int, size: int) -> bool:
+def coarse(book: VaultBook, i: int, size: int) -> bool:
     """Return whether one raw unit of token ``i`` is worth more than COARSE_BPS of ``size`` (USD x 1e18)."""
     return unit_value(book, i) * BPS > COARSE_BPS * size
 
 
-def in_whole_units(book: Book, i: int, j: int, size: int, most_in: int, room: float, route: Route) -> Whole | None:
+def in_whole_units(book: VaultBook, i: int, j: int, size: int, most_in: int, room: float, route: Route) -> Whole | None:
     """Return how ``size`` (USD x 1e18) of token ``i`` goes into token ``j`` in whole units; None: neither is coarse.
 
     ``most_in``: most raw units that may be sold. ``room``: the price may move so far (fraction) before the wanted
@@ -80,7 +80,7 @@ def _least(route: Route, wanted: int, most_in: int, room: float) -> Routing | No
     return route(min(most_in, high + int(high * room))) or found
 
 
-def _note(book: Book, i: int, units: int, size: int) -> Verdict:
+def _note(book: VaultBook, i: int, units: int, size: int) -> Verdict:
     token, usd = book.tokens[i], unit_value(book, i) / E18
     words = f"{units} of them are traded" if units else f"{size / E18:,.0f} USD waits"
     reason = f"{token.symbol} comes in whole units of {usd:,.2f} USD: {words}"

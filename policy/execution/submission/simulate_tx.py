@@ -11,9 +11,8 @@ from lake.answers import data, fields, quantity, rows, sensible
 from lake.errors import RpcError
 from lake.evm import Call, at_block, read
 from lake.rpc import Rpc
-from policy.execution.base import Simulation, Token, UnsignedTx
+from policy.execution.base import BlockHead, Simulation, Token, UnsignedTx
 from policy.execution.submission.reverts import reason_of, revert_of
-from policy.execution.vaults.common import BlockHead
 
 WORD = 32
 GAS = 2**63 - 1

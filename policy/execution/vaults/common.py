@@ -4,41 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from lake.units import bps
 from policy.execution.base import Leg, OtherVault, Plan, Quote, Receipt, Settlement, Snapshot, Token, Verdict
 from policy.execution.checks.oracle_rules import Answer
-from policy.execution.checks.rules import PPB, Book, Clock, Flow, Mandate, after_trading, loss_left, trade
-
-
-class BlockHead(Protocol):
-    """A block's identity, time and base fee."""
-
-    @property
-    def number(self) -> int:
-        """Height."""
-        ...
-
-    @property
-    def hash(self) -> str:
-        """Hash, 0x hex."""
-        ...
-
-    @property
-    def time(self) -> int:
-        """Unix seconds."""
-        ...
-
-    @property
-    def base_fee_wei(self) -> int:
-        """Base fee, wei per gas."""
-        ...
+from policy.execution.checks.rules import PPB, Clock, Flow, Mandate, VaultBook, after_trading, loss_left, trade
 
 
 def snapshot_of(
     head: BlockHead,
-    book: Book,
+    book: VaultBook,
     quotes: Sequence[Quote],
     clock: Clock,
     mandate: Mandate,
@@ -81,7 +56,7 @@ def quotes_of(tokens: Sequence[Token], prices_e8: Sequence[int], answers: Sequen
 
 def as_quoted(
     plan: Plan,
-    book: Book,
+    book: VaultBook,
     clock: Clock,
     mandate: Mandate,
     now: int,
@@ -93,13 +68,13 @@ def as_quoted(
     return failed or after_trading(plan, book, after, turnover, clock, mandate, now, flows)[1]
 
 
-def before_of(after: Book, deltas: Mapping[str, int]) -> Book:
+def before_of(after: VaultBook, deltas: Mapping[str, int]) -> VaultBook:
     """Return the book before ``deltas`` moved: what a settlement starts from, without a read of old state."""
     held = [h - deltas.get(t.address, 0) for t, h in zip(after.tokens, after.holdings, strict=True)]
     return replace(after, holdings=tuple(max(0, h) for h in held))
 
 
-def deltas_of(before: Book, after: Book) -> dict[str, int]:
+def deltas_of(before: VaultBook, after: VaultBook) -> dict[str, int]:
     """Return the change of each token's balance."""
     held = zip(before.tokens, before.holdings, after.holdings, strict=True)
     return {token.address: b - a for token, a, b in held}
@@ -107,8 +82,8 @@ def deltas_of(before: Book, after: Book) -> dict[str, int]:
 
 def settlement_of(
     receipt: Receipt,
-    before: Book,
-    after: Book,
+    before: VaultBook,
+    after: VaultBook,
     *,
     landed: bool,
     nav: tuple[int, int] | None = None,

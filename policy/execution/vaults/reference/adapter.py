@@ -30,7 +30,7 @@ from policy.execution.base import (
     Verdict,
 )
 from policy.execution.checks.oracle_rules import GOOD, codes, verdicts
-from policy.execution.checks.rules import Book, Mandate, before_trading, broken, stolen_key
+from policy.execution.checks.rules import Mandate, VaultBook, before_trading, broken, stolen_key
 from policy.execution.submission.node import read_receipt
 from policy.execution.submission.reverts import missed, why_reverted
 from policy.execution.submission.simulate_tx import dry_run
@@ -163,7 +163,7 @@ class ReferenceVault:
         addresses = [t.address for t in layout.tokens]
         legs = logs.leg_deltas(self.address, receipt.logs, plan.nonce)
         with sensible("the vault's record of a plan"):
-            after = Book(layout.tokens, (0,) * len(addresses), record.prices_e8, record.balances)
+            after = VaultBook(layout.tokens, (0,) * len(addresses), record.prices_e8, record.balances)
             settled = settlement_of(
                 receipt, before_of(after, legs), after, landed=True, nav=(record.nav_before, record.nav_after)
             )
@@ -249,7 +249,7 @@ class ReferenceVault:
         return self._layout
 
 
-def _on_prices(plan: Plan, book: Book, found: Sequence[Verdict], sick: Sequence[bool]) -> list[Verdict]:
+def _on_prices(plan: Plan, book: VaultBook, found: Sequence[Verdict], sick: Sequence[bool]) -> list[Verdict]:
     """Return the verdicts on bad prices of tokens the plan trades; ``found`` has one per ``sick`` token, in order."""
     traded = {book.index(address) for leg in plan.legs for address in (leg.token_in, leg.token_out)}
     bad = [i for i, no in enumerate(sick) if no]

@@ -24,7 +24,7 @@ from policy.execution.checks.oracle_rules import (
     PriceSource,
     codes,
 )
-from policy.execution.checks.rules import Book, Clock, Flow, Mandate
+from policy.execution.checks.rules import Clock, Flow, Mandate, VaultBook
 
 ZERO = "0x" + "0" * 40
 SOURCES = "(address,uint256,address,uint256,uint256,address,uint256,uint256,uint256,uint256)[]"
@@ -73,7 +73,7 @@ class VaultState:
 
     head: Head
     layout: Layout
-    book: Book
+    book: VaultBook
     codes: tuple[int, ...]
     evidence: FeedAnswers
     clock: Clock
@@ -148,7 +148,7 @@ def read_state(rpc: Rpc, vault: str, layout: Layout, head: Head) -> VaultState |
     return VaultState(
         head=head,
         layout=layout,
-        book=Book(layout.tokens, tuple(rows[1][2]), prices, tuple(rows[7][0])),
+        book=VaultBook(layout.tokens, tuple(rows[1][2]), prices, tuple(rows[7][0])),
         codes=found,
         evidence=evidence,
         clock=Clock(clock[0], clock[1], clock[2], clock[4], clock[5], clock[6], *rows[9]),

@@ -34,7 +34,7 @@ from policy.execution.base import (
     Verdict,
 )
 from policy.execution.checks.oracle_rules import PriceSource, codes, verdicts
-from policy.execution.checks.rules import Book, Clock, Mandate, before_trading, broken
+from policy.execution.checks.rules import Clock, Mandate, VaultBook, before_trading, broken
 from policy.execution.submission.node import read_receipt
 from policy.execution.submission.reverts import missed, why_reverted
 from policy.execution.submission.simulate_tx import balances, dry_run
@@ -90,7 +90,7 @@ class SafeState:
     """The account at one block; ``codes`` are the oracle's verdicts on the prices in ``book``."""
 
     head: Head
-    book: Book
+    book: VaultBook
     codes: tuple[int, ...]
     quotes: tuple[Quote, ...]
     clock: Clock
@@ -172,7 +172,7 @@ class SafeAccount:
         held = balances(self.rpc, self.spec.address, self.spec.tokens, head.hash)
         quotes = quotes_of(self.spec.tokens, prices, evidence.first)
         nonce = self._nonce(head.hash)
-        book = Book(self.spec.tokens, self.spec.targets_bps, prices, held)
+        book = VaultBook(self.spec.tokens, self.spec.targets_bps, prices, held)
         clock = clock_of(self.rpc, self.spec.address, book, self.spec.mandate, head, nonce, self.spec.block_time_s)
         return SafeState(head, book, found, tuple(quotes), clock)
 

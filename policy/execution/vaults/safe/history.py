@@ -16,7 +16,7 @@ from lake.errors import RpcError
 from lake.evm import Head, head_of, read_logs
 from lake.rpc import Rpc
 from policy.execution.base import Receipt
-from policy.execution.checks.rules import PPB, Book, Clock, Mandate, add_loss
+from policy.execution.checks.rules import PPB, Clock, Mandate, VaultBook, add_loss
 from policy.execution.submission.node import read_receipt
 from policy.execution.vaults.reference.logs import moved
 
@@ -50,7 +50,9 @@ def executed(log: Mapping[str, Any], safe: str) -> str | None:
     return "0x" + body[:_WORD] if len(body) == 2 * _WORD else None
 
 
-def clock_of(rpc: Rpc, safe: str, book: Book, mandate: Mandate, head: Head, nonce: int, block_time_s: int) -> Clock:
+def clock_of(
+    rpc: Rpc, safe: str, book: VaultBook, mandate: Mandate, head: Head, nonce: int, block_time_s: int
+) -> Clock:
     """Return nonce, last batch and counted losses of ``safe`` as of ``head``.
 
     Reads the logs of the last two loss windows and, per batch, its receipt. Losses are in billionths of the present
@@ -69,7 +71,7 @@ def clock_of(rpc: Rpc, safe: str, book: Book, mandate: Mandate, head: Head, nonc
     return clock
 
 
-def _loss(safe: str, book: Book, receipt: Receipt) -> int:
+def _loss(safe: str, book: VaultBook, receipt: Receipt) -> int:
     """Return what one batch lost, billionths of the present NAV, rounded up; 0 for a gain."""
     change = 0
     for i, amount in enumerate(moved(safe, receipt.logs, [t.address for t in book.tokens]).values()):

@@ -30,8 +30,8 @@ from policy.execution.base import (
     Verdict,
 )
 from policy.execution.checks.rules import (
-    Book,
     Mandate,
+    VaultBook,
     after_trading,
     before_trading,
     broken,
@@ -88,9 +88,9 @@ def plan_hash(plan: Plan) -> bytes:
     return sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).digest()
 
 
-def book_of(spec: VaultSpec, world: SimWorld) -> Book:
+def book_of(spec: VaultSpec, world: SimWorld) -> VaultBook:
     """Return the vault's book in ``world``."""
-    return Book(
+    return VaultBook(
         spec.tokens,
         world.targets_bps,
         tuple(world.prices[t.address][0] for t in spec.tokens),
