@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from lake.units import bps
-from policy.execution.base import Leg, OtherVault, Plan, Quote, Receipt, Settlement, Snapshot, Token, Verdict
+from policy.execution.base import BlockHead, Leg, OtherVault, Plan, Quote, Receipt, Settlement, Snapshot, Token, Verdict
 from policy.execution.checks.oracle_rules import Answer
 from policy.execution.checks.rules import PPB, Clock, Flow, Mandate, VaultBook, after_trading, loss_left, trade
 
