@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lake.errors import ConfigError
 from pipelines.commands.options import Config, End, Json, Start, write_json
+
+if TYPE_CHECKING:
+    from pipelines.settings import Settings
 
 audit_app = typer.Typer(help="The tamper-evident record of every decision.", no_args_is_help=True)
 
@@ -33,6 +37,9 @@ def compare(
     engine: Annotated[str, typer.Option(help="threads, dask, or dask=ADDRESS of a running scheduler.")] = "threads",
     artifacts: Annotated[Path | None, typer.Option(help="Also write the Parquet artifacts to this folder.")] = None,
     track: Annotated[bool, typer.Option("--track/--no-track", help="Log runs and plots to MLflow.")] = True,
+    hedge: Annotated[
+        Path | None, typer.Option(metavar="BOOK.toml", help="Compare hedge rules on this book's template instead.")
+    ] = None,
     config: Config = None,
     json: Json = None,
 ) -> None:
@@ -40,6 +47,10 @@ def compare(
     from pipelines.settings import load
 
     settings = load(config)  # first: what is wrong with it is said before seconds of imports
+    if hedge is not None:
+        given = {"--portfolios": portfolios, "--policies": policies, "--skill": skill, "--artifacts": artifacts}
+        _compare_hedges(settings, hedge, start, end, json, [k for k, v in given.items() if v is not None])
+        return
     from pipelines.reports import terminal
     from pipelines.stages.compare import compare as run
 
@@ -51,6 +62,21 @@ def compare(
         )  # fmt: skip
     terminal.comparison(outcome)
     write_json(json, outcome.json)
+
+
+def _compare_hedges(
+    settings: Settings, book: Path, start: str | None, end: str | None, json: str | None, others: list[str]
+) -> None:
+    """Compare hedge rules; options of the panel of portfolios have no meaning there and are refused."""
+    if others:
+        raise ConfigError(f"{', '.join(others)}: of portfolios, not of a hedge; leave out with --hedge")
+    from pipelines.reports import hedge_tables, terminal
+    from pipelines.stages.hedge_compare import compare_hedges
+
+    with terminal.progress() as bar:
+        found = compare_hedges(settings, book, start, end, bar)
+    hedge_tables.comparison(found)
+    write_json(json, found)
 
 
 def thresholds(

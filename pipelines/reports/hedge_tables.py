@@ -67,3 +67,58 @@ def attribution(found: dict[str, Any]) -> None:
         f"hedged profit of 7 to 35 d explained to {_percent(found['least'])} or more: ",
         ("yes", "green") if found["ok"] else ("no", "red"),
     )
+
+
+def _where(terms: dict[str, Any]) -> str:
+    return f"{terms['nav_usd']:,.0f} {terms['chain']}"
+
+
+def _ratio(interval: dict[str, Any]) -> str | None:
+    if interval["value"] is None:
+        return None
+    return f"{interval['value']:.3f} ({interval['low']:.2f}-{interval['high']:.2f})"
+
+
+def comparison(found: dict[str, Any]) -> None:
+    """Print the rules of every cell, the pairs, hard limits and cadences of a hedge comparison."""
+    t = found["template"]
+    say(f"{t['kind']} on {t['asset']}, {found['from']} to {found['to']}, {found['starts']} starts; bp of NAV a year")
+    point = found["vega_per_point"]
+    rows = []
+    for c in found["cells"]:
+        for s in sorted(c["scores"], key=lambda s: s["objective_bp"]):
+            name = s["rule"] if s["width"] is None else f"{s['rule']} {s['width']:g}"
+            vega = None if point is None else float(s["te_bp"] / 1e4 * (t["life_d"] / 365.0) ** 0.5 / point)
+            rows.append([
+                _where(c["terms"]), f"{c['gamma']:g}", name, round(s["objective_bp"]), round(s["cost_bp"]),
+                round(s["te_bp"]),
+                vega, round(s["trades"]),
+            ])  # fmt: skip
+    names = ["NAV USD, chain", "gamma", "rule", "cost+risk", "cost", "error", "vol points a life", "trades a year"]
+    table("Hedges by cell, best first", names, rows, right_from=3)
+    rows = [
+        [_where(c["terms"]), f"{c['gamma']:g}", p["against"], _ratio(p["objective"]), p["equal_error"]]
+        for c in found["cells"] for p in c["pairs"]
+    ]  # fmt: skip
+    names = ["NAV USD, chain", "gamma", "hedge_gas_band over", "cost+risk (95 %)", "cost at equal error"]
+    table("Pairs", names, rows, right_from=3)
+    rows = [
+        [_where(m), m["against"], m["figure"].replace("_", " "), *(f"{m[k]:.3f}" for k in ("mean", "least", "most"))]
+        for m in found["means"]
+    ]
+    table("Means over gamma", ["NAV USD, chain", "over", "figure", "mean", "least", "most"], rows, right_from=3)
+    rows = [
+        [_where(h["terms"]), _percent(h["limit"], 0), _ratio(h["cost"]), h["breaches"], h["over"], h["steps"]]
+        for h in found["hard"]
+    ]
+    names = ["NAV USD, chain", "limit", "over back to neutral", "left broken", "broken between", "steps"]
+    table("Hard limit: hedge_hard", names, rows, right_from=2)
+    if found["cadence"]:
+        heads = [f"{60 * h:g} min" for h in found["cadence"][0]["every_h"]]
+        rows = [
+            [_where(c["terms"]), f"{c['gamma']:g}", *(f"{r['value']:.3f}" for r in c["over_first"])]
+            for c in found["cadence"]
+        ]
+        table("Deciding every ..., cost+risk over the first", ["NAV USD, chain", "gamma", *heads], rows, right_from=2)
+    for note in found["notes"]:
+        say(note)

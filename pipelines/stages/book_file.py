@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from lake.errors import ConfigError, DataError
+from lake.errors import ConfigError
 from policy.hedging import pricing
 from policy.hedging.book import Book
 from policy.hedging.instruments import YEAR_S, InversePerp, Option, Perp, Pool, Position, Spot, Stable
@@ -254,7 +254,8 @@ class Template:
 
     kind: str  # straddle or lp
     asset: str
-    nav_usd: float
+    nav_usd: float | None  # None: the panel's
+    gas_units: float
     life_d: float
     roll_d: float
     width: float
@@ -262,7 +263,8 @@ class Template:
     te_target: float | None
 
 
-_HEDGE = {"template", "asset", "nav_usd", "gamma", "te_target", "life_d", "roll_d", "width"}
+GAS_UNITS = 450_000.0  # a hedge by two swaps or a perpetual on L1; one leg of the reference vault takes 275,000
+_HEDGE = {"template", "asset", "nav_usd", "gamma", "te_target", "gas_units", "life_d", "roll_d", "width"}
 
 
 def read_template(path: Path) -> Template:
@@ -277,25 +279,21 @@ def read_template(path: Path) -> Template:
         row.say(f"template = {kind!r}: straddle or lp is required")
     if not isinstance(given.get("asset"), str):
         row.say("asset is missing: the underlying, as prices name it")
-    numbers = {k: row.number(k, d) for k, d in (("nav_usd", 1e6), ("life_d", 30.0), ("roll_d", 1.0), ("width", 0.2))}
+    numbers = {
+        k: row.number(k, d) for k, d in (("gas_units", GAS_UNITS), ("life_d", 30.0), ("roll_d", 1.0), ("width", 0.2))
+    }
     faults += [
         f"[hedge]: {k} = {v}: must be above zero" for k, v in numbers.items() if v <= 0 or (k == "width" and v >= 1)
     ]
     if numbers["roll_d"] >= numbers["life_d"]:
         row.say("roll_d must be less than life_d: the position is rolled so many days before its end")
-    wanted = {k: row.number(k) for k in ("gamma", "te_target") if k in given}
-    if len(wanted) == 2 or any(v <= 0 for v in wanted.values()):
-        row.say("give either gamma or te_target (tracking error a year as a fraction), above zero")
+    wanted = {k: row.number(k) for k in ("gamma", "te_target", "nav_usd") if k in given}
+    if {"gamma", "te_target"} <= wanted.keys():
+        row.say("give either gamma or te_target (tracking error a year as a fraction)")
+    faults += [f"[hedge]: {k} = {v}: must be above zero" for k, v in wanted.items() if v <= 0]
     if faults:
         raise ConfigError(f"book {path}: " + "; ".join(faults))
     return Template(
-        cast("str", kind), given["asset"], **numbers, gamma=wanted.get("gamma"), te_target=wanted.get("te_target")
-    )
-
-
-def positions_of(path: Path) -> bool:
-    """Return whether ``path`` lists positions; raises DataError where it has neither them nor a template."""
-    data = document(path)
-    if "position" not in data and "hedge" not in data:
-        raise DataError(f"book {path}: neither [[position]] nor [hedge]")
-    return "position" in data
+        cast("str", kind), given["asset"], wanted.get("nav_usd"), **numbers, gamma=wanted.get("gamma"),
+        te_target=wanted.get("te_target"),
+    )  # fmt: skip
