@@ -20,9 +20,9 @@ from pipelines.stages.book_file import Template, read_template
 from pipelines.stages.train import window
 from pipelines.wiring import lake_of
 from policy.base import Vector
+from policy.comparison import hedges as panel
+from policy.comparison.hedges import Market, Terms
 from policy.hedging import case as cases
-from policy.hedging import comparison as panel
-from policy.hedging.comparison import Market, Terms
 
 WARMUP = timedelta(days=60)
 GAMMAS = (3.0, 30.0)

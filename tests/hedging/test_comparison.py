@@ -15,9 +15,9 @@ import polars as pl
 import pytest
 
 from lake.store import Lake
+from policy.comparison import hedges as panel
+from policy.comparison.hedges import Market, Terms
 from policy.hedging import case as cases
-from policy.hedging import comparison as panel
-from policy.hedging.comparison import Market, Terms
 from policy.hedging.ledger import Ledger
 from tests.hedging.test_strategies import FIRST, prices
 
