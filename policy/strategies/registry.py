@@ -98,6 +98,11 @@ def recall(memory: PolicyMemory) -> LevelRule:
         return Remembered(memory)
     if memory.policy in {p.name for p in REACTIVE}:
         return recalled(memory)
+    if memory.policy in TRAITS:
+        own = getattr(import_module(TRAITS[memory.policy].factory.partition(":")[0]), "recall", None)
+        if own is not None:
+            made: LevelRule = own(memory)
+            return made
     if memory.policy in installed():
         given = installed()[memory.policy].load()
         if hasattr(given, "recall"):

@@ -104,6 +104,9 @@ def test_the_work_pool_runs_a_deployment_of_prefect_yaml(server, tmp_path):
     elsewhere.mkdir()
     (elsewhere / "foredrift.toml").write_text(TEXT)
     (tmp_path / "polars.py").write_text("raise SystemExit('taken from the working folder')")
+    for name in ("lake", "features", "models", "policy", "pipelines"):  # a quant's own folders, where the worker starts
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"open({str(tmp_path / 'taken')!r}, 'w')\n")
     other = {"FOREDRIFT_HOME": str(elsewhere), "FOREDRIFT_CONFIG": str(elsewhere / "foredrift.toml")}
     asked = {"job_variables": {"env": other, "command": "touch taken", "working_dir": str(tmp_path)}}
     run = post(url, f"deployments/{planned['ingest']['id']}/create_flow_run", asked)
