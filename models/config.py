@@ -36,7 +36,7 @@ class ModelConfig:
     seed: int = 7
     threads: int = 2  # folds trained at once; each fit itself uses one thread
     rounds: int = 120  # boosting rounds at a learning rate of 0.05; a family may take half as many at twice the rate
-    tune_seconds: float = 0.0  # per target of a fold; 0: no search for booster parameters (models.tuning)
+    tune_seconds: float = 0.0  # per target of a fold; 0: no search for booster parameters (models.boosting.tuning)
     paths: int = 32  # joint scenario paths written per decision time
 
     def __post_init__(self) -> None:

@@ -71,7 +71,7 @@ class DriftFamily:
         return panel_keys(lake, cfg)
 
     def build(self, lake: LakeView, cfg: ModelConfig, start: datetime, end: datetime) -> pl.DataFrame:
-        """Return the panel; see models.drift_panel.build_panel."""
+        """Return the panel; see models.drift.panel.build_panel."""
         return build_panel(lake, cfg, start, end, sentiment=self.sentiment).frame()
 
     def now(self, lake: LakeView, cfg: ModelConfig, at: datetime) -> Columns:

@@ -1,6 +1,6 @@
 """Do sentiment and funding help? The drift family walked forward with and without them, judged in pairs.
 
-The folds trained for that also show how well band exits are forecast (models.exits).
+The folds trained for that also show how well band exits are forecast (models.drift.exit_scores).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def ablation(lake: Lake, cfg: ModelConfig, start: datetime, end: datetime) -> Re
     ``signals`` has one row per (signals, target, horizon_s): ``skill`` = 1 - loss with / loss without, in pinball of
     the raw quantiles summed over assets, its 5 and 95 % weekly block-bootstrap bounds ``ci_low`` and ``ci_high``,
     ``rows``, and ``verdict``: "helps" when the interval is above zero, "hurts" when below, else "no evidence".
-    ``signals`` is a signal's name or "all". ``exits`` are models.exits.exit_rows of the model without
+    ``signals`` is a signal's name or "all". ``exits`` are models.drift.exit_scores.exit_rows of the model without
     signals. Folds and labels are those of training. Raises NotEnoughData without history.
     """
     family = DriftFamily(sentiment=True)
@@ -85,7 +85,7 @@ def signal_kinds(panel: pl.DataFrame) -> dict[str, list[str]]:
 
 
 def compare(scored: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """Return the table of :func:`ablation` from losses (models.scores.losses) by variant; "none" is the reference."""
+    """Return the table of :func:`ablation` from losses (evaluation.scores.losses) by variant; "none" is the reference."""
     found = []
     for name, own in scored.items():
         if name == "none":

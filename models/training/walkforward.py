@@ -48,7 +48,7 @@ class WalkRecord:
 class TrainResult:
     """What a walk-forward run found. ``summary`` is JSON-able; frames are documented where they are made."""
 
-    scores: pl.DataFrame  # models.scores.score_table over all families
+    scores: pl.DataFrame  # models.evaluation.scores.score_table over all families
     summary: dict[str, Any]
     timing: dict[str, float]  # seconds by stage; train_s and predict_s are summed over threads
     folds: pl.DataFrame  # family, start, end, known_at, rows, model_version, train_s, skipped

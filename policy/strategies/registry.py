@@ -33,7 +33,7 @@ class CompareConfig:
     """Settings of one comparison.
 
     ``portfolios`` counts baskets; each appears in every cell. ``draws`` bootstrap samples: 2,000 give an interval's
-    ends to about 5 % of its width. ``skill`` None uses the recorded forecasts, 0..1 the skill dial (see policy.skill).
+    ends to about 5 % of its width. ``skill`` None uses the recorded forecasts, 0..1 the skill dial (``gas_outlook``).
     """
 
     start: datetime

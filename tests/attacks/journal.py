@@ -324,7 +324,7 @@ def two_engines(folder: Path) -> Outcome:
     run(context(a, sim)), run(context(b, sim))
     plans = executed(sim)
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom policy.execution.journal import Journal\n"
+        "import sys, time\nfrom pathlib import Path\nfrom policy.execution.records.journal import Journal\n"
         f"with Journal(Path({str(b / 'journal.jsonl')!r})).lease():\n print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as p:

@@ -109,7 +109,7 @@ def test_a_torn_tail_is_no_fault_and_is_cut_by_the_next_writer(path):
 WRITER = """
 import sys
 from pathlib import Path
-from policy.execution.audit import Audit
+from policy.execution.records.audit import Audit
 audit = Audit(Path(sys.argv[1]))
 for i in range(25):
     audit.append("decision", {"who": int(sys.argv[2]), "i": i})

@@ -96,7 +96,7 @@ def test_writing_needs_the_lease_and_only_one_holds_it(tmp_path):
 
 def test_the_lease_ends_with_its_process(tmp_path):
     code = (
-        "import os, sys; from pathlib import Path; from policy.execution.journal import Journal\n"
+        "import os, sys; from pathlib import Path; from policy.execution.records.journal import Journal\n"
         "j = Journal(Path(sys.argv[1]))\n"
         "with j.lease():\n    os._exit(9)\n"
     )

@@ -15,7 +15,7 @@ from policy.execution.contracts.compile import COMMITTED, DEPLOYABLE, contract, 
 @pytest.mark.parametrize("name", DEPLOYABLE)
 def test_committed_artefacts_belong_to_their_sources(name: str):
     raw = json.loads((COMMITTED / f"{name}.json").read_text())
-    assert raw["digest"] == source_digest(name), "run policy.execution.compile.commit_artefacts()"
+    assert raw["digest"] == source_digest(name), "run policy.execution.contracts.compile.commit_artefacts()"
     assert raw["size"] <= compiling.SIZE_LIMIT
 
 

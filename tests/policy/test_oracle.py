@@ -92,8 +92,9 @@ def test_foresight_beats_the_band_over_a_panel_and_keeps_the_hard_mandate(histor
 @pytest.mark.parametrize("nav", [1e5, 1e7])
 def test_no_policy_of_a_comparison_beats_its_bounds(history, market_lake, end, scenario, nav):
     config = CompareConfig(START, end, skill=0.7)
-    predictive = Workshop(history, market_lake, config).predictive
-    gas, everything = (f(history, market_lake, config) for f in (make_foresight_gas, make_clairvoyant))
+    workshop = Workshop(history, market_lake, config)
+    predictive = workshop.predictive
+    gas, everything = (make(workshop) for make in (make_foresight_gas, make_clairvoyant))
     assert gas.predictive is predictive  # made once for all three
     for n in (2, 3, 5):
         case = prepare(history, basket(n, scenario, nav))

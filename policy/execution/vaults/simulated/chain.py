@@ -97,7 +97,7 @@ def decode(raw: bytes) -> SimTx:
 
 
 class SimChain:
-    """The chain itself; also a Node (see policy.execution.node) that always tells the truth."""
+    """The chain itself; also a Node (see policy.execution.submission.node) that always tells the truth."""
 
     def __init__(
         self,
