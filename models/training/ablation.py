@@ -85,7 +85,7 @@ def signal_kinds(panel: pl.DataFrame) -> dict[str, list[str]]:
 
 
 def compare(scored: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """Return the table of :func:`ablation` from losses (evaluation.scores.losses) by variant; "none" is the reference."""
+    """Return the table of :func:`ablation` from losses (``scores.losses``) by variant; "none" is the reference."""
     found = []
     for name, own in scored.items():
         if name == "none":

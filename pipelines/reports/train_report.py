@@ -146,7 +146,7 @@ def _refits(lake: Lake, cfg: ModelConfig, span: tuple[datetime, datetime]) -> tu
 
 
 def exit_skills(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return Brier skill by horizon and baseline over ``rows`` (drift.exit_scores.exit_rows), with 90 % weekly intervals."""
+    """Return Brier skill by horizon and baseline over ``rows`` (``exit_rows``), with 90 % weekly intervals."""
     schema = {
         "horizon_h": pl.Int64, "exits": pl.Float64, "tolerance_low": pl.Float64, "tolerance_high": pl.Float64,
         "baseline": pl.String, "skill": pl.Float64, "ci_low": pl.Float64, "ci_high": pl.Float64, "rows": pl.Int64,

@@ -11,10 +11,12 @@ from lake.universe import chain
 from pipelines.settings import Settings
 from pipelines.wiring import rpc_of
 from policy.execution.base import Snapshot
-from policy.execution.probes.preflight import Listed, node_methods, pools_and_routers, tokens_and_feeds
+from policy.execution.probes.preflight import Listed, node_methods, pools_and_routers, state_depth, tokens_and_feeds
 from policy.execution.probes.roundtrip import prove
 from policy.execution.routing.pool_reader import TradedPool, describe_pools, read_pools
 
+HISTORY = "node history"
+"""The check whose faults are warnings: a second opinion is lost, nothing is refused."""
 Fault = tuple[str, str, str]
 """(check, what is wrong, remedy)."""
 
@@ -25,7 +27,8 @@ def faults(settings: Settings, snapshot: Snapshot) -> Iterator[Fault]:
     yield from _named("feeds", lambda: tokens_and_feeds(rpc, _listed(settings, snapshot)), "correct the rows named")
     window_s = duration(settings.mandate.average_window).total_seconds()
     blocks = int(window_s / chain(settings.chain.id).block_time_s)
-    yield from _named("node", lambda: node_methods(rpc, blocks), "use a node that has it")
+    yield from _named("node", lambda: node_methods(rpc), "use a node that has it")
+    yield from _named(HISTORY, lambda: state_depth(rpc, blocks), "use a node that keeps more")
     rows = [(p.address, p.venue, p.router or "") for p in settings.sources.pools]
     absent = [a for a, _, router in rows if not router]
     if absent or not rows:

@@ -294,9 +294,9 @@ class TestFaults:
         truth = quantity(net.rpc.call("eth_getBalance", [me, "latest"]))
         net.faults.add(double)
         assert quantity(net.rpc.call("eth_getBalance", [me, "latest"])) == 2 * truth
-        net.faults.add(Fault(FaultKind.ERROR, ["eth_getBalance"], skip=1, code=-32_000, message="header not found"))
+        net.faults.add(Fault(FaultKind.ERROR, ["eth_getBalance"], skip=1, code=-32_000, message="not for you"))
         assert quantity(net.rpc.call("eth_getBalance", [me, "latest"])) == truth
-        with pytest.raises(RpcError, match="header not found"):
+        with pytest.raises(RpcError, match="not for you"):
             net.rpc.call("eth_getBalance", [me, "latest"])
 
 

@@ -9,7 +9,7 @@ import pytest
 from lake.errors import ConfigError
 from pipelines.settings import ChainSection, FeedRow, PoolRow, PortfolioSection, Settings, Sources, VaultSection
 from pipelines.stages.preflight import faults
-from policy.execution.probes.preflight import Listed, node_methods, pools_and_routers, tokens_and_feeds
+from policy.execution.probes.preflight import Listed, node_methods, pools_and_routers, state_depth, tokens_and_feeds
 from policy.execution.vaults.reference.adapter import ReferenceVault
 from policy.execution.vaults.reference.deployment import TokenSource, VaultSetup, deploy
 from tests.execution.chainlab import TARGETS, known_pools
@@ -62,7 +62,7 @@ def test_pools_belong_to_the_factory_of_their_router(vaultnet):
 
 
 def test_a_node_without_a_method_is_found(vaultnet):
-    assert node_methods(vaultnet.rpc, 3) == []
+    assert node_methods(vaultnet.rpc) == state_depth(vaultnet.rpc, 3) == []
 
 
 def test_a_vault_is_not_created_on_a_feed_in_another_quote(vaultnet):

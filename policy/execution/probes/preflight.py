@@ -93,8 +93,8 @@ def pools_and_routers(rpc: Rpc, pools: Sequence[TradedPool], block: int | str = 
     return found
 
 
-def node_methods(rpc: Rpc, blocks: int) -> list[str]:
-    """Return what the node lacks of what plans need: simulation, fee history, state ``blocks`` old."""
+def node_methods(rpc: Rpc) -> list[str]:
+    """Return what the node lacks of what plans need: simulation, fee history, logs."""
     found = []
     head = head_of(rpc)
     call = {"to": ZERO, "data": "0x"}
@@ -115,17 +115,22 @@ def node_methods(rpc: Rpc, blocks: int) -> list[str]:
                 raise
             lacks = "has no" if error.code in NOT_SUPPORTED else "refuses"
             found.append(f"the node {lacks} {method} ({error}): {consequence}")
-    old = max(0, head.number - blocks)
+    return found
+
+
+def state_depth(rpc: Rpc, blocks: int) -> list[str]:
+    """Return what is lost where the node has no state ``blocks`` old: v2 pools' averages, and nothing else."""
+    old = max(0, head_of(rpc).number - blocks)
     try:
         rpc.call("eth_getBalance", [ZERO, hex(old)])
     except RpcError as error:
         if error.code is None:
             raise
-        found.append(
+        return [
             f"the node has no state {blocks} blocks back (block {old}): v2 averages do not tell; use a node "
             "that keeps more, or a shorter [mandate] average_window"
-        )
-    return found
+        ]
+    return []
 
 
 def _twice(items: Iterable[str]) -> list[tuple[str, int]]:
