@@ -127,8 +127,10 @@ def state_depth(rpc: Rpc, blocks: int) -> list[str]:
         if error.code is None:
             raise
         return [
-            f"the node has no state {blocks} blocks back (block {old}): v2 averages do not tell; use a node "
-            "that keeps more, or a shorter [mandate] average_window"
+            (
+                f"the node has no state {blocks} blocks back (block {old}): v2 averages do not tell; use a node "
+                "that keeps more, or a shorter [mandate] average_window"
+            )
         ]
     return []
 
