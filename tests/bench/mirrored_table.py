@@ -53,7 +53,8 @@ def main(project: str, start: str, end: str, baskets: str = "24") -> None:
                 path = experts.mirrored(case, i * PATHS + draw)
                 runs = [simulate(path, plan, week, log=False) for plan in plans]
                 spent += [r.weekly[:, GAS : TRACKING + soft].sum() for r in runs]
-        table.add_row(cell.label, f"{cell.nav_usd:,.0f}", *[f"{v / spent[0]:.3f}" if spent[0] > 0 else "-" for v in spent[1:]])
+        ratios = [f"{v / spent[0]:.3f}" if spent[0] > 0 else "-" for v in spent[1:]]
+        table.add_row(cell.label, f"{cell.nav_usd:,.0f}", *ratios)
     Console().print(table)
 
 

@@ -21,7 +21,7 @@ def test_mirrored_pasts_give_a_ratio_in_every_cell(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(mirrored_table, "PATHS", 1)
     monkeypatch.setattr(mirrored_table, "DEFAULT_CELLS", mirrored_table.DEFAULT_CELLS[:4:3])
     project(tmp_path)
-    mirrored_table.main(str(tmp_path), moment(24 * 14), moment(0), "3")
+    mirrored_table.main(str(tmp_path), moment(24 * 28), moment(0), "3")
     printed = capsys.readouterr().out
     ratios = np.array([float(word) for word in printed.split() if word.count(".") == 1])
     assert "soft" in printed
