@@ -20,12 +20,16 @@ from prefect import Flow, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import INPUTS, RUN_ID, TASK_SOURCE
 from prefect.client.schemas.objects import State
+from prefect.runtime import deployment as served
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.utilities.callables import ParameterSchema, parameter_schema
 
 from lake.errors import ForedriftError, NotEnoughData
 from lake.units import duration
+from pipelines.collisions import SERVED
+from pipelines.deployments import Deployment
+from pipelines.deployments import deployment as chosen
 from pipelines.monitor import notify
 from pipelines.monitor.logs import configure_logging
 from pipelines.reports.ingest_rows import as_rows
@@ -148,6 +152,8 @@ def _forecast(settings: Settings) -> dict[str, Any]:
 def rebalance() -> Any:
     """Run one decision cycle on data as of now; a run that starts too late declines.
 
+    The vault is that of the deployment under whose name the run is served (``foredrift``: the first one).
+
     Whether it executes is the project's setting (``[schedule] live``; on paper it does unless told otherwise). The
     stage below takes the vault's lease and derives the decision's identity from vault, policy and epoch, so that
     duplicated or overlapping runs execute a decision once.
@@ -167,10 +173,17 @@ def _rebalance(settings: Settings) -> dict[str, Any]:
         return {"outcome": "declined", "reason": f"{late} late"}
     from pipelines.stages import rebalance as rebalance_stage
 
-    result = rebalance_stage.rebalance(settings, live=settings.live_on_schedule)
-    create_markdown_artifact(rebalance_stage.as_markdown(result), key="rebalance", description="The last decision")
+    one = chosen(settings, None if served.name in {None, SERVED} else str(served.name))
+    result = rebalance_stage.rebalance(settings, live=one.live, name=one.name)
+    page = rebalance_stage.as_markdown(result)
+    create_markdown_artifact(page, key=_artifact_key(one), description="The last decision")
     get_run_logger().info("%s: %s", result["outcome"], result["summary"])
     return {"outcome": result["outcome"], "decision_id": result["decision_id"]}
+
+
+def _artifact_key(one: Deployment) -> str:
+    """Return the key of a deployment's last decision: the first one's is ``rebalance``."""
+    return "rebalance" if served.name in {None, SERVED} else f"rebalance-{one.name.lower().replace('_', '-')}"
 
 
 @flow(name="retrain", flow_run_name=_moment_name, **_RETRAIN_HOOKS)

@@ -70,6 +70,12 @@ def _name(text: str) -> str:
     return text
 
 
+def _folder_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", text):
+        raise ValueError(f"{text!r} is no name of a deployment: letters, digits, - and _, its files lie under it")
+    return text
+
+
 def _address(text: str) -> str:
     if not re.fullmatch(r"0x[0-9a-fA-F]{40}", text):
         raise ValueError(f"{text!r} is no address: 0x and 40 hexadecimal digits")
@@ -117,6 +123,7 @@ Cron = Annotated[str, AfterValidator(_cron)]
 Zone = Annotated[str, AfterValidator(_zone)]
 ChainId = Annotated[int, AfterValidator(_chain)]
 Name = Annotated[str, AfterValidator(_name)]
+FolderName = Annotated[str, AfterValidator(_folder_name)]
 Address = Annotated[str, AfterValidator(_address)]
 Url = Annotated[str, AfterValidator(_url)]
 SecretUrl = Annotated[SecretStr, AfterValidator(_secret_url)]

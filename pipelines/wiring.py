@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from lake.store import Lake
 from lake.units import DAY_S, HOUR_S, duration, utc
+from pipelines.deployments import Deployment
+from pipelines.sections import ChainSection, MandateSection
 from pipelines.settings import Settings, lake_options, replay
 
 if TYPE_CHECKING:
@@ -35,34 +37,33 @@ def now() -> datetime:
     return simulated + (datetime.now(UTC) - real) * speed
 
 
-def rpc_of(settings: Settings) -> Rpc:
+def rpc_of(chain: ChainSection) -> Rpc:
     """Return the configured nodes behind one client; raises ConfigError when none is configured."""
     from lake.errors import ConfigError
     from lake.rpc import Rpc
 
-    urls = [u.get_secret_value() for u in settings.chain.rpc_urls]
+    urls = [u.get_secret_value() for u in chain.rpc_urls]
     if not urls:
         raise ConfigError("no node is configured: set [chain] rpc_urls")
     return Rpc(urls)
 
 
-def operators(settings: Settings) -> dict[str, list[str]]:
+def operators(chain: ChainSection) -> dict[str, list[str]]:
     """Return the URLs in [chain] rpc_urls by operator: the same host and port is the same one, whatever the key."""
     from urllib.parse import urlsplit
 
     found: dict[str, list[str]] = {}
-    for secret in settings.chain.rpc_urls:
+    for secret in chain.rpc_urls:
         url = secret.get_secret_value()
         found.setdefault(urlsplit(url).netloc.rsplit("@", 1)[-1].lower(), []).append(url)
     return found
 
 
-def mandate_of(settings: Settings) -> Mandate:
-    """Return the mandate of a vault that holds none on chain: the simulated one, a Safe."""
+def mandate_of(given: MandateSection, assets: int) -> Mandate:
+    """Return the mandate of a vault of ``assets`` that holds none on chain: the simulated one, a Safe."""
     from lake.units import BPS
     from policy.execution.checks.rules import PPB, Mandate
 
-    given = settings.mandate
     return Mandate(
         leg_loss_bps=given.max_slippage_bps,
         turnover_bps=given.max_turnover_bps,
@@ -70,7 +71,7 @@ def mandate_of(settings: Settings) -> Mandate:
         long_budget_ppb=max(Mandate().long_budget_ppb, given.loss_budget_bps * PPB // BPS),
         life_budget_ppb=PPB,  # no owner is there to resume a vault that paused itself
         strikes=255,
-        max_legs=max(8, len(settings.portfolio.assets)),
+        max_legs=max(8, assets),
     )
 
 
@@ -92,7 +93,7 @@ def sources_of(settings: Settings) -> list[Source]:
         from lake.sources.blocks import BlockSource
         from lake.universe import chain
 
-        found.append(BlockSource(rpc_of(settings), chain(settings.chain.id), duration(given.blocks.every)))
+        found.append(BlockSource(rpc_of(settings.chain), chain(settings.chain.id), duration(given.blocks.every)))
     found += _onchain(settings)
     found += _signals(settings)
     found += _own(settings)
@@ -137,7 +138,7 @@ def _onchain(settings: Settings) -> list[Source]:
     from lake.sources.pools import PoolSource
     from lake.universe import chain
 
-    rpc, row = rpc_of(settings), chain(settings.chain.id)
+    rpc, row = rpc_of(settings.chain), chain(settings.chain.id)
     pools: list[Source] = [PoolSource(rpc, row, p.address, p.venue, p.quote) for p in given.pools]
     return pools + [OracleSource(rpc, row, f.address) for f in given.feeds]
 
@@ -187,7 +188,7 @@ def model_config(settings: Settings) -> ModelConfig:
 
 
 def compare_config(
-    settings: Settings,
+    deployment: Deployment,
     span: tuple[datetime, datetime],
     portfolios: int | None,
     policies: Sequence[str] | None,
@@ -197,7 +198,7 @@ def compare_config(
     from policy.simulation.panel import DEFAULT_CELLS
     from policy.strategies.registry import NAMES, CompareConfig
 
-    given = settings.compare
+    given = deployment.compare
     cells = tuple(c for c in DEFAULT_CELLS if c.nav_usd in given.nav_usd and c.scenario in given.scenarios)
     return CompareConfig(
         start=span[0],
@@ -206,10 +207,10 @@ def compare_config(
         policies=tuple(policies or given.policies or NAMES),
         seed=given.seed,
         cells=cells,
-        assets=given.assets or settings.portfolio.assets,
-        native=settings.chain.native,
-        chain_id=settings.chain.history,
+        assets=given.assets or deployment.portfolio.assets,
+        native=deployment.chain.native,
+        chain_id=deployment.chain.history,
         draws=given.bootstrap,
-        threads=settings.models.threads or (os.cpu_count() or 1),
+        threads=deployment.models.threads or (os.cpu_count() or 1),
         skill=skill,
     )

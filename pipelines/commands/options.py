@@ -40,6 +40,9 @@ Json = Annotated[
         help="Also write the figures as JSON to FILE (a pipe is written through); - is clean JSON on stdout.",
     ),
 ]  # fmt: skip
+Deployment = Annotated[
+    str | None, typer.Option("--deployment", metavar="NAME", help="One of [[deployments]] (default: that of [vault]).")
+]
 Start = Annotated[str | None, typer.Option(help="First day or moment (UTC), e.g. 2022-07-01.")]
 End = Annotated[str | None, typer.Option(help="End (UTC), not included.")]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lake.errors import ConfigError
-from pipelines.commands.options import Config, End, Json, Start, write_json
+from pipelines.commands.options import Config, Deployment, End, Json, Start, write_json
 
 if TYPE_CHECKING:
     from pipelines.settings import Settings
@@ -97,6 +97,7 @@ def thresholds(
 def rebalance(
     live: Annotated[bool, typer.Option("--live", help="Execute the printed plan.")] = False,
     as_of: Annotated[str | None, typer.Option("--as-of", help="A past moment (simulated vault only).")] = None,
+    deployment: Deployment = None,
     config: Config = None,
     json: Json = None,
 ) -> None:
@@ -105,7 +106,7 @@ def rebalance(
     from pipelines.settings import load
     from pipelines.stages.rebalance import rebalance as run
 
-    result = run(load(config), live=live, as_of=as_of, on_plan=terminal.plan)
+    result = run(load(config), live=live, as_of=as_of, on_plan=terminal.plan, name=deployment)
     terminal.settlement(result)
     write_json(json, result)
     if result["outcome"] == "failed":
@@ -144,15 +145,17 @@ def verify(
     since: Annotated[
         int, typer.Option("--from-plan", min=0, help="First plan nonce of this record; earlier plans were others'.")
     ] = 0,
+    deployment: Deployment = None,
     config: Config = None,
     json: Json = None,
 ) -> None:
     """Check the hash chain of the audit record, and that the vault's own events agree with it; exit 1 otherwise."""
+    from pipelines.deployments import chosen
     from pipelines.reports import terminal
     from pipelines.settings import load
-    from pipelines.settlements.audited import audit_verify
+    from pipelines.settlements.audited import verify_all
 
-    result = audit_verify(load(config), since)
+    result = verify_all(chosen(load(config), deployment), since)
     terminal.audit(result)
     write_json(json, result)
     if not result["ok"]:
@@ -162,15 +165,17 @@ def verify(
 @audit_app.command("replay")
 def replay_(
     decision_id: Annotated[str | None, typer.Argument(help="As printed by rebalance (default: every one).")] = None,
+    deployment: Deployment = None,
     config: Config = None,
     json: Json = None,
 ) -> None:
     """Take recorded decisions again from their records alone; exit 1 where one comes out different."""
+    from pipelines.deployments import chosen
     from pipelines.reports import terminal
     from pipelines.settings import load
     from pipelines.stages.rebalance import audit_replay
 
-    result = audit_replay(load(config), decision_id)
+    result = audit_replay(chosen(load(config), deployment), decision_id)
     terminal.replayed(result)
     write_json(json, result)
     if result["same"] != result["of"]:
@@ -178,19 +183,26 @@ def replay_(
 
 
 @audit_app.command()
-def repair(config: Config = None) -> None:
+def repair(deployment: Deployment = None, config: Config = None) -> None:
     """Mend audit record and journal after damage on the disk: restore what the hashes prove, name what is lost."""
+    from pipelines.deployments import chosen
     from pipelines.settings import load
     from pipelines.settlements.audited import audit_repair
 
-    for line in audit_repair(load(config)):
-        typer.echo(line)
+    for one in chosen(load(config), deployment):
+        for line in audit_repair(one):
+            typer.echo(line)
 
 
 @audit_app.command()
-def export(out: Annotated[Path, typer.Argument(help="Parquet file to write.")], config: Config = None) -> None:
+def export(
+    out: Annotated[Path, typer.Argument(help="Parquet file to write.")],
+    deployment: Deployment = None,
+    config: Config = None,
+) -> None:
     """Export the audit record as Parquet."""
+    from pipelines.deployments import deployment as called
     from pipelines.settings import load
     from pipelines.settlements.audited import audit_export
 
-    typer.echo(f"{audit_export(load(config), out)} records in {out}")
+    typer.echo(f"{audit_export(called(load(config), deployment), out)} records in {out}")

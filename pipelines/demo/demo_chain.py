@@ -11,8 +11,9 @@ from pydantic import SecretStr
 
 from pipelines.demo.localnet import MANDATE, depths_at, tick_at
 from pipelines.reports import terminal
+from pipelines.sections import ChainSection, PoolRow, PortfolioSection, VaultSection
 from pipelines.servers.phrase import using
-from pipelines.settings import ChainSection, PoolRow, PortfolioSection, Settings, VaultSection
+from pipelines.settings import Settings
 from pipelines.stages.rebalance import rebalance
 from pipelines.wiring import lake_of
 from policy.execution.submission.signer import create_keystore

@@ -14,33 +14,47 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import polars as pl
 
 from lake.locks import exclusive
 from lake.paths import usable
-from pipelines.settings import Settings
+from pipelines.sections import MlflowSection
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
     from mlflow.tracking import MlflowClient
 
+
+class Stores(Protocol):
+    """What says where MLflow's stores are: the settings or a deployment."""
+
+    @property
+    def mlflow(self) -> MlflowSection:
+        """Section ``[mlflow]``."""
+        ...
+
+    def path(self, relative: str) -> Path:
+        """Return a project path, absolute."""
+        ...
+
+
 COMPARISON, FORECASTS, LIVE = "comparison", "forecasts", "live"
 _BATCH = 1_000  # MLflow's limit of metrics in one call
 
 
-def tracking_uri(settings: Settings) -> str:
-    """Return the store's URI with a relative SQLite path made absolute; MLFLOW_TRACKING_URI overrides the settings."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or settings.mlflow.tracking_uri
+def tracking_uri(stores: Stores) -> str:
+    """Return the store's URI with a relative SQLite path made absolute; MLFLOW_TRACKING_URI overrides the stores."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or stores.mlflow.tracking_uri
     prefix = "sqlite:///"
     if not uri.startswith(prefix):
         return uri
     file, mark, query = uri.removeprefix(prefix).partition("?")
-    return prefix + usable(settings.path(file), "the MLflow store") + mark + query
+    return prefix + usable(stores.path(file), "the MLflow store") + mark + query
 
 
-def client(settings: Settings) -> MlflowClient:
+def client(stores: Stores) -> MlflowClient:
     """Return a client on the project's store, creating the store first (two processes must not do that at once)."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
@@ -48,7 +62,7 @@ def client(settings: Settings) -> MlflowClient:
 
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    uri = tracking_uri(settings)
+    uri = tracking_uri(stores)
     named = "MLFLOW_TRACKING_URI" in os.environ
     with _store_lock(uri):
         mlflow.set_tracking_uri(uri)
@@ -59,12 +73,12 @@ def client(settings: Settings) -> MlflowClient:
     return made
 
 
-def experiment(settings: Settings, mlf: MlflowClient, name: str) -> Experiment:
+def experiment(stores: Stores, mlf: MlflowClient, name: str) -> Experiment:
     """Return experiment ``name``, created with artifacts where the settings say (a server decides for itself)."""
     found = mlf.get_experiment_by_name(name)
     if found is not None:
         return found
-    location = None if is_server(tracking_uri(settings)) else f"{artifact_root(settings)}/{name}"
+    location = None if is_server(tracking_uri(stores)) else f"{artifact_root(stores)}/{name}"
     return mlf.get_experiment(mlf.create_experiment(name, artifact_location=location))
 
 
@@ -73,12 +87,12 @@ def is_server(uri: str) -> bool:
     return uri.startswith(("http://", "https://"))
 
 
-def artifact_root(settings: Settings) -> str:
+def artifact_root(stores: Stores) -> str:
     """Return where artifacts lie, as a URL: the bucket as it is, or the folder, which is made."""
-    given = settings.mlflow.artifacts
+    given = stores.mlflow.artifacts
     if "://" in given:
         return given.rstrip("/")
-    folder = Path(usable(settings.path(given), "the MLflow artifacts"))
+    folder = Path(usable(stores.path(given), "the MLflow artifacts"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder.as_uri()
 

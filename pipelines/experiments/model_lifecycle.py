@@ -27,6 +27,7 @@ from models.registry.registry import CHALLENGER, CHAMPION, Registry, Version, ex
 from models.serving import novelty
 from models.serving.live import LiveModel
 from models.training.walkforward import TrainResult, WalkRecord
+from pipelines.deployments import deployment
 from pipelines.experiments import client, saved_view
 from pipelines.monitor.forecast_value import cost_ratio
 from pipelines.progress import Progress, silent
@@ -190,7 +191,7 @@ def _judge(
     first, last = record.rows["issued_at"].min(), record.rows["issued_at"].max()
     assert isinstance(first, datetime)
     assert isinstance(last, datetime)
-    worth = partial(cost_ratio, settings, lake, (first, last))
+    worth = partial(cost_ratio, deployment(settings), lake, (first, last))
     decision = promotion.judge(record.rows, rows, record.outcomes, family.targets, name, worth)
     registry.record(version, decision.plain())
     registry.mlf.log_dict(version.run_id, decision.plain(), "decision.json")

@@ -11,7 +11,7 @@ import polars as pl
 from lake.errors import NotEnoughData
 from lake.store import Lake
 from models.registry.promotion import Figure
-from pipelines.settings import Settings
+from pipelines.deployments import Deployment
 from pipelines.wiring import compare_config
 from policy.base import Vector
 from policy.comparison import compare as panel
@@ -40,14 +40,14 @@ class Overlay(Lake):
 
 
 def cost_ratio(
-    settings: Settings, lake: Lake, span: tuple[datetime, datetime], mine: pl.DataFrame, reference: pl.DataFrame
+    deployment: Deployment, lake: Lake, span: tuple[datetime, datetime], mine: pl.DataFrame, reference: pl.DataFrame
 ) -> Figure | None:
     """Return policy cost with ``mine`` over that with ``reference``, paired by portfolio and week, 95 % interval.
 
     Only hours both have forecast count. None where the configured policy reads no target among the rows, or where the
     range is too short for the panel.
     """
-    reads = set(traits(settings.policy.kind).reads)  # forecasts of other targets cannot change what it costs
+    reads = set(traits(deployment.policy.kind).reads)  # forecasts of other targets cannot change what it costs
     if not reads & set(mine["target"].unique().to_list()):
         return None
     common = mine.select("issued_at").unique().join(reference.select("issued_at").unique(), on="issued_at")
@@ -58,19 +58,19 @@ def cost_ratio(
     assert isinstance(last, datetime)
     inside = (max(span[0], first), min(span[1], last))
     try:
-        a, b = (_weekly_cost(settings, lake, inside, rows) for rows in (mine, reference))
+        a, b = (_weekly_cost(deployment, lake, inside, rows) for rows in (mine, reference))
     except NotEnoughData:
         return None
-    found = ratio(a, b, counts(len(a), settings.compare.bootstrap, settings.compare.seed))
+    found = ratio(a, b, counts(len(a), deployment.compare.bootstrap, deployment.compare.seed))
     return Figure(found.value, found.low, found.high, len(a))
 
 
-def _weekly_cost(settings: Settings, lake: Lake, span: tuple[datetime, datetime], rows: pl.DataFrame) -> Vector:
+def _weekly_cost(deployment: Deployment, lake: Lake, span: tuple[datetime, datetime], rows: pl.DataFrame) -> Vector:
     """Return (W,) cost of the policy by week, bp of NAV summed over the panel; tracking counts where it is soft."""
-    config = compare_config(settings, span, PORTFOLIOS, [settings.policy.kind], None)
-    own = settings.portfolio
+    config = compare_config(deployment, span, PORTFOLIOS, [deployment.policy.kind], None)
+    own = deployment.portfolio
     tolerances = tuple(sorted(set(own.caps.values())))
-    cell = Cell(own.scenario, own.scenario, own.nav_usd, settings.chain.id, (own.gamma,), tolerances)
+    cell = Cell(own.scenario, own.scenario, own.nav_usd, deployment.chain.id, (own.gamma,), tolerances)
     found = panel.run(Overlay(lake.root, lake.options, rows), replace(config, cells=(cell,)))
     parts = [*_PARTS, "tracking_bp"] if own.scenario == "soft" else _PARTS
     weekly = (

@@ -171,6 +171,9 @@ def status(report: Mapping[str, Any]) -> None:
         if last
         else "no decision yet"
     )
+    if len(report["deployments"]) > 1:
+        names = ["name", "vault", "chain", "policy", "live", "action", "ts", "drift_distance"]
+        table("Deployments", names, [[r[n] for n in names] for r in report["deployments"]], right_from=7)
     figures = {k.replace("_", " "): v for k, v in report["figures"].items() if v is not None}
     if figures:
         table("At the last decision", list(figures), [list(figures.values())], right_from=0)

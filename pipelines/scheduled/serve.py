@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lake.errors import ConfigError
+from pipelines.collisions import SERVED
+from pipelines.deployments import deployments as project
 from pipelines.monitor.logs import configure_logging, log
 from pipelines.scheduled.metrics import metrics_port
 from pipelines.servers import phrase
@@ -58,7 +60,9 @@ def run(made: Sequence[Any]) -> None:
 
 
 def deployments(settings: Settings, chosen: Sequence[str]) -> list[Any]:
-    """Return the deployments named ``chosen``; each refuses a parameter that its flow does not have."""
+    """Return the deployments named ``chosen``, the rebalance once for every vault;
+    each refuses a parameter that its flow does not have.
+    """
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.schedules import Cron
     from prefect.types.entrypoint import EntrypointType
@@ -67,10 +71,13 @@ def deployments(settings: Settings, chosen: Sequence[str]) -> list[Any]:
 
     one = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
     made: list[Any] = []
-    for name in chosen:
+    rows = [(name, SERVED, getattr(settings.schedule, name)) for name in chosen]
+    if "rebalance" in chosen:
+        rows += [("rebalance", d.name, d.cron) for d in project(settings)[1:]]
+    for name, served_as, cron in rows:
         deployment: Any = FLOWS[name].to_deployment(
-            name="foredrift",
-            schedule=Cron(getattr(settings.schedule, name), timezone=settings.schedule.timezone),
+            name=served_as,
+            schedule=Cron(cron, timezone=settings.schedule.timezone),
             tags=[*TAGS, *(["money"] if name == "rebalance" else [])],
             concurrency_limit=one,
             entrypoint_type=EntrypointType.MODULE_PATH,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lake.errors import RpcError
 from lake.rpc import Rpc
-from pipelines.settings import Settings
+from pipelines.deployments import Deployment
 from pipelines.wiring import rpc_of
 from policy.execution.records import audit
 from policy.execution.records.mending import may_give_up, repair
@@ -19,20 +20,20 @@ from policy.execution.vaults.safe.history import executions
 SHOWN = 5  # differences named in the text
 
 
-def audit_verify(settings: Settings, since: int = 0) -> dict[str, Any]:
+def audit_verify(deployment: Deployment, since: int = 0) -> dict[str, Any]:
     """Return whether the audit chain is whole and, where a vault on a chain is configured, whether that agrees.
 
     ``since``: the first plan nonce that is this record's; earlier ones were another operator's.
     """
-    path = settings.path(settings.vault.audit)
+    path = deployment.path(deployment.vault.audit)
     found = audit.verify(path)
     text = f"{found.records} records, head {found.head or 'none'}"
     ok, chain = found.ok, "not asked: no vault on a chain is configured"
     if not found.ok:
         text = f"broken at record {found.broken}: {found.reason}; `foredrift audit repair` mends what a disk damaged"
         chain = "not asked: the record itself is broken"
-    elif settings.vault.kind != "simulated" and settings.vault.address and settings.chain.rpc_urls:
-        ok, chain = _anchored(settings, path, since)
+    elif deployment.vault.kind != "simulated" and deployment.vault.address and deployment.chain.rpc_urls:
+        ok, chain = _anchored(deployment, path, since)
         text += f"; {chain}"
     text = "; ".join([text, *found.notes])
     return {
@@ -41,14 +42,27 @@ def audit_verify(settings: Settings, since: int = 0) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _anchored(settings: Settings, path: Path, since: int) -> tuple[bool, str]:
+def verify_all(project: Sequence[Deployment], since: int = 0) -> dict[str, Any]:
+    """Return ``audit_verify`` of one deployment, or of several together: each under ``deployments``, by name."""
+    found = {d.name: audit_verify(d, since) for d in project}
+    if len(project) == 1:
+        return found[project[0].name]
+    return {
+        "ok": all(f["ok"] for f in found.values()), "records": sum(f["records"] for f in found.values()),
+        "head": None, "text": "\n".join(f"{name}: {f['text']}" for name, f in found.items()),
+        "notes": [f"{name}: {words}" for name, f in found.items() for words in f["notes"]],
+        "chain": "; ".join(f"{name}: {f['chain']}" for name, f in found.items()), "deployments": found,
+    }  # fmt: skip
+
+
+def _anchored(deployment: Deployment, path: Path, since: int) -> tuple[bool, str]:
     """Return whether the vault agrees with the record, and in words."""
-    vault = str(settings.vault.address)
+    vault = str(deployment.vault.address)
     try:
-        rpc = rpc_of(settings)
-        rpc.expect_chain(settings.chain.id)
-        plans = known(audit.Audit(path).records(), settings.chain.id, vault)
-        safe = settings.vault.kind == "safe"
+        rpc = rpc_of(deployment.chain)
+        rpc.expect_chain(deployment.chain.id)
+        plans = known(audit.Audit(path).records(), deployment.chain.id, vault)
+        safe = deployment.vault.kind == "safe"
         executed = None if safe else plans_executed(rpc, vault)
         find = _safe_find(rpc, vault) if safe else reference_find(rpc, vault)
         differ = faults(plans, executed, find, since)
@@ -56,9 +70,9 @@ def _anchored(settings: Settings, path: Path, since: int) -> tuple[bool, str]:
         return True, f"the vault was not asked: {error}"
     if differ:
         more = f" and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
-        return False, f"the vault on chain {settings.chain.id} disagrees: {'; '.join(differ[:SHOWN])}{more}"
+        return False, f"the vault on chain {deployment.chain.id} disagrees: {'; '.join(differ[:SHOWN])}{more}"
     agreed = sum(p.outcome == "landed" for p in plans)
-    return True, f"the vault on chain {settings.chain.id} agrees on {agreed} executed plans"
+    return True, f"the vault on chain {deployment.chain.id} agrees on {agreed} executed plans"
 
 
 def _safe_find(rpc: Rpc, safe: str) -> Find:
@@ -69,11 +83,11 @@ def _safe_find(rpc: Rpc, safe: str) -> Find:
     return find
 
 
-def audit_repair(settings: Settings) -> list[str]:
+def audit_repair(deployment: Deployment) -> list[str]:
     """Mend audit and journal where a disk damaged them; return one line a file. ExecutionError where it must wait."""
     now = datetime.now(UTC)
     reason = f"damaged on the disk and given up on {now:%Y-%m-%d %H:%M} UTC"
-    record, journal = settings.path(settings.vault.audit), settings.path(settings.vault.journal)
+    record, journal = deployment.path(deployment.vault.audit), deployment.path(deployment.vault.journal)
     try:
         noted = audit.noted(audit.head_path(record))
     except (OSError, ValueError):
@@ -83,6 +97,6 @@ def audit_repair(settings: Settings) -> list[str]:
     return [*done, repair(journal, reason, may_give_up(age, now.timestamp())).words()]
 
 
-def audit_export(settings: Settings, out: Path) -> int:
+def audit_export(deployment: Deployment, out: Path) -> int:
     """Write the audit record as Parquet and return the number of records."""
-    return audit.export(settings.path(settings.vault.audit), out)
+    return audit.export(deployment.path(deployment.vault.audit), out)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from pipelines.deployments import Deployment
 from pipelines.experiments import client
 from pipelines.monitor.logs import log
-from pipelines.settings import Settings
 from pipelines.settlements.settled_plan import SettledPlan, distance, realised
 
 if TYPE_CHECKING:
@@ -18,30 +18,30 @@ CATCH_UP = timedelta(days=30)
 """Executions that a tracking server missed are logged afterwards when they are not older than this."""
 
 
-def catch_up(settings: Settings, settled: Sequence[SettledPlan]) -> None:
+def catch_up(deployment: Deployment, settled: Sequence[SettledPlan]) -> None:
     """Log executions to MLflow; a tracking server that is away is reported, and caught up on with the next one."""
     from mlflow.exceptions import MlflowException  # late: seconds to import, and only a trade needs it
 
     try:
-        log_executions(settings, settled)
+        log_executions(deployment, settled)
     except (MlflowException, OSError) as error:
         log("live run not logged", error=str(error)[:500], retried="with the next execution")
 
 
-def log_executions(settings: Settings, settled: Sequence[SettledPlan]) -> int:
+def log_executions(deployment: Deployment, settled: Sequence[SettledPlan]) -> int:
     """Log the executions that experiment ``live`` lacks, one run each, and return their number.
 
     The newest settles how far back is looked (CATCH_UP); an execution is known by its decision and attempt.
     """
     if not settled:
         return 0
-    mlf = client.client(settings)
-    experiment = client.experiment(settings, mlf, client.LIVE)
+    mlf = client.client(deployment)
+    experiment = client.experiment(deployment, mlf, client.LIVE)
     known = _known(mlf, experiment.experiment_id)
     since = settled[-1].at - CATCH_UP
     missing = [e for e in settled if e.at >= since and _name(e) not in known]
     for execution in missing:
-        _log(settings, mlf, experiment.experiment_id, execution)
+        _log(deployment, mlf, experiment.experiment_id, execution)
     return len(missing)
 
 
@@ -61,7 +61,7 @@ def _known(mlf: MlflowClient, experiment_id: str) -> set[tuple[str, str]]:
             return found
 
 
-def _log(settings: Settings, mlf: MlflowClient, experiment_id: str, execution: SettledPlan) -> None:
+def _log(deployment: Deployment, mlf: MlflowClient, experiment_id: str, execution: SettledPlan) -> None:
     decision = execution.decision
     tags = {
         "policy": decision["policy"], "decision_id": execution.flight.plan.decision_id,
@@ -69,10 +69,10 @@ def _log(settings: Settings, mlf: MlflowClient, experiment_id: str, execution: S
     }  # fmt: skip
     name = f"{decision['policy']} {execution.at:%Y-%m-%d %H:%M}"
     with client.run(mlf, experiment_id, name, tags) as run_id:
-        client.log_values(mlf, run_id, judged(settings, execution))
+        client.log_values(mlf, run_id, judged(deployment, execution))
 
 
-def judged(settings: Settings, execution: SettledPlan) -> dict[str, float]:
+def judged(deployment: Deployment, execution: SettledPlan) -> dict[str, float]:
     """Return each expectation beside what came of it.
 
     ``expected_`` and ``realised_`` of ``gas_usd``, ``gas`` (units), ``slippage_usd`` (fees included) and
@@ -84,16 +84,16 @@ def judged(settings: Settings, execution: SettledPlan) -> dict[str, float]:
     values |= {
         "expected_gas": float(execution.flight.context["gas_used"]),
         "realised_gas": float(settled["gas_used"]),
-        "expected_drift": distance(settings, decision["weights_wanted"]),
+        "expected_drift": distance(deployment, decision["weights_wanted"]),
     }
-    cost = realised(settings, execution)
+    cost = realised(deployment, execution)
     values |= {f"realised_{k}": v for k, v in cost.items() if k != "loss_usd"}
     if "loss_usd" in cost:
         after = [w / 10_000 for w in settled["weights_after_bps"]]
         gaps = [abs(a - b) * 10_000 for a, b in zip(decision["weights_wanted"], after, strict=False)]
         values |= {
             "realised_slippage_usd": cost["loss_usd"],
-            "realised_drift": distance(settings, after),
+            "realised_drift": distance(deployment, after),
             "weight_error_bp": max(gaps, default=0.0),
         }
     return values

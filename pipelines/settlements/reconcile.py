@@ -17,8 +17,9 @@ from lake.locks import exclusive
 from lake.store import Lake
 from lake.tables import table
 from lake.units import utc
+from pipelines.deployments import Deployment
 from pipelines.monitor.logs import log
-from pipelines.settings import SHARED_JOURNAL, Settings
+from pipelines.sections import SHARED_JOURNAL
 from pipelines.settlements.mlflow_runs import catch_up
 from pipelines.settlements.settled_plan import EXECUTED, SettledPlan, executions, fees_usd, figures, realised
 from policy.execution.base import OtherVault
@@ -27,29 +28,29 @@ from policy.execution.records.hashlog import Body, sync_folder
 from policy.execution.records.journal import Flight, Journal
 
 
-def reconcile(settings: Settings, lake: Lake, record: Audit | None = None) -> list[SettledPlan]:
+def reconcile(deployment: Deployment, lake: Lake, record: Audit | None = None) -> list[SettledPlan]:
     """Write the decisions and executions that the lake lacks; return the executions that were new to it.
 
     A row whose plan ended otherwise since (a deep reorganisation) is set right. ``record``: the audit, where the caller
     has it open. Holds a lock of its own, so that of two runs one writes and the other finds it written.
     """
-    if not settings.path(settings.vault.audit).exists():
+    if not deployment.path(deployment.vault.audit).exists():
         return []
-    with _one_at_a_time(settings):
-        record = record or Audit(settings.path(settings.vault.audit))
+    with _one_at_a_time(deployment):
+        record = record or Audit(deployment.path(deployment.vault.audit))
         records = [line.body for line in record.records()]
-        _write_decisions(settings, lake, [r for r in records if r["event"] == "decision"])
-        flights = journal_of(settings).flights()
+        _write_decisions(deployment, lake, [r for r in records if r["event"] == "decision"])
+        flights = journal_of(deployment).flights()
         settled = executions(flights, records)
         known = {(r["decision_id"], r["attempt"]): r for r in lake.scan("executions").collect().to_dicts()}
         new = [e for e in settled if e.key not in known]
-        rows = [_execution_row(settings, e) for e in settled]
+        rows = [_execution_row(deployment, e) for e in settled]
         rows = [r for r in rows if _differs(known.get((r["decision_id"], r["attempt"])), r)]
         void = _void_rows(flights, records, known, {e.key for e in settled})
         if not rows and not void:
             return []
         if rows:
-            catch_up(settings, settled)  # first: the row says that nothing is left to do
+            catch_up(deployment, settled)  # first: the row says that nothing is left to do
         for row in (*void, *(r for r in rows if (r["decision_id"], r["attempt"]) in known)):
             log("execution corrected", decision_id=row["decision_id"], status=row["status"])
         lake.write("executions", pl.DataFrame([*rows, *void], schema=table("executions").columns))
@@ -80,21 +81,21 @@ def _void_rows(
     return found
 
 
-def journal_of(settings: Settings) -> Journal:
+def journal_of(deployment: Deployment) -> Journal:
     """Return the vault's journal; the shared one of earlier versions is taken over once, if it is this vault's."""
-    path, shared = settings.path(settings.vault.journal), settings.path(SHARED_JOURNAL)
+    path, shared = deployment.path(deployment.vault.journal), deployment.path(SHARED_JOURNAL)
     if not path.exists() and path.name.startswith(f"{shared.name}-") and shared.exists():
         earlier = Journal(shared)
         with earlier.lease():
-            if earlier.flights() and _is_ours(earlier, settings):
+            if earlier.flights() and _is_ours(earlier, deployment):
                 shared.rename(path)
                 sync_folder(path.parent)
     return Journal(path)
 
 
-def _is_ours(journal: Journal, settings: Settings) -> bool:
+def _is_ours(journal: Journal, deployment: Deployment) -> bool:
     try:
-        journal.require(settings.chain.id, str(settings.vault.address))
+        journal.require(deployment.chain.id, str(deployment.vault.address))
     except OtherVault:
         return False
     return True
@@ -105,23 +106,23 @@ def row_id(decision: Body) -> str:
     return str(decision["decision_id"]) + ("" if decision["live"] else "-dry")
 
 
-def _write_decisions(settings: Settings, lake: Lake, decisions: Sequence[Body]) -> None:
+def _write_decisions(deployment: Deployment, lake: Lake, decisions: Sequence[Body]) -> None:
     """Write the decisions that are missing or were taken again since: the newest of an hour counts."""
     known = dict(lake.scan("decisions").select("decision_id", "inputs_digest").collect().iter_rows())
     newest = {row_id(d): d for d in decisions}
     missing = [d for name, d in newest.items() if known.get(name) != d["inputs_digest"]]
     if missing:
-        rows = [_decision_row(settings, d) for d in missing]
+        rows = [_decision_row(deployment, d) for d in missing]
         lake.write("decisions", pl.DataFrame(rows, schema_overrides={"plan": pl.String}))
 
 
-def _decision_row(settings: Settings, decision: Body) -> dict[str, Any]:
+def _decision_row(deployment: Deployment, decision: Body) -> dict[str, Any]:
     at = utc(decision["ts"])
-    expected = {"why": decision["why"], **decision["expected"], **figures(settings, decision)}
+    expected = {"why": decision["why"], **decision["expected"], **figures(deployment, decision)}
     if decision.get("data"):
         expected["oldest_input"] = "{kind} of {name}, {at}".format(**decision["data"][0])
     return {
-        "decision_id": row_id(decision), "ts": at, "vault": settings.vault.address or settings.vault.kind,
+        "decision_id": row_id(decision), "ts": at, "vault": deployment.label,
         "policy": decision["policy"], "action": decision["action"], "inputs_digest": decision["inputs_digest"],
         "verdicts": json.dumps(decision["verdicts"]),
         "plan": json.dumps(decision["plan"]) if decision["plan"] else None,
@@ -129,20 +130,20 @@ def _decision_row(settings: Settings, decision: Body) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _execution_row(settings: Settings, execution: SettledPlan) -> dict[str, Any]:
+def _execution_row(deployment: Deployment, execution: SettledPlan) -> dict[str, Any]:
     settled, flight = execution.settlement["settlement"], execution.flight
     expected = execution.decision["expected"]
-    impact = {"impact_usd": expected.get("slippage_usd", 0.0) - fees_usd(settings, execution)}
+    impact = {"impact_usd": expected.get("slippage_usd", 0.0) - fees_usd(deployment, execution)}
     return {
         "decision_id": flight.plan.decision_id, "attempt": execution.attempt, "ts": execution.at,
         "tx_hash": flight.mined[0] if flight.mined else None, "status": flight.state,
         "gas_used": settled["gas_used"], "fills": json.dumps(settled["deltas"]),
-        "realised": json.dumps({**settled, **realised(settings, execution)}),
+        "realised": json.dumps({**settled, **realised(deployment, execution)}),
         "expected": json.dumps({**expected, **impact}), "available_at": execution.at,
     }  # fmt: skip
 
 
-def _one_at_a_time(settings: Settings) -> AbstractContextManager[None]:
+def _one_at_a_time(deployment: Deployment) -> AbstractContextManager[None]:
     """Hold the lock of the rows of this vault; it ends with the process."""
-    path = settings.path(settings.vault.journal)
+    path = deployment.path(deployment.vault.journal)
     return exclusive(path.with_name(path.name + ".kept.lock"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lake.units import utc
-from pipelines.settings import Settings
+from pipelines.deployments import Deployment
 from policy.execution.records.hashlog import Body
 from policy.execution.records.journal import Flight
 
@@ -61,11 +61,11 @@ def executions(flights: Sequence[Flight], records: Sequence[Body]) -> list[Settl
     return found
 
 
-def figures(settings: Settings, decision: Body) -> dict[str, float]:
+def figures(deployment: Deployment, decision: Body) -> dict[str, float]:
     """Return what to watch: the largest drift in tolerances, the loss budget left (bp of NAV), the base fee (gwei)."""
     seen = decision["snapshot"]
     found = {
-        "drift_distance": distance(settings, decision["weights_before"]),
+        "drift_distance": distance(deployment, decision["weights_before"]),
         "gas_gwei": int(seen["base_fee_wei"]) / 1e9,
     }
     if int(seen["nav"]) and "loss_budget_left" in seen:
@@ -73,19 +73,19 @@ def figures(settings: Settings, decision: Body) -> dict[str, float]:
     return found
 
 
-def distance(settings: Settings, weights: Sequence[float]) -> float:
+def distance(deployment: Deployment, weights: Sequence[float]) -> float:
     """Return the largest deviation of ``weights`` (in the order of the assets) from target, in tolerances."""
-    given = settings.portfolio
+    given = deployment.portfolio
     pairs = zip(given.assets, weights, strict=False)
     return max((abs(w - given.weights[a]) / given.caps[a] for a, w in pairs), default=0.0)
 
 
-def fees_usd(settings: Settings, execution: SettledPlan) -> float:
+def fees_usd(deployment: Deployment, execution: SettledPlan) -> float:
     """Return the pool fees of the traded value, USD."""
-    return float(execution.decision["expected"].get("value_usd", 0.0)) * settings.costs.fee_bps / 10_000
+    return float(execution.decision["expected"].get("value_usd", 0.0)) * deployment.costs.fee_bps / 10_000
 
 
-def realised(settings: Settings, execution: SettledPlan) -> dict[str, float]:
+def realised(deployment: Deployment, execution: SettledPlan) -> dict[str, float]:
     """Return what an execution cost, USD: ``gas_usd``, ``loss_usd`` against the oracle and, fees aside, ``impact_usd``.
 
     A reverted plan costs gas only. Forecasters learn from ``impact_usd`` (``models.slippage.realised_impact``).
@@ -97,5 +97,5 @@ def realised(settings: Settings, execution: SettledPlan) -> dict[str, float]:
     before, after = int(settled["nav_before"]), int(settled["nav_after"])
     if before and execution.flight.state == "landed":
         loss = (before - after) / before * float(execution.decision["expected"]["nav_usd"])
-        found |= {"loss_usd": loss, "impact_usd": max(loss - fees_usd(settings, execution), 0.0)}
+        found |= {"loss_usd": loss, "impact_usd": max(loss - fees_usd(deployment, execution), 0.0)}
     return found

@@ -15,6 +15,7 @@ import polars as pl
 from lake.errors import ConfigError, NotEnoughData
 from lake.private import private_folder
 from lake.store import Lake
+from pipelines.deployments import first
 from pipelines.experiments import client, saved_view
 from pipelines.experiments.comparison_runs import log_comparison
 from pipelines.progress import Progress, silent
@@ -59,7 +60,7 @@ def compare(
     """
     lake = lake_of(settings)
     span = window(lake, start, end)
-    config = compare_config(settings, span, portfolios, policies, skill)
+    config = compare_config(first(settings), span, portfolios, policies, skill)
     needs.of_comparison(lake, config)
     scores: list[dict[str, Any]] = []
     learning: dict[str, float] = {}

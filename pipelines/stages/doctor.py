@@ -13,6 +13,7 @@ from typing import Any
 from lake.errors import ConfigError, ForedriftError
 from lake.private import STATE, exposed
 from lake.universe import STABLE
+from pipelines.deployments import Deployment, deployments
 from pipelines.servers.phrase import passphrase
 from pipelines.setting_types import nearest
 from pipelines.settings import Settings, load
@@ -29,8 +30,12 @@ def examine(config: Path | None) -> list[Finding]:
     except ConfigError as error:
         return [*found, _row("settings", "error", str(error), "foredrift init writes a starter file")]
     found.append(_row("settings", "ok", str(config or "foredrift.toml"), ""))
-    for check in (_sources, _lake, _tracking, _chain, _vault, _private):
+    for check in (_sources, _lake, _tracking):
         found.extend(check(settings))
+    for i, deployment in enumerate(deployments(settings)):
+        rows = [*_chain(deployment), *_vault(deployment)]
+        found.extend(row | {"check": f"{deployment.name}: {row['check']}"} if i else row for row in rows)
+    found.extend(_private(settings))
     return found
 
 
@@ -118,37 +123,37 @@ def _tracking(settings: Settings) -> Iterator[Finding]:
         yield _row("mlflow", "ok", uri.split("@")[-1], "")
 
 
-def _chain(settings: Settings) -> Iterator[Finding]:
-    if not settings.chain.rpc_urls:
-        level = "ok" if settings.vault.kind == "simulated" else "error"
+def _chain(deployment: Deployment) -> Iterator[Finding]:
+    if not deployment.chain.rpc_urls:
+        level = "ok" if deployment.vault.kind == "simulated" else "error"
         yield _row("chain", level, "no rpc_urls", "" if level == "ok" else "set [chain] rpc_urls")
         return
     from pipelines.wiring import rpc_of
 
     try:
-        rpc_of(settings).expect_chain(settings.chain.id)
+        rpc_of(deployment.chain).expect_chain(deployment.chain.id)
     except ForedriftError as error:
         yield _row("chain", "error", str(error), "check [chain] id and rpc_urls")
         return
-    yield _row("chain", "ok", f"chain {settings.chain.id} answers", "")
-    if settings.vault.kind != "simulated":
-        yield from _nodes(settings)
+    yield _row("chain", "ok", f"chain {deployment.chain.id} answers", "")
+    if deployment.vault.kind != "simulated":
+        yield from _nodes(deployment)
 
 
-def _nodes(settings: Settings) -> Iterator[Finding]:
+def _nodes(deployment: Deployment) -> Iterator[Finding]:
     """Yield whether nodes of two operators answer and tell the same block; one alone decides prices unchecked."""
     from lake.evm import head_of
     from lake.rpc import Rpc, mask
     from pipelines.wiring import operators
 
-    given = [(mask(urls[0]), Rpc(urls, tries=2)) for urls in operators(settings).values()]
+    given = [(mask(urls[0]), Rpc(urls, tries=2)) for urls in operators(deployment.chain).values()]
     if len(given) < 2:
         found = f"ONLY ONE NODE: {given[0][0]} is checked by nothing; the oracle may deviate by 100 bp only"
         yield _row("nodes", "warn", found, "add a second operator to rpc_urls")
         return
     try:
         for _, rpc in given:
-            rpc.expect_chain(settings.chain.id)
+            rpc.expect_chain(deployment.chain.id)
         number = min(head_of(rpc).number for _, rpc in given)
         hashes = {name: head_of(rpc, number).hash for name, rpc in given}
     except ForedriftError as error:
@@ -161,16 +166,16 @@ def _nodes(settings: Settings) -> Iterator[Finding]:
     yield _row("nodes", "ok", f"{' and '.join(hashes)} agree on block {number}", "")
 
 
-def _vault(settings: Settings) -> Iterator[Finding]:
-    vault = settings.vault
+def _vault(deployment: Deployment) -> Iterator[Finding]:
+    vault = deployment.vault
     if vault.kind == "simulated":
         yield _row("vault", "ok", "simulated", "")
         return
-    yield from _adapter(settings)
+    yield from _adapter(deployment)
     if vault.keystore is None and vault.signer_url is None:
         yield _row("signer", "warn", "none: dry runs only", "set [vault] keystore or signer_url")
     if vault.keystore:
-        path = settings.path(vault.keystore)
+        path = deployment.path(vault.keystore)
         if not path.exists():
             yield _row("keystore", "error", f"{path} is missing", "set [vault] keystore")
         elif path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
@@ -200,19 +205,19 @@ def _private(settings: Settings) -> Iterator[Finding]:
         yield _row("privacy", "error", f"{len(found)} open to others: {names}", f"as owner: chmod -R go= {folder}")
 
 
-def _adapter(settings: Settings) -> Iterator[Finding]:
+def _adapter(deployment: Deployment) -> Iterator[Finding]:
     """Yield whether the vault on the chain answers as the settings describe it, and what is wrong around it."""
     from pipelines.stages.preflight import HISTORY, faults
     from pipelines.vault_setup.onchain import dry_vault
 
     try:
-        snapshot = dry_vault(settings).snapshot()
+        snapshot = dry_vault(deployment).snapshot()
     except ForedriftError as error:
         yield _row("vault", "error", str(error), "check [vault], [[sources.feeds]] and [chain] rpc_urls")
         return
     symbols = ", ".join(t.symbol for t in snapshot.tokens)
-    yield _row("vault", "ok", f"{settings.vault.kind} {settings.vault.address} holds {symbols}", "")
-    found = list(faults(settings, snapshot))
+    yield _row("vault", "ok", f"{deployment.vault.kind} {deployment.vault.address} holds {symbols}", "")
+    found = list(faults(deployment, snapshot))
     for check, words, remedy in found:
         yield _row(check, "warn" if check == HISTORY else "error", words, remedy)
     if not found:

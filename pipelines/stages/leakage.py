@@ -20,6 +20,7 @@ from lake.store import Lake
 from lake.tables import table
 from models.base import Family, LakeView
 from models.training.walkforward import train as walk_forward
+from pipelines.deployments import first
 from pipelines.progress import Progress, silent
 from pipelines.settings import Settings
 from pipelines.stages.train import window
@@ -123,7 +124,7 @@ def decisions(
     moment = moments[-1]
     span = (moment - timedelta(days=21), moment + timedelta(days=2))
     allowed = tuple(n for n in NAMES if n not in BOUNDS)
-    config = compare_config(settings, span, 4, allowed, None)
+    config = compare_config(first(settings), span, 4, allowed, None)
     trades = [
         panel.run(view, config).trades.filter(pl.col("ts") <= moment)  # type: ignore[arg-type]
         for view in (lake, Perturbed(lake, moment))

@@ -8,7 +8,7 @@ from lake.errors import ForedriftError
 from lake.rpc import Rpc
 from lake.units import duration
 from lake.universe import chain
-from pipelines.settings import Settings
+from pipelines.deployments import Deployment
 from pipelines.wiring import rpc_of
 from policy.execution.base import Snapshot
 from policy.execution.probes.preflight import Listed, node_methods, pools_and_routers, state_depth, tokens_and_feeds
@@ -21,15 +21,15 @@ Fault = tuple[str, str, str]
 """(check, what is wrong, remedy)."""
 
 
-def faults(settings: Settings, snapshot: Snapshot) -> Iterator[Fault]:
+def faults(deployment: Deployment, snapshot: Snapshot) -> Iterator[Fault]:
     """Yield everything found wrong on the chain for the configured vault, as read in ``snapshot``."""
-    rpc = rpc_of(settings)
-    yield from _named("feeds", lambda: tokens_and_feeds(rpc, _listed(settings, snapshot)), "correct the rows named")
-    window_s = duration(settings.mandate.average_window).total_seconds()
-    blocks = int(window_s / chain(settings.chain.id).block_time_s)
+    rpc = rpc_of(deployment.chain)
+    yield from _named("feeds", lambda: tokens_and_feeds(rpc, _listed(deployment, snapshot)), "correct the rows named")
+    window_s = duration(deployment.mandate.average_window).total_seconds()
+    blocks = int(window_s / chain(deployment.chain.id).block_time_s)
     yield from _named("node", lambda: node_methods(rpc), "use a node that has it")
     yield from _named(HISTORY, lambda: state_depth(rpc, blocks), "use a node that keeps more")
-    rows = [(p.address, p.venue, p.router or "") for p in settings.sources.pools]
+    rows = [(p.address, p.venue, p.router or "") for p in deployment.sources.pools]
     absent = [a for a, _, router in rows if not router]
     if absent or not rows:
         words = f"pools without a router: {', '.join(absent)}" if absent else "no pool to trade in"
@@ -41,14 +41,14 @@ def faults(settings: Settings, snapshot: Snapshot) -> Iterator[Fault]:
         yield "pools", str(error), "check address and venue of the [[sources.pools]] rows"
         return
     yield from _named("pools", lambda: pools_and_routers(rpc, infos), "correct the [[sources.pools]] rows named")
-    yield from _proof(settings, rpc, infos, snapshot)
+    yield from _proof(deployment, rpc, infos, snapshot)
 
 
-def _proof(settings: Settings, rpc: Rpc, infos: list[TradedPool], snapshot: Snapshot) -> Iterator[Fault]:
+def _proof(deployment: Deployment, rpc: Rpc, infos: list[TradedPool], snapshot: Snapshot) -> Iterator[Fault]:
     """Yield the tokens that the vault cannot trade there and back, or that could not be proven."""
     try:
         pools = read_pools(rpc, infos, snapshot.block_hash)
-        proven = prove(rpc, str(settings.vault.address), snapshot, pools)
+        proven = prove(rpc, str(deployment.vault.address), snapshot, pools)
     except ForedriftError as error:
         yield "round trip", str(error), "check [chain] rpc_urls"
         return
@@ -58,11 +58,11 @@ def _proof(settings: Settings, rpc: Rpc, infos: list[TradedPool], snapshot: Snap
         yield "round trip", words, "add a [[sources.pools]] row that trades it, or use another node"
 
 
-def _listed(settings: Settings, snapshot: Snapshot) -> list[Listed]:
+def _listed(deployment: Deployment, snapshot: Snapshot) -> list[Listed]:
     """Return the vault's tokens beside the configured feeds, in the portfolio's order."""
-    feeds = {f.asset: f for f in settings.sources.feeds}
+    feeds = {f.asset: f for f in deployment.sources.feeds}
     found = []
-    for asset, token in zip(settings.portfolio.assets, snapshot.tokens, strict=False):
+    for asset, token in zip(deployment.portfolio.assets, snapshot.tokens, strict=False):
         row = feeds.get(asset)
         heartbeat = None if row is None else int(duration(row.heartbeat).total_seconds())
         feed = token.feed or (row.address if row is not None else "")

@@ -14,6 +14,8 @@ import polars as pl
 
 from lake.errors import ConfigError, DataError
 from lake.units import BPS, utc
+from pipelines.deployments import Deployment, deployments
+from pipelines.deployments import deployment as chosen
 from pipelines.monitor import notify
 from pipelines.monitor.logs import log
 from pipelines.settings import Settings
@@ -37,22 +39,29 @@ EVENTS = {"traded": "executed", "reverted": "failed"}
 
 
 def rebalance(
-    settings: Settings, *, live: bool = False, as_of: str | None = None, on_plan: Callable[[Shown], None] | None = None
+    settings: Settings,
+    *,
+    live: bool = False,
+    as_of: str | None = None,
+    on_plan: Callable[[Shown], None] | None = None,
+    name: str | None = None,
 ) -> dict[str, Any]:
-    """Run one cycle and return its report; ``on_plan`` is called with the plan before anything is signed.
+    """Run one cycle of deployment ``name`` (None: the first) and return its report.
 
-    ``as_of`` replays a past moment, on the simulated vault only. A refusal is an outcome with its verdicts, not an
-    exception. Raises ConfigError when vault, chain and signer do not fit together.
+    ``on_plan`` is called with the plan before anything is signed. ``as_of`` replays a past moment, on the simulated
+    vault only. A refusal is an outcome with its verdicts, not an exception. Raises ConfigError when vault, chain and
+    signer do not fit together.
     """
-    if as_of is not None and settings.vault.kind != "simulated":
+    deployment = chosen(settings, name)
+    if as_of is not None and deployment.vault.kind != "simulated":
         raise ConfigError("--as-of replays history and works on the simulated vault only")
-    at = utc(as_of) if as_of else present(settings)
+    at = utc(as_of) if as_of else present(deployment)
     lake = lake_of(settings)
-    record = Audit(settings.path(settings.vault.audit))  # one reader: every byte of it is read once a run
-    told(reconcile(settings, lake, record))
-    choice = decider(settings, lake, at)
+    record = Audit(deployment.audit)  # one reader: every byte of it is read once a run
+    told(reconcile(deployment, lake, record))
+    choice = decider(deployment, lake, at)
     planned: list[str] = []
-    with open_context(settings, at, choice, live=live) as ctx:
+    with open_context(deployment, at, choice, live=live) as ctx:
         seen = ctx.vault.snapshot()
         off_chain = rules_off_chain(ctx.vault.describe())
 
@@ -68,7 +77,7 @@ def rebalance(
     shown = shown_as(report)
     if on_plan is not None and not planned:
         on_plan(shown)
-    told(reconcile(settings, lake, record))
+    told(reconcile(deployment, lake, record))
     log(
         "decision", decision_id=report.decision_id, outcome=report.outcome, policy=report.policy, at=at.isoformat(),
         why=report.why, live=live,
@@ -79,7 +88,7 @@ def rebalance(
         names = ", ".join(u["symbol"] for u in shown["untradable"])
         notify.notify("untradable", f"{names} left alone", "\n".join(u["reason"] for u in shown["untradable"]))
     if choice.abstained:
-        notify.notify("abstained", f"{settings.policy.fallback} decided", choice.note)
+        notify.notify("abstained", f"{deployment.policy.fallback} decided", choice.note)
     return shown
 
 
@@ -156,12 +165,13 @@ def explain(settings: Settings, decision_id: str) -> dict[str, Any]:
     rows = lake_of(settings).scan("decisions").filter(pl.col("decision_id").str.starts_with(decision_id)).collect()
     if rows.is_empty():
         raise ConfigError(f"no decision {decision_id!r} in the lake; `foredrift status` shows the last one")
-    row = rows.sort("ts").row(-1, named=True)
+    dry = pl.col("decision_id").str.ends_with("-dry")  # of an hour, what was decided counts before what was tried
+    row = rows.sort("ts", dry, descending=[False, True]).row(-1, named=True)
     expected = json.loads(row["expected"])
     verdicts = json.loads(row["verdicts"])
     text = [f"{row['decision_id']} at {row['ts']:%Y-%m-%d %H:%M} UTC by {row['policy']}: {row['action']}"]
     why = str(expected.pop("why", ""))
-    taken = _recorded(settings, row["decision_id"])
+    taken = _recorded(deployments(settings), row["decision_id"])
     text += [why] if taken is None else ["", in_words(*taken), ""]
     if "oldest_input" in expected:
         text.append(f"  oldest input: {expected['oldest_input']}")
@@ -172,9 +182,9 @@ def explain(settings: Settings, decision_id: str) -> dict[str, Any]:
     return {**row, "expected": expected, "verdicts": verdicts, "text": "\n".join(text)}
 
 
-def _recorded(settings: Settings, decision_id: str) -> tuple[State, Decision] | None:
+def _recorded(project: Sequence[Deployment], decision_id: str) -> tuple[State, Decision] | None:
     """Return what was decided, on which state, from the audit record; None where it was refused before that."""
-    lines = [line.body for line in Audit(settings.path(settings.vault.audit)).records()]
+    lines = [line.body for deployment in project for line in Audit(deployment.audit).records()]
     found = [b for b in lines if b.get("event") == "decision" and row_id(b) == decision_id]
     if not found or found[-1].get("state") is None or found[-1]["action"] == "refuse":
         return None
@@ -187,14 +197,14 @@ def _recorded(settings: Settings, decision_id: str) -> tuple[State, Decision] | 
     )
 
 
-def audit_replay(settings: Settings, decision: str | None) -> dict[str, Any]:
+def audit_replay(project: Sequence[Deployment], decision: str | None) -> dict[str, Any]:
     """Take recorded decisions again from their records alone: ``decision`` (all of its records), or all (None).
 
     Returns {decisions: [{decision_id, same, differs, recorded, again}], same, of, older}; ``older`` counts records that
     lack what it takes. Raises DataError where the named decision is not recorded, or its record lacks it.
     """
     rows, older = [], 0
-    for line in Audit(settings.path(settings.vault.audit)).records():
+    for line in (line for deployment in project for line in Audit(deployment.audit).records()):
         body = line.body
         if body.get("event") != "decision" or decision not in {None, body.get("decision_id")}:
             continue

@@ -13,6 +13,7 @@ from lake.freshness import state_of
 from lake.ingest import status as lake_status
 from lake.store import Lake
 from lake.units import DAY_S, duration
+from pipelines.deployments import Deployment, deployments
 from pipelines.monitor.model_status import standing
 from pipelines.servers.stuck_runs import api_url, zombies
 from pipelines.settings import Settings
@@ -28,6 +29,7 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
     (or None), ``figures`` (of the last decision: drift_distance in tolerances, loss_budget_left_bp, gas_gwei, and
     last_execution_h ago; None where unknown), ``actions`` (decisions by action), ``models`` (family, version,
     trained_until, age_d) and ``coverage`` (target, horizon_h, coverage90, outcomes) as the last forecast run saw them,
+    ``deployments`` (name, vault, chain, policy, live, and its last decision: decision_id, ts, action, drift_distance),
     ``zombies`` (runs whose worker is gone, where PREFECT_API_URL names a scheduler), ``advice`` (sentences).
     """
     at = at or now()
@@ -42,11 +44,12 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
         .collect()
     )
     forecasts = [r | {"age_h": _hours(at, r["last"]), "last": r["last"].isoformat()} for r in newest.to_dicts()]
+    project = deployments(settings)
+    taken = lake.scan("decisions").collect()
     decisions = (
-        lake.scan("decisions")
+        taken.filter(~pl.col("vault").is_in([d.label for d in project[1:]]))
         .select("decision_id", "ts", "action", "policy", "expected", "verdicts")
         .sort("ts")
-        .collect()
     )
     last = decisions.tail(1).drop("expected", "verdicts").to_dicts()
     sick = _untradable(decisions)
@@ -62,8 +65,22 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
         **models,
         "zombies": dead,
         "untradable": sick,
+        "deployments": [_deployment(d, taken, i == 0, decisions) for i, d in enumerate(project)],
         "advice": sick + _advice(tables, forecasts, stale_h) + _old_models(settings, models["models"]) + trouble,
     }
+
+
+def _deployment(deployment: Deployment, taken: pl.DataFrame, first: bool, decisions: pl.DataFrame) -> dict[str, Any]:
+    """Return a deployment's vault and its last decision; the first one's are those that no other has made."""
+    own = decisions if first else taken.filter(pl.col("vault") == deployment.label).sort("ts")
+    last = own.row(-1, named=True) if own.height else None
+    seen = json.loads(last["expected"] or "{}") if last else {}
+    return {
+        "name": deployment.name, "vault": deployment.vault.address or deployment.vault.kind,
+        "chain": deployment.chain.id, "policy": deployment.policy.kind, "live": deployment.live,
+        "decision_id": last and last["decision_id"], "ts": last and last["ts"].isoformat(),
+        "action": last and last["action"], "drift_distance": seen.get("drift_distance"),
+    }  # fmt: skip
 
 
 def _untradable(decisions: pl.DataFrame) -> list[str]:

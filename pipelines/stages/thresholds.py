@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from lake.errors import NotEnoughData
+from pipelines.deployments import first
 from pipelines.settings import Settings
 from pipelines.vault_setup.decider import portfolio_at
 from pipelines.wiring import lake_of
@@ -24,17 +25,17 @@ def thresholds(settings: Settings, plot: Path | None = None) -> dict[str, Any]:
 
     Costs are bp of NAV a year; ``plot`` also writes the picture. Raises NotEnoughData on an empty lake.
     """
-    lake = lake_of(settings)
+    lake, deployment = lake_of(settings), first(settings)
     ends = [lake.scan(t).select(pl.col("available_at").max()).collect().item() for t in ("prices", "gas")]
     known = [e for e in ends if e is not None]
     if not known:
         raise NotEnoughData("the lake has neither prices nor gas; foredrift ingest, or foredrift import TABLE FILE")
     at = min(known)
     history = load(
-        lake, at - timedelta(days=1), at, settings.portfolio.assets, settings.chain.native,
-        chain_id=settings.chain.history,
+        lake, at - timedelta(days=1), at, deployment.portfolio.assets, deployment.chain.native,
+        chain_id=deployment.chain.history,
     )  # fmt: skip
-    portfolio = portfolio_at(settings, at)
+    portfolio = portfolio_at(deployment, at)
     case = prepare(history, portfolio)
     found = curve(case.state(len(history.ts) - 1, portfolio.target))
     if plot is not None:

@@ -11,7 +11,7 @@ import polars as pl
 from lake.plausibility import flagged
 from lake.store import Lake
 from lake.units import HOUR_S
-from pipelines.settings import Settings
+from pipelines.deployments import Deployment
 from policy.execution.base import Verdict
 from policy.execution.checks.inputs import Input
 from policy.execution.checks.verdicts import refused
@@ -40,44 +40,44 @@ class Basis:
         return min(i.at for i in self.inputs if not i.bridged)
 
 
-def basis_of(settings: Settings, lake: Lake, history: History, at: datetime) -> Basis:
+def basis_of(deployment: Deployment, lake: Lake, history: History, at: datetime) -> Basis:
     """Return what a decision of the configured portfolio at ``at`` rests on; assets without any price are stable ones.
 
     Prices count by the end of their bar. Pools count where the paper vault trades in them, a chain's are read live.
     """
-    used = {*settings.portfolio.assets, settings.chain.native}
+    used = {*deployment.portfolio.assets, deployment.chain.native}
     rows = lake.scan("prices", as_of=at).filter((pl.col("step") <= HOUR_S) & pl.col("asset").is_in(sorted(used)))
     done = (pl.col("ts") + pl.duration(seconds=pl.col("step"))).max()
     found = dict(rows.group_by("asset").agg(done=done).sort("asset").collect().iter_rows())
     inputs = [Input("price", asset, ended) for asset, ended in found.items()]
-    gas = lake.scan("gas", as_of=at).filter(pl.col("chain_id") == settings.chain.history)
+    gas = lake.scan("gas", as_of=at).filter(pl.col("chain_id") == deployment.chain.history)
     inputs.append(
         Input(
             "gas",
-            f"chain {settings.chain.history}",
+            f"chain {deployment.chain.history}",
             gas.select(pl.col("available_at").max()).collect().item(),
             bridged=True,
         )
     )
-    if settings.vault.kind == "simulated":
+    if deployment.vault.kind == "simulated":
         inputs += [Input("depth", f"pool {pool}", known, POOL_LIFE) for pool, known in history.pools.items()]
     newest = max(found.values(), default=at)
     shut = {
         a: f"no bar since {found[a]:%Y-%m-%d %H:%M} UTC, others have one of {newest:%Y-%m-%d %H:%M}: left as it is"
-        for a in settings.portfolio.assets
+        for a in deployment.portfolio.assets
         if a in found and newest - found[a] >= BAR
     }
-    return Basis(tuple(inputs), shut, doubts(settings, lake, at), found)
+    return Basis(tuple(inputs), shut, doubts(deployment, lake, at), found)
 
 
-def doubts(settings: Settings, lake: Lake, at: datetime) -> tuple[Verdict, ...]:
+def doubts(deployment: Deployment, lake: Lake, at: datetime) -> tuple[Verdict, ...]:
     """Return a refusal for every series used with rows that cannot be believed and that nobody accepted."""
     since = at - timedelta(days=WARMUP_DAYS)
-    used = {*settings.portfolio.assets, settings.chain.native}
+    used = {*deployment.portfolio.assets, deployment.chain.native}
     prices = flagged(lake, "prices", as_of=at, since=since)
     name, step = (pl.col("series").str.split("/").list.get(i) for i in (1, 2))
     prices = prices.filter(name.is_in(sorted(used)) & (step.cast(pl.Int64) <= HOUR_S))
-    gas = flagged(lake, "gas", as_of=at, since=since).filter(pl.col("series") == str(settings.chain.history))
+    gas = flagged(lake, "gas", as_of=at, since=since).filter(pl.col("series") == str(deployment.chain.history))
     each = pl.concat([prices, gas]).group_by("table", "series", "reason", maintain_order=True)
     rows = each.agg(pl.col("text").last(), pl.col("ts").last(), n=pl.len())
     return tuple(_doubt(r) for r in rows.iter_rows(named=True))

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from lake.locks import exclusive
 from lake.private import private_folder
-from pipelines.settings import Settings
+from pipelines.deployments import Deployment
 from pipelines.settlements.reconcile import journal_of
 from pipelines.vault_setup.context_parts import limits_of, portfolio_of, rule_of, view_of
 from pipelines.vault_setup.decider import Choice
@@ -21,61 +21,61 @@ from policy.execution.vaults.simulated.chain import SimChannel, SimSigner
 
 
 @contextmanager
-def open_context(settings: Settings, at: datetime, choice: Choice, *, live: bool) -> Iterator[EngineContext]:
+def open_context(deployment: Deployment, at: datetime, choice: Choice, *, live: bool) -> Iterator[EngineContext]:
     """Yield the engine's context; the simulated vault's state is written back when a live cycle ends."""
-    private_folders(settings)
-    if settings.vault.kind != "simulated":
+    private_folders(deployment)
+    if deployment.vault.kind != "simulated":
         from pipelines.vault_setup.onchain import open_onchain
 
-        yield open_onchain(settings, choice, live=live)
+        yield open_onchain(deployment, choice, live=live)
         return
-    with state_lock(settings):
-        yield from _paper(settings, at, choice, live=live)
+    with state_lock(deployment):
+        yield from _paper(deployment, at, choice, live=live)
 
 
-def private_folders(settings: Settings) -> None:
+def private_folders(deployment: Deployment) -> None:
     """Make the folders of journal, audit and state, readable by their owner only; the project's own folder is left."""
-    for name in (settings.vault.journal, settings.vault.audit, settings.vault.state):
-        folder = settings.path(name).parent
-        if folder != settings.root.resolve():
+    for name in (deployment.vault.journal, deployment.vault.audit, deployment.vault.state):
+        folder = deployment.path(name).parent
+        if folder != deployment.root.resolve():
             private_folder(folder).chmod(0o700)
 
 
-def state_lock(settings: Settings) -> AbstractContextManager[None]:
+def state_lock(deployment: Deployment) -> AbstractContextManager[None]:
     """Hold the simulated vault's file: a second run waits and then reads what the first one wrote."""
-    path = settings.path(settings.vault.state)
+    path = deployment.path(deployment.vault.state)
     return exclusive(path.with_name(path.name + ".lock"))
 
 
-def _paper(settings: Settings, at: datetime, choice: Choice, *, live: bool) -> Iterator[EngineContext]:
+def _paper(deployment: Deployment, at: datetime, choice: Choice, *, live: bool) -> Iterator[EngineContext]:
     """Yield the simulated vault's context; in a live cycle every block is written as it is mined, as a chain would."""
-    chain, vault = open_vault(settings, choice.market)
+    chain, vault = open_vault(deployment, choice.market)
 
     def wait(head: Head) -> None:
         del head
         chain.mine()
         if live:
-            close_vault(settings, chain, vault)
+            close_vault(deployment, chain, vault)
 
-    feeds = {t.address: rule_of(settings, vault.spec.heartbeat_s, t.symbol) for t in vault.spec.tokens}
-    journal = journal_of(settings)
+    feeds = {t.address: rule_of(deployment, vault.spec.heartbeat_s, t.symbol) for t in vault.spec.tokens}
+    journal = journal_of(deployment)
     yield EngineContext(
-        vault=vault, vault_address=vault.spec.address, chain_id=settings.chain.id, node=chain, policy=choice.policy,
-        portfolio=portfolio_of(settings), view=lambda snapshot: view_of(choice, snapshot),
+        vault=vault, vault_address=vault.spec.address, chain_id=deployment.chain.id, node=chain, policy=choice.policy,
+        portfolio=portfolio_of(deployment), view=lambda snapshot: view_of(choice, snapshot),
         pools=vault.pools, sender=vault.spec.keeper, journal=journal,
-        audit=Audit(settings.path(settings.vault.audit)), channels={"public": SimChannel(chain)}, wait=wait,
-        signer=SimSigner(vault.spec.keeper), live=live, channel="public", limits=limits_of(settings, feeds),
+        audit=Audit(deployment.path(deployment.vault.audit)), channels={"public": SimChannel(chain)}, wait=wait,
+        signer=SimSigner(vault.spec.keeper), live=live, channel="public", limits=limits_of(deployment, feeds),
         clock=lambda: at,
     )  # fmt: skip
     if live:
-        close_vault(settings, chain, vault)
+        close_vault(deployment, chain, vault)
 
 
-def present(settings: Settings) -> datetime:
+def present(deployment: Deployment) -> datetime:
     """Return the moment a decision is taken at: the wall clock, or the local chain's own replayed time."""
-    if settings.vault.kind == "simulated":
+    if deployment.vault.kind == "simulated":
         return now()
     from pipelines.vault_setup.onchain import now_of
     from policy.execution.submission.node import JsonNode
 
-    return now_of(settings, JsonNode(rpc_of(settings)))
+    return now_of(deployment, JsonNode(rpc_of(deployment.chain)))

@@ -10,7 +10,7 @@ import numpy as np
 from lake.errors import ConfigError
 from lake.units import bps
 from lake.universe import STABLE, chain
-from pipelines.settings import Settings
+from pipelines.deployments import Deployment
 from pipelines.vault_setup.decider import Choice
 from pipelines.wiring import operators
 from policy.costs import chain_fees
@@ -23,10 +23,10 @@ from policy.execution.submission.gas import fee_rules
 from policy.execution.submission.quorum import ALONE_BPS
 
 
-def portfolio_of(settings: Settings) -> RiskTerms:
+def portfolio_of(deployment: Deployment) -> RiskTerms:
     """Return what is configured about the portfolio, in the order of its assets."""
-    given = settings.portfolio
-    fees = chain_fees(settings.chain.id, settings.costs.gas_base, settings.costs.gas_per_leg)
+    given = deployment.portfolio
+    fees = chain_fees(deployment.chain.id, deployment.costs.gas_base, deployment.costs.gas_per_leg)
     return RiskTerms(given.assets, np.array([given.caps[a] for a in given.assets]), given.gamma, given.scenario, fees)
 
 
@@ -47,33 +47,33 @@ def view_of(choice: Choice, snapshot: Snapshot, chain: OracleEvidence | None = N
     )  # fmt: skip
 
 
-def rule_of(settings: Settings, heartbeat_s: int, asset: str) -> FeedRule:
+def rule_of(deployment: Deployment, heartbeat_s: int, asset: str) -> FeedRule:
     """Return what is required of a feed: its own heartbeat, and agreement with the lake and the pools' averages.
 
     A stable coin's feed may repeat its answer for as long as it likes. Where the nodes of one operator alone tell the
     prices, they may differ from the lake by 100 bp at most: nothing else would notice a node that lies.
     """
-    given = settings.mandate
-    unchecked = settings.vault.kind != "simulated" and len(operators(settings)) == 1
+    given = deployment.mandate
+    unchecked = deployment.vault.kind != "simulated" and len(operators(deployment.chain)) == 1
     deviation = min(given.max_oracle_deviation_bps, ALONE_BPS) if unchecked else given.max_oracle_deviation_bps
     allowed = bps(deviation), bps(given.max_average_deviation_bps)
     frozen = 0 if asset in STABLE else FROZEN_ROUNDS
     return FeedRule(heartbeat_s, deviation_bps=allowed[0], average_bps=allowed[1], frozen_rounds=frozen)
 
 
-def limits_of(settings: Settings, feeds: dict[str, FeedRule]) -> Limits:
+def limits_of(deployment: Deployment, feeds: dict[str, FeedRule]) -> Limits:
     """Return the engine's limits from the mandate."""
     rules = PlanRules(
-        min_trade_usd=settings.mandate.min_trade_usd,
-        max_slippage_bps=bps(settings.mandate.max_slippage_bps),
-        max_gain_bps=bps(settings.mandate.max_oracle_deviation_bps),
+        min_trade_usd=deployment.mandate.min_trade_usd,
+        max_slippage_bps=bps(deployment.mandate.max_slippage_bps),
+        max_gain_bps=bps(deployment.mandate.max_oracle_deviation_bps),
     )
-    row = chain(settings.chain.id)
+    row = chain(deployment.chain.id)
     return Limits(plan=rules, feeds=feeds, gas=fee_rules(row), block_time_s=row.block_time_s)
 
 
-def keystore(settings: Settings) -> Path:
+def keystore(deployment: Deployment) -> Path:
     """Return the keystore's path; raises ConfigError when none is configured."""
-    if settings.vault.keystore is None:
+    if deployment.vault.keystore is None:
         raise ConfigError("--live needs [vault] keystore (an encrypted file) or signer_url")
-    return settings.path(settings.vault.keystore)
+    return deployment.path(deployment.vault.keystore)

@@ -10,7 +10,7 @@ import polars as pl
 
 from lake.errors import ForedriftError, NotEnoughData
 from lake.store import Lake
-from pipelines.settings import Settings
+from pipelines.deployments import Deployment
 from pipelines.vault_setup.basis import Basis, basis_of
 from pipelines.vault_setup.paper import MarketPoint
 from pipelines.wiring import compare_config
@@ -48,39 +48,39 @@ class Choice:
         return self.basis.data_at
 
 
-def decider(settings: Settings, lake: Lake, at: datetime) -> Choice:
+def decider(deployment: Deployment, lake: Lake, at: datetime) -> Choice:
     """Return the policy for a decision at ``at``, reading only what was available then."""
-    assets = settings.portfolio.assets
-    history = _history(settings, lake, at)
+    assets = deployment.portfolio.assets
+    history = _history(deployment, lake, at)
     view = forecasts_at(lake, at)
-    reason = _missing(settings, view)
-    name = settings.policy.fallback if reason else settings.policy.kind
-    portfolio = portfolio_at(settings, at)
+    reason = _missing(deployment, view)
+    name = deployment.policy.fallback if reason else deployment.policy.kind
+    portfolio = portfolio_at(deployment, at)
     case = prepare(history, portfolio)
     try:
-        memory = learnt(settings, lake, history, portfolio, name, at)
+        memory = learnt(deployment, lake, history, portfolio, name, at)
     except ForedriftError as error:
-        if name == settings.policy.fallback:
+        if name == deployment.policy.fallback:
             raise
-        reason = f"{settings.policy.kind} could not be prepared: {error}"
-        memory = learnt(settings, lake, history, portfolio, settings.policy.fallback, at)
+        reason = f"{deployment.policy.kind} could not be prepared: {error}"
+        memory = learnt(deployment, lake, history, portfolio, deployment.policy.fallback, at)
     order, last = case.columns, -1
-    basis = basis_of(settings, lake, history, at)
+    basis = basis_of(deployment, lake, history, at)
     market = MarketPoint(
         at, assets, history.close[last, order], history.depth_usd[last, order], float(history.gas_gwei[last]),
         float(history.recent_gwei[last]), float(history.native_usd[last]), basis.price_at,
         float(history.gas_gwei.max()),
     )  # fmt: skip
     covariance = history.covariance[history.day[last]][np.ix_(order, order)]
-    note = f"{settings.policy.fallback} decides: {reason}" if reason else ""
+    note = f"{deployment.policy.fallback} decides: {reason}" if reason else ""
     return Choice(RulePolicy(recall(memory), memory), view, market, covariance, basis, note, bool(reason))
 
 
 def learnt(
-    settings: Settings, lake: Lake, history: History, portfolio: Portfolio, name: str, at: datetime
+    deployment: Deployment, lake: Lake, history: History, portfolio: Portfolio, name: str, at: datetime
 ) -> PolicyMemory:
     """Return what policy ``name`` knows at the end of ``history``; a lesson it lacks is learnt and kept in the lake."""
-    planner = planners(history, lake, compare_config(settings, (week_start(at), at), 1, (name,), None))[0]
+    planner = planners(history, lake, compare_config(deployment, (week_start(at), at), 1, (name,), None))[0]
     if isinstance(planner, Predictive) and planner.learns:
         kind = kind_of(portfolio, portfolio.swap_fee)
         known = recall_lessons(lake, planner, [kind])
@@ -100,23 +100,23 @@ def week_start(at: datetime) -> datetime:
     return day - timedelta(days=day.weekday())
 
 
-def portfolio_at(settings: Settings, at: datetime) -> Portfolio:
+def portfolio_at(deployment: Deployment, at: datetime) -> Portfolio:
     """Return the configured portfolio as the panel's record, for a decision at ``at``."""
-    given = settings.portfolio
+    given = deployment.portfolio
     n = len(given.assets)
     return Portfolio(
         given.name, given.scenario, given.assets, np.array([given.weights[a] for a in given.assets]),
         np.array([given.caps[a] for a in given.assets]), given.nav_usd, given.gamma,
-        chain_fees(settings.chain.id, settings.costs.gas_base, settings.costs.gas_per_leg), week_start(at), at,
-        np.full(n, settings.costs.fee_bps / 10_000),
+        chain_fees(deployment.chain.id, deployment.costs.gas_base, deployment.costs.gas_per_leg), week_start(at), at,
+        np.full(n, deployment.costs.fee_bps / 10_000),
     )  # fmt: skip
 
 
-def _history(settings: Settings, lake: Lake, at: datetime) -> History:
+def _history(deployment: Deployment, lake: Lake, at: datetime) -> History:
     """Return the market up to ``at``; where it does not reach, NotEnoughData says how old the newest rows are."""
     try:
-        assets = settings.portfolio.assets
-        return load(lake, week_start(at), at, assets, settings.chain.native, chain_id=settings.chain.history)
+        assets = deployment.portfolio.assets
+        return load(lake, week_start(at), at, assets, deployment.chain.native, chain_id=deployment.chain.history)
     except NotEnoughData as error:
         last = lake.scan("prices", as_of=at).select(pl.col("available_at").max()).collect().item()
         error.add_note(f"newest price: {last}; collect newer rows (foredrift ingest), or replay with --as-of")
@@ -149,10 +149,10 @@ def newest(lake: Lake, at: datetime) -> datetime:
     return found
 
 
-def _missing(settings: Settings, view: ForecastView) -> str:
+def _missing(deployment: Deployment, view: ForecastView) -> str:
     """Return why the configured policy must not decide, empty when nothing speaks against it."""
-    for target in traits(settings.policy.kind).reads:
-        rows = [f for (name, _, _), f in view.items() if name == target]
+    for target in traits(deployment.policy.kind).reads:
+        rows = [f for (name, key, _), f in view.items() if (name, key) == (target, str(deployment.chain.history))]
         if not rows:
             return f"no {target} forecast of the last {FORECAST_LIFE}"
         silent = [f for f in rows if f.abstain]

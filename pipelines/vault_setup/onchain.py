@@ -1,4 +1,4 @@
-"""The execution context for a vault on a chain: node, adapter, pools, signer and channels from the settings."""
+"""The execution context for a vault on a chain: node, adapter, pools, signer and channels from the deployment."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lake.rpc import Rpc, mask
 from lake.sources.oracles import ROUND
 from lake.units import duration
 from lake.universe import chain
+from pipelines.deployments import Deployment
 from pipelines.servers.phrase import passphrase
-from pipelines.settings import Settings
 from pipelines.settlements.reconcile import journal_of
 from pipelines.vault_setup.context_parts import keystore, limits_of, portfolio_of, rule_of, view_of
 from pipelines.vault_setup.decider import Choice
@@ -45,125 +45,125 @@ POLL_S = 1.0
 HEARTBEAT_S = 90_000  # of a feed that is not listed: the daily one of most feeds, with an hour's slack
 
 
-def open_onchain(settings: Settings, choice: Choice, *, live: bool) -> EngineContext:
+def open_onchain(deployment: Deployment, choice: Choice, *, live: bool) -> EngineContext:
     """Return the engine's context for the configured vault. Raises ConfigError naming what is missing."""
-    rpc = rpc_of(settings)
-    rpc.expect_chain(settings.chain.id)
+    rpc = rpc_of(deployment.chain)
+    rpc.expect_chain(deployment.chain.id)
     node = JsonNode(rpc)
-    signer = signer_of(settings) if live else None
-    vault = vault_of(settings, rpc, signer)
-    rows = [(p.address, p.venue, p.router or "") for p in settings.sources.pools]
+    signer = signer_of(deployment) if live else None
+    vault = vault_of(deployment, rpc, signer)
+    rows = [(p.address, p.venue, p.router or "") for p in deployment.sources.pools]
     if not rows:
         raise ConfigError("no pool to trade in: add [[sources.pools]] rows with address, venue, router and asset")
     infos = describe_pools(rpc, rows)
     snapshot = vault.snapshot()
-    _same_assets(settings, snapshot)
-    heartbeats = {f.asset: int(duration(f.heartbeat).total_seconds()) for f in settings.sources.feeds}
-    held = zip(settings.portfolio.assets, snapshot.tokens, strict=True)
-    feeds = {token.address: rule_of(settings, heartbeats.get(asset, HEARTBEAT_S), asset) for asset, token in held}
-    limits = limits_of(settings, feeds)
-    sender = signer.address if signer is not None else keeper_of(settings)
+    _same_assets(deployment, snapshot)
+    heartbeats = {f.asset: int(duration(f.heartbeat).total_seconds()) for f in deployment.sources.feeds}
+    held = zip(deployment.portfolio.assets, snapshot.tokens, strict=True)
+    feeds = {token.address: rule_of(deployment, heartbeats.get(asset, HEARTBEAT_S), asset) for asset, token in held}
+    limits = limits_of(deployment, feeds)
+    sender = signer.address if signer is not None else keeper_of(deployment)
 
     def wait(head: Head) -> None:
         deadline = time.monotonic() + 10 * POLL_S
         while node.head().number <= head.number and time.monotonic() < deadline:
-            if settings.chain.id == LOCAL_CHAIN:
+            if deployment.chain.id == LOCAL_CHAIN:
                 rpc.call("evm_mine")
             else:
                 time.sleep(POLL_S)
 
     return EngineContext(
-        vault=vault, vault_address=str(settings.vault.address), chain_id=settings.chain.id, node=node,
-        policy=choice.policy, portfolio=portfolio_of(settings),
-        view=lambda s: view_of(choice, s, evidence_of(settings, rpc, infos, s)),
+        vault=vault, vault_address=str(deployment.vault.address), chain_id=deployment.chain.id, node=node,
+        policy=choice.policy, portfolio=portfolio_of(deployment),
+        view=lambda s: view_of(choice, s, evidence_of(deployment, rpc, infos, s)),
         pools=lambda s: read_pools(rpc, infos, s.block_hash), sender=sender,
-        journal=journal_of(settings), audit=Audit(settings.path(settings.vault.audit)),
-        channels=channels_of(settings, rpc), wait=wait, signer=signer, live=live, channel=settings.vault.relay,
-        limits=limits, clock=lambda: now_of(settings, node), witnesses=witnesses_of(settings, sender),
+        journal=journal_of(deployment), audit=Audit(deployment.path(deployment.vault.audit)),
+        channels=channels_of(deployment, rpc), wait=wait, signer=signer, live=live, channel=deployment.vault.relay,
+        limits=limits, clock=lambda: now_of(deployment, node), witnesses=witnesses_of(deployment, sender),
     )  # fmt: skip
 
 
-def witnesses_of(settings: Settings, sender: str) -> tuple[Witness, ...]:
+def witnesses_of(deployment: Deployment, sender: str) -> tuple[Witness, ...]:
     """Return a witness for each operator of [chain] rpc_urls, which reads everything a decision rests on by itself."""
-    return tuple(_witness(settings, urls, sender) for urls in operators(settings).values())
+    return tuple(_witness(deployment, urls, sender) for urls in operators(deployment.chain).values())
 
 
-def _witness(settings: Settings, urls: Sequence[str], sender: str) -> Witness:
+def _witness(deployment: Deployment, urls: Sequence[str], sender: str) -> Witness:
     rpc = Rpc(urls, tries=6)  # enough for a block that the first node has and this one is about to get
 
     def testify(snapshot: Snapshot) -> Testimony:
-        rpc.expect_chain(settings.chain.id)
-        node, rows = JsonNode(rpc), [(p.address, p.venue, p.router or "") for p in settings.sources.pools]
+        rpc.expect_chain(deployment.chain.id)
+        node, rows = JsonNode(rpc), [(p.address, p.venue, p.router or "") for p in deployment.sources.pools]
         found = node.block_hash(snapshot.block_number)
-        told = vault_of(settings, rpc, None).snapshot(snapshot.block_hash)
+        told = vault_of(deployment, rpc, None).snapshot(snapshot.block_hash)
         pools = read_pools(rpc, describe_pools(rpc, rows), snapshot.block_hash)
         return Testimony(found, told, tuple(pools), node.account_nonce(sender))
 
     return Witness(mask(urls[0]), testify)
 
 
-def now_of(settings: Settings, node: JsonNode) -> datetime:
+def now_of(deployment: Deployment, node: JsonNode) -> datetime:
     """Return the present: the wall clock, or the local chain's own replayed time."""
-    return datetime.fromtimestamp(node.head().time, UTC) if settings.chain.id == LOCAL_CHAIN else datetime.now(UTC)
+    return datetime.fromtimestamp(node.head().time, UTC) if deployment.chain.id == LOCAL_CHAIN else datetime.now(UTC)
 
 
-def dry_vault(settings: Settings) -> Vault:
+def dry_vault(deployment: Deployment) -> Vault:
     """Return the adapter of the configured vault without a key."""
-    return vault_of(settings, rpc_of(settings), None)
+    return vault_of(deployment, rpc_of(deployment.chain), None)
 
 
-def vault_of(settings: Settings, rpc: Rpc, signer: KeystoreSigner | ExternalSigner | None) -> Vault:
+def vault_of(deployment: Deployment, rpc: Rpc, signer: KeystoreSigner | ExternalSigner | None) -> Vault:
     """Return the adapter of the configured vault; a Safe's batches are signed by ``signer`` too."""
-    if not settings.vault.address:
+    if not deployment.vault.address:
         raise ConfigError("set [vault] address")
-    if settings.vault.kind == "safe":
+    if deployment.vault.kind == "safe":
         from pipelines.vault_setup.safe import safe_of
 
-        return safe_of(settings, rpc, keeper_of(settings) if signer is None else signer.address, signer)
-    return ReferenceVault(rpc, settings.vault.address)
+        return safe_of(deployment, rpc, keeper_of(deployment) if signer is None else signer.address, signer)
+    return ReferenceVault(rpc, deployment.vault.address)
 
 
-def evidence_of(settings: Settings, rpc: Rpc, pools: Sequence[TradedPool], snapshot: Snapshot) -> OracleEvidence:
+def evidence_of(deployment: Deployment, rpc: Rpc, pools: Sequence[TradedPool], snapshot: Snapshot) -> OracleEvidence:
     """Return what the chain tells of its oracle at the snapshot's block: pool averages, feed rounds, sequencer."""
-    window_s = int(duration(settings.mandate.average_window).total_seconds())
+    window_s = int(duration(deployment.mandate.average_window).total_seconds())
     found: dict[str, dict[str, int | None]] = {}
-    for pool in averages(rpc, pools, snapshot, window_s, chain(settings.chain.id).block_time_s):
+    for pool in averages(rpc, pools, snapshot, window_s, chain(deployment.chain.id).block_time_s):
         found.setdefault(pool.token, {})[f"{pool.window_s} s average of {pool.pool}"] = pool.price_e8
     rounds = recent_rounds(rpc, snapshot)
-    return OracleEvidence(average_e8=found, rounds=rounds, sequencer=sequencer_of(settings, rpc, snapshot))
+    return OracleEvidence(average_e8=found, rounds=rounds, sequencer=sequencer_of(deployment, rpc, snapshot))
 
 
-def sequencer_of(settings: Settings, rpc: Rpc, snapshot: Snapshot) -> tuple[bool, int] | None:
+def sequencer_of(deployment: Deployment, rpc: Rpc, snapshot: Snapshot) -> tuple[bool, int] | None:
     """Return (is up, since when) from the L2's uptime feed, None where none is configured.
 
     Answer 0 is up; a round starts when the answer changes, and is updated without a change too.
     """
-    if settings.chain.sequencer_feed is None:
+    if deployment.chain.sequencer_feed is None:
         return None
     _, answer, started_at, *_ = read(
-        rpc, [Call(settings.chain.sequencer_feed, "latestRoundData()", ROUND)], snapshot.block_hash
+        rpc, [Call(deployment.chain.sequencer_feed, "latestRoundData()", ROUND)], snapshot.block_hash
     )[0]
     return answer == 0, cast("int", started_at)
 
 
-def signer_of(settings: Settings) -> KeystoreSigner | ExternalSigner:
+def signer_of(deployment: Deployment) -> KeystoreSigner | ExternalSigner:
     """Return the keeper's signer: an encrypted keystore, or an external one."""
-    if settings.vault.signer_url is not None:
-        return ExternalSigner(Rpc([settings.vault.signer_url.get_secret_value()]), keeper_of(settings))
-    return _keystore_signer(keystore(settings))
+    if deployment.vault.signer_url is not None:
+        return ExternalSigner(Rpc([deployment.vault.signer_url.get_secret_value()]), keeper_of(deployment))
+    return _keystore_signer(keystore(deployment))
 
 
-def keeper_of(settings: Settings) -> str:
+def keeper_of(deployment: Deployment) -> str:
     """Return the keeper's address as configured; a dry run is simulated from it."""
-    if settings.vault.keeper is None:
+    if deployment.vault.keeper is None:
         raise ConfigError("set [vault] keeper to the keeper's address (dry runs are simulated from it)")
-    return settings.vault.keeper
+    return deployment.vault.keeper
 
 
-def channels_of(settings: Settings, rpc: Rpc) -> dict[str, Channel]:
+def channels_of(deployment: Deployment, rpc: Rpc) -> dict[str, Channel]:
     """Return the ways to hand a transaction over: the public pool, and the relay where one is configured."""
     found: dict[str, Channel] = {"public": PublicChannel(rpc)}
-    given = settings.vault
+    given = deployment.vault
     if given.relay_url is not None:
         url = given.relay_url.get_secret_value()
         if plain_http(url):
@@ -172,7 +172,7 @@ def channels_of(settings: Settings, rpc: Rpc) -> dict[str, Channel]:
                 "lands; use the relay's https:// address"
             )
         identity = given.relay_identity
-        relay = Rpc([url]) if identity is None else SignedRelay(url, _keystore_signer(settings.path(identity)))
+        relay = Rpc([url]) if identity is None else SignedRelay(url, _keystore_signer(deployment.path(identity)))
         share = ShareChannel(relay, refund_percent=given.refund_percent, refund_to=given.refund_to)
         found |= {"private": PrivateChannel(relay), "bundle": BundleChannel(relay), "share": share}
     return found
@@ -188,10 +188,10 @@ def _keystore_signer(path: Path) -> KeystoreSigner:
     return KeystoreSigner(path, secret)
 
 
-def _same_assets(settings: Settings, snapshot: Snapshot) -> None:
+def _same_assets(deployment: Deployment, snapshot: Snapshot) -> None:
     held = tuple(t.symbol for t in snapshot.tokens)
-    if len(held) != len(settings.portfolio.assets):
+    if len(held) != len(deployment.portfolio.assets):
         raise ConfigError(
             f"the vault holds {', '.join(held)}; [portfolio] assets must list one asset per token, in that order, "
-            f"got {', '.join(settings.portfolio.assets)}"
+            f"got {', '.join(deployment.portfolio.assets)}"
         )

@@ -14,7 +14,7 @@ from datetime import datetime
 import numpy as np
 
 from lake.units import WEI_PER_GWEI
-from pipelines.settings import Settings
+from pipelines.deployments import Deployment
 from pipelines.wiring import mandate_of
 from policy.base import Vector
 from policy.execution.base import Token
@@ -52,51 +52,53 @@ def address(name: str) -> str:
     return "0x" + hashlib.sha256(f"foredrift paper {name}".encode()).hexdigest()[:40]
 
 
-def open_vault(settings: Settings, market: MarketPoint) -> tuple[SimChain, SimulatedVault]:
+def open_vault(deployment: Deployment, market: MarketPoint) -> tuple[SimChain, SimulatedVault]:
     """Return the paper chain and vault standing at ``market``; a first call begins with the configured NAV."""
-    path = settings.path(settings.vault.state)
+    path = deployment.path(deployment.vault.state)
     if path.exists():
         chain, spec = adapter.load(path)
         chain.mine()  # the market moves in a block of its own: what an earlier one held can still be looked up
     else:
-        spec = _spec(settings)
+        spec = _spec(deployment)
         chain = SimChain(
-            _world(settings, market, spec), adapter.executor(spec), chain_id=settings.chain.id, number=1,
+            _world(deployment, market, spec), adapter.executor(spec), chain_id=deployment.chain.id, number=1,
             time=int(market.at.timestamp()) - 12, base_fee_wei=_wei(market), wei={spec.keeper: GAS_MONEY_WEI},
         )  # fmt: skip
     head = chain.blocks[-1]
     time = max(int(market.at.timestamp()) - 12, head.head.time)
-    moved = replace(head.world, prices=_prices(spec, market, head.world), pools=_pools(settings, market))
+    moved = replace(head.world, prices=_prices(spec, market, head.world), pools=_pools(deployment, market))
     chain.blocks[-1] = replace(head, head=replace(head.head, time=time, base_fee_wei=_wei(market)), world=moved)
     chain.mine()
     return chain, SimulatedVault(spec, chain)
 
 
-def close_vault(settings: Settings, chain: SimChain, vault: SimulatedVault) -> None:
+def close_vault(deployment: Deployment, chain: SimChain, vault: SimulatedVault) -> None:
     """Write the vault's state."""
-    adapter.save(settings.path(settings.vault.state), chain, vault.spec)
+    adapter.save(deployment.path(deployment.vault.state), chain, vault.spec)
 
 
 def _wei(market: MarketPoint) -> int:
     return max(1, round(market.gas_gwei * WEI_PER_GWEI))
 
 
-def _spec(settings: Settings) -> VaultSpec:
-    tokens = tuple(Token(a, address(a), DECIMALS, address(f"feed {a}")) for a in settings.portfolio.assets)
-    where = address(f"vault {settings.portfolio.name}"), address("keeper")
-    return VaultSpec(*where, tokens, mandate_of(settings), heartbeat_s=DAY_S)
+def _spec(deployment: Deployment) -> VaultSpec:
+    tokens = tuple(Token(a, address(a), DECIMALS, address(f"feed {a}")) for a in deployment.portfolio.assets)
+    where = address(f"vault {deployment.portfolio.name}"), address("keeper")
+    return VaultSpec(
+        *where, tokens, mandate_of(deployment.mandate, len(deployment.portfolio.assets)), heartbeat_s=DAY_S
+    )
 
 
-def _world(settings: Settings, market: MarketPoint, spec: VaultSpec) -> SimWorld:
-    targets = in_bps(list(settings.portfolio.weights.values()))
-    first = in_bps(list(settings.start_weights.values()))
-    nav = settings.portfolio.nav_usd
+def _world(deployment: Deployment, market: MarketPoint, spec: VaultSpec) -> SimWorld:
+    targets = in_bps(list(deployment.portfolio.weights.values()))
+    first = in_bps(list(deployment.start_weights.values()))
+    nav = deployment.portfolio.nav_usd
     balances = {
         token.address: int(nav * bps / 10_000 / price * 10**DECIMALS)
         for token, bps, price in zip(spec.tokens, first, market.close, strict=True)
     }
     empty = SimWorld(balances, {}, {t.address: (1, 0, 0) for t in spec.tokens}, targets_bps=targets)
-    return replace(empty, prices=_prices(spec, market, empty), pools=_pools(settings, market))
+    return replace(empty, prices=_prices(spec, market, empty), pools=_pools(deployment, market))
 
 
 def in_bps(weights: list[float]) -> tuple[int, ...]:
@@ -121,9 +123,9 @@ def _prices(spec: VaultSpec, market: MarketPoint, world: SimWorld) -> dict[str, 
     return found
 
 
-def _pools(settings: Settings, market: MarketPoint) -> dict[str, V2Pool]:
+def _pools(deployment: Deployment, market: MarketPoint) -> dict[str, V2Pool]:
     """Return one pool an asset against the dollar token; a swap over two of them pays the configured fee once."""
-    fee_pips = round(settings.costs.fee_bps * 100 / 2)
+    fee_pips = round(deployment.costs.fee_bps * 100 / 2)
     pools = {}
     for asset, price, depth in zip(market.assets, market.close, market.depth_usd, strict=True):
         reserve = (depth if np.isfinite(depth) else DEEP_USD) / ONE_PERCENT

@@ -11,7 +11,7 @@ from lake.evm import Call, read, symbols
 from lake.rpc import Rpc
 from lake.units import duration
 from lake.universe import chain
-from pipelines.settings import Settings
+from pipelines.deployments import Deployment
 from pipelines.vault_setup.paper import in_bps
 from pipelines.wiring import mandate_of
 from policy.execution.base import Token
@@ -23,13 +23,15 @@ from policy.execution.vaults.safe.adapter import ZERO, SafeAccount, SafeSpec
 CALLS = {"uniswap_v2": V2_CALLS, "uniswap_v3": SWAP_CALLS}
 
 
-def safe_of(settings: Settings, rpc: Rpc, keeper: str, signer: KeystoreSigner | ExternalSigner | None) -> SafeAccount:
+def safe_of(
+    deployment: Deployment, rpc: Rpc, keeper: str, signer: KeystoreSigner | ExternalSigner | None
+) -> SafeAccount:
     """Return the adapter of the configured Safe, whose one needed signature is the keeper's.
 
     Without a ``signer`` (a dry run) the keeper vouches for the batch as its sender, which is enough to simulate it.
     Raises ConfigError naming what is missing, or when the Safe needs more owners than the keeper.
     """
-    given = settings.vault
+    given = deployment.vault
     safe, multisend = _address(given.address, "[vault] address"), _address(given.multisend, "[vault] multisend")
     views = [Call(safe, "getThreshold()", "uint256"), Call(safe, "isOwner(address)", "bool", (keeper,))]
     (needed,), (owner,) = read(rpc, views)
@@ -38,45 +40,45 @@ def safe_of(settings: Settings, rpc: Rpc, keeper: str, signer: KeystoreSigner | 
             f"the Safe needs {needed} signatures, the keeper {keeper} is {'one' if owner else 'none'} of its owners; "
             "the command line signs with the keeper's key only, so make the keeper an owner with threshold 1"
         )
-    tokens, sources = _tokens(settings, rpc)
-    sequencer = settings.chain.sequencer_feed
+    tokens, sources = _tokens(deployment, rpc)
+    sequencer = deployment.chain.sequencer_feed
     return SafeAccount(
         rpc,
         SafeSpec(
             address=safe,
             multisend=multisend,
-            chain_id=settings.chain.id,
+            chain_id=deployment.chain.id,
             tokens=tokens,
-            targets_bps=in_bps(list(settings.portfolio.weights.values())),
+            targets_bps=in_bps(list(deployment.portfolio.weights.values())),
             sources=sources,
-            calls=calls_of(settings),
-            mandate=mandate_of(settings),
+            calls=calls_of(deployment),
+            mandate=mandate_of(deployment.mandate, len(deployment.portfolio.assets)),
             owners={} if signer is None else {signer.address: signer.sign_typed},
             sender=keeper,
             sequencer=None if sequencer is None else to_checksum_address(sequencer),
-            block_time_s=max(1, round(chain(settings.chain.id).block_time_s)),
+            block_time_s=max(1, round(chain(deployment.chain.id).block_time_s)),
         ),
     )
 
 
-def calls_of(settings: Settings) -> tuple[tuple[str, str], ...]:
+def calls_of(deployment: Deployment) -> tuple[tuple[str, str], ...]:
     """Return the (router, function) pairs a plan may call: those of the configured pools, cut to [mandate] allow."""
-    allowed = {a.lower() for a in settings.mandate.allow}
+    allowed = {a.lower() for a in deployment.mandate.allow}
     pairs = {
         (to_checksum_address(pool.router), call): None
-        for pool in settings.sources.pools
+        for pool in deployment.sources.pools
         if pool.router and (not allowed or pool.router.lower() in allowed)
         for call in CALLS[pool.venue]
     }
     return tuple(pairs)
 
 
-def _tokens(settings: Settings, rpc: Rpc) -> tuple[tuple[Token, ...], tuple[PriceSource, ...]]:
+def _tokens(deployment: Deployment, rpc: Rpc) -> tuple[tuple[Token, ...], tuple[PriceSource, ...]]:
     """Return tokens and price sources in the portfolio's order; decimals and symbols (for messages only) are
     asked of the contracts.
     """
-    assets, listed = settings.portfolio.assets, settings.vault.tokens
-    feeds = {f.asset: f for f in settings.sources.feeds}
+    assets, listed = deployment.portfolio.assets, deployment.vault.tokens
+    feeds = {f.asset: f for f in deployment.sources.feeds}
     absent = [f"[vault] tokens.{a}" for a in assets if a not in listed]
     absent += [f"a [[sources.feeds]] row with asset {a}" for a in assets if a not in feeds]
     if absent:

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import SecretStr
 
 from lake.rpc import Rpc
-from pipelines.settings import ChainSection, PoolRow, Settings, Sources, VaultSection
+from pipelines.sections import ChainSection, PoolRow, Sources, VaultSection
+from pipelines.settings import Settings
 from pipelines.vault_setup import onchain
 from policy.execution.engine import step
 from policy.localnet.faults import Fault, FaultKind

@@ -10,7 +10,8 @@ import numpy as np
 
 from lake.rpc import Rpc
 from lake.units import bps
-from pipelines.settings import ChainSection, Settings
+from pipelines.sections import ChainSection
+from pipelines.settings import Settings
 from pipelines.vault_setup.context_parts import rule_of
 from pipelines.vault_setup.onchain import evidence_of
 from policy.base import ChainFees

@@ -9,7 +9,8 @@ from pydantic import SecretStr
 
 from lake.evm import selector
 from lake.rpc import Rpc
-from pipelines.settings import ChainSection, PoolRow, Settings, Sources, VaultSection
+from pipelines.sections import ChainSection, PoolRow, Sources, VaultSection
+from pipelines.settings import Settings
 from pipelines.vault_setup.context_parts import rule_of
 from pipelines.vault_setup.onchain import witnesses_of
 from pipelines.wiring import operators
@@ -116,7 +117,7 @@ def test_one_that_is_down_confirms_nothing(vaultnet, tmp_path):
 def test_one_alone_is_said_loudly_and_held_to_a_tighter_oracle(vaultnet, tmp_path):
     urls = f"{vaultnet.url}/{KEY}", f"{vaultnet.url}/another-key"
     given = settings(vaultnet, *urls)
-    assert len(operators(given)) == 1, "two keys of one operator are one operator"
+    assert len(operators(given.chain)) == 1, "two keys of one operator are one operator"
     report = step(context(vaultnet, tmp_path, *urls, primary=urls[0]))
     assert report.outcome == "traded"
     (verdict,) = [v for v in report.verdicts if v.check == "one_node"]

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from lake.errors import ConfigError
-from pipelines.settings import ChainSection, FeedRow, PoolRow, PortfolioSection, Settings, Sources, VaultSection
+from pipelines.sections import ChainSection, FeedRow, PoolRow, PortfolioSection, Sources, VaultSection
+from pipelines.settings import Settings
 from pipelines.stages.preflight import faults
 from policy.execution.probes.preflight import Listed, node_methods, pools_and_routers, state_depth, tokens_and_feeds
 from policy.execution.vaults.reference.adapter import ReferenceVault

@@ -26,7 +26,7 @@ def started(tmp_path, monkeypatch):
         calls: list[bool] = []
         said: list[tuple[str, ...]] = []
 
-        def decide(_settings, *, live):
+        def decide(_settings, *, live, name):
             calls.append(live)
             return {"outcome": "waited", "decision_id": "d", "summary": "", "weights": [], "verdicts": []}
 
