@@ -128,33 +128,6 @@ def fit_correlation(rho: Array, ratio: Array) -> CorrelationModel:
     return CorrelationModel(np.asarray(np.linalg.solve(gram, x.T @ y + _RIDGE * prior), dtype=np.float64))
 
 
-def nearest_covariance(matrix: Array) -> Array:
-    """Return the symmetric ``matrix`` (n, n) with negative eigenvalues raised to zero: a covariance, diagonal kept."""
-    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2.0)
-    if values[0] >= 0.0:
-        return np.asarray((matrix + matrix.T) / 2.0, dtype=np.float64)
-    fixed = (vectors * np.maximum(values, 0.0)) @ vectors.T
-    scale = np.sqrt(np.diag(matrix) / np.maximum(np.diag(fixed), 1e-300))
-    return np.asarray(fixed * np.outer(scale, scale), dtype=np.float64)
-
-
-def deviation_variance(weights: Array, covariance: Array) -> Array:
-    """Return, for each asset, the hourly variance (n,) of its log return against the rest of the portfolio.
-
-    With the other weights renormalised to v = w_j / (1 - w_i), it is (e_i - v)' Sigma (e_i - v): the variance of the
-    log-odds of weight i, exactly for two assets and to first order beyond. ``covariance`` (n, n) is per hour.
-    """
-    others = _others(weights)
-    spread = np.eye(len(weights)) - others
-    return np.asarray(np.einsum("ij,jk,ik->i", spread, covariance, spread), dtype=np.float64)
-
-
-def _others(weights: Array) -> Array:
-    """Return (n, n): row i holds the other assets' weights within the rest of the portfolio, 0 at i."""
-    rest = np.maximum(1.0 - weights, 1e-12)
-    return np.asarray(weights[None, :] / rest[:, None] * (1.0 - np.eye(len(weights))), dtype=np.float64)
-
-
 NORMAL_SHAPE: Array = np.array([-1.6448536269514722, -0.6744897501960817, 0.0, 0.6744897501960817, 1.6448536269514722])
 """Quantiles of the standard normal distribution at QUANTILES."""
 

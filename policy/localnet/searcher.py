@@ -69,22 +69,6 @@ def sandwich(pool: Pool, token_in: str, victim_in: int, front_in: int) -> Sandwi
     return None if back is None else Sandwich(token_in, front_in, front.out, victim.out, back.out)
 
 
-def optimal_sandwich(pool: Pool, token_in: str, victim_in: int, min_out: int) -> Sandwich | None:
-    """Return the most profitable attack that leaves the victim at least ``min_out``; None if none profits.
-
-    The victim's output falls with the front-run and the profit is unimodal in it, so the best is the smaller of the
-    profit's peak and the largest front-run the victim survives; both by halving on exact quotes.
-    """
-
-    def survives(size: int) -> bool:
-        found = sandwich(pool, token_in, victim_in, size)
-        return found is not None and found.victim_out >= min_out
-
-    size = largest(survives, peak(pool, token_in, victim_in))
-    best = sandwich(pool, token_in, victim_in, size) if size else None
-    return best if best is not None and best.profit > 0 else None
-
-
 def peak(pool: Pool, token_in: str, victim_in: int) -> int:
     """Return the front-run with the highest profit when the victim accepts anything."""
 

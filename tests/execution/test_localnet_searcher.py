@@ -16,7 +16,24 @@ from lake.units import bps
 from policy.execution.routing.amm import V2Pool, quote
 from policy.execution.routing.sandwich import ATTACK_GAS, break_even, depth_of, tolerance_bps
 from policy.execution.submission.channels import DEFAULT_COSTS, choose_channel
-from policy.localnet.searcher import SandwichSearcher, load_pool, optimal_sandwich, sandwich, shortfall
+from policy.localnet.searcher import SandwichSearcher, largest, load_pool, peak, sandwich, shortfall
+
+
+def optimal_sandwich(pool, token_in, victim_in, min_out):
+    """Return the most profitable attack that leaves the victim at least ``min_out``; None if none profits.
+
+    The victim's output falls with the front-run and the profit is unimodal in it, so the best is the smaller of the
+    profit's peak and the largest front-run the victim survives; both by halving on exact quotes.
+    """
+
+    def survives(size):
+        found = sandwich(pool, token_in, victim_in, size)
+        return found is not None and found.victim_out >= min_out
+
+    size = largest(survives, peak(pool, token_in, victim_in))
+    best = sandwich(pool, token_in, victim_in, size) if size else None
+    return best if best is not None and best.profit > 0 else None
+
 
 CHANNEL_CASES = int(os.environ.get("FOREDRIFT_CHANNEL_CASES", "40"))
 A, B = "0x" + "0a" * 20, "0x" + "0b" * 20

@@ -5,44 +5,19 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from features.bars import read_bars
 from features.volatility import moves
 from lake.store import Lake
 from models.drift.covariance import (
     PAIR_STEP_H,
-    deviation_variance,
     fit_correlation,
-    nearest_covariance,
     pair_features,
     pair_key,
 )
 from tests.models.drift_market import START, bars, noise
 
 SIGMA = np.array([[4.0, 2.0, 1.5], [2.0, 6.0, 2.5], [1.5, 2.5, 9.0]]) * 1e-5
-
-
-def test_deviation_variance_is_that_of_the_spread() -> None:
-    w = np.array([0.2, 0.3, 0.5])
-    r = np.random.default_rng(6).multivariate_normal(np.zeros(3), SIGMA, 200_000)
-    spread = r[:, 0] - (r[:, 1:] @ w[1:]) / (1 - w[0])
-    assert deviation_variance(w, SIGMA)[0] == pytest.approx(spread.var(), rel=0.02)
-
-
-@given(st.lists(st.floats(-0.99, 0.99), min_size=3, max_size=3), st.lists(st.floats(0.01, 2.0), min_size=3, max_size=3))
-def test_any_correlations_become_a_covariance_with_the_same_variances(rho: list[float], sd: list[float]) -> None:
-    c = np.eye(3)
-    c[0, 1] = c[1, 0] = rho[0]
-    c[0, 2] = c[2, 0] = rho[1]
-    c[1, 2] = c[2, 1] = rho[2]
-    m = c * np.outer(sd, sd)
-    fixed = nearest_covariance(m)
-    assert np.linalg.eigvalsh(fixed).min() > -1e-9
-    assert np.allclose(np.diag(fixed), np.diag(m), rtol=1e-6)
-    if np.linalg.eigvalsh(m).min() > 0:
-        assert np.allclose(fixed, m)
 
 
 def test_pairs_are_past_products_and_future_labels(lake: Lake) -> None:
