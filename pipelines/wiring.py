@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from models.base import Family
     from models.config import ModelConfig
     from policy.execution.checks.rules import Mandate
+    from policy.realtime.looks import Resolution
     from policy.strategies.registry import CompareConfig
 
 
@@ -193,18 +194,28 @@ def compare_config(
     portfolios: int | None,
     policies: Sequence[str] | None,
     skill: float | None,
+    resolution: Resolution = "hour",
+    *,
+    flat_gas: bool = False,
 ) -> CompareConfig:
-    """Return the panel's configuration: settings, overridden by what was asked for."""
+    """Return the panel's configuration: settings, overridden by what was asked for.
+
+    Finer than the hour, hourly rules act at the minute of the schedule's rebalance (the default's for a cron of
+    several), and the policies not named are the rules that a finer ledger tells apart.
+    """
+    from policy.realtime.looks import defaults
     from policy.simulation.panel import DEFAULT_CELLS
     from policy.strategies.registry import NAMES, CompareConfig
 
     given = deployment.compare
+    others = NAMES if resolution == "hour" else defaults(resolution)
+    minute = deployment.cron.split()[0]
     cells = tuple(c for c in DEFAULT_CELLS if c.nav_usd in given.nav_usd and c.scenario in given.scenarios)
     return CompareConfig(
         start=span[0],
         end=span[1],
         portfolios=portfolios or given.portfolios,
-        policies=tuple(policies or given.policies or NAMES),
+        policies=tuple(policies or (given.policies if resolution == "hour" else ()) or others),
         seed=given.seed,
         cells=cells,
         assets=given.assets or deployment.portfolio.assets,
@@ -213,4 +224,7 @@ def compare_config(
         draws=given.bootstrap,
         threads=deployment.models.threads or (os.cpu_count() or 1),
         skill=skill,
+        resolution=resolution,
+        minute=int(minute) if minute.isdecimal() else 6,
+        flat_gas=flat_gas,
     )

@@ -34,6 +34,16 @@ def compare(
     skill: Annotated[
         float | None, typer.Option(min=0, max=1, help="Replace gas forecasts by skill x truth + (1-skill) x noise.")
     ] = None,
+    resolution: Annotated[
+        str,
+        typer.Option(
+            help="hour, 5m or block: how often the market is looked at; finer gas and prices as recorded, "
+            "else a seeded semi-synthetic world, marked so."
+        ),
+    ] = "hour",
+    flat_gas: Annotated[
+        bool, typer.Option("--flat-gas", help="With 5m or block: hold gas at each hour's mean (what timing is not).")
+    ] = False,
     engine: Annotated[str, typer.Option(help="threads, dask, or dask=ADDRESS of a running scheduler.")] = "threads",
     artifacts: Annotated[Path | None, typer.Option(help="Also write the Parquet artifacts to this folder.")] = None,
     track: Annotated[bool, typer.Option("--track/--no-track", help="Log runs and plots to MLflow.")] = True,
@@ -53,12 +63,14 @@ def compare(
         return
     from pipelines.reports import terminal
     from pipelines.stages.compare import compare as run
+    from policy.realtime.looks import resolution_of
 
     with terminal.progress() as bar:
         outcome = run(
             settings, start, end, bar,
             portfolios=portfolios, policies=policies.split(",") if policies else None,
             skill=skill, engine=engine, artifacts=artifacts, track=track,
+            resolution=resolution_of(resolution), flat_gas=flat_gas,
         )  # fmt: skip
     terminal.comparison(outcome)
     write_json(json, outcome.json)

@@ -249,6 +249,13 @@ def policies(data: Mapping[str, Any]) -> None:
             ["policy", *heads],
             [[r["policy"], *[_short(r[n]) for n in names], _broken(r), _short(100 * r["te_annual"])] for r in rows],
         )
+        if data["data"].get("resolution", "hour") != "hour":
+            fine = ["minutes_outside", "gas_per_trade_usd", "wait_s"]
+            table(
+                f"{scenario}, NAV ${nav:,.0f}: looked at every {data['data']['resolution']}",
+                ["policy", "min outside/yr", "gas USD/trade", "wait s", "unfilled"],
+                [[r["policy"], *[_short(r[n]) for n in fine], str(r["unfilled"])] for r in rows],
+            )
     if any(r.get("violations_could_not") for r in data["policies"]):
         say("broken a+b: a hours in breach a trade could have ended, b in which none could")
     for note in data["data"].get("notes", ()):

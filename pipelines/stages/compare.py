@@ -28,6 +28,7 @@ from pipelines.stages.train import window
 from pipelines.wiring import compare_config, families_of, lake_of, model_config
 from policy.comparison import compare as panel
 from policy.names import traits
+from policy.realtime.looks import Resolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +53,20 @@ def compare(
     engine: str = "threads",
     artifacts: Path | None = None,
     track: bool = True,
+    resolution: Resolution = "hour",
+    flat_gas: bool = False,
 ) -> CompareOutcome:
     """Run the panel over ``start .. end`` (default: second half of the history) and log it.
 
     Folds whose forecasts are not in the lake yet are trained first; every policy at time t reads rows issued by t only.
-    The same lake and settings give the same figures to the last digit, and are logged once.
+    The same lake and settings give the same figures to the last digit, and are logged once. ``resolution`` "5m" or
+    "block" looks within the hour; ``flat_gas`` then holds gas at each hour's mean.
     """
     lake = lake_of(settings)
     span = window(lake, start, end)
-    config = compare_config(first(settings), span, portfolios, policies, skill)
+    if resolution != "hour" and engine != "threads":
+        raise ConfigError(f"--engine {engine}: a panel finer than the hour shares one world in memory; take threads")
+    config = compare_config(first(settings), span, portfolios, policies, skill, resolution, flat_gas=flat_gas)
     needs.of_comparison(lake, config)
     scores: list[dict[str, Any]] = []
     learning: dict[str, float] = {}

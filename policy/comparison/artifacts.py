@@ -12,6 +12,7 @@ import polars as pl
 
 from lake.tables import UTC_US
 from lake.units import BPS
+from policy.costs import gas_lines
 from policy.simulation.history import History
 from policy.simulation.planner import BandRule, Case, Portfolio, prepare
 from policy.simulation.simulator import FEE, GAS, IMPACT, SQUARE, TRACKING, TRADES, Run, simulate
@@ -32,8 +33,13 @@ def trade_columns(case: Case, run: Run) -> Columns:
     change = np.abs(log.after - log.before)
     moved = change > 0.0
     legs = np.maximum(moved.sum(axis=1) - 1, 1)
-    gas = (case.gas_base[log.step] + case.gas_leg[log.step] * legs) / moved.sum(axis=1)
-    nav = case.portfolio.nav_usd
+    nav, steps = case.portfolio.nav_usd, log.step
+    base, leg = case.gas_base[steps], case.gas_leg[steps]
+    gwei = case.history.gas_gwei[steps]
+    if log.gas_gwei is not None:
+        gwei = log.gas_gwei
+        base, leg = (np.asarray(v) / nav for v in gas_lines(case.portfolio.fees, gwei, case.history.native_usd[steps]))
+    gas = (base + leg * legs) / moved.sum(axis=1)
     return {
         "step": np.repeat(log.step.astype(np.int32), n),
         "asset": np.tile(case.columns.astype(np.int32), log.step.size),
@@ -44,6 +50,8 @@ def trade_columns(case: Case, run: Run) -> Columns:
         "impact_usd": (case.impact[log.step] * change**2 * nav).ravel(),
         "reason": np.repeat(log.reason.astype(np.int32), n),
         "legs": np.repeat(legs.astype(np.int32), n),
+        "gas_gwei": np.repeat(gwei, n),
+        "at_us": np.repeat(case.history.ts[steps] if log.at_us is None else log.at_us, n),
     }
 
 
@@ -77,12 +85,12 @@ def trade_frame(
     return pl.DataFrame({
         "portfolio_id": _named([p.portfolio_id for p in panel], owner),
         "policy": _named(names, policy),
-        "ts": pl.Series(history.ts[step]).cast(UTC_US),
+        "ts": pl.Series(joined["at_us"]).cast(UTC_US),
         "asset": _named(history.assets, joined["asset"]),
         **{k: joined[k] for k in ("weight_before", "weight_after", "gas_usd", "fee_usd", "impact_usd")},
         "reason": _named(step_kernel.REASONS, joined["reason"]),
         "legs": joined["legs"],
-        "gas_gwei": history.gas_gwei[step],
+        "gas_gwei": joined["gas_gwei"],
         "native_usd": history.native_usd[step],
     })  # fmt: skip
 

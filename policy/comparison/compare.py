@@ -11,21 +11,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import polars as pl
 
 from lake.store import Lake
 from policy.base import Matrix
-from policy.comparison import artifacts, rebalancing_premium, summary
+from policy.comparison import artifacts, rebalancing_premium, resolved, summary
+from policy.comparison.outcomes import PortfolioRun
 from policy.simulation.history import History, load
 from policy.simulation.panel import holdable, portfolios
 from policy.simulation.planner import BandRule, Case, Portfolio, prepare
-from policy.simulation.simulator import Run, simulate
+from policy.simulation.simulator import simulate
 from policy.strategies.experts import Kind, kind_of
 from policy.strategies.lessons import keep_lessons, recall_lessons
 from policy.strategies.predictive import Predictive
+from policy.strategies.reactive import GAS_BAND
 from policy.strategies.registry import CompareConfig, planners
 
 Progress = Callable[[int, int], None]
@@ -35,18 +37,7 @@ Spread = Callable[[Callable[..., list[Any]], Sequence[tuple[object, ...]]], Iter
 Engine = AbstractContextManager[Spread]
 """What is entered for as long as a panel runs; another machine plugs in here."""
 
-
-@dataclass(frozen=True, slots=True)
-class PortfolioRun:
-    """One portfolio under one policy, with its trades as columns and the seconds it took."""
-
-    portfolio: int  # position in the panel
-    policy: str
-    run: Run
-    trades: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]
-    plan_s: float
-    simulate_s: float
-    premium: rebalancing_premium.Premium  # what rebalancing did to wealth; beside the ledger, never in it
+HOURLY_PICTURES = "pictures of single portfolios follow the hourly ledger"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +120,10 @@ def run(
     history = load(
         lake, config.start, config.end, config.assets, config.native, config.pools, config.chain_id, config.source
     )
-    rules = planners(history, lake, config, own)
-    config = replace(config, policies=tuple(rule.name for rule in rules))
+    hourly, looks = resolved.names_at(config.resolution, config.policies)
+    rules = planners(history, lake, replace(config, policies=hourly), own) if hourly or own or not looks else ()
+    made = {name: rule.name for name, rule in zip(hourly, rules, strict=False)}
+    config = replace(config, policies=(*(made.get(n, n) for n in config.policies), *(p.name for p in own)))
     panel = portfolios(
         history, config.portfolios, config.seed, config.start, config.end, config.cells, config.starts, config.largest
     )
@@ -138,7 +131,12 @@ def run(
     with engine or _threads(config.threads) as spread:
         began = time.perf_counter()
         rules, lessons = _learn(spread, lake, panel, rules, progress)
-        outcomes = _simulate(spread, history, panel, rules, len(config.cells), len(lessons), progress)
+        chunk = partial(simulate_chunk, history, rules=rules)
+        if config.resolution != "hour":
+            field_ = resolved.field_of(lake, history, config)
+            notes = (*notes, *field_.world.notes, HOURLY_PICTURES)
+            chunk = partial(resolved.simulate_chunk, history, field_, rules=rules, looks=looks)
+        outcomes = _simulate(spread, chunk, panel, len(config.cells), len(lessons), progress)
         wall = time.perf_counter() - began
     table = summary.CostTable.of(history, panel, [(o.portfolio, o.policy, o.run) for o in outcomes], config)
     steps = sum(o.run.steps for o in outcomes)
@@ -153,7 +151,7 @@ def run(
         "schema": 1,
         "data": {
             "start": config.start.isoformat(), "end": config.end.isoformat(), "assets": list(history.assets),
-            "hours": history.hours, "sha256": history.sha256, "notes": list(notes),
+            "hours": history.hours, "resolution": config.resolution, "sha256": history.sha256, "notes": list(notes),
         },
         "policies": table.policies(),
         "pairs": table.pairs(),
@@ -170,7 +168,7 @@ def run(
         artifacts.portfolio_frame(panel),
         artifacts.trade_frame(history, panel, [(o.portfolio, o.policy, o.trades) for o in outcomes]),
         artifacts.weekly_frame(history, panel, [(o.portfolio, o.policy, o.run) for o in outcomes]),
-        artifacts.series_frame(history, panel, rules),
+        artifacts.series_frame(history, panel, rules or (GAS_BAND,)),
         regimes,
         history,
         notes,
@@ -202,20 +200,19 @@ def _learn(
 
 def _simulate(
     spread: Spread,
-    history: History,
+    work: Callable[[Sequence[tuple[int, Portfolio]]], list[PortfolioRun]],
     panel: Sequence[Portfolio],
-    rules: Sequence[BandRule],
     size: int,
     done: int,
     progress: Progress | None,
 ) -> list[PortfolioRun]:
-    """Return the outcomes of ``rules`` on the panel, in chunks of ``size`` portfolios; ``done`` parts lie behind."""
+    """Return the outcomes of ``work`` on the panel, in chunks of ``size`` portfolios; ``done`` parts lie behind."""
     numbered = list(enumerate(panel))
     outcomes: list[PortfolioRun] = []
-    for run in spread(simulate_chunk, [(history, numbered[i : i + size], rules) for i in range(0, len(panel), size)]):
+    for run in spread(work, [(numbered[i : i + size],) for i in range(0, len(panel), size)]):
         outcomes += run
         if progress is not None:
-            progress(done + len(outcomes) // len(rules), done + len(panel))
+            progress(done + len({o.portfolio for o in outcomes}), done + len(panel))
     return outcomes
 
 

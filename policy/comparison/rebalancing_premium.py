@@ -14,6 +14,7 @@ import numpy as np
 
 from lake.units import BPS, HOURS_PER_YEAR
 from policy.base import Matrix, Vector
+from policy.simulation.history import Ints
 from policy.simulation.planner import Portfolio
 from policy.simulation.simulator import FEE, GAS, IMPACT, Run
 
@@ -58,22 +59,23 @@ class PathPrices:
         return cls(np.vstack([np.zeros(len(target)), np.cumsum(moves, axis=0)]), target)
 
 
-def premium(run: Run, prices: PathPrices, first: int) -> Premium:
+def premium(run: Run, prices: PathPrices, first: int, at: Ints | None = None, per_hour: int = 1) -> Premium:
     """Return the premium of a logged ``run`` that began on target at step ``first``, when ``prices`` begin.
 
+    ``at`` (K,) are the rows of ``prices`` at which its trades were made where those have ``per_hour`` rows an hour.
     Between two trades holdings only drift, so the growth of each such stretch is that of the weights it began with.
     """
     log = run.log
     assert log is not None
     grown = prices.grown
-    hours = len(grown) - 1
-    cuts = np.concatenate([[0], log.step - first, [hours]])
+    steps = len(grown) - 1
+    cuts = np.concatenate([[0], log.step - first if at is None else at, [steps]])
     held = np.vstack([prices.target, log.after])
     stretch = np.exp(grown[cuts[1:]] - grown[cuts[:-1]])
     gross = float(np.log(np.sum(held * stretch, axis=1)).sum())
     cost = float(run.weekly[:, [GAS, FEE, IMPACT]].sum())
-    span = hours / HOURS_PER_YEAR
-    covariance = np.cov(np.diff(grown, axis=0).T) * HOURS_PER_YEAR
+    span = steps / per_hour / HOURS_PER_YEAR
+    covariance = np.cov(np.diff(grown[::per_hour], axis=0).T) * HOURS_PER_YEAR
     return Premium(
         (gross - cost) / span,
         float(np.log(prices.target @ np.exp(grown[-1]))) / span,

@@ -36,6 +36,7 @@ class CostTable:
     drawn: Matrix
     first_week: int
     splits: dict[str, Vector]  # regime -> (weeks,) 1 or 0
+    resolution: str = "hour"
 
     @classmethod
     def of(
@@ -57,7 +58,7 @@ class CostTable:
         low, high = int(week[history.first]), int(week[-2]) + 1
         weekly = {c: np.array([_weekly(r, soft[c], low, high) for r in by]) for c, by in runs.items()}
         drawn = bootstrap.counts(high - low, config.draws, config.seed)
-        return cls(config.policies, runs, weekly, soft, drawn, low, _splits(history, low, high))
+        return cls(config.policies, runs, weekly, soft, drawn, low, _splits(history, low, high), config.resolution)
 
     def policies(self) -> list[dict[str, object]]:
         """Return one row a policy and cell: mean cost split in bp of NAV a year, trades, violations, tracking error."""
@@ -75,6 +76,10 @@ class CostTable:
                     "violations_did_not": int(sum(r.violations_did_not for r in runs)),
                     "te_annual": float(np.sqrt(np.mean([r.te_annual**2 for r in runs]))),
                     "turnover_per_year": float(np.mean([r.turnover * HOURS_PER_YEAR / r.steps for r in runs])),
+                    "minutes_outside": float(np.mean([r.minutes_outside for r in runs])),
+                    "gas_per_trade_usd": _gas_per_trade(runs, nav),
+                    "wait_s": float(np.mean([0.0 if r.fine is None else r.fine.wait_s for r in runs])),
+                    "unfilled": int(sum(0 if r.fine is None else r.fine.unfilled for r in runs)),
                 })  # fmt: skip
         return rows
 
@@ -98,7 +103,7 @@ class CostTable:
                     rows.append({
                         "scenario": cell[0], "nav_usd": cell[1], "a": a, "b": b, "ratio": found.value,
                         "ci_low": found.low, "ci_high": found.high, "portfolios": len(self.runs[cell][j]),
-                        "weeks": self.drawn.shape[1], "b_is": is_,
+                        "weeks": self.drawn.shape[1], "b_is": is_, "resolution": self.resolution,
                     })  # fmt: skip
         return rows
 
@@ -140,6 +145,11 @@ class CostTable:
                             "ratio": found.value, "ci_low": found.low, "ci_high": found.high, "weeks": int(mask.sum()),
                         })  # fmt: skip
         return pl.DataFrame(rows)
+
+
+def _gas_per_trade(runs: Sequence[Run], nav_usd: float) -> float:
+    """Return USD of gas a trade over all of ``runs``; 0 without any trade."""
+    return float(sum(r.weekly[:, GAS].sum() for r in runs)) * nav_usd / max(sum(r.trades for r in runs), 1)
 
 
 def _weekly(runs: Sequence[Run], soft: bool, low: int, high: int) -> Vector:

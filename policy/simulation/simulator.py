@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lake.units import BPS, HOURS_PER_YEAR
-from policy.base import Matrix
+from policy.base import Matrix, Vector
 from policy.simulation.history import Ints
 from policy.simulation.planner import Case, Schedule
 from policy.solvers import step_kernel
@@ -17,12 +17,28 @@ GAS, FEE, IMPACT, TRACKING, SQUARE, TRADES = range(6)
 
 @dataclass(frozen=True, slots=True)
 class Trades:
-    """The trades of one run: (K,) steps and reasons (index of ``kernels.REASONS``), (K, n) weights."""
+    """The trades of one run: (K,) steps and reasons (index of ``kernels.REASONS``), (K, n) weights.
+
+    ``gas_gwei`` (K,) and ``at_us`` (K,) are price and time of each trade where they are not those of its hour.
+    """
 
     step: Ints
     reason: Ints
     before: Matrix
     after: Matrix
+    gas_gwei: Vector | None = None
+    at_us: Ints | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fine:
+    """What only a ledger finer than the hour sees of a run: minutes a year outside the tolerances, mean seconds from
+    wanting a trade to making it, and gas limit orders that never filled.
+    """
+
+    minutes_outside: float
+    wait_s: float
+    unfilled: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +57,17 @@ class Run:
     log: Trades | None = None
     path: Matrix | None = None  # (T, n) weights at each step before its trade
     violations_could_not: int = 0
+    fine: Fine | None = None
 
     @property
     def violations_did_not(self) -> int:
         """Hours in breach that one admissible trade would have ended: 0 for a policy that keeps hard mandates."""
         return self.violations - self.violations_could_not
+
+    @property
+    def minutes_outside(self) -> float:
+        """Minutes a year outside a hard mandate's tolerances, as far as the ledger sees: an hour in breach is 60."""
+        return self.violations * 60.0 * HOURS_PER_YEAR / self.steps if self.fine is None else self.fine.minutes_outside
 
     def bp_a_year(self, column: int) -> float:
         """Return a column of ``weekly`` in bp of NAV a year."""

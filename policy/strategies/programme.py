@@ -54,22 +54,29 @@ def terms_of(shape: Geometry, usual: float, impact: Vector) -> Terms:
     return Terms(float(usual), shape.fee, m, shape.growth, dims, shape.gamma, hard=False)
 
 
-def terms(case: Case, step: int, chain: GasChain) -> Terms:
-    """Return the programme's terms of ``case`` as known at ``step``, at the chain's usual gas and last week's depth."""
+def geometry(case: Case, step: int) -> Geometry:
+    """Return the no-trade region's geometry of ``case`` as known at ``step``."""
     p, d = case.portfolio, int(case.history.day[step])
-    usual = effective_gas(case)[step] * chain.usual / gas_usd(case.history)[step]
-    impact = np.median(case.impact[max(0, step - 168) : step + 1], axis=0)
     if p.scenario == "hard":
-        shape = Geometry(
+        return Geometry(
             True, 0.0, float(case.box_fee[d]), case.box_square[d], float(1.0 / case.exit_h[d]), p.target,
             case.covariance[d], None,
         )  # fmt: skip
-    else:
-        shape = Geometry(
-            False, p.gamma, float(case.unit_fee[d]), case.unit_square[d], float(case.growth[d]), p.target,
-            case.covariance[d], case.M[d],
-        )  # fmt: skip
-    return terms_of(shape, float(usual), impact)
+    return Geometry(
+        False, p.gamma, float(case.unit_fee[d]), case.unit_square[d], float(case.growth[d]), p.target,
+        case.covariance[d], case.M[d],
+    )  # fmt: skip
+
+
+def recent_impact(case: Case, step: int) -> Vector:
+    """Return (n,) the median impact of the week up to ``step``, per squared weight change."""
+    return np.asarray(np.median(case.impact[max(0, step - 168) : step + 1], axis=0), dtype=np.float64)
+
+
+def terms(case: Case, step: int, chain: GasChain) -> Terms:
+    """Return the programme's terms of ``case`` as known at ``step``, at the chain's usual gas and last week's depth."""
+    usual = effective_gas(case)[step] * chain.usual / gas_usd(case.history)[step]
+    return terms_of(geometry(case, step), float(usual), recent_impact(case, step))
 
 
 def programme(

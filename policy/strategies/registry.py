@@ -17,6 +17,7 @@ from lake.errors import ConfigError
 from lake.store import Lake
 from policy.memory import PolicyMemory
 from policy.names import CLAIMANT, TRAITS, installed
+from policy.realtime.looks import Resolution
 from policy.simulation.history import History
 from policy.simulation.panel import DEFAULT_CELLS, LARGEST, Cell
 from policy.simulation.planner import BandRule, LevelRule, Portfolio, prepare
@@ -34,6 +35,7 @@ class CompareConfig:
 
     ``portfolios`` counts baskets; each appears in every cell. ``draws`` bootstrap samples: 2,000 give an interval's
     ends to about 5 % of its width. ``skill`` None uses the recorded forecasts, 0..1 the skill dial (``gas_outlook``).
+    Finer than the hour, hourly rules act at ``minute`` of it; ``flat_gas`` holds gas at each hour's mean.
     """
 
     start: datetime
@@ -52,6 +54,9 @@ class CompareConfig:
     draws: int = 2_000
     threads: int = os.cpu_count() or 1
     skill: float | None = None
+    resolution: Resolution = "hour"
+    minute: int = 6
+    flat_gas: bool = False
 
 
 @dataclass(slots=True)

@@ -1,0 +1,266 @@
+"""The panel at block or five-minute resolution: the same portfolios, trades and ledger, looked at as often as asked.
+
+Hourly rules act at the schedule's minute of the hour, at the price of that minute; ``realtime.looks`` are looked up at
+their own pace. Surfaces are built walk-forward, once a week, from the 30 days before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lake.errors import ConfigError
+from lake.store import Lake
+from policy.base import Matrix, Vector
+from policy.comparison import artifacts
+from policy.comparison.outcomes import PortfolioRun
+from policy.comparison.rebalancing_premium import PathPrices, Premium, premium
+from policy.costs import gas_lines
+from policy.realtime.looks import LOOKS, PATIENCE_H, STEP_S, Look, Resolution
+from policy.realtime.surface import LIFE_S, PAST_DAYS, GasStates, Surface, learn, solve, trailing_log
+from policy.simulation import block_kernel
+from policy.simulation.block_kernel import HOURLY, NO_TABLE, SURFACE, TABLE
+from policy.simulation.block_world import BlockWorld, build
+from policy.simulation.history import History, Ints
+from policy.simulation.planner import BandRule, Case, Portfolio, Schedule, prepare, schedule
+from policy.simulation.simulator import Fine, Run, Trades
+from policy.solvers import bands
+from policy.strategies.programme import LEG_SHARE, geometry, recent_impact, terms_of
+from policy.strategies.reactive import GAS_BAND
+from policy.strategies.registry import CompareConfig
+
+COLUMNS = 72  # gas prices of a gas table, evenly spaced in log price
+BOUNDS = ("foresight_gas", "clairvoyant")
+REBUILD_S = 7 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What all portfolios share at one resolution: the world, its states of gas, and when hourly rules act."""
+
+    world: BlockWorld
+    minute: int
+    lowest: float  # log gwei of the gas tables' first column
+    step: float  # between columns
+    gas_at: Vector  # (N,)
+    chains: tuple[GasStates, ...]
+    built: Ints  # (W,) block each surface is built at
+    window: Ints  # (N,)
+    state: Ints  # (N,)
+
+    @property
+    def gwei(self) -> Vector:
+        """Gas prices of the gas tables' columns."""
+        return np.asarray(np.exp(self.lowest + self.step * np.arange(COLUMNS)))
+
+
+def names_at(resolution: Resolution, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[Look, ...]]:
+    """Return the hourly planners and the looks among ``names``; raises ConfigError for what has no place there."""
+    if resolution == "hour":
+        looks = [n for n in names if n in LOOKS and n != GAS_BAND.name]
+        if looks:
+            raise ConfigError(f"{', '.join(looks)}: looked up within the hour; compare with --resolution 5m or block")
+        return tuple(names), ()
+    bounds = [n for n in names if n in BOUNDS]
+    if bounds:
+        raise ConfigError(f"{', '.join(bounds)}: bounds of the hourly ledger only; leave them out or take hour")
+    found = tuple(LOOKS[n] for n in names if n in LOOKS)
+    misfits = [look.name for look in found if not look.fits(resolution)]
+    if misfits:
+        raise ConfigError(f"{', '.join(misfits)}: looked up more often than every five minutes; --resolution block")
+    return tuple(n for n in names if n not in LOOKS), found
+
+
+def field_of(lake: Lake, history: History, config: CompareConfig) -> Field:
+    """Return the world of ``config`` with the states of gas learnt walk-forward on it."""
+    world = build(lake, history, config.chain_id, config.seed, flat=config.flat_gas)
+    world = world.every(STEP_S[config.resolution])
+    past, per_hour = world.past_gwei.size, world.per_hour
+    log = np.log(np.maximum(np.concatenate([world.past_gwei, world.gas_gwei]), 1e-9))
+    slow, level = trailing_log(log, per_hour), trailing_log(log, 24 * per_hour)
+    N = world.gas_gwei.size
+    week = REBUILD_S // world.step_s
+    window, state = np.full(N, NO_TABLE, dtype=np.int64), np.full(N, NO_TABLE, dtype=np.int64)
+    chains: list[GasStates] = []
+    built: list[int] = []
+    for first in range(0, N, week):
+        now = past + first
+        begin = max(0, now - PAST_DAYS * 24 * per_hour)
+        states = learn(log[begin:now], slow[begin:now], world.step_s, world.start_s + first * world.step_s)
+        if states is None:
+            continue
+        last = min(first + week, N)
+        part, ahead = slice(first, last), np.minimum(np.arange(now, past + last) + 1, past + N - 1)
+        window[part] = len(chains)
+        usable = np.abs(level[past + first : past + last] - states.level) <= np.log(5.0)
+        state[part] = np.where(usable, states.of(log[ahead], slow[ahead]), NO_TABLE)
+        chains.append(states)
+        built.append(first)
+    lowest, highest = float(log.min()), float(log.max())
+    step = max((highest - lowest) / (COLUMNS - 1), 1e-6)
+    return Field(
+        world, config.minute, lowest, step, (log[past:] - lowest) / step, tuple(chains),
+        np.array(built, dtype=np.int64), window, state,
+    )  # fmt: skip
+
+
+def simulate_chunk(
+    history: History,
+    field: Field,
+    chunk: Sequence[tuple[int, Portfolio]],
+    rules: Sequence[BandRule],
+    looks: Sequence[Look],
+) -> list[PortfolioRun]:
+    """Return the outcomes of ``rules`` and ``looks`` on the (position, portfolio) pairs of ``chunk``."""
+    week = history.week()
+    out: list[PortfolioRun] = []
+    last: dict[str, Case] = {}
+    for position, portfolio in chunk:
+        like = last.get(portfolio.scenario) or next(iter(last.values()), None)
+        case = last[portfolio.scenario] = prepare(history, portfolio, like)
+        first, last = ((s - history.first) * field.world.per_hour for s in (case.first, case.last))
+        prices = PathPrices.of(field.world.returns[first:last, case.columns], portfolio.target)
+        began = time.perf_counter()
+        outer, inner = gas_tables(case, field)
+        surfaces = surfaces_of(case, field) if any(look.surface for look in looks) else []
+        planned = time.perf_counter() - began
+        for look in looks:
+            began = time.perf_counter()
+            run = simulate(case, field, week, look=look, table=(outer, inner), surfaces=surfaces)
+            columns = artifacts.trade_columns(case, run)
+            spent = planned if look.surface else 0.0
+            done = time.perf_counter() - began
+            out.append(PortfolioRun(position, look.name, run, columns, spent, done, growth(run, field, prices, first)))
+        for rule in rules:
+            began = time.perf_counter()
+            plan = rule.plan(case)
+            ready = time.perf_counter()
+            run = simulate(case, field, week, plan=plan)
+            columns = artifacts.trade_columns(case, run)
+            done = time.perf_counter() - ready
+            gone = growth(run, field, prices, first)
+            out.append(PortfolioRun(position, rule.name, run, columns, ready - began, done, gone))
+    return out
+
+
+def growth(run: Run, field: Field, prices: PathPrices, first: int) -> Premium:
+    """Return the rebalancing premium of ``run`` on the block prices from block ``first`` on."""
+    assert run.log is not None
+    assert run.log.at_us is not None
+    world = field.world
+    at = (run.log.at_us // 1_000_000 - world.start_s) // world.step_s - first
+    return premium(run, prices, first, at, world.per_hour)
+
+
+def affine_gas(case: Case) -> tuple[Matrix, Matrix]:
+    """Return (T, 2) gas of a rebalance's base and of each leg at no gas price, and per gwei; fractions of NAV."""
+    p, native = case.portfolio, case.history.native_usd
+    fixed, one = gas_lines(p.fees, 0.0, native), gas_lines(p.fees, 1.0, native)
+    low = np.column_stack([np.broadcast_to(v, native.shape) for v in fixed]) / p.nav_usd
+    high = np.column_stack([np.broadcast_to(v, native.shape) for v in one]) / p.nav_usd
+    return np.ascontiguousarray(low), np.ascontiguousarray(high - low)
+
+
+def gas_tables(case: Case, field: Field) -> tuple[Matrix, Matrix]:
+    """Return (D, COLUMNS) outer and inner levels of ``gas_band`` by day and gas price, as known at the day's start."""
+    h, p = case.history, case.portfolio
+    days = int(h.day[-1]) + 1
+    step = np.minimum(np.searchsorted(h.day, np.arange(days)), len(h.ts) - 1)
+    fixed, unit = affine_gas(case)
+    now = fixed[step].sum(axis=1)[:, None] + unit[step].sum(axis=1)[:, None] * field.gwei
+    wide = (days, COLUMNS)
+    if p.scenario == "hard":
+        m = np.sum(case.impact[step] * case.box_square, axis=1)
+        usual = case.gas_at(h.recent_gwei, swaps=1)[step]
+        flat = [np.broadcast_to(v[:, None], wide).ravel() for v in (usual, case.box_fee, m, case.exit_h)]
+        outer, inner, _ = bands.hard_band(now.ravel(), *flat, early=True)
+        return outer.reshape(wide), inner.reshape(wide)
+    m = np.sum(case.impact[step] * case.unit_square, axis=1)
+    outer, inner = bands.solve(now, case.unit_fee[:, None], p.gamma, m[:, None])
+    return np.ascontiguousarray(outer), np.ascontiguousarray(inner)
+
+
+def surfaces_of(case: Case, field: Field) -> list[Surface]:
+    """Return the surface of each chain of ``field`` for the portfolio, the next one starting from the one before."""
+    fixed, unit = affine_gas(case)
+    swaps = swaps_of(case)
+    out: list[Surface] = []
+    for states, block in zip(field.chains, field.built, strict=True):
+        step = int(field.world.hour[block])
+        gas = fixed[step] @ (1.0, swaps) + unit[step] @ (1.0, swaps) * states.price
+        usual = float(fixed[step] @ (1.0, swaps) + unit[step] @ (1.0, swaps) * np.exp(states.level))
+        terms = terms_of(geometry(case, step), usual, recent_impact(case, step))
+        out.append(solve(terms, states, np.asarray(gas), out[-1] if out else None))
+    return out
+
+
+def swaps_of(case: Case) -> float:
+    """Return the legs of a usual rebalance: the first, and a share of the others (see ``programme``)."""
+    return 1.0 + LEG_SHARE * max(len(case.columns) - 2, 0)
+
+
+def simulate(
+    case: Case,
+    field: Field,
+    week: Ints,
+    *,
+    look: Look | None = None,
+    plan: Schedule | None = None,
+    table: tuple[Matrix, Matrix] | None = None,
+    surfaces: Sequence[Surface] = (),
+    delay: int = 1,
+) -> Run:
+    """Run a look, or the hourly ``plan``, on ``case`` block by block; a decision is carried out ``delay`` blocks on."""
+    p, h, world = case.portfolio, case.history, field.world
+    T, n, per_hour = len(h.ts), len(case.columns), world.per_hour
+    plan = plan or schedule(T, np.inf, 0.0, box=p.scenario == "hard", must=p.scenario == "hard")
+    mode = HOURLY if look is None else SURFACE if look.surface and surfaces else TABLE
+    every = per_hour if look is None or look.every_s is None else max(look.every_s // world.step_s, 1)
+    hourly = look is None or look.every_s is None
+    mark = min(field.minute * 60 // world.step_s, per_hour - 1) if hourly else 0
+    limit = 1.0 if look is None else look.limit
+    buffer = look.buffer if look is not None and p.scenario == "hard" else 1.0
+    if limit < 1.0:
+        every = 1
+    outer, inner = table if table is not None else (np.zeros((1, 2)), np.zeros((1, 2)))
+    empty = np.zeros((1, 2, 1))
+    reserve = np.stack([s.reserve for s in surfaces]) if surfaces else empty
+    back = np.stack([s.back for s in surfaces]) if surfaces else empty
+    node = np.array([s.node for s in surfaces]) if surfaces else np.ones(1)
+    first, last = ((s - h.first) * per_hour for s in (case.first, case.last))
+    room = 64 * (case.last - case.first)
+    blocks, reasons = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
+    before, after = np.empty((room, n)), np.empty((room, n))
+    weekly, tallies = np.zeros((int(week[-1]) + 1, 6)), np.zeros(8)
+    fixed, unit = affine_gas(case)
+    tolerance = p.tolerance if p.scenario == "hard" else np.full(n, np.inf)
+    count = block_kernel.run(
+        (0,) * n, world.returns, case.columns, world.hour, world.gas_gwei, field.gas_at, h.day, case.M, p.target,
+        plan.scale if plan.scale is not None else 1.0 / p.tolerance, plan.box, plan.direct,
+        case.A if plan.A is None else plan.A, p.gamma if p.scenario == "soft" else 0.0, plan.must, mode, every, mark,
+        delay, buffer, np.log(limit) / field.step if limit < 1.0 else 0.0,
+        PATIENCE_H * per_hour, plan.outer, plan.inner, plan.resume, plan.cap, outer, inner, field.window, field.state,
+        reserve, back, node, swaps_of(case), h.markets, p.max_turnover, fixed, unit, case.fee, case.impact, tolerance,
+        0.5 * p.gamma, first, last, per_hour, week, weekly, tallies, blocks, reasons, before, after,
+    )  # fmt: skip
+    kept = min(count, room)
+    at = blocks[:kept]
+    log = Trades(
+        np.asarray(world.hour[at]), reasons[:kept].copy(), before[:kept].copy(), after[:kept].copy(),
+        world.gas_gwei[at], (world.start_s + at * world.step_s) * 1_000_000,
+    )  # fmt: skip
+    years = (last - first) * world.step_s / (365.25 * 86_400)
+    fine = Fine(
+        tallies[block_kernel.OUTSIDE] * world.step_s / 60.0 / years,
+        tallies[block_kernel.WAITED] * world.step_s / max(count, 1), int(tallies[block_kernel.UNFILLED]),
+    )  # fmt: skip
+    return Run(
+        weekly, case.last - case.first, count, int(tallies[block_kernel.HOURS_OUT]),
+        float(tallies[block_kernel.TURNOVER]), log, None, int(tallies[block_kernel.POWERLESS]), fine,
+    )  # fmt: skip
+
+
+assert REBUILD_S < LIFE_S  # a comparison never uses a surface that a decision would refuse for its age
