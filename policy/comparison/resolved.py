@@ -121,8 +121,8 @@ def simulate_chunk(
     for position, portfolio in chunk:
         like = last.get(portfolio.scenario) or next(iter(last.values()), None)
         case = last[portfolio.scenario] = prepare(history, portfolio, like)
-        first, last = ((s - history.first) * field.world.per_hour for s in (case.first, case.last))
-        prices = PathPrices.of(field.world.returns[first:last, case.columns], portfolio.target)
+        begin, end = ((s - history.first) * field.world.per_hour for s in (case.first, case.last))
+        prices = PathPrices.of(field.world.returns[begin:end, case.columns], portfolio.target)
         began = time.perf_counter()
         outer, inner = gas_tables(case, field)
         surfaces = surfaces_of(case, field) if any(look.surface for look in looks) else []
@@ -133,7 +133,7 @@ def simulate_chunk(
             columns = artifacts.trade_columns(case, run)
             spent = planned if look.surface else 0.0
             done = time.perf_counter() - began
-            out.append(PortfolioRun(position, look.name, run, columns, spent, done, growth(run, field, prices, first)))
+            out.append(PortfolioRun(position, look.name, run, columns, spent, done, growth(run, field, prices, begin)))
         for rule in rules:
             began = time.perf_counter()
             plan = rule.plan(case)
@@ -141,7 +141,7 @@ def simulate_chunk(
             run = simulate(case, field, week, plan=plan)
             columns = artifacts.trade_columns(case, run)
             done = time.perf_counter() - ready
-            gone = growth(run, field, prices, first)
+            gone = growth(run, field, prices, begin)
             out.append(PortfolioRun(position, rule.name, run, columns, ready - began, done, gone))
     return out
 
