@@ -20,7 +20,7 @@ from policy.comparison.outcomes import PortfolioRun
 from policy.comparison.rebalancing_premium import PathPrices, Premium, premium
 from policy.costs import gas_lines
 from policy.realtime.looks import LOOKS, PATIENCE_H, STEP_S, Look, Resolution
-from policy.realtime.surface import LIFE_S, PAST_DAYS, GasStates, Surface, learn, solve, trailing_log
+from policy.realtime.surface import LIFE_S, PAST_DAYS, GasStates, ReservationSurface, learn, solve, trailing_log
 from policy.simulation import block_kernel
 from policy.simulation.block_kernel import HOURLY, NO_TABLE, SURFACE, TABLE
 from policy.simulation.block_world import BlockWorld, build
@@ -183,11 +183,11 @@ def gas_tables(case: Case, field: Field) -> tuple[Matrix, Matrix]:
     return np.ascontiguousarray(outer), np.ascontiguousarray(inner)
 
 
-def surfaces_of(case: Case, field: Field) -> list[Surface]:
+def surfaces_of(case: Case, field: Field) -> list[ReservationSurface]:
     """Return the surface of each chain of ``field`` for the portfolio, the next one starting from the one before."""
     fixed, unit = affine_gas(case)
     swaps = swaps_of(case)
-    out: list[Surface] = []
+    out: list[ReservationSurface] = []
     for states, block in zip(field.chains, field.built, strict=True):
         step = int(field.world.hour[block])
         gas = fixed[step] @ (1.0, swaps) + unit[step] @ (1.0, swaps) * states.price
@@ -210,7 +210,7 @@ def simulate(
     look: Look | None = None,
     plan: Schedule | None = None,
     table: tuple[Matrix, Matrix] | None = None,
-    surfaces: Sequence[Surface] = (),
+    surfaces: Sequence[ReservationSurface] = (),
     delay: int = 1,
 ) -> Run:
     """Run a look, or the hourly ``plan``, on ``case`` block by block; a decision is carried out ``delay`` blocks on."""

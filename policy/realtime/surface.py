@@ -69,7 +69,7 @@ class GasStates:
 
 
 @dataclass(frozen=True, slots=True)
-class Surface:
+class ReservationSurface:
     """``reserve`` and ``back`` (nodes, Q): the highest gas paid, fraction of NAV, and the level traded back to.
 
     ``value`` (nodes, Q) is the programme's, from which the next surface starts; ``node`` the distance between nodes.
@@ -156,8 +156,8 @@ def _sweep(
 
 
 def solve(
-    terms: Terms, states: GasStates, gas: Vector, before: Surface | None = None, steps: int | None = None
-) -> Surface:
+    terms: Terms, states: GasStates, gas: Vector, before: ReservationSurface | None = None, steps: int | None = None
+) -> ReservationSurface:
     """Return the surface of a portfolio's ``terms`` at ``gas`` (Q,), a rebalance's cost in each state, part of NAV.
 
     The iteration starts from ``before``, or from the closed form: from a plain parabola it would not have arrived.
@@ -189,4 +189,4 @@ def solve(
     _sweep(
         V, gas, onto, lo, cp, den, penalty, terms.fee, terms.impact, h, forced, turns, reserve, back
     )  # fmt: skip
-    return Surface(reserve, back, V, h, states)
+    return ReservationSurface(reserve, back, V, h, states)
