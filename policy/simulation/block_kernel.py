@@ -43,6 +43,111 @@ def at_state(grid: Matrix, place: float, state: int) -> float:
 
 
 @njit(cache=True, nogil=True)
+def limit_order(
+    r: float, row: int, at: float, b: int, placing: bool, cap_at: float, patience: int, outer: Matrix, order: Vector
+) -> bool:
+    """Return whether an hourly rule with gas limit orders trades at gas column ``at``, and keep its ``order``.
+
+    ``placing`` is the hour's decision; ``order`` (5,) holds whether one is open, its cap, the block since when the
+    present price was worth paying, the block since when a trade was wanted (both -1 for none), and orders given up.
+    """
+    if placing:
+        order[0] = 0.0
+        due = r >= at_row(outer, row, at)
+        if due and order[2] >= 0.0 and b - order[2] >= patience:
+            order[4] += 1.0
+            return True
+        if r >= at_row(outer, row, at + cap_at):
+            order[0], order[1] = 1.0, at + cap_at
+            if order[3] < 0.0:
+                order[3] = b
+            if not due:
+                order[2] = -1.0
+            elif order[2] < 0.0:
+                order[2] = b
+        else:
+            order[2], order[3] = -1.0, -1.0
+    return bool(order[0] > 0.0 and at <= order[1])
+
+
+@njit(cache=True, nogil=True)
+def reserved(
+    r: float, inner: float, price: float, swaps: float, fixed: Vector, unit: Vector, reserve: Matrix, node: float,
+    state: int,
+) -> bool:  # fmt: skip
+    """Return whether gas at ``price`` of a rebalance of ``swaps`` is within the reservation price at distance ``r``."""
+    cost = fixed[0] + swaps * fixed[1] + (unit[0] + swaps * unit[1]) * price
+    return bool(cost <= at_state(reserve, r / node, state) and r > inner + 1e-9)
+
+
+@njit(cache=True, nogil=True)
+def book(
+    trades: int, b: int, reason: int, x: Vector, after: Vector, target: Vector, week: Vector, costs: tuple[float, ...],
+    log_block: Vector, log_reason: Vector, log_before: Matrix, log_after: Matrix,
+) -> float:  # fmt: skip
+    """Write a trade to the ``week``'s ledger and to the log, move ``x`` and return the one-way turnover."""
+    week[0] += costs[0]
+    week[1] += costs[1]
+    week[2] += costs[2]
+    week[5] += 1.0
+    if trades < log_block.shape[0]:
+        log_block[trades], log_reason[trades] = b, reason
+        log_before[trades], log_after[trades] = target + x, target + after
+    moved = 0.0
+    for i in range(x.shape[0]):
+        moved += 0.5 * abs(after[i] - x[i])
+        x[i] = after[i]
+    return moved
+
+
+@njit(cache=True, nogil=True)
+def execute(
+    x: Vector, r: float, trigger: float, target: Vector, here: Vector, shape: Matrix, scale: Vector, box: bool,
+    direct: bool, inner: float, cap: float, must: bool, A: float, B: float, fixed: Vector, unit: Vector, price: float,
+    fee: Vector, impact: Vector, tolerance: Vector, limit: float, after: Vector, trades: int, b: int, week: Vector,
+    log_block: Vector, log_reason: Vector, log_before: Matrix, log_after: Matrix,
+) -> tuple[int, float]:  # fmt: skip
+    """Trade at gas ``price`` and book it; return the reason (NOTHING where there is nothing to do) and the turnover."""
+    base, leg = fixed[0] + unit[0] * price, fixed[1] + unit[1] * price
+    reason = move(
+        x, r, trigger, target, here, shape, scale, box, direct, inner, cap, must, A, B, base, leg, fee, impact,
+        tolerance, limit, after,
+    )  # fmt: skip
+    if reason == NOTHING:
+        return reason, 0.0
+    gas, paid, pushed, _ = charge(x, after, base, leg, fee, impact)
+    costs = (gas, paid, pushed)
+    return reason, book(
+        trades, b, reason, x, after, target, week, costs, log_block, log_reason, log_before, log_after
+    )  # fmt: skip
+
+
+@njit(cache=True, nogil=True, inline="always")
+def beyond(x: Vector, tolerance: Vector, n: int) -> bool:
+    """Return whether any asset is beyond its tolerance."""
+    out = False
+    for i in range(n):
+        out |= abs(x[i]) > tolerance[i] + 1e-12
+    return out
+
+
+@njit(cache=True, nogil=True, inline="always")
+def drift(x: Vector, target: Vector, returns: Matrix, b: int, columns: Vector, after: Vector, n: int) -> float:
+    """Let ``x`` drift by the block's returns and return its tracking difference; ``after`` is scratch."""
+    total, difference = 0.0, 0.0
+    for i in range(n):
+        step = returns[b, columns[i]]
+        grown = (target[i] + x[i]) * (1.0 + step)
+        total += grown
+        difference += x[i] * step
+        after[i] = grown
+    growth = 1.0 / total
+    for i in range(n):
+        x[i] = after[i] * growth - target[i]
+    return difference
+
+
+@njit(cache=True, nogil=True)
 def run(
     lanes: tuple[int, ...],  # any n numbers: the length is known when compiling, so loops over assets unroll
     returns: Matrix,  # (N, A) simple return of each block, all assets of the history
@@ -103,9 +208,8 @@ def run(
     here = np.ones(n, dtype=np.bool_)
     shape = M[0]
     trades, turnover, outside, hours_out, powerless = 0, 0.0, 0, 0, 0
-    waited, unfilled, difference = 0.0, 0, 0.0
-    pending, order, since, wanted = False, False, -1, -1
-    order_cap = 0.0
+    waited, difference, pending = 0.0, 0.0, False
+    order = np.array([0.0, 0.0, -1.0, -1.0, 0.0])  # see limit_order
     to_inner, to_cap, to_trigger = 0.0, np.inf, 0.0
     capped = np.isfinite(tolerance).any()
     final = price.shape[0] - 1
@@ -119,115 +223,62 @@ def run(
             for i in range(n):
                 here[i] = tradable[t, columns[i]]
         r = distance(x, shape, scale, box, n)
-        act_now = pending
-        pending = False
+        act_now, pending = pending, False
         phase = (b - first) % per_hour if per_hour > 1 else 0
         if not act_now and ((mode != HOURLY and (b - mark) % every == 0) or phase == mark):
             ahead = min(b + delay, final)
             at = gas_at[ahead]
-            d = day[t]
-            trigger, to_cap, look = np.inf, np.inf, False
+            trigger, to_cap, look = np.inf, np.inf, True
             if mode == HOURLY:
-                trigger, to_inner, to_cap, look = outer[t] * buffer, inner[t], cap[t], True
+                trigger, to_inner, to_cap = outer[t] * buffer, inner[t], cap[t]
                 if traded_look == last_look:
                     trigger = min(trigger, resume[t])
             elif mode == SURFACE and window[b] >= 0 and state[b] >= 0:
                 w = window[b]
-                place = r / node[w]
-                to_inner = at_state(back[w], place, state[b])
-                cost = (
-                    gas_fixed[t, 0] + swaps * gas_fixed[t, 1] + (gas_unit[t, 0] + swaps * gas_unit[t, 1]) * price[ahead]
-                )
-                if cost <= at_state(reserve[w], place, state[b]) and r > to_inner + 1e-9:
+                to_inner = at_state(back[w], r / node[w], state[b])
+                if reserved(
+                    r, to_inner, price[ahead], swaps, gas_fixed[t], gas_unit[t], reserve[w], node[w], state[b]
+                ):  # fmt: skip
                     trigger = r
-                look = True
-            elif cap_at == 0.0:
-                trigger, to_inner, look = at_row(table_outer, d, at) * buffer, at_row(table_inner, d, at), True
-            else:  # hourly decisions; orders are looked up at every block
-                to_inner = at_row(table_inner, d, at)
-                if phase == mark:
-                    order = False
-                    due = r >= at_row(table_outer, d, at)
-                    if due and since >= 0 and b - since >= patience:
-                        trigger, look = r, True
-                        unfilled += 1
-                    elif r >= at_row(table_outer, d, at + cap_at):
-                        order, order_cap = True, at + cap_at
-                        if wanted < 0:
-                            wanted = b
-                        if due and since < 0:
-                            since = b
-                        elif not due:
-                            since = -1
-                    else:
-                        since, wanted = -1, -1
-                if order and at <= order_cap:
-                    trigger, look = r, True
-                look = look or must
+            else:
+                to_inner = at_row(table_inner, day[t], at)
+                if cap_at == 0.0:
+                    trigger = at_row(table_outer, day[t], at) * buffer
+                else:  # hourly decisions; orders are looked up at every block
+                    fills = limit_order(r, day[t], at, b, phase == mark, cap_at, patience, table_outer, order)
+                    trigger, look = r if fills else np.inf, fills or must
             if look:
                 last_look = b
                 if (r >= trigger and r > to_inner) or (must and r >= buffer):
-                    if wanted < 0:
-                        wanted = b
+                    if order[3] < 0.0:
+                        order[3] = b
                     act_now, pending, to_trigger = delay == 0, delay != 0, trigger
         reason = NOTHING
         if act_now:
-            for i in range(n):
-                start[i] = x[i]
+            start[:] = x
             level = min(to_inner, 0.97 * buffer) if must else to_inner
-            base = gas_fixed[t, 0] + gas_unit[t, 0] * price[b]
-            leg = gas_fixed[t, 1] + gas_unit[t, 1] * price[b]
-            reason = move(
+            reason, moved = execute(
                 x, r, to_trigger if delay == 0 else 0.0, target, here, shape, scale, box, direct, level, to_cap, must,
-                worth[t], stiff, base, leg,
-                fee, impact[t], tolerance, limit, after,
+                worth[t], stiff, gas_fixed[t], gas_unit[t], price[b], fee, impact[t], tolerance, limit, after,
+                trades, b, weekly[week[t]], log_block, log_reason, log_before, log_after,
             )  # fmt: skip
             if reason != NOTHING:
-                gas, paid, pushed, _ = charge(x, after, base, leg, fee, impact[t])
-                k = week[t]
-                weekly[k, 0] += gas
-                weekly[k, 1] += paid
-                weekly[k, 2] += pushed
-                weekly[k, 5] += 1.0
-                waited += b - max(wanted, first)
-                if trades < log_block.shape[0]:
-                    log_block[trades], log_reason[trades] = b, reason
-                    for i in range(n):
-                        log_before[trades, i] = target[i] + x[i]
-                        log_after[trades, i] = target[i] + after[i]
-                for i in range(n):
-                    turnover += 0.5 * abs(after[i] - x[i])
-                    x[i] = after[i]
-                trades += 1
-                traded_look = last_look
-            order, since, wanted = False, -1, -1
-        if capped:
-            out = False
-            for i in range(n):
-                out |= abs(x[i]) > tolerance[i] + 1e-12
-            if out:
-                outside += 1
-                if phase == 0:
-                    hours_out += 1
-                    if reason == NOTHING:
-                        for i in range(n):
-                            start[i] = x[i]
-                    powerless += not can_end(start, target, tolerance, here, limit)
-        total = 0.0
-        for i in range(n):
-            step = returns[b, columns[i]]
-            grown = (target[i] + x[i]) * (1.0 + step)
-            total += grown
-            difference += x[i] * step
-            after[i] = grown
+                waited, turnover = waited + b - order[3], turnover + moved
+                trades, traded_look = trades + 1, last_look
+            order[0], order[2], order[3] = 0.0, -1.0, -1.0
+        if capped and beyond(x, tolerance, n):
+            outside += 1
+            if phase == 0:
+                hours_out += 1
+                if reason == NOTHING:
+                    start[:] = x
+                powerless += not can_end(start, target, tolerance, here, limit)
+        difference += drift(x, target, returns, b, columns, after, n)
         if b + 1 == last or hour[b + 1] != t:  # the ledger's tracking difference is that of the hour
             weekly[week[t], 4] += difference * difference
             difference = 0.0
-        growth = 1.0 / total
-        for i in range(n):
-            x[i] = after[i] * growth - target[i]
     for k in range(weekly.shape[0]):
         weekly[k, 3] = half_gamma * weekly[k, 4]
     tallies[0], tallies[1], tallies[2], tallies[3] = last - first, trades, hours_out, powerless
-    tallies[4], tallies[5], tallies[6], tallies[7] = turnover, outside, waited, unfilled
+    tallies[4], tallies[5], tallies[6], tallies[7] = turnover, outside, waited, order[4]
     return trades
