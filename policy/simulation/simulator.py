@@ -17,7 +17,7 @@ GAS, FEE, IMPACT, TRACKING, SQUARE, TRADES = range(6)
 
 @dataclass(frozen=True, slots=True)
 class Trades:
-    """The trades of one run: (K,) steps and reasons (index of ``kernels.REASONS``), (K, n) weights.
+    """The trades of one run: (K,) steps and reasons (index of ``step_kernel.REASONS``), (K, n) weights.
 
     ``gas_gwei`` (K,) and ``at_us`` (K,) are price and time of each trade where they are not those of its hour.
     """

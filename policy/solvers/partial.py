@@ -132,7 +132,7 @@ def act_among(
 ) -> int:
     """Write the deviation after the trade among the open assets to ``out`` and return the reason, NOTHING for none.
 
-    The levels are those of ``kernels.act``; a box distance looks at the open assets only.
+    The levels are those of ``step_kernel.act``; a box distance looks at the open assets only.
     """
     n = x.shape[0]
     own = np.zeros(n)
@@ -236,7 +236,7 @@ def _cheapest(
 ) -> None:
     """Write the deviation after the cheapest trade of open assets; ``out`` is left where none is worth its cost.
 
-    As ``project.cheapest``, of ``count`` open assets; ``scale`` is zero for the others. Not forced, a trade that does
+    As ``trade_set.cheapest``, of ``count`` open assets; ``scale`` is zero for the others. Not forced, a trade that does
     not reach the inner level must still save more cost-to-go than it costs.
     """
     n = x.shape[0]
@@ -280,7 +280,7 @@ def _cheapest(
 
 @njit(cache=True, nogil=True)
 def _anchor(x: Vector, M: Matrix, open_: Vector, scale: Vector, box: bool) -> int:
-    """Return the open asset every set holds, as ``project.cheapest`` chooses it."""
+    """Return the open asset every set holds, as ``trade_set.cheapest`` chooses it."""
     n = x.shape[0]
     best, best_gain = 0, -1.0
     for i in range(n):

@@ -137,7 +137,7 @@ def tuned_triggers(case: Case) -> Vector:
 class Bands:
     """The exact band. ``constant`` solves it at the past median gas and depth, otherwise at what they are now.
 
-    The trigger is priced at the gas of one swap (the smallest trade that helps); see ``project`` for the rest. Hard
+    The trigger is priced at the gas of one swap (the smallest trade that helps); see ``trade_set`` for the rest. Hard
     mandate: trades at the tolerance back to the inner level with the least cost per expected hour until the next
     breach, at the gas usual in the last week; not ``constant`` also trades early where gas is so far below usual that
     trading now beats the expected forced trade (one step of policy improvement). ``median_gwei`` and

@@ -35,3 +35,38 @@ def test_every_page_is_linked_from_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
     for page in ("architecture", "glossary", "formulas"):
         assert f"(docs/{page}.md)" in readme
+
+
+OTHERS = {"foredrift.policies", "foredrift.families", "foredrift.sources", "foredrift.toml"}  # entry points, a file
+DOTTED = re.compile(rf"(?<![\w./-])((?:{'|'.join(PACKAGES)})(?:\.[A-Za-z_]\w*)+)")
+QUOTED = re.compile(r"``([^`\n]+)``|`([^`\n]+)`")
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name leads to a folder, a module, or a name in one, judged from the files alone."""
+    first, *rest = name.split(".")
+    here = ROOT / first
+    while rest and (here / rest[0]).is_dir():
+        here /= rest.pop(0)
+    module = bool(rest) and (here / f"{rest[0]}.py").is_file()
+    file = here / (f"{rest.pop(0)}.py" if module else "__init__.py")
+    return not rest or re.search(rf"\b{rest[0]}\b", file.read_text(encoding="utf-8")) is not None
+
+
+def test_no_text_refers_to_a_module_that_is_gone() -> None:
+    files = [f for p in PACKAGES for f in (ROOT / p).rglob("*") if f.suffix in {".py", ".md"}]
+    files = [f for f in files if "node_modules" not in f.parts]
+    files += [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    gone = []
+    for file in files:
+        for double, single in QUOTED.findall(file.read_text(encoding="utf-8")):
+            named = set(DOTTED.findall(double or single)) - OTHERS
+            gone += [f"{file.relative_to(ROOT)}: {n}" for n in sorted(named) if not exists(n)]
+    assert gone == []
+
+
+def test_a_module_that_is_gone_is_noticed() -> None:
+    assert exists("policy.solvers.bands.solve")
+    assert exists("policy.execution.vaults")
+    assert not exists("policy.skill")
+    assert not exists("policy.solvers.bands.nothing_of_the_kind")
