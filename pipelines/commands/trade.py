@@ -45,7 +45,9 @@ def compare(
         bool, typer.Option("--flat-gas", help="With 5m or block: hold gas at each hour's mean (what timing is not).")
     ] = False,
     engine: Annotated[str, typer.Option(help="threads, dask, or dask=ADDRESS of a running scheduler.")] = "threads",
-    artifacts: Annotated[Path | None, typer.Option(help="Also write the Parquet artifacts to this folder.")] = None,
+    artifacts: Annotated[
+        Path | None, typer.Option(help="Also write Parquet artifacts (with --hedge the frontier) here.")
+    ] = None,
     track: Annotated[bool, typer.Option("--track/--no-track", help="Log runs and plots to MLflow.")] = True,
     hedge: Annotated[
         Path | None, typer.Option(metavar="BOOK.toml", help="Compare hedge rules on this book's template instead.")
@@ -58,8 +60,11 @@ def compare(
 
     settings = load(config)  # first: what is wrong with it is said before seconds of imports
     if hedge is not None:
-        given = {"--portfolios": portfolios, "--policies": policies, "--skill": skill, "--artifacts": artifacts}
-        _compare_hedges(settings, hedge, start, end, json, [k for k, v in given.items() if v is not None])
+        given = {"--portfolios": portfolios, "--policies": policies, "--skill": skill}
+        others = [k for k, v in given.items() if v is not None]
+        if others:
+            raise ConfigError(f"{', '.join(others)}: of portfolios, not of a hedge; leave out with --hedge")
+        _compare_hedges(settings, hedge, start, end, artifacts, json)
         return
     from pipelines.reports import terminal
     from pipelines.stages.compare import compare as run
@@ -77,17 +82,19 @@ def compare(
 
 
 def _compare_hedges(
-    settings: Settings, book: Path, start: str | None, end: str | None, json: str | None, others: list[str]
+    settings: Settings, book: Path, start: str | None, end: str | None, artifacts: Path | None, json: str | None
 ) -> None:
-    """Compare hedge rules; options of the panel of portfolios have no meaning there and are refused."""
-    if others:
-        raise ConfigError(f"{', '.join(others)}: of portfolios, not of a hedge; leave out with --hedge")
+    """Compare hedge rules and write their frontier to ``artifacts``."""
     from pipelines.reports import hedge_tables, terminal
     from pipelines.stages.hedge_compare import compare_hedges
 
     with terminal.progress() as bar:
         found = compare_hedges(settings, book, start, end, bar)
     hedge_tables.comparison(found)
+    if artifacts is not None:
+        from pipelines.reports.hedge_charts import write_frontier
+
+        typer.echo(f"frontier: {write_frontier(found, artifacts)}")
     write_json(json, found)
 
 

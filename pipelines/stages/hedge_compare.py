@@ -21,15 +21,15 @@ from pipelines.stages.train import window
 from pipelines.wiring import lake_of
 from policy.base import Vector
 from policy.comparison import hedges as panel
-from policy.comparison.hedges import Market, Terms
+from policy.comparison.hedges import HedgeMarket, HedgeTerms
 from policy.hedging import case as cases
 
 WARMUP = timedelta(days=60)
 GAMMAS = (3.0, 30.0)
 STAGGER_H = 48.0  # between starts of the template
 CELLS = (
-    Terms(1e5, "L1", 0.0010), Terms(1e6, "L1", 0.0010), Terms(1e7, "L1", 0.0005),
-    Terms(1e5, "L2", 0.0005), Terms(1e6, "L2", 0.0005),
+    HedgeTerms(1e5, "L1", 0.0010), HedgeTerms(1e6, "L1", 0.0010), HedgeTerms(1e7, "L1", 0.0005),
+    HedgeTerms(1e5, "L2", 0.0005), HedgeTerms(1e6, "L2", 0.0005),
 )  # fmt: skip
 LEAST_D = 14
 
@@ -46,10 +46,10 @@ def compare_hedges(
             f"no hourly bars of {template.asset} in the lake between {span[0]} and {span[1]}; import them"
         )
     terms = CELLS if template.nav_usd is None else tuple(
-        Terms(template.nav_usd, c, f) for c, f in (("L1", 0.0010), ("L2", 0.0005))
+        HedgeTerms(template.nav_usd, c, f) for c, f in (("L1", 0.0010), ("L2", 0.0005))
     )  # fmt: skip
     paths = templates(hourly, template, STAGGER_H)
-    cells: list[panel.Cell] = []
+    cells: list[panel.HedgeCell] = []
     for i, t in enumerate(terms):
         cells += [panel.compare(hourly, paths, t, gamma) for gamma in gammas(template, hourly, paths, t)]
         progress("cells", i + 1, len(terms))
@@ -66,7 +66,7 @@ def compare_hedges(
     return found
 
 
-def gammas(template: Template, hourly: Market, paths: list[cases.Path], terms: Terms) -> tuple[float, ...]:
+def gammas(template: Template, hourly: HedgeMarket, paths: list[cases.Path], terms: HedgeTerms) -> tuple[float, ...]:
     """Return the gammas to compare at: as given, solved for the wanted tracking error, else 3 and 30."""
     if template.gamma is not None:
         return (template.gamma,)
@@ -75,7 +75,7 @@ def gammas(template: Template, hourly: Market, paths: list[cases.Path], terms: T
     return GAMMAS
 
 
-def market(lake: Lake, template: Template, span: tuple[datetime, datetime], step_s: int) -> Market | None:
+def market(lake: Lake, template: Template, span: tuple[datetime, datetime], step_s: int) -> HedgeMarket | None:
     """Return prices and gas of a hedge at the ends of bars of ``step_s``; None where the lake has no such bars.
 
     A bar is known at its end, gas when it is available; a missing bar keeps the last close. Raises NotEnoughData where
@@ -103,7 +103,7 @@ def market(lake: Lake, template: Template, span: tuple[datetime, datetime], step
     price = grid[template.asset].to_numpy()
     judged = max(int(known["index"][0]), round(30 * 24 / step_h))
     usd = template.gas_units * 1e-9 * grid["gwei"].fill_null(strategy="backward").to_numpy() * grid["ETH"].to_numpy()
-    return Market(template.asset, price, cases.proxy_vol(price, step_h), usd, judged, step_h)
+    return HedgeMarket(template.asset, price, cases.proxy_vol(price, step_h), usd, judged, step_h)
 
 
 def _closes(lake: Lake, asset: str, begin: datetime, end: datetime, step_s: int) -> pl.DataFrame:
@@ -115,7 +115,7 @@ def _closes(lake: Lake, asset: str, begin: datetime, end: datetime, step_s: int)
     return plain.sort("ts", "source").unique("ts", keep="first", maintain_order=True).select("ts", "close")
 
 
-def templates(found: Market, template: Template, stagger_h: float) -> list[cases.Path]:
+def templates(found: HedgeMarket, template: Template, stagger_h: float) -> list[cases.Path]:
     """Return the template's paths, one a start, ``stagger_h`` apart over its life."""
     straddle = template.kind == "straddle"
     life_h = 24.0 * (template.life_d - (template.roll_d if straddle else 0.0))
@@ -127,7 +127,7 @@ def templates(found: Market, template: Template, stagger_h: float) -> list[cases
 
 
 def _cadence(
-    fine: Market, template: Template, terms: Iterable[Terms], cells: list[panel.Cell], progress: Progress
+    fine: HedgeMarket, template: Template, terms: Iterable[HedgeTerms], cells: list[panel.HedgeCell], progress: Progress
 ) -> list[panel.Cadence]:
     paths = templates(fine, template, 120.0)
     wanted = [(t, c.gamma) for t in terms for c in cells if c.terms == t]
@@ -138,7 +138,7 @@ def _cadence(
     return out
 
 
-def means(cells: list[panel.Cell]) -> list[dict[str, Any]]:
+def means(cells: list[panel.HedgeCell]) -> list[dict[str, Any]]:
     """Return mean, least and greatest ratio of ``hedge_gas_band`` to every rule, by chain and net asset value."""
     out = []
     for t in dict.fromkeys(c.terms for c in cells):

@@ -16,17 +16,19 @@ import numpy as np
 from policy.base import Matrix, Vector
 from policy.comparison.bootstrap import Interval, counts, ratio
 from policy.hedging import strategies as rules
-from policy.hedging.case import USUAL_H, Case, Costs, Path
+from policy.hedging.case import USUAL_H, HedgeCase, HedgeCosts, Path
 from policy.hedging.ledger import BREACH, OVER, WEEK_H, Ledger, run
+from policy.hedging.predictive import hedge_predictive, waiting_band
 from policy.hedging.strategies import Band
 
 DRAWS, SEED = 1_000, 0
 LIMITS = (0.1, 0.3)
+FRONTIER_GAMMAS = (1.0, 3.0, 10.0, 30.0, 100.0)
 CADENCES_H = (5.0 / 60.0, 0.25, 1.0, 4.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Market:
+class HedgeMarket:
     """One underlying over T steps: ``price`` USD, ``vol`` a year, ``gas_usd`` a hedge on L1; judged from ``first``."""
 
     asset: str
@@ -38,7 +40,7 @@ class Market:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class HedgeTerms:
     """``chain`` is L1 or L2; ``fee`` a fraction of the traded value; ``l2_usd`` what a hedge costs on L2."""
 
     nav_usd: float
@@ -70,21 +72,32 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """All rules in one cell."""
+class Point:
+    """Cost against tracking error of one rule at one parameter, bp of NAV a year: hours, width or gamma."""
+
+    rule: str
+    parameter: float
+    te_bp: float
+    cost_bp: float
+
+
+@dataclass(frozen=True, slots=True)
+class HedgeCell:
+    """All rules in one cell, and the frontier of those with a parameter."""
 
     asset: str
-    terms: Terms
+    terms: HedgeTerms
     gamma: float
     scores: tuple[Score, ...]
     pairs: tuple[Pair, ...]
+    frontier: tuple[Point, ...]
 
     def pair(self, rule: str) -> Pair:
         """Return the pair against ``rule``."""
         return next(p for p in self.pairs if p.against == rule)
 
 
-def gas_of(market: Market, terms: Terms) -> tuple[Vector, Vector]:
+def gas_of(market: HedgeMarket, terms: HedgeTerms) -> tuple[Vector, Vector]:
     """Return (gas now, trailing median of a month) of one hedge in fractions of NAV, each (T,)."""
     if terms.chain == "L2":
         flat = np.full(market.price.size, terms.l2_usd / terms.nav_usd)
@@ -100,15 +113,19 @@ def trailing_median(x: Vector, steps: int) -> Vector:
     return pl.Series(x).rolling_median(steps, min_samples=1).to_numpy().astype(np.float64)
 
 
-def cases(market: Market, paths: Sequence[Path], terms: Terms) -> list[Case]:
+def cases(market: HedgeMarket, paths: Sequence[Path], terms: HedgeTerms) -> list[HedgeCase]:
     """Return one case a start."""
     gas, usual = gas_of(market, terms)
-    costs = Costs(gas, usual, terms.fee)
-    return [Case(market.price, p.exposure, p.phi, market.vol, p.left_y, costs, market.step_h) for p in paths]
+    costs = HedgeCosts(gas, usual, terms.fee)
+    return [HedgeCase(market.price, p.exposure, p.phi, market.vol, p.left_y, costs, market.step_h) for p in paths]
 
 
 def total(
-    held: list[Case], first: int, band: Callable[[Case], Band], every_h: float | None = None, limit: float = math.inf
+    held: list[HedgeCase],
+    first: int,
+    band: Callable[[HedgeCase], Band],
+    every_h: float | None = None,
+    limit: float = math.inf,
 ) -> Ledger:
     """Return the sum of a rule's ledgers over all starts."""
     found = [run(c, band(c), first, every_h, limit) for c in held]
@@ -119,7 +136,7 @@ def total(
 
 
 def tuned(
-    held: list[Case], first: int, rule: Callable[[Case, float], Band], grid: Sequence[float]
+    held: list[HedgeCase], first: int, rule: Callable[[HedgeCase, float], Band], grid: Sequence[float]
 ) -> list[tuple[float, Ledger]]:
     """Return (parameter, ledger) of every parameter of ``grid``."""
     return [(p, total(held, first, lambda c, p=p: rule(c, p))) for p in grid]  # type: ignore[misc]
@@ -134,13 +151,15 @@ def at_error(found: Sequence[tuple[float, Ledger]], te_bp: float) -> float | Non
     return float(np.exp(np.interp(math.log(te_bp), te, cost)))
 
 
-def compare(market: Market, paths: Sequence[Path], terms: Terms, gamma: float) -> Cell:
+def compare(market: HedgeMarket, paths: Sequence[Path], terms: HedgeTerms, gamma: float) -> HedgeCell:
     """Return every rule of a soft mandate on one cell."""
     held, first = cases(market, paths, terms), market.first
-    single: dict[str, Callable[[Case], Band]] = {
+    single: dict[str, Callable[[HedgeCase], Band]] = {
         "hedge_gas_band": lambda c: rules.hedge_gas_band(c, gamma),
         "hedge_gas_band without cap": lambda c: rules.hedge_gas_band(c, gamma, cap=False),
         "hedge_gas_band with cadence": lambda c: rules.hedge_gas_band(c, gamma, cadence=True),
+        "hedge_predictive": lambda c: hedge_predictive(c, gamma, first),
+        "hedge_predictive without gate": lambda c: waiting_band(c, gamma),
         "hedge_band": lambda c: rules.hedge_band(c, gamma),
         "hedge_ww": lambda c: rules.hedge_ww(c, gamma),
         "hedge_zakamouline": lambda c: rules.hedge_zakamouline(c, gamma),
@@ -170,7 +189,9 @@ def compare(market: Market, paths: Sequence[Path], terms: Terms, gamma: float) -
         )
         for n, led in ledgers.items()
     )
-    return Cell(market.asset, terms, gamma, scores, pairs)
+    grids["hedge_gas_band"] = tuned(held, first, rules.hedge_gas_band, FRONTIER_GAMMAS)
+    points = tuple(Point(n, p, led.te_bp, led.cost_bp) for n, found in grids.items() for p, led in found)
+    return HedgeCell(market.asset, terms, gamma, scores, pairs, points)
 
 
 def _over(mine: Ledger, found: Sequence[tuple[float, Ledger]] | None) -> float | None:
@@ -188,7 +209,7 @@ class Hard:
     """
 
     asset: str
-    terms: Terms
+    terms: HedgeTerms
     limit: float
     cost: Interval
     over: int
@@ -196,7 +217,7 @@ class Hard:
     steps: int
 
 
-def compare_hard(market: Market, paths: Sequence[Path], terms: Terms, limit: float) -> Hard:
+def compare_hard(market: HedgeMarket, paths: Sequence[Path], terms: HedgeTerms, limit: float) -> Hard:
     """Return the hard mandate ``limit`` (of NAV) on one cell."""
     held, first = cases(market, paths, terms), market.first
     week = round(WEEK_H / market.step_h)
@@ -221,13 +242,13 @@ class Cadence:
     """Objective of deciding at each of ``every_h`` over that of the first, by ``hedge_gas_band``."""
 
     asset: str
-    terms: Terms
+    terms: HedgeTerms
     gamma: float
     every_h: tuple[float, ...]
     over_first: tuple[Interval, ...]
 
 
-def compare_cadence(market: Market, paths: Sequence[Path], terms: Terms, gamma: float) -> Cadence:
+def compare_cadence(market: HedgeMarket, paths: Sequence[Path], terms: HedgeTerms, gamma: float) -> Cadence:
     """Return what waiting between decisions costs; ``market`` must have the shortest step."""
     held = cases(market, paths, terms)
     every = tuple(h for h in CADENCES_H if h >= market.step_h * 0.999)
@@ -237,7 +258,7 @@ def compare_cadence(market: Market, paths: Sequence[Path], terms: Terms, gamma: 
     return Cadence(market.asset, terms, gamma, every, tuple(ratio(f.objective(gamma), base, drawn) for f in found))
 
 
-def gamma_for(market: Market, paths: Sequence[Path], terms: Terms, te_target: float) -> float:
+def gamma_for(market: HedgeMarket, paths: Sequence[Path], terms: HedgeTerms, te_target: float) -> float:
     """Return the gamma at which ``hedge_gas_band`` has the tracking error ``te_target`` (a year, a fraction).
 
     Tracking error falls in gamma; found by bisection of its logarithm within 0.01 .. 10,000, nearest end outside.

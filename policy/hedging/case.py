@@ -22,7 +22,7 @@ LEAST_PHI = 1e-6  # no gamma: the stiffest band that is still a number
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
+class HedgeCosts:
     """Cost of a hedge: ``gas`` (T,) now and ``usual`` (T,) its past month's median, of NAV; ``fee`` a unit."""
 
     gas: Vector
@@ -31,7 +31,7 @@ class Costs:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class HedgeCase:
     """One book over T steps of ``step_h`` hours.
 
     ``price`` (USD), ``exposure`` (delta of the book in USD over NAV), ``phi`` (abs cash gamma over NAV), ``vol`` (a
@@ -43,7 +43,7 @@ class Case:
     phi: Vector
     vol: Vector
     left_y: Vector
-    costs: Costs
+    costs: HedgeCosts
     step_h: float
 
 

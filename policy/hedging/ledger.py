@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from policy.base import Matrix, Vector
-from policy.hedging.case import YEAR_H, Case
+from policy.hedging.case import YEAR_H, HedgeCase
 from policy.hedging.strategies import Band
 
 GAS, FEE, SQUARE, TRADES, OPEN, OVER, BREACH = range(7)
@@ -92,7 +92,7 @@ class Ledger:
         return int(self.weeks[:, column].sum())
 
 
-def run(case: Case, band: Band, first: int, every_h: float | None = None, limit: float = math.inf) -> Ledger:
+def run(case: HedgeCase, band: Band, first: int, every_h: float | None = None, limit: float = math.inf) -> Ledger:
     """Return the ledger of ``band`` on ``case`` from step ``first``; decisions each ``every_h`` hours (None: all)."""
     every = 1 if every_h is None else max(round(every_h / case.step_h), 1)
     week = round(WEEK_H / case.step_h)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from policy.base import Vector
-from policy.hedging.case import LEAST_PHI, YEAR_H, Case
+from policy.hedging.case import LEAST_PHI, YEAR_H, HedgeCase
 from policy.solvers import bands
 
 OVERSHOOT = 0.5826  # -zeta(1/2) / sqrt(2 pi): Broadie, Glasserman, Kou 1997, discretely watched barriers
@@ -29,7 +29,7 @@ class Band:
     inner: Vector
 
 
-def hedge_schedule(case: Case, every_h: float) -> Band:
+def hedge_schedule(case: HedgeCase, every_h: float) -> Band:
     """To the target every ``every_h`` hours."""
     steps = max(round(every_h / case.step_h), 1)
     outer = np.full(case.price.size, np.inf)
@@ -37,18 +37,18 @@ def hedge_schedule(case: Case, every_h: float) -> Band:
     return Band(outer, np.zeros(case.price.size))
 
 
-def hedge_delta(case: Case, width: float) -> Band:
+def hedge_delta(case: HedgeCase, width: float) -> Band:
     """To the target where the net delta is ``width`` of NAV away."""
     return Band(np.full(case.price.size, width), np.zeros(case.price.size))
 
 
-def hedge_ww(case: Case, gamma: float) -> Band:
+def hedge_ww(case: HedgeCase, gamma: float) -> Band:
     """Whalley-Wilmott 1997: proportional cost alone, to the edge."""
     edge = (1.5 * case.costs.fee * case.phi**2 / gamma) ** (1.0 / 3.0)
     return Band(edge, edge)
 
 
-def hedge_zakamouline(case: Case, gamma: float) -> Band:
+def hedge_zakamouline(case: HedgeCase, gamma: float) -> Band:
     """Zakamouline 2006: proportional cost alone, to the edge; his band for a book without an end is one year's."""
     tau = np.clip(case.left_y, 1.0 / YEAR_H, 1.0)
     k, v = case.costs.fee, case.vol
@@ -57,17 +57,17 @@ def hedge_zakamouline(case: Case, gamma: float) -> Band:
     return Band(edge, edge)
 
 
-def _closed(case: Case, gas: Vector, gamma: float) -> Band:
+def _closed(case: HedgeCase, gas: Vector, gamma: float) -> Band:
     outer, inner = bands.solve(gas, case.costs.fee, gamma / (12.0 * np.maximum(case.phi, LEAST_PHI) ** 2))
     return Band(outer, inner)
 
 
-def hedge_band(case: Case, gamma: float) -> Band:
+def hedge_band(case: HedgeCase, gamma: float) -> Band:
     """The closed band at the usual gas."""
     return _closed(case, case.costs.usual, gamma)
 
 
-def hedge_gas_band(case: Case, gamma: float, *, cap: bool = True, cadence: bool = False) -> Band:
+def hedge_gas_band(case: HedgeCase, gamma: float, *, cap: bool = True, cadence: bool = False) -> Band:
     """The closed band at the gas of now; ``cap`` by what the time to the roll can earn back, ``cadence`` narrower.
 
     Clearing x for T years earns ``gamma vol^2 x^2 T / 2``; it must pay ``gas + fee x``. Positions without an end have
@@ -83,7 +83,7 @@ def hedge_gas_band(case: Case, gamma: float, *, cap: bool = True, cadence: bool 
     return Band(outer, closed.inner)
 
 
-def roll_cap(case: Case, gamma: float) -> Vector:
+def roll_cap(case: HedgeCase, gamma: float) -> Vector:
     """Return (T,) the deviation whose clearing just pays until the roll; 0 for positions without an end."""
     earns = gamma * case.vol**2 * np.where(np.isfinite(case.left_y), case.left_y, 1.0)
     k, g = case.costs.fee, case.costs.gas
@@ -91,7 +91,7 @@ def roll_cap(case: Case, gamma: float) -> Vector:
     return np.where(np.isfinite(case.left_y), least, 0.0)
 
 
-def hedge_hard(case: Case, limit: float, usual_gas: Vector) -> Band:
+def hedge_hard(case: HedgeCase, limit: float, usual_gas: Vector) -> Band:
     """A hard limit on the net delta, ``limit`` of NAV: at it, back to the inner level of least cost over time."""
     sigma_h = case.vol / math.sqrt(YEAR_H)
     exit_h = (limit / (np.maximum(case.phi, 1e-3) * sigma_h)) ** 2
@@ -101,6 +101,6 @@ def hedge_hard(case: Case, limit: float, usual_gas: Vector) -> Band:
     return Band(np.minimum(outer, 1.0) * limit, inner * limit)
 
 
-def hedge_neutral(case: Case, limit: float) -> Band:
+def hedge_neutral(case: HedgeCase, limit: float) -> Band:
     """A hard limit on the net delta: at it, back to neutral."""
     return hedge_delta(case, limit)

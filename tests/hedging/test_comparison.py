@@ -16,20 +16,20 @@ import pytest
 
 from lake.store import Lake
 from policy.comparison import hedges as panel
-from policy.comparison.hedges import Market, Terms
+from policy.comparison.hedges import HedgeMarket, HedgeTerms
 from policy.hedging import case as cases
 from policy.hedging.ledger import Ledger
 from tests.hedging.test_strategies import FIRST, prices
 
 DATA = Path(os.environ.get("FOREDRIFT_DATA", "../shared/data"))
-TERMS = Terms(1e6, "L1", 0.001)
+TERMS = HedgeTerms(1e6, "L1", 0.001)
 
 
 @pytest.fixture(scope="module")
 def market():
     price = prices(2)
     gas = 20.0 * np.exp(0.4 * np.random.default_rng(3).standard_normal(price.size))
-    return Market("ETH", price, cases.proxy_vol(price, 1.0), gas, FIRST, 1.0)
+    return HedgeMarket("ETH", price, cases.proxy_vol(price, 1.0), gas, FIRST, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_usual_gas_is_of_the_past(market):
     changed = gas.copy()
     changed[1_500:] *= 9
     assert np.array_equal(panel.trailing_median(changed, 720)[:1_500], usual[:1_500])
-    flat, same = panel.gas_of(market, Terms(1e5, "L2", 0.001, 0.2))
+    flat, same = panel.gas_of(market, HedgeTerms(1e5, "L2", 0.001, 0.2))
     assert np.array_equal(flat, same)
     assert flat[0] == pytest.approx(2e-6)
 
@@ -88,7 +88,7 @@ def test_the_hard_limit_is_never_left_broken_and_waiting_costs(market, paths):
     hard = panel.compare_hard(market, paths, TERMS, 0.2)
     assert hard.breaches == 0
     assert 0 < hard.over < hard.steps
-    slow = panel.compare_cadence(market, paths, Terms(1e6, "L2", 0.0005), 30.0)
+    slow = panel.compare_cadence(market, paths, HedgeTerms(1e6, "L2", 0.0005), 30.0)
     assert slow.every_h == (1.0, 4.0)
     assert slow.over_first[0].value == 1.0
     assert slow.over_first[1].value > 1.2
@@ -130,9 +130,10 @@ def test_the_verb_compares_on_the_lake_and_refuses_what_has_no_meaning(tmp_path)
     project(tmp_path / "x")
     for name in ("prices", "gas"):
         lake.write(name, Lake(str(tmp_path / "x" / "lake.data")).scan(name).collect())
-    done = compared(tmp_path, "--start", "2023-03-05")
+    done = compared(tmp_path, "--start", "2023-03-05", "--artifacts", "made")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "out.json").read_text())
+    assert (tmp_path / "made" / "frontier.png").read_bytes()[:4] == b"\x89PNG"
     assert {(c["terms"]["nav_usd"], c["terms"]["chain"]) for c in found["cells"]} == {(1e6, "L1"), (1e6, "L2")}
     for cell in found["cells"]:
         mine = next(s for s in cell["scores"] if s["rule"] == "hedge_gas_band")
@@ -154,9 +155,9 @@ def test_the_band_beats_the_best_fixed_ones_on_recorded_history():
     both = bars.select("ts", "close").join_asof(gas.select("ts", "gas_price_gwei"), on="ts")
     price = both["close"].to_numpy()
     usd = 450_000e-9 * both["gas_price_gwei"].fill_null(strategy="backward").to_numpy() * price
-    found = Market("ETH", price, cases.proxy_vol(price, 1.0), usd, 60 * 24, 1.0)
+    found = HedgeMarket("ETH", price, cases.proxy_vol(price, 1.0), usd, 60 * 24, 1.0)
     starts = [cases.straddle(price, found.vol, 1.0, o, 30.0, 1.0) for o in np.arange(0.0, 696.0, 96.0)]
-    for terms, gamma in ((TERMS, 3.0), (Terms(1e5, "L2", 0.0005), 30.0)):
+    for terms, gamma in ((TERMS, 3.0), (HedgeTerms(1e5, "L2", 0.0005), 30.0)):
         cell = panel.compare(found, starts, terms, gamma)
         assert cell.pair("hedge_delta").equal_error <= 0.80
         assert cell.pair("hedge_schedule").equal_error <= 0.55

@@ -10,7 +10,7 @@ import pytest
 
 from policy.hedging import case as cases
 from policy.hedging import strategies as rules
-from policy.hedging.case import YEAR_H, Case, Costs
+from policy.hedging.case import YEAR_H, HedgeCase, HedgeCosts
 from policy.hedging.ledger import BREACH, FEE, GAS, OVER, TRADES, run
 from policy.hedging.strategies import Band
 
@@ -31,8 +31,8 @@ def made(seed=0, kind="straddle", fee=0.001, gas=2e-4, price=None):
         else cases.pool(price, vol, 1.0, 0.0, 30.0, 0.2)
     )
     now = gas * np.exp(0.5 * np.random.default_rng(seed + 1).standard_normal(price.size))
-    costs = Costs(now, np.full(price.size, gas), fee)
-    return Case(price, path.exposure, path.phi, vol, path.left_y, costs, 1.0)
+    costs = HedgeCosts(now, np.full(price.size, gas), fee)
+    return HedgeCase(price, path.exposure, path.phi, vol, path.left_y, costs, 1.0)
 
 
 SOFT = {
@@ -171,8 +171,8 @@ def closed(phi, sigma, g, k, gamma, horizon_steps, dt, cap):
     """The same by the closed band, its cost by the same backward recursion: no chance in the comparison."""
     s = phi * sigma * math.sqrt(dt)
     one = np.ones(horizon_steps)
-    case = Case(
-        one, 0 * one, phi * one, sigma * one, dt * np.arange(horizon_steps, 0, -1.0), Costs(g * one, g * one, k),
+    case = HedgeCase(
+        one, 0 * one, phi * one, sigma * one, dt * np.arange(horizon_steps, 0, -1.0), HedgeCosts(g * one, g * one, k),
         dt * YEAR_H,
     )  # fmt: skip
     band = rules.hedge_gas_band(case, gamma, cap=cap, cadence=True)
