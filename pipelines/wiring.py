@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lake.store import Lake
 from lake.units import DAY_S, HOUR_S, duration, utc
 from pipelines.deployments import Deployment
-from pipelines.sections import ChainSection, MandateSection
+from pipelines.sections import ChainSection, ExchangeSection, MandateSection, Sources
 from pipelines.settings import Settings, lake_options, replay
 
 if TYPE_CHECKING:
@@ -89,14 +89,14 @@ def sources_of(settings: Settings) -> list[Source]:
         else:
             found += sample.growing(now(), start=begin, seed=given.sample.seed)
     if given.exchange is not None:
-        found += _exchange(settings)
+        found += _exchange(given.exchange)
     if given.blocks is not None:
         from lake.sources.blocks import BlockSource
         from lake.universe import chain
 
         found.append(BlockSource(rpc_of(settings.chain), chain(settings.chain.id), duration(given.blocks.every)))
-    found += _onchain(settings)
-    found += _signals(settings)
+    found += _onchain(given, settings.chain)
+    found += _signals(given.signals, settings.portfolio.assets)
     found += _own(settings)
     return found
 
@@ -118,65 +118,60 @@ def _own(settings: Settings) -> list[Source]:
     return [source for name, options in given.items() for source in known[name].load()(options, settings)]
 
 
-def _exchange(settings: Settings) -> list[Source]:
+def _exchange(given: ExchangeSection) -> list[Source]:
     from lake.errors import ConfigError
     from lake.sources import exchange
 
-    given = settings.sources.exchange
-    if given is None:
-        return []
     if not given.symbols:
         raise ConfigError('[sources.exchange] needs symbols, for example { BTC = "BTC/USDT" }')
     step = int(duration(given.step).total_seconds())
     return list(exchange.sources(given.exchange, given.symbols, step, given.url))
 
 
-def _onchain(settings: Settings) -> list[Source]:
-    given = settings.sources
+def _onchain(given: Sources, home: ChainSection) -> list[Source]:
     if not given.pools and not given.feeds:
         return []
     from lake.sources.oracles import OracleSource
     from lake.sources.pools import PoolSource
     from lake.universe import chain
 
-    rpc, row = rpc_of(settings.chain), chain(settings.chain.id)
+    rpc, row = rpc_of(home), chain(home.id)
     pools: list[Source] = [PoolSource(rpc, row, p.address, p.venue, p.quote) for p in given.pools]
     return pools + [OracleSource(rpc, row, f.address) for f in given.feeds]
 
 
-def _signals(settings: Settings) -> list[Source]:
-    if not settings.sources.signals:
+def _signals(names: Sequence[str], assets: Sequence[str]) -> list[Source]:
+    if not names:
         return []
     from lake.sources import signals
 
     made: dict[str, list[Source]] = {
         "fear_greed": [signals.FearGreedSource()],
-        "funding": [signals.FundingSource(a, f"{a}USDT") for a in settings.portfolio.assets],
+        "funding": [signals.FundingSource(a, f"{a}USDT") for a in assets],
         "headlines": [signals.HeadlineSource()],
     }
-    return [source for name in settings.sources.signals for source in made[name]]
+    return [source for name in names for source in made[name]]
 
 
-def families_of(settings: Settings) -> dict[str, Family]:
+def families_of() -> dict[str, Family]:
     """Return the forecaster families by name."""
     from models.families import families
 
-    del settings
     return {name: row.make() for name, row in families().items()}
 
 
-def model_config(settings: Settings) -> ModelConfig:
+def model_config(deployment: Deployment) -> ModelConfig:
     """Return the forecasters' configuration."""
     from models.config import ModelConfig
 
-    given, portfolio = settings.models, settings.portfolio
+    given, portfolio = deployment.models, deployment.portfolio
     window = None if given.train_window is None else int(duration(given.train_window).total_seconds() // DAY_S)
     return ModelConfig(
         assets=portfolio.assets,
         targets=portfolio.weights,
         tolerance=portfolio.caps,
-        chain_id=settings.chain.history,
-        native=settings.chain.native,
+        chain_id=deployment.chain.history,
+        native=deployment.chain.native,
         trade_sizes_usd=tuple(float(s) for s in given.trade_sizes_usd),
         train_window_days=window,
         refit_every_days=max(1, int(duration(given.refit_every).total_seconds() // DAY_S)),

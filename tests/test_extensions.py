@@ -8,7 +8,7 @@ import pytest
 
 from lake.errors import ConfigError
 from models.families import FamilyRow, families
-from pipelines.settings import Settings, load
+from pipelines.settings import load
 from pipelines.wiring import families_of, sources_of
 from policy.names import BOUNDS, OTHER, TRAITS, traits
 
@@ -54,7 +54,7 @@ def test_a_policy_brings_its_traits(package):
 
 
 def test_a_family_joins_those_that_are_trained_read_and_shown(package):
-    assert list(families_of(Settings())) == ["gas", "drift", "slippage", "mine"]
+    assert list(families_of()) == ["gas", "drift", "slippage", "mine"]
     assert families()["mine"].reader() is families()["gas"].reader()
     assert families()["mine"].units == {"mine": ("gwei", 1.0)}
 

@@ -75,13 +75,14 @@ def import_(
     from pipelines.reports import imported, terminal
     from pipelines.settings import load
     from pipelines.stages.ingest import ImportOptions, import_table
+    from pipelines.wiring import lake_of
 
     settings = load(config)
     filled = pairs(constants or [], "--set") | ({"tz": tz} if tz else {})
     reading = Reading(skip, not no_header, encoding, decimal, thousands)
     how = ImportOptions(pairs(mapping or [], "--map"), filled, lag, format_, reading)
     with terminal.progress() as bar:
-        report = import_table(settings, table, file, how, bar)
+        report = import_table(lake_of(settings), table, file, how, bar)
     imported.import_report(report)
     write_json(json, imported.import_json(report))
     if report.rejected:

@@ -22,8 +22,9 @@ def imports(config: Config = None, json: Json = None) -> None:
     from pipelines.reports import imported
     from pipelines.settings import load
     from pipelines.stages.ingest import imports_of
+    from pipelines.wiring import lake_of
 
-    rows = imports_of(load(config))
+    rows = imports_of(lake_of(load(config)))
     imported.imports(rows)
     write_json(json, rows)
 
@@ -38,8 +39,9 @@ def undo(
     from pipelines.reports import imported
     from pipelines.settings import load
     from pipelines.stages.ingest import undo_import
+    from pipelines.wiring import lake_of
 
-    report = undo_import(load(config), import_id)
+    report = undo_import(lake_of(load(config)), import_id)
     imported.undone(report)
     write_json(json, report)
 
@@ -50,8 +52,9 @@ def flagged(config: Config = None, json: Json = None) -> None:
     from pipelines.reports import imported
     from pipelines.settings import load
     from pipelines.stages.ingest import flagged_rows
+    from pipelines.wiring import lake_of
 
-    rows = flagged_rows(load(config))
+    rows = flagged_rows(lake_of(load(config)))
     imported.flagged(rows)
     write_json(json, rows)
 
@@ -69,7 +72,8 @@ def accept(
     """Confirm implausible rows after looking at them, so that decisions use them."""
     from pipelines.settings import load
     from pipelines.stages.ingest import accept_rows
+    from pipelines.wiring import lake_of
 
-    report = accept_rows(load(config), what, series, start, end, note)
+    report = accept_rows(lake_of(load(config)), what, series, start, end, note)
     typer.echo(f"{report['accepted']} rows of {report['table']} accepted")
     write_json(json, report)

@@ -60,9 +60,9 @@ def models(ctx: typer.Context, config: Config = None, json: Json = None) -> None
     """List champions and challengers with the evidence of every promotion."""
     if ctx.invoked_subcommand is not None:
         return
+    from pipelines.experiments.model_lifecycle import report as registry_report
     from pipelines.reports import terminal
     from pipelines.settings import load
-    from pipelines.stages.train import registry_report
 
     report = registry_report(load(config))
     terminal.models(report)
@@ -77,8 +77,8 @@ def promote(
     config: Config = None,
 ) -> None:
     """Make a version champion by hand; needs a reason."""
+    from pipelines.experiments.model_lifecycle import promote as run
     from pipelines.settings import load
-    from pipelines.stages.train import promote as run
 
     typer.echo(run(load(config), family, version, reason))
 
@@ -90,7 +90,7 @@ def demote(
     config: Config = None,
 ) -> None:
     """Put the best baseline back as champion by hand; needs a reason."""
+    from pipelines.experiments.model_lifecycle import demote as run
     from pipelines.settings import load
-    from pipelines.stages.train import demote as run
 
     typer.echo(run(load(config), family, reason))

@@ -15,7 +15,6 @@ import polars as pl
 from pipelines.experiments import client, saved_view
 from pipelines.progress import Progress, silent
 from pipelines.reports.nulls import sound
-from pipelines.settings import Settings
 from policy.names import CLAIMANT, HEADLINE, RULES
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class Logged:
 
 
 def log_comparison(
-    settings: Settings,
+    stores: client.Stores,
     data: Mapping[str, Any],
     comparison_id: str,
     frames: Mapping[str, pl.DataFrame],
@@ -46,8 +45,8 @@ def log_comparison(
 
     ``frames`` are portfolios, trades and weekly; ``timeline`` as described in ``pipelines.reports.charts``.
     """
-    mlf = client.client(settings)
-    experiment = client.experiment(settings, mlf, client.COMPARISON)
+    mlf = client.client(stores)
+    experiment = client.experiment(stores, mlf, client.COMPARISON)
     known = mlf.search_runs(
         [experiment.experiment_id],
         f"tags.comparison_id = '{comparison_id}' AND tags.kind = 'summary' AND attributes.status = 'FINISHED'",

@@ -27,13 +27,13 @@ from models.registry.registry import CHALLENGER, CHAMPION, Registry, Version, ex
 from models.serving import novelty
 from models.serving.live import LiveModel
 from models.training.walkforward import TrainResult, WalkRecord
-from pipelines.deployments import deployment
+from pipelines.deployments import Deployment, deployment
 from pipelines.experiments import client, saved_view
 from pipelines.monitor.forecast_value import cost_ratio
 from pipelines.progress import Progress, silent
 from pipelines.reports.model_charts import draw
 from pipelines.settings import Settings
-from pipelines.wiring import families_of, lake_of, now
+from pipelines.wiring import families_of, lake_of, model_config, now
 
 BASELINE = "baseline:"
 _ROWS = "walkforward.parquet"
@@ -50,9 +50,9 @@ class Judged:
     url: str | None
 
 
-def registry_of(settings: Settings) -> Registry:
+def registry_of(stores: client.Stores) -> Registry:
     """Return the project's model registry."""
-    return Registry(client.client(settings), private_folder(settings.path(".foredrift/models")))
+    return Registry(client.client(stores), private_folder(stores.path(".foredrift/models")))
 
 
 def register(settings: Settings, cfg: ModelConfig, result: TrainResult, progress: Progress = silent) -> Judged:
@@ -71,7 +71,7 @@ def register(settings: Settings, cfg: ModelConfig, result: TrainResult, progress
         if champion is None:
             champion = _first_champion(registry, experiment.experiment_id, cfg, model.family, record, model.trained_at)
         version = _log_model(registry, experiment.experiment_id, cfg, result, model, record)
-        verdicts.append(_judge(settings, registry, lake, cfg, model.family, version, champion, record))
+        verdicts.append(_judge(deployment(settings), registry, lake, cfg, model.family, version, champion, record))
     progress("judge", len(result.live), len(result.live))
     names = ["family", "version", "against", "skill", "policy cost", "decision", "why"]
     cells = [
@@ -175,7 +175,7 @@ def _write_artifacts(folder: Path, result: TrainResult, model: LiveModel, record
 
 
 def _judge(
-    settings: Settings,
+    own: Deployment,
     registry: Registry,
     lake: Lake,
     cfg: ModelConfig,
@@ -191,7 +191,7 @@ def _judge(
     first, last = record.rows["issued_at"].min(), record.rows["issued_at"].max()
     assert isinstance(first, datetime)
     assert isinstance(last, datetime)
-    worth = partial(cost_ratio, deployment(settings), lake, (first, last))
+    worth = partial(cost_ratio, own, lake, (first, last))
     decision = promotion.judge(record.rows, rows, record.outcomes, family.targets, name, worth)
     registry.record(version, decision.plain())
     registry.mlf.log_dict(version.run_id, decision.plain(), "decision.json")
@@ -245,7 +245,7 @@ def report(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
     expiry = duration(settings.models.expiry)
     versions: list[dict[str, Any]] = []
     decisions: list[dict[str, Any]] = []
-    for name in families_of(settings):
+    for name in families_of():
         for v in registry.versions(name):
             state = "expired" if expired(v, expiry, at) else "in force" if CHAMPION in v.alias else "kept"
             versions.append(
@@ -268,7 +268,7 @@ def due(settings: Settings, at: datetime, registry: Registry | None = None) -> l
     registry = registry or registry_of(settings)
     refit, expiry = duration(settings.models.refit_every), duration(settings.models.expiry)
     reasons = []
-    for name in families_of(settings):
+    for name in families_of():
         known = registry.versions(name)
         champion = next((v for v in known if CHAMPION in v.alias), None)
         if champion is None:
@@ -279,24 +279,24 @@ def due(settings: Settings, at: datetime, registry: Registry | None = None) -> l
         newest = max(v.trained_at for v in known)
         if at - newest > refit:
             reasons.append(f"{name}: last trained on data up to {newest:%Y-%m-%d}, refit every {refit.days} d")
-    return reasons + losses_of(settings, at)
+    return reasons + losses_of(lake_of(settings), model_config(deployment(settings)), at)
 
 
-def promote(settings: Settings, family: str, version: str, reason: str) -> str:
+def promote(stores: client.Stores, family: str, version: str, reason: str) -> str:
     """Make ``version`` champion by hand; the reason is kept with it. Raises ConfigError without one."""
     reason = _reason(reason)
-    registry = registry_of(settings)
-    chosen = registry.version(_family(settings, family), version)
+    registry = registry_of(stores)
+    chosen = registry.version(_family(family), version)
     registry.record(chosen, {"decision": "promoted by hand", "reason": reason})
     registry.point(CHAMPION, chosen)
     return f"{family}: version {chosen.number} ({chosen.model_version}) is champion; {reason}"
 
 
-def demote(settings: Settings, family: str, reason: str) -> str:
+def demote(stores: client.Stores, family: str, reason: str) -> str:
     """Put the newest baseline back as champion by hand; the reason is kept. Raises ConfigError where there is none."""
     reason = _reason(reason)
-    registry = registry_of(settings)
-    known = registry.versions(_family(settings, family))
+    registry = registry_of(stores)
+    known = registry.versions(_family(family))
     baseline = next((v for v in known if v.kind == "baseline"), None)
     champion = registry.champion(family)
     if baseline is None or champion is None:
@@ -314,8 +314,8 @@ def _reason(reason: str) -> str:
     return reason.strip()
 
 
-def _family(settings: Settings, family: str) -> str:
-    known = families_of(settings)
+def _family(family: str) -> str:
+    known = families_of()
     if family not in known:
         raise ConfigError(f"there is no forecaster {family}; there are {', '.join(known)}")
     return family

@@ -11,18 +11,17 @@ from contextlib import contextmanager
 
 import typer
 
-from pipelines.experiments.client import COMPARISON, artifact_root, client, is_server, tracking_uri
+from pipelines.experiments.client import COMPARISON, Stores, artifact_root, client, is_server, tracking_uri
 from pipelines.experiments.saved_view import TAG, link
 from pipelines.servers import phrase
 from pipelines.servers.subprocesses import stop, wait_until_healthy
-from pipelines.settings import Settings
 
 START_S = 600.0  # seconds MLflow may take: ten on an idle machine, minutes where it moves an older store first
 
 
-def newest_view(settings: Settings, base: str) -> str:
+def newest_view(stores: Stores, base: str) -> str:
     """Return the page of the newest comparison, its saved view when it has one, else the plain start page."""
-    mlf = client(settings)
+    mlf = client(stores)
     experiment = mlf.get_experiment_by_name(COMPARISON)
     if experiment is None:
         return base
@@ -33,7 +32,7 @@ def newest_view(settings: Settings, base: str) -> str:
 
 
 @contextmanager
-def mlflow_server(settings: Settings, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def mlflow_server(stores: Stores, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run MLflow's server on 127.0.0.1:port over the project's store for as long as the block lasts.
 
     One worker and no job runner: two processes instead of fifteen. The store's address, which may hold a password, goes
@@ -42,7 +41,7 @@ def mlflow_server(settings: Settings, port: int) -> Iterator[subprocess.Popen[by
     phrase.take()
     environment = {n: v for n, v in os.environ.items() if not n.startswith("FOREDRIFT_")} | {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_BACKEND_STORE_URI": tracking_uri(settings), "MLFLOW_ARTIFACTS_DESTINATION": artifact_root(settings),
+        "MLFLOW_BACKEND_STORE_URI": tracking_uri(stores), "MLFLOW_ARTIFACTS_DESTINATION": artifact_root(stores),
     }  # fmt: skip
     environment.pop("MLFLOW_TRACKING_URI", None)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
@@ -57,14 +56,14 @@ def mlflow_server(settings: Settings, port: int) -> Iterator[subprocess.Popen[by
         stop(process)
 
 
-def serve_ui(settings: Settings, port: int, *, open_browser: bool = True) -> None:
+def serve_ui(stores: Stores, port: int, *, open_browser: bool = True) -> None:
     """Run the MLflow server on 127.0.0.1 until interrupted. Raises ForedriftError when it does not start."""
-    uri = tracking_uri(settings)
+    uri = tracking_uri(stores)
     if is_server(uri):
         typer.echo(f"the tracking server is {uri.split('@')[-1]}")
         return
-    page = newest_view(settings, f"http://127.0.0.1:{port}")
-    with mlflow_server(settings, port) as process:
+    page = newest_view(stores, f"http://127.0.0.1:{port}")
+    with mlflow_server(stores, port) as process:
         typer.echo(
             f"MLflow: {page}   (choose Model training at the top left if it opens in GenAI mode; Ctrl-C ends it)"
         )

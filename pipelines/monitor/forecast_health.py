@@ -16,8 +16,7 @@ from models.evaluation.scores import losses
 from models.registry.promotion import best_baseline, skill_over
 from models.serving.trust import RECENT_DAYS, Series, lost_calibration
 from pipelines.monitor.model_status import Coverage
-from pipelines.settings import Settings
-from pipelines.wiring import families_of, lake_of, model_config
+from pipelines.wiring import families_of
 
 PAST_DAYS = 60
 """Days before the judged ones that baselines are fitted on."""
@@ -77,11 +76,10 @@ def coverage(rows: pl.DataFrame, outcomes: pl.DataFrame, specs: tuple[TargetSpec
     return {(target, horizon_s): (inside, n) for target, horizon_s, inside, n in table.iter_rows()}
 
 
-def losses_of(settings: Settings, at: datetime) -> list[str]:
+def losses_of(lake: Lake, cfg: ModelConfig, at: datetime) -> list[str]:
     """Return a sentence per family that lost calibration or value lately."""
-    lake, cfg = lake_of(settings), model_config(settings)
     reasons = []
-    for name, family in families_of(settings).items():
+    for name, family in families_of().items():
         found = health(lake, cfg, family, at)
         if found.lost:
             worst = "; ".join(f"{t} {k} {h // 3600} h {why}" for (t, k, h), why in sorted(found.lost.items())[:3])

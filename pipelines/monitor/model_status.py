@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from lake.private import opener, private_folder
 from lake.units import DAY_S, utc
-from pipelines.settings import Settings
 
 FILE = ".foredrift/models.json"
 
@@ -21,8 +21,8 @@ Coverage = Mapping[tuple[str, int], tuple[float, int]]
 """By target and horizon (s): the share of recent outcomes within the 90 % interval, and how many there were."""
 
 
-def note(settings: Settings, at: datetime, versions: Mapping[str, tuple[str, datetime]], coverage: Coverage) -> None:
-    """Keep the model version and end of training data of each family, and ``coverage``, as seen at ``at``."""
+def note(path: Path, at: datetime, versions: Mapping[str, tuple[str, datetime]], coverage: Coverage) -> None:
+    """Keep in ``path`` each model's version and end of training data, and ``coverage``, as seen at ``at``."""
     body = {
         "at": at.isoformat(),
         "models": [{"family": f, "version": v, "trained_until": t.isoformat()} for f, (v, t) in versions.items()],
@@ -31,7 +31,6 @@ def note(settings: Settings, at: datetime, versions: Mapping[str, tuple[str, dat
             for (target, horizon_s), (share, n) in sorted(coverage.items())
         ],
     }
-    path = settings.path(FILE)
     private_folder(path.parent)
     scratch = path.with_name(path.name + ".new")
     with open(scratch, "w", encoding="utf-8", opener=opener) as file:
@@ -39,9 +38,8 @@ def note(settings: Settings, at: datetime, versions: Mapping[str, tuple[str, dat
     scratch.replace(path)
 
 
-def standing(settings: Settings, at: datetime) -> dict[str, Any]:
+def standing(path: Path, at: datetime) -> dict[str, Any]:
     """Return ``models`` (family, version, trained_until, age_d at ``at``) and ``coverage``; empty before a forecast."""
-    path = settings.path(FILE)
     if not path.exists():
         return {"models": [], "coverage": []}
     kept = json.loads(path.read_text(encoding="utf-8"))

@@ -22,7 +22,6 @@ from models.serving.live import issue, recent
 from models.serving.trust import Trust
 from models.training.ablation import Refits, ablation
 from models.training.walkforward import TrainResult, WalkRecord
-from pipelines.settings import Settings
 
 Table = tuple[str, list[str], list[list[Any]]]
 _ROW = ["target", "key", "horizon_s", "issued_at"]
@@ -30,7 +29,7 @@ LATENCY_RUNS = 20
 
 
 def evidence(
-    settings: Settings, lake: Lake, cfg: ModelConfig, result: TrainResult, span: tuple[datetime, datetime]
+    expiry: str, lake: Lake, cfg: ModelConfig, result: TrainResult, span: tuple[datetime, datetime]
 ) -> tuple[dict[str, Any], list[Table]]:
     """Return the report as plain data and as tables: skill, tails, coverage by month, waiting, ablation, latency."""
     specs = {s.name: s for m in result.live.values() for s in m.family.targets}
@@ -41,7 +40,7 @@ def evidence(
     refits, note = _refits(lake, cfg, span)
     exits = exit_skills(refits.exits)
     ceiling = {name: table.to_dicts() for name, table in _hindsight(result, span, specs).items()}
-    latency = live_latency(settings, lake, cfg, result, span[1])
+    latency = live_latency(expiry, lake, cfg, result, span[1])
     data = {
         "skill": skill.to_dicts(), "tails": tails.to_dicts(), "coverage_by_month": months.to_dicts(),
         "waiting": waits, "ablation": refits.signals.to_dicts(), "ablation_note": note, "latency_ms": latency,
@@ -183,14 +182,12 @@ def _hindsight(
     return {name: table.filter(pl.col("baseline") != "naive") for name, table in found.items()}
 
 
-def live_latency(
-    settings: Settings, lake: Lake, cfg: ModelConfig, result: TrainResult, end: datetime
-) -> dict[str, float]:
+def live_latency(expiry: str, lake: Lake, cfg: ModelConfig, result: TrainResult, end: datetime) -> dict[str, float]:
     """Return milliseconds of one live decision (all targets and horizons, features and trust): median and worst."""
     at = end.replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
     view = recent(lake, at)
     inputs = {name: novelty.learn(r.known, cfg.seed) for name, r in result.records.items()}
-    trust = Trust(view, duration(settings.models.expiry), inputs)
+    trust = Trust(view, duration(expiry), inputs)
     count = issue(view, cfg, result.live, at, trust).height  # the first call compiles and fills caches
     spent = []
     for _ in range(LATENCY_RUNS):

@@ -15,7 +15,7 @@ import polars as pl
 from lake.errors import ConfigError, NotEnoughData
 from lake.private import private_folder
 from lake.store import Lake
-from pipelines.deployments import first
+from pipelines.deployments import Deployment, first
 from pipelines.experiments import client, saved_view
 from pipelines.experiments.comparison_runs import log_comparison
 from pipelines.progress import Progress, silent
@@ -71,7 +71,7 @@ def compare(
     scores: list[dict[str, Any]] = []
     learning: dict[str, float] = {}
     if any(traits(name).reads for name in config.policies):
-        scores, learning = ensure_forecasts(settings, lake, span, progress)
+        scores, learning = ensure_forecasts(first(settings), lake, span, progress)
     found = panel.run(
         lake,
         config,
@@ -104,7 +104,7 @@ def _plain(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def ensure_forecasts(
-    settings: Settings, lake: Lake, span: tuple[datetime, datetime], progress: Progress
+    deployment: Deployment, lake: Lake, span: tuple[datetime, datetime], progress: Progress
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Train the folds that ``span`` lacks; return the score records and the seconds spent by stage.
 
@@ -113,9 +113,9 @@ def ensure_forecasts(
     """
     from models.training.walkforward import train as walk_forward
 
-    cfg = model_config(settings)
-    families = list(families_of(settings).values())
-    workdir = private_folder(settings.path(".foredrift/walkforward")) / cfg.fingerprint()
+    cfg = model_config(deployment)
+    families = list(families_of().values())
+    workdir = private_folder(deployment.path(".foredrift/walkforward")) / cfg.fingerprint()
     try:
         result = walk_forward(lake, cfg, families, *span, progress=progress, workdir=workdir, live=False)
     except NotEnoughData as error:
@@ -141,16 +141,16 @@ def as_timeline(series: pl.DataFrame, portfolios: pl.DataFrame) -> pl.DataFrame:
     return mine.with_columns(weights).drop("weights")
 
 
-def rebuild_report(settings: Settings, run_id: str, out: Path | None) -> Path:
+def rebuild_report(stores: client.Stores, run_id: str, out: Path | None) -> Path:
     """Write the page of a logged comparison again from its artifacts; raises ConfigError when there is none."""
     from pipelines.reports.page import render
 
-    mlf = client.client(settings)
-    experiment = client.experiment(settings, mlf, client.COMPARISON)
+    mlf = client.client(stores)
+    experiment = client.experiment(stores, mlf, client.COMPARISON)
     summaries = mlf.search_runs([experiment.experiment_id], "tags.kind = 'summary'", max_results=1_000)
     runs = [r for r in summaries if run_id in {r.info.run_id, r.data.tags.get("comparison_id")}]
     if not runs:
-        raise ConfigError(f"no comparison {run_id!r} in {client.tracking_uri(settings).split('@')[-1]}")
+        raise ConfigError(f"no comparison {run_id!r} in {client.tracking_uri(stores).split('@')[-1]}")
     found = runs[0]
     identity: str = found.data.tags["comparison_id"]
     data = json.loads(Path(mlf.download_artifacts(found.info.run_id, "comparison.json")).read_text(encoding="utf-8"))

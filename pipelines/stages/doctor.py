@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from lake.errors import ConfigError, ForedriftError
 from lake.private import STATE, exposed
 from lake.universe import STABLE
 from pipelines.deployments import Deployment, deployments
+from pipelines.sections import ExchangeSection
 from pipelines.servers.phrase import passphrase
 from pipelines.setting_types import nearest
 from pipelines.settings import Settings, load
@@ -30,12 +31,13 @@ def examine(config: Path | None) -> list[Finding]:
     except ConfigError as error:
         return [*found, _row("settings", "error", str(error), "foredrift init writes a starter file")]
     found.append(_row("settings", "ok", str(config or "foredrift.toml"), ""))
-    for check in (_sources, _lake, _tracking):
-        found.extend(check(settings))
+    found.extend(_sources(settings.sources.exchange, settings.portfolio.assets))
+    found.extend(_lake(settings))
+    found.extend(_tracking(settings.mlflow.tracking_uri))
     for i, deployment in enumerate(deployments(settings)):
         rows = [*_chain(deployment), *_vault(deployment)]
         found.extend(row | {"check": f"{deployment.name}: {row['check']}"} if i else row for row in rows)
-    found.extend(_private(settings))
+    found.extend(_private(settings.root))
     return found
 
 
@@ -64,8 +66,7 @@ def _environment() -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _sources(settings: Settings) -> Iterator[Finding]:
-    exchange = settings.sources.exchange
+def _sources(exchange: ExchangeSection | None, assets: Sequence[str]) -> Iterator[Finding]:
     if exchange is None:
         return
     try:
@@ -77,7 +78,7 @@ def _sources(settings: Settings) -> Iterator[Finding]:
         hint = nearest(exchange.exchange, ccxt.exchanges)
         yield _row("exchange", "error", f"no exchange {exchange.exchange!r}{hint}", "set [sources.exchange] exchange")
         return
-    absent = [a for a in settings.portfolio.assets if a not in exchange.symbols and a not in STABLE]
+    absent = [a for a in assets if a not in exchange.symbols and a not in STABLE]
     if exchange.symbols and absent:
         yield _row(
             "exchange", "warn", f"{', '.join(absent)} of the portfolio is not collected",
@@ -115,12 +116,11 @@ def _lake(settings: Settings) -> Iterator[Finding]:
         yield _row("prices", "error", f"no history for {', '.join(named)}", "import it, or change [portfolio] assets")
 
 
-def _tracking(settings: Settings) -> Iterator[Finding]:
-    uri = settings.mlflow.tracking_uri
+def _tracking(uri: str) -> Iterator[Finding]:
     if uri.startswith("file:") or "://" not in uri:
         yield _row("mlflow", "error", uri, "file stores are refused by MLflow 3; use sqlite:///mlruns/mlflow.db")
     else:
-        yield _row("mlflow", "ok", uri.split("@")[-1], "")
+        yield _row("mlflow", "ok", uri.rsplit("@", maxsplit=1)[-1], "")
 
 
 def _chain(deployment: Deployment) -> Iterator[Finding]:
@@ -196,12 +196,12 @@ def _passphrase(keystore: Path) -> Finding:
     return _row("keystore", "warn", say, "set one of them where --live runs")
 
 
-def _private(settings: Settings) -> Iterator[Finding]:
+def _private(root: Path) -> Iterator[Finding]:
     """Yield whether others can read what is kept of money and passwords."""
-    folder = settings.path(STATE)
+    folder = (root / STATE).resolve()
     found = exposed(folder)
     if found:
-        names = ", ".join(str(p.relative_to(settings.root)) for p in found[:3])
+        names = ", ".join(str(p.relative_to(root)) for p in found[:3])
         yield _row("privacy", "error", f"{len(found)} open to others: {names}", f"as owner: chmod -R go= {folder}")
 
 

@@ -13,6 +13,7 @@ from lake.units import duration, utc
 from models.serving.live import LiveModel, issue, recent
 from models.serving.novelty import Inputs
 from models.serving.trust import Series, Trust
+from pipelines.deployments import first
 from pipelines.experiments.model_lifecycle import registry_of
 from pipelines.monitor import model_status
 from pipelines.monitor.forecast_health import health
@@ -31,7 +32,7 @@ def forecast(settings: Settings, as_of: str | None) -> dict[str, Any]:
     """
     at = utc(as_of) if as_of else now()
     at = at.replace(minute=0, second=0, microsecond=0)
-    lake, cfg = lake_of(settings), model_config(settings)
+    lake, cfg = lake_of(settings), model_config(first(settings))
     registry = registry_of(settings)
     models: dict[str, LiveModel] = {}
     inputs: dict[str, dict[str, Inputs]] = {}
@@ -39,7 +40,7 @@ def forecast(settings: Settings, as_of: str | None) -> dict[str, Any]:
     held: dict[tuple[str, int], tuple[float, int]] = {}
     versions: dict[str, tuple[str, datetime]] = {}
     broken: list[pl.DataFrame] = []
-    for name, family in families_of(settings).items():
+    for name, family in families_of().items():
         champion = registry.champion(name)
         if champion is None:
             continue
@@ -55,7 +56,7 @@ def forecast(settings: Settings, as_of: str | None) -> dict[str, Any]:
         held |= found.coverage
     if not models and not broken:
         raise NotEnoughData("no family has a champion yet: foredrift train")
-    model_status.note(settings, at, versions, held)
+    model_status.note(settings.path(model_status.FILE), at, versions, held)
     view = recent(lake, at)
     trust = Trust(view, duration(settings.models.expiry), inputs, lost)
     issued = [issue(view, cfg, models, at, trust)] if models else []

@@ -16,8 +16,10 @@ from lake.ingest import IngestReport, run
 from lake.plausibility import accept, flagged
 from lake.sources.files import ImportReport, import_file
 from lake.sources.reading import Reading
+from lake.store import Lake
 from lake.units import duration, utc
 from pipelines.progress import Progress, silent
+from pipelines.sections import SampleSection
 from pipelines.settings import Settings
 from pipelines.wiring import lake_of, now, sources_of
 
@@ -47,15 +49,14 @@ def ingest_all(
     reports = []
     for i, source in enumerate(chosen):
         progress(f"ingest {source.name}", i, len(chosen))
-        first = _sample_start(settings, since, end) if source.name.startswith("sample:") else start
+        first = _sample_start(settings.sources.sample, since, end) if source.name.startswith("sample:") else start
         reports.append(run(lake, source, first, end))
     progress("ingest", len(chosen), len(chosen))
     return reports
 
 
-def _sample_start(settings: Settings, since: str | None, end: datetime) -> datetime:
+def _sample_start(sample: SampleSection | None, since: str | None, end: datetime) -> datetime:
     """Return the first hour to take of the simulated market: its own where it is a closed span, else as configured."""
-    sample = settings.sources.sample
     if sample is not None and sample.start and sample.hours:
         return min(utc(since), utc(sample.start)) if since else utc(sample.start)
     if since:
@@ -76,40 +77,37 @@ class ImportOptions:
     reading: Reading = field(default_factory=Reading)
 
 
-def import_table(
-    settings: Settings, table: str, file: Path, how: ImportOptions, progress: Progress = silent
-) -> ImportReport:
+def import_table(lake: Lake, table: str, file: Path, how: ImportOptions, progress: Progress = silent) -> ImportReport:
     """Load one file into ``table``; see ``lake.sources.files.import_file``."""
     return import_file(
-        lake_of(settings), table, file, how.mapping, how.constants, lag=duration(how.lag) if how.lag else None,
+        lake, table, file, how.mapping, how.constants, lag=duration(how.lag) if how.lag else None,
         progress=progress, reading=how.reading, preset=how.preset, now=now(),
     )  # fmt: skip
 
 
-def imports_of(settings: Settings) -> list[dict[str, Any]]:
+def imports_of(lake: Lake) -> list[dict[str, Any]]:
     """Return every import of the project's lake, oldest first, as plain records (times as ISO text)."""
-    return [_plain(row) for row in imports(lake_of(settings)).to_dicts()]
+    return [_plain(row) for row in imports(lake).to_dicts()]
 
 
-def undo_import(settings: Settings, import_id: str) -> dict[str, Any]:
+def undo_import(lake: Lake, import_id: str) -> dict[str, Any]:
     """Take one import out of the lake again; see ``lake.imports.undo``."""
-    return asdict(undo(lake_of(settings), import_id))
+    return asdict(undo(lake, import_id))
 
 
-def flagged_rows(settings: Settings) -> list[dict[str, Any]]:
+def flagged_rows(lake: Lake) -> list[dict[str, Any]]:
     """Return the implausible rows that wait for ``foredrift lake accept``, as plain records."""
-    lake = lake_of(settings)
     return [_plain(row) for name in ("prices", "gas") for row in flagged(lake, name).to_dicts()]
 
 
 def accept_rows(
-    settings: Settings, what: str, series: str | None, start: str | None, end: str | None, note: str
+    lake: Lake, what: str, series: str | None, start: str | None, end: str | None, note: str
 ) -> dict[str, Any]:
     """Confirm implausible rows: those of an import (``what`` is its id) or of a table (prices, gas) by series and time.
 
     Raises ConfigError when nothing that waits matches.
     """
-    lake, names, first, last = lake_of(settings), ["prices", "gas"], start, end
+    names, first, last = ["prices", "gas"], start, end
     if what not in names:
         found = [r for r in imports(lake).to_dicts() if r["import_id"].startswith(what)]
         if len(found) != 1:

@@ -20,7 +20,7 @@ from lake.store import Lake
 from lake.tables import table
 from models.base import Family, LakeView
 from models.training.walkforward import train as walk_forward
-from pipelines.deployments import first
+from pipelines.deployments import Deployment, first
 from pipelines.progress import Progress, silent
 from pipelines.settings import Settings
 from pipelines.stages.train import window
@@ -63,12 +63,12 @@ def prove(settings: Settings, start: str | None, end: str | None, progress: Prog
     span = window(lake, start, end)
     step = (span[1] - span[0] - AFTER) / MOMENTS
     moments = [_hour(span[0] + step * (i + 1)) for i in range(MOMENTS)]
-    families = list(families_of(settings).values())
+    families = list(families_of().values())
     stages, leaks = [], []
     for i, (name, run) in enumerate((("features", features), ("forecasts", forecasts), ("decisions", decisions))):
         progress(f"leakage {name}", i, 3)
         tested = moments if name == "features" else moments[-1:]
-        values, found = run(settings, lake, families, tested)
+        values, found = run(first(settings), lake, families, tested)
         stages.append({"stage": name, "moments": len(tested), "values": values, "changed": len(found)})
         leaks += found
     progress("leakage", 3, 3)
@@ -76,10 +76,10 @@ def prove(settings: Settings, start: str | None, end: str | None, progress: Prog
 
 
 def features(
-    settings: Settings, lake: LakeView, families: Sequence[Family], moments: Sequence[datetime]
+    deployment: Deployment, lake: LakeView, families: Sequence[Family], moments: Sequence[datetime]
 ) -> tuple[int, list[str]]:
     """Return how many feature values up to the moments were compared, and the names of features that changed."""
-    cfg = model_config(settings)
+    cfg = model_config(deployment)
     count, leaks = 0, []
     for moment in moments:
         for family in families:
@@ -95,10 +95,10 @@ def features(
 
 
 def forecasts(
-    settings: Settings, lake: LakeView, families: Sequence[Family], moments: Sequence[datetime]
+    deployment: Deployment, lake: LakeView, families: Sequence[Family], moments: Sequence[datetime]
 ) -> tuple[int, list[str]]:
     """Return how many forecast values issued up to the moment were compared, and the targets that changed."""
-    cfg = replace(model_config(settings), rounds=20)
+    cfg = replace(model_config(deployment), rounds=20)
     moment = moments[-1]
     issued = []
     for view in (lake, Perturbed(lake, moment)):
@@ -117,14 +117,14 @@ def forecasts(
 
 
 def decisions(
-    settings: Settings, lake: LakeView, families: Sequence[Family], moments: Sequence[datetime]
+    deployment: Deployment, lake: LakeView, families: Sequence[Family], moments: Sequence[datetime]
 ) -> tuple[int, list[str]]:
     """Return how many trades up to the moment were compared, and the policies whose trades changed."""
     del families
     moment = moments[-1]
     span = (moment - timedelta(days=21), moment + timedelta(days=2))
     allowed = tuple(n for n in NAMES if n not in BOUNDS)
-    config = compare_config(first(settings), span, 4, allowed, None)
+    config = compare_config(deployment, span, 4, allowed, None)
     trades = [
         panel.run(view, config).trades.filter(pl.col("ts") <= moment)  # type: ignore[arg-type]
         for view in (lake, Perturbed(lake, moment))

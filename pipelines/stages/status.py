@@ -14,7 +14,7 @@ from lake.ingest import status as lake_status
 from lake.store import Lake
 from lake.units import DAY_S, duration
 from pipelines.deployments import Deployment, deployments
-from pipelines.monitor.model_status import standing
+from pipelines.monitor.model_status import FILE, standing
 from pipelines.servers.stuck_runs import api_url, zombies
 from pipelines.settings import Settings
 from pipelines.wiring import lake_of, now
@@ -53,7 +53,7 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
     )
     last = decisions.tail(1).drop("expected", "verdicts").to_dicts()
     sick = _untradable(decisions)
-    models = standing(settings, at)
+    models = standing(settings.path(FILE), at)
     dead, trouble = _zombies()
     return {
         "at": at.isoformat(),
@@ -66,7 +66,10 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
         "zombies": dead,
         "untradable": sick,
         "deployments": [_deployment(d, taken, i == 0, decisions) for i, d in enumerate(project)],
-        "advice": sick + _advice(tables, forecasts, stale_h) + _old_models(settings, models["models"]) + trouble,
+        "advice": sick
+        + _advice(tables, forecasts, stale_h)
+        + _old_models(settings.models.expiry, models["models"])
+        + trouble,
     }
 
 
@@ -145,8 +148,8 @@ def _advice(tables: list[dict[str, Any]], forecasts: list[dict[str, Any]], stale
     return advice
 
 
-def _old_models(settings: Settings, models: list[dict[str, Any]]) -> list[str]:
-    allowed_d = duration(settings.models.expiry).total_seconds() / DAY_S
+def _old_models(expiry: str, models: list[dict[str, Any]]) -> list[str]:
+    allowed_d = duration(expiry).total_seconds() / DAY_S
     old = [r["family"] for r in models if r["age_d"] > allowed_d]
     return [f"models older than {allowed_d:g} d, so they abstain ({', '.join(old)}): foredrift train"] if old else []
 

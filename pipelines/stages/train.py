@@ -16,6 +16,7 @@ from lake.store import Lake
 from lake.units import utc
 from models.training.walkforward import TrainResult
 from models.training.walkforward import train as walk_forward
+from pipelines.deployments import first
 from pipelines.monitor.notify import notify
 from pipelines.progress import Progress, silent
 from pipelines.settings import Settings
@@ -52,14 +53,14 @@ def train(
     the models fitted on everything known and lets the evidence decide on promotion. ``report`` adds coverage by month
     and the ablation.
     """
-    known = families_of(settings)
+    known = families_of()
     unknown = [f for f in families if f not in known]
     if unknown:
         raise ConfigError(f"there is no forecaster {', '.join(unknown)}; there are {', '.join(known)}")
     chosen = [known[f] for f in (families or known)]
     lake = lake_of(settings)
     span = window(lake, start, end)
-    cfg = model_config(settings)
+    cfg = model_config(first(settings))
     needs.of_training(lake, cfg, chosen, span[1], named=bool(families))
     workdir = private_folder(settings.path(".foredrift/walkforward")) / cfg.fingerprint()
     with alarm(active=register):
@@ -69,7 +70,7 @@ def train(
         if report:
             from pipelines.reports.train_report import evidence
 
-            extra, more = evidence(settings, lake, cfg, result, span)
+            extra, more = evidence(settings.models.expiry, lake, cfg, result, span)
             data |= extra
             tables += more
         url = None
@@ -92,27 +93,6 @@ def alarm(*, active: bool) -> Iterator[None]:
         if active:
             notify("retrain_failed", "retrain failed", f"{error}; the champions stay in force until they expire")
         raise
-
-
-def registry_report(settings: Settings) -> dict[str, Any]:
-    """Return versions (family, version, alias, trained_until, age_d, state), decisions and what is due."""
-    from pipelines.experiments.model_lifecycle import report
-
-    return report(settings)
-
-
-def promote(settings: Settings, family: str, version: str, reason: str) -> str:
-    """Make ``version`` champion by hand; return what was done. Raises ConfigError without a reason."""
-    from pipelines.experiments.model_lifecycle import promote as by_hand
-
-    return by_hand(settings, family, version, reason)
-
-
-def demote(settings: Settings, family: str, reason: str) -> str:
-    """Put the best baseline back as champion by hand; return what was done. Raises ConfigError without a reason."""
-    from pipelines.experiments.model_lifecycle import demote as by_hand
-
-    return by_hand(settings, family, reason)
 
 
 def window(lake: Lake, start: str | None, end: str | None) -> tuple[datetime, datetime]:

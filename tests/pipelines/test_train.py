@@ -55,7 +55,7 @@ def project(tmp_path_factory):
 
 
 def versions(settings):
-    return {v["version"]: v for v in training.registry_report(settings)["versions"]}
+    return {v["version"]: v for v in model_lifecycle.report(settings)["versions"]}
 
 
 def champion(settings):
@@ -67,7 +67,7 @@ def champion(settings):
 def test_the_best_baseline_is_the_first_champion_and_the_model_is_judged_against_it(project):
     settings, first = project
     verdict = first.json["promotion"][0]
-    decisions = training.registry_report(settings)["decisions"]
+    decisions = model_lifecycle.report(settings)["decisions"]
     assert decisions[0]["decision"] == "first champion"
     assert versions(settings)["1"]["kind"] == "baseline"
     assert verdict["version"] == "2"
@@ -133,7 +133,7 @@ def test_by_hand_needs_a_reason_and_is_on_record(project):
     assert champion(settings).number == "1"
     with pytest.raises(ConfigError, match="champion already"):
         training.demote(settings, "gas", "again")
-    said = [(d["decision"], d["reason"]) for d in training.registry_report(settings)["decisions"]]
+    said = [(d["decision"], d["reason"]) for d in model_lifecycle.report(settings)["decisions"]]
     assert ("promoted by hand", "looks right") in said
     assert ("demoted by hand", "looked wrong") in said
 
