@@ -14,7 +14,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from pipelines.deployments import first
+from pipelines.deployments import deployment
 from pipelines.experiments import client
 from pipelines.servers.subprocesses import free_port
 from pipelines.settings import load
@@ -118,7 +118,7 @@ def test_a_plan_that_a_reorganisation_took_back_is_void_in_the_lake_too(settings
     assert gone["available_at"] > first["available_at"]
     assert sorted(rows) == sorted(executions(settings))
     before = lake_of(settings).version("executions")
-    reconcile.reconcile(first(settings), lake_of(settings))
+    reconcile.reconcile(deployment(settings), lake_of(settings))
     assert lake_of(settings).version("executions") == before
 
 
@@ -184,7 +184,7 @@ def test_reconciling_again_changes_nothing(settings):
     stage.rebalance(settings, live=True, as_of=moment(0))
     lake = lake_of(settings)
     before = [lake.version(name) for name in ("decisions", "executions")]
-    assert reconcile.reconcile(first(settings), lake) == []
+    assert reconcile.reconcile(deployment(settings), lake) == []
     assert [lake.version(name) for name in ("decisions", "executions")] == before
 
 
@@ -206,7 +206,7 @@ def test_lost_rows_come_back_as_they_were(settings):
     digests = [lake.digest(name) for name in ("decisions", "executions")]
     for name in ("decisions", "executions"):
         shutil.rmtree(lake.uri(name))
-    assert len(reconcile.reconcile(first(settings), lake)) == 1
+    assert len(reconcile.reconcile(deployment(settings), lake)) == 1
     assert [lake.digest(name) for name in ("decisions", "executions")] == digests
 
 

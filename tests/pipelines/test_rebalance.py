@@ -9,6 +9,7 @@ import pytest
 
 from lake.errors import ConfigError, DataError, NotEnoughData
 from lake.units import utc
+from pipelines.deployments import deployments
 from pipelines.settings import load
 from pipelines.stages import rebalance as stage
 from pipelines.wiring import lake_of
@@ -72,10 +73,10 @@ def test_decision_execution_audit_and_explanation_agree(settings, tmp_path):
     assert all(f"{asset} " in told["text"] for asset in done["assets"])  # every weight that moves is named
     assert stage.audit_verify(mine)["ok"]
     assert stage.audit_export(mine, tmp_path / "audit.parquet") == stage.audit_verify(mine)["records"]
-    again = stage.audit_replay(mine, done["decision_id"])
+    again = stage.audit_replay(deployments(mine), done["decision_id"])
     assert again["same"] == again["of"] > 0
     with pytest.raises(DataError, match="no decision feed is recorded"):
-        stage.audit_replay(mine, "feed")
+        stage.audit_replay(deployments(mine), "feed")
 
 
 def test_stale_data_is_refused_with_what_to_do(settings, tmp_path):

@@ -16,7 +16,6 @@ from models.gas.family import GasFamily
 from models.registry.promotion import Figure
 from pipelines import wiring
 from pipelines.experiments import model_lifecycle
-from pipelines.monitor import forecast_health
 from pipelines.scheduled.metrics import Metrics
 from pipelines.settings import load
 from pipelines.stages import forecast as forecasting
@@ -39,7 +38,7 @@ def quick(settings):
 @pytest.fixture(scope="module", autouse=True)
 def _light_models():
     with pytest.MonkeyPatch.context() as patch:
-        for module in (training, forecasting, forecast_health):
+        for module in (training, forecasting, model_lifecycle):
             patch.setattr(module, "model_config", quick)
         yield
 
@@ -122,17 +121,17 @@ def test_a_registered_model_loads_as_it_was_and_altered_files_are_refused(projec
 def test_by_hand_needs_a_reason_and_is_on_record(project):
     settings, _ = project
     with pytest.raises(ConfigError, match="reason"):
-        training.promote(settings, "gas", "2", "  ")
+        model_lifecycle.promote(settings, "gas", "2", "  ")
     with pytest.raises(ConfigError, match="no version 99"):
-        training.promote(settings, "gas", "99", "why not")
+        model_lifecycle.promote(settings, "gas", "99", "why not")
     with pytest.raises(ConfigError, match="no forecaster"):
-        training.demote(settings, "tea", "why not")
-    training.promote(settings, "gas", "2", "looks right")
+        model_lifecycle.demote(settings, "tea", "why not")
+    model_lifecycle.promote(settings, "gas", "2", "looks right")
     assert champion(settings).number == "2"
-    training.demote(settings, "gas", "looked wrong")
+    model_lifecycle.demote(settings, "gas", "looked wrong")
     assert champion(settings).number == "1"
     with pytest.raises(ConfigError, match="champion already"):
-        training.demote(settings, "gas", "again")
+        model_lifecycle.demote(settings, "gas", "again")
     said = [(d["decision"], d["reason"]) for d in model_lifecycle.report(settings)["decisions"]]
     assert ("promoted by hand", "looks right") in said
     assert ("demoted by hand", "looked wrong") in said
@@ -185,7 +184,7 @@ def test_forecasts_are_issued_once_and_never_rewritten(project):
     first = forecasting.forecast(settings, at)
     assert first["issued_at"].startswith((END + timedelta(hours=3)).isoformat())
     assert {r["target"] for r in first["rows"]} == {"gas", "gas_min"}
-    training.promote(settings, "gas", "2", "another model")
+    model_lifecycle.promote(settings, "gas", "2", "another model")
     again = forecasting.forecast(settings, at)
     assert again == first
     later = forecasting.forecast(settings, (END + timedelta(days=9, hours=5)).isoformat())
@@ -204,7 +203,7 @@ def test_forecasts_are_issued_once_and_never_rewritten(project):
     assert metrics.registry.get_sample_value("foredrift_model_age_days", {"family": "gas"}) == model["age_d"]
     label = {"target": "gas", "horizon_h": "1"}
     assert metrics.registry.get_sample_value("foredrift_forecast_coverage", label) == shown["gas", 1]
-    training.demote(settings, "gas", "back")
+    model_lifecycle.demote(settings, "gas", "back")
 
 
 def test_an_expired_champion_abstains_and_retraining_is_due(project):
