@@ -1,4 +1,4 @@
-"""Verbs around books of options: greeks, attribution."""
+"""Verbs around books of options: greeks, attribution, volatility."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.options import End, Json, Start, write_json
+from pipelines.commands.options import Config, End, Json, Start, write_json
 
 
 def register(app: typer.Typer) -> None:
     """Add this file's verbs to ``app``."""
     app.command("greeks", rich_help_panel="Hedge")(greeks)
     app.command("attribution", rich_help_panel="Hedge")(attribution)
+    app.command("volatility", rich_help_panel="Hedge")(volatility)
 
 
 def greeks(
@@ -47,3 +48,23 @@ def attribution(
     write_json(json, result)
     if not result["ok"]:
         raise typer.Exit(1)
+
+
+def volatility(
+    asset: Annotated[str, typer.Argument(help="Underlying, as prices name it.")],
+    index: Annotated[
+        Path | None, typer.Option(metavar="FILE.parquet", help="Implied volatility by day: ts, asset, close (points).")
+    ] = None,
+    start: Start = None,
+    end: End = None,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Score forecasts of realised and implied volatility against the best mean of the past; says which are of use."""
+    from pipelines.reports import hedge_tables
+    from pipelines.settings import load
+    from pipelines.stages.volatility import volatility as run
+
+    result = run(load(config), asset, index, start, end)
+    hedge_tables.volatility(result)
+    write_json(json, result)

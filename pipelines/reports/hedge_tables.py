@@ -122,3 +122,16 @@ def comparison(found: dict[str, Any]) -> None:
         table("Deciding every ..., cost+risk over the first", ["NAV USD, chain", "gamma", *heads], rows, right_from=2)
     for note in found["notes"]:
         say(note)
+
+
+def volatility(found: dict[str, Any]) -> None:
+    """Print the skill of every volatility forecast and whether it is of use."""
+    rows = [
+        [f"{s['target']}, {s['ahead_d']} d", s["baseline"], _percent(s["skill"]),
+         f"{100 * s['low']:.1f} to {100 * s['high']:.1f} %", s["days"], "yes" if s["used"] else "no"]
+        for s in found["skills"]
+    ]  # fmt: skip
+    names = ["volatility", "best baseline", "skill", "95 %", "days", "of use"]
+    table(f"Volatility forecasts, {found['asset']}", names, rows, right_from=2)
+    for note in found["notes"]:
+        say(note)

@@ -1,0 +1,1 @@
+"""Forecasts of realised and implied volatility, scored against what costs nothing."""
