@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from lake.store import Lake
+from pipelines.deployments import deployment
 from pipelines.stages import rebalance as stage
 from pipelines.vault_setup import paper
 from pipelines.vault_setup.decider import decider
@@ -66,7 +67,7 @@ def test_one_dead_series_among_live_ones_is_refused_by_name(settings, tmp_path, 
 def test_the_paper_oracle_is_as_old_as_its_bars(settings, tmp_path):
     dead = END - timedelta(days=7)
     mine = changed(settings, tmp_path, prices=until("LINK", dead))
-    choice = decider(mine, lake_of(mine), END)
+    choice = decider(deployment(mine), lake_of(mine), END)
     _, vault = paper.open_vault(mine, choice.market)
     seen = {t.symbol: q for t, q in zip(vault.spec.tokens, vault.snapshot().quotes, strict=True)}
     assert seen["LINK"].updated_at == int(dead.timestamp())

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from lake.store import Lake
+from pipelines.deployments import deployment
 from pipelines.stages import leakage
 from pipelines.wiring import families_of, lake_of
 from tests.pipelines.market import END, project
@@ -39,13 +40,13 @@ class Peeking:
 
 
 def test_features_of_every_family_are_clean(settings):
-    count, leaks = leakage.features(settings, lake_of(settings), list(families_of().values()), [MOMENT])
+    count, leaks = leakage.features(deployment(settings), lake_of(settings), list(families_of().values()), [MOMENT])
     assert count > 1_000
     assert leaks == []
 
 
 def test_a_planted_leak_is_named(settings):
-    _, leaks = leakage.features(settings, lake_of(settings), [Peeking()], [MOMENT])
+    _, leaks = leakage.features(deployment(settings), lake_of(settings), [Peeking()], [MOMENT])
     assert leaks == [f"feature peeking.next_close at {MOMENT}"]
 
 
@@ -54,11 +55,11 @@ def test_decisions_are_clean_and_a_policy_that_peeks_is_named(settings, monkeypa
     lake = lake_of(settings)
     monkeypatch.setattr(leakage, "NAMES", ("threshold_5pct", "gas_band"))
     monkeypatch.setattr(leakage, "BOUNDS", ())
-    count, leaks = leakage.decisions(settings, lake, [], [MOMENT])
+    count, leaks = leakage.decisions(deployment(settings), lake, [], [MOMENT])
     assert count > 0
     assert leaks == []
     monkeypatch.setattr(leakage, "NAMES", ("gas_band", "clairvoyant"))
-    _, leaks = leakage.decisions(settings, lake, [], [MOMENT])
+    _, leaks = leakage.decisions(deployment(settings), lake, [], [MOMENT])
     assert leaks == [f"decisions of clairvoyant at or before {MOMENT}"]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from lake.errors import ConfigError, DataError, NotEnoughData
 from lake.units import utc
-from pipelines.deployments import deployments
+from pipelines.deployments import deployment, deployments
 from pipelines.settings import load
 from pipelines.stages import rebalance as stage
 from pipelines.wiring import lake_of
@@ -112,7 +112,7 @@ def test_an_oracle_far_from_the_recorded_market_is_refused(settings, tmp_path):
     mine = drifted(settings, tmp_path)
     from pipelines.vault_setup import context, decider, paper
 
-    choice = decider.decider(mine, lake_of(mine), decider.newest(lake_of(mine), utc(moment(0))))
+    choice = decider.decider(deployment(mine), lake_of(mine), decider.newest(lake_of(mine), utc(moment(0))))
     _, vault = paper.open_vault(mine, choice.market)
     snapshot = vault.snapshot()
     wrong = replace(choice, market=replace(choice.market, close=choice.market.close * 1.2))

@@ -12,6 +12,7 @@ from lake.sources.sample import simulate
 from lake.store import Lake
 from models.base import GAS_HORIZONS_H
 from models.forecast_schema import QUANTILE_COLUMNS
+from pipelines.deployments import deployment
 from pipelines.monitor.forecast_value import Overlay, cost_ratio
 from pipelines.settings import load
 from tests.models.market import START
@@ -58,9 +59,12 @@ def forecasts(lake, noise=0.0):
 def test_the_same_forecasts_cost_the_same_and_swapping_inverts_the_ratio(project):
     settings, lake = project
     truth, noise = forecasts(lake), forecasts(lake, noise=3.0)
-    same = cost_ratio(settings, lake, SPAN, truth, truth)
+    same = cost_ratio(deployment(settings), lake, SPAN, truth, truth)
     assert (same.value, same.low, same.high) == (1.0, 1.0, 1.0)
-    forth, back = cost_ratio(settings, lake, SPAN, truth, noise), cost_ratio(settings, lake, SPAN, noise, truth)
+    forth, back = (
+        cost_ratio(deployment(settings), lake, SPAN, truth, noise),
+        cost_ratio(deployment(settings), lake, SPAN, noise, truth),
+    )
     assert forth.value * back.value == pytest.approx(1.0)
     assert forth.low <= forth.value <= forth.high
     assert forth.weeks >= 5
@@ -70,7 +74,7 @@ def test_a_policy_that_reads_no_gas_pays_the_same_whatever_is_forecast(project):
     settings, lake = project
     truth = forecasts(lake)
     other = truth.with_columns(target=pl.lit("drift"))
-    assert cost_ratio(settings, lake, SPAN, other, other) is None
+    assert cost_ratio(deployment(settings), lake, SPAN, other, other) is None
     reactive = settings.model_copy(update={"policy": settings.policy.model_copy(update={"kind": "gas_band"})})
     assert cost_ratio(reactive, lake, SPAN, truth, truth) is None
 
