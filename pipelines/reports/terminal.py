@@ -301,6 +301,13 @@ def thresholds(result: Mapping[str, Any]) -> None:
     names = ["half_width", "cost_bp", "tracking_bp", "total_bp", "marginal_cost_bp", "marginal_benefit_bp"]
     table(result["title"], names, [[r[n] for n in names] for r in result["curve"]], 0)
     say(result["sentence"])
+    if result["gas_by_minute"]:
+        rows = [
+            [f":{r['minute']:02d}", f"{r['ratio'] - 1.0:+.1%}", f"{r['error']:.1%}", str(r["hours"])]
+            for r in result["gas_by_minute"]
+        ]
+        table("Gas by minute of the hour, over the hour's mean", ["minute", "gas", "standard error", "hours"], rows)
+    say(result["schedule_sentence"])
 
 
 def plan(report: Mapping[str, Any]) -> None:

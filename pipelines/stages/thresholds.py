@@ -14,6 +14,7 @@ from pipelines.settings import Settings
 from pipelines.vault_setup.decider import portfolio_at
 from pipelines.wiring import lake_of
 from policy.comparison.band_width_curve import Widths, curve
+from policy.simulation.block_world import gas_by_slot, recorded_windows
 from policy.simulation.history import load
 from policy.simulation.planner import prepare
 
@@ -22,6 +23,8 @@ SHOWN = 9  # rows of the printed table
 
 def thresholds(settings: Settings, plot: Path | None = None) -> dict[str, Any]:
     """Return the cost curve over band widths at the newest known market, the best width, and a sentence.
+
+    With it gas by five minutes of the hour over the hour's mean, as far as finer gas is recorded, with its error.
 
     Costs are bp of NAV a year; ``plot`` also writes the picture. Raises NotEnoughData on an empty lake.
     """
@@ -54,11 +57,27 @@ def thresholds(settings: Settings, plot: Path | None = None) -> dict[str, Any]:
         f"marginal benefit meets marginal cost at a mean deviation of {100 * found.best_width:.2f} % (trade back to "
         f"{100 * found.best_inner:.2f} %): {found.best_bp:.2f} bp of NAV a year at {found.gas_gwei:.1f} gwei"
     )
+    minutes = gas_by_slot(recorded_windows(lake, deployment.chain.history, at))
     return {
+        "gas_by_minute": minutes.to_dicts(), "schedule_sentence": schedule_sentence(minutes, deployment.cron),
         "title": f"Cost against band width, NAV ${settings.portfolio.nav_usd:,.0f}, gamma {settings.portfolio.gamma:g}",
         "at": at.isoformat(), "curve": rows, "best_width": found.best_width, "best_inner": found.best_inner,
         "best_bp": found.best_bp, "gas_gwei": found.gas_gwei, "sentence": sentence,
     }  # fmt: skip
+
+
+def schedule_sentence(minutes: pl.DataFrame, cron: str) -> str:
+    """Return what the schedule's minute pays for gas against the hour's mean and the cheapest minutes, with errors."""
+    if minutes.is_empty():
+        return "gas by minute of the hour: no whole day of five-minute or block gas in the lake yet"
+    best = minutes.sort("ratio").row(0, named=True)
+    least = f"{best['ratio'] - 1.0:+.1%} +- {best['error']:.1%}"
+    found = f"gas is cheapest at :{best['minute']:02d}, {least} against the hour's mean"
+    minute = cron.split(maxsplit=1)[0]
+    if not minute.isdecimal():
+        return found
+    own = minutes.filter(pl.col("minute") == int(minute) // 5 * 5).row(0, named=True)
+    return f"{found}; the schedule's :{int(minute):02d} pays {own['ratio'] - 1.0:+.1%} +- {own['error']:.1%}"
 
 
 def _picture(found: Widths, path: Path) -> None:

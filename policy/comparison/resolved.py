@@ -6,6 +6,7 @@ their own pace. Surfaces are built walk-forward, once a week, from the 30 days b
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from policy.comparison.outcomes import PortfolioRun
 from policy.comparison.rebalancing_premium import PathPrices, Premium, premium
 from policy.costs import gas_lines
 from policy.realtime.looks import LOOKS, PATIENCE_H, STEP_S, Look, Resolution
-from policy.realtime.surface import LIFE_S, PAST_DAYS, GasStates, ReservationSurface, learn, solve, trailing_log
+from policy.realtime.surface import LIFE_S, MOVED, PAST_DAYS, GasStates, ReservationSurface, learn, solve, trailing_log
 from policy.simulation import block_kernel
 from policy.simulation.block_kernel import HOURLY, NO_TABLE, SURFACE, TABLE
 from policy.simulation.block_world import BlockWorld, build
@@ -74,37 +75,54 @@ def names_at(resolution: Resolution, names: Sequence[str]) -> tuple[tuple[str, .
     return tuple(n for n in names if n not in LOOKS), found
 
 
-def field_of(lake: Lake, history: History, config: CompareConfig) -> Field:
-    """Return the world of ``config`` with the states of gas learnt walk-forward on it."""
-    world = build(lake, history, config.chain_id, config.seed, flat=config.flat_gas)
-    world = world.every(STEP_S[config.resolution])
-    past, per_hour = world.past_gwei.size, world.per_hour
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """States of gas learnt once a week: each one's ``built`` block, and by block the ``window`` and ``state`` in force.
+
+    NO_TABLE where no surface may decide: too little past, or a level of gas that the states do not know.
+    """
+
+    chains: tuple[GasStates, ...]
+    built: Ints
+    window: Ints
+    state: Ints
+
+
+def states_of(world: BlockWorld) -> Learnt:
+    """Return what is learnt of the gas of ``world``, walk-forward: each week from the PAST_DAYS before it."""
+    past, per_hour, N = world.past_gwei.size, world.per_hour, world.gas_gwei.size
     log = np.log(np.maximum(np.concatenate([world.past_gwei, world.gas_gwei]), 1e-9))
     slow, level = trailing_log(log, per_hour), trailing_log(log, 24 * per_hour)
-    N = world.gas_gwei.size
     week = REBUILD_S // world.step_s
     window, state = np.full(N, NO_TABLE, dtype=np.int64), np.full(N, NO_TABLE, dtype=np.int64)
     chains: list[GasStates] = []
     built: list[int] = []
     for first in range(0, N, week):
-        now = past + first
+        now, last = past + first, min(first + week, N)
         begin = max(0, now - PAST_DAYS * 24 * per_hour)
         states = learn(log[begin:now], slow[begin:now], world.step_s, world.start_s + first * world.step_s)
         if states is None:
             continue
-        last = min(first + week, N)
-        part, ahead = slice(first, last), np.minimum(np.arange(now, past + last) + 1, past + N - 1)
-        window[part] = len(chains)
-        usable = np.abs(level[past + first : past + last] - states.level) <= np.log(5.0)
-        state[part] = np.where(usable, states.of(log[ahead], slow[ahead]), NO_TABLE)
+        ahead = np.minimum(np.arange(now, past + last) + 1, past + N - 1)
+        window[first:last] = len(chains)
+        usable = np.abs(level[now : past + last] - states.level) <= math.log(MOVED)
+        state[first:last] = np.where(usable, states.of(log[ahead], slow[ahead]), NO_TABLE)
         chains.append(states)
         built.append(first)
-    lowest, highest = float(log.min()), float(log.max())
-    step = max((highest - lowest) / (COLUMNS - 1), 1e-6)
+    return Learnt(tuple(chains), np.array(built, dtype=np.int64), window, state)
+
+
+def field_of(lake: Lake, history: History, config: CompareConfig) -> Field:
+    """Return the world of ``config`` with the states of gas learnt walk-forward on it."""
+    world = build(lake, history, config.chain_id, config.seed, flat=config.flat_gas)
+    world = world.every(STEP_S[config.resolution])
+    log = np.log(np.maximum(world.gas_gwei, 1e-9))
+    found = states_of(world)
+    lowest = float(log.min())
+    step = max((float(log.max()) - lowest) / (COLUMNS - 1), 1e-6)
     return Field(
-        world, config.minute, lowest, step, (log[past:] - lowest) / step, tuple(chains),
-        np.array(built, dtype=np.int64), window, state,
-    )  # fmt: skip
+        world, config.minute, lowest, step, (log - lowest) / step, found.chains, found.built, found.window, found.state
+    )
 
 
 def simulate_chunk(

@@ -225,7 +225,7 @@ def _fives(rows: pl.DataFrame) -> pl.DataFrame:
 def gas_by_slot(rows: pl.DataFrame) -> pl.DataFrame:
     """Return gas over its hour's mean by five minutes of the hour from windows ``rows`` (ts, gas) of whole hours.
 
-    Columns: minute, ratio, error (standard error over hours, days as clusters), hours.
+    Columns: minute, ratio, error (standard error of the mean over days; 1 from a single day), hours.
     """
     slot = pl.col("ts").dt.minute() // 5 * 5
     hourly = rows.with_columns(
@@ -236,7 +236,7 @@ def gas_by_slot(rows: pl.DataFrame) -> pl.DataFrame:
     return (
         daily.group_by("minute")
         .agg(
-            ratio=pl.col("ratio").mean(), error=pl.col("ratio").std() / pl.len().sqrt(), hours=pl.col("hours").sum()
+            ratio=pl.col("ratio").mean(), error=(pl.col("ratio").std() / pl.len().sqrt()).fill_null(1.0), hours=pl.col("hours").sum()
         )
         .sort("minute")
     )  # fmt: skip

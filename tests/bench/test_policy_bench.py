@@ -10,10 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from policy.comparison import resolved
 from policy.costs import chain_fees
+from policy.realtime.looks import LOOKS
+from policy.simulation.block_world import BlockWorld
 from policy.simulation.history import History, load
 from policy.simulation.planner import Latest, Portfolio, prepare
 from policy.simulation.simulator import simulate
+from policy.solvers.trade_set import cheapest
 from policy.strategies.gas_outlook import dialled
 from policy.strategies.planner_policy import RulePolicy
 from policy.strategies.predictive import Predictive
@@ -25,6 +29,7 @@ from tests.policy.test_predictive import convinced, outlook, said
 
 HOURS, ASSETS = 4_000, ("AAA", "BBB", "CCC", "DDD")
 FEE, TRIGGER = 5e-4, 0.02
+BLOCKS_PER_S = 10e6  # the same of the block loop
 STEPS_PER_S = 20e6  # what the compiled loop is built for, a core; asserted at a quarter as machines are shared
 
 
@@ -64,6 +69,75 @@ def test_steps_a_second(pace, benchmark, case):
         rate = run.steps / pace.seconds(lambda: simulate(case, plan, week, log=False), 30, time.thread_time)
         benchmark.extra_info["million portfolio-steps a second"] = round(rate / 1e6, 1)
         assert rate > STEPS_PER_S / 4
+
+
+def test_blocks_a_second_against_plain_python(pace, benchmark, case):
+    """A month of blocks of one portfolio, gas_band at every block; the peer is the same loop without a compiler."""
+    days = 30 if pace.timed else 1
+    hours, h = 24 * days, case.history
+    rng = np.random.default_rng(2)
+    blocks = hours * 300
+    returns = 0.0006 * rng.standard_normal((blocks, len(ASSETS)))
+    gas = 20.0 * np.exp(0.3 * rng.standard_normal(blocks))
+    hour = h.first + np.arange(blocks) // 300
+    world = BlockWorld(12, int(h.ts[h.first] // 10**6), returns, gas, np.zeros(0), hour, (), semi_synthetic=True)
+    log, none = np.log(gas), np.full(blocks, -1, dtype=np.int64)
+    step = np.ptp(log) / (resolved.COLUMNS - 1)
+    field = resolved.Field(world, 0, log.min(), step, (log - log.min()) / step, (), none[:0], none, none)
+    fees = chain_fees(1)
+    short = prepare(h, replace(case.portfolio, fees=fees, gamma=30.0, end=h.when(hours)))
+    week, table = h.week(), resolved.gas_tables(short, field)
+
+    def compiled():
+        return resolved.simulate(short, field, week, look=LOOKS["gas_band_block"], table=table)
+
+    compiled()
+    run = benchmark(compiled)
+    assert run.steps == hours
+    assert run.trades > 0
+    part = min(blocks, 20_000)
+
+    def plain():
+        return plain_blocks(short, world, table[0], table[1], field.gas_at, part)
+
+    assert plain() == int((run.log.at_us // 10**6 < world.start_s + part * 12).sum())
+    if pace.timed:
+        rate = blocks / pace.seconds(compiled, 10, time.thread_time)
+        peer = part / pace.seconds(plain, 1, time.thread_time)
+        benchmark.extra_info["million portfolio-blocks a second"] = round(rate / 1e6, 1)
+        benchmark.extra_info["times plain Python"] = round(rate / peer)
+        month = 64 * 30 * 7_200 / rate
+        benchmark.extra_info["a month for 64 portfolios, s of one core"] = round(month, 2)
+        assert rate > BLOCKS_PER_S / 4
+        assert month < 120.0
+
+
+def plain_blocks(case, world, outer, inner, gas_at, blocks) -> int:
+    """The block band in plain Python and numpy; the number of trades. Soft, all assets traded, nothing capped."""
+    p, h = case.portfolio, case.history
+    x, trades, pending, level = np.zeros(len(case.columns)), 0, False, 0.0
+    fixed, unit = resolved.affine_gas(case)
+    for b in range(blocks):
+        d = h.day[world.hour[b]]
+        M = case.M[d]
+        r = float(np.sqrt(max(x @ M @ x, 0.0)))
+        if pending:
+            pending = False
+            if r > level:
+                step_out = np.empty_like(x)
+                t = world.hour[b]
+                leg = fixed[t, 1] + unit[t, 1] * world.gas_gwei[b]
+                cheapest(x, M, 1.0 / p.tolerance, False, level, False, case.A[t], p.gamma, leg, case.fee,
+                         case.impact[t], step_out)  # fmt: skip
+                x, trades = step_out, trades + 1
+        else:
+            ahead = gas_at[min(b + 1, len(gas_at) - 1)]
+            grid = np.arange(outer.shape[1])
+            if r >= np.interp(ahead, grid, outer[d]) and r > np.interp(ahead, grid, inner[d]):
+                pending, level = True, float(np.interp(ahead, grid, inner[d]))
+        grown = (p.target + x) * (1.0 + world.returns[b, case.columns])
+        x = grown / grown.sum() - p.target
+    return trades
 
 
 def test_a_decision_is_cheaper_than_all_weeks(pace, tmp_path):

@@ -196,3 +196,14 @@ def test_a_limit_order_waits_for_its_price_and_gives_up_at_the_hour(fine_history
         else:
             assert min(order.log.gas_gwei) >= 20.0
             assert order.fine.unfilled > 0
+
+
+def test_thresholds_say_what_the_schedules_minute_pays(fine_lake):
+    from pipelines.stages.thresholds import schedule_sentence
+
+    minutes = gas_by_slot(recorded_windows(fine_lake, 1, END))
+    said = schedule_sentence(minutes, "3 * * * *")
+    assert "the schedule's :03 pays +" in said
+    assert "+-" in said
+    assert "cheapest at :" in schedule_sentence(minutes, "*/10 * * * *")
+    assert "no whole day" in schedule_sentence(minutes.clear(), "6 * * * *")
