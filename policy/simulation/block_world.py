@@ -236,7 +236,9 @@ def gas_by_slot(rows: pl.DataFrame) -> pl.DataFrame:
     return (
         daily.group_by("minute")
         .agg(
-            ratio=pl.col("ratio").mean(), error=(pl.col("ratio").std() / pl.len().sqrt()).fill_null(1.0), hours=pl.col("hours").sum()
+            ratio=pl.col("ratio").mean(),
+            error=(pl.col("ratio").std() / pl.len().sqrt()).fill_null(1.0),
+            hours=pl.col("hours").sum(),
         )
         .sort("minute")
     )  # fmt: skip
