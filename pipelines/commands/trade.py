@@ -64,7 +64,7 @@ def compare(
         others = [k for k, v in given.items() if v is not None]
         if others:
             raise ConfigError(f"{', '.join(others)}: of portfolios, not of a hedge; leave out with --hedge")
-        _compare_hedges(settings, hedge, start, end, artifacts, json)
+        _compare_hedges(settings, hedge, start, end, artifacts, json, track)
         return
     from pipelines.reports import terminal
     from pipelines.stages.compare import compare as run
@@ -82,8 +82,9 @@ def compare(
 
 
 def _compare_hedges(
-    settings: Settings, book: Path, start: str | None, end: str | None, artifacts: Path | None, json: str | None
-) -> None:
+    settings: Settings, book: Path, start: str | None, end: str | None, artifacts: Path | None, json: str | None,
+    track: bool,
+) -> None:  # fmt: skip
     """Compare hedge rules and write their frontier to ``artifacts``."""
     from pipelines.reports import hedge_tables, terminal
     from pipelines.stages.hedge_compare import compare_hedges
@@ -91,6 +92,11 @@ def _compare_hedges(
     with terminal.progress() as bar:
         found = compare_hedges(settings, book, start, end, bar)
     hedge_tables.comparison(found)
+    if track:
+        from pipelines.experiments.hedge_runs import log_hedges
+
+        with terminal.progress() as bar:
+            typer.echo(f"comparison {log_hedges(settings, found, bar)} is in MLflow (kind = hedge)")
     if artifacts is not None:
         from pipelines.reports.hedge_charts import write_frontier
 

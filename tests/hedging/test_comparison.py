@@ -114,14 +114,12 @@ def compared(tmp_path, *more):
     return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
 
 
+@pytest.mark.slow
 def test_the_verb_compares_on_the_lake_and_refuses_what_has_no_meaning(tmp_path):
     done = subprocess.run([sys.executable, "-m", "pipelines.cli", "init"], capture_output=True, text=True, cwd=tmp_path,
                           env={**os.environ, "PYTHONPATH": str(Path.cwd())})  # fmt: skip
     assert done.returncode == 0, done.stderr
     (tmp_path / "BOOK.toml").write_text('[hedge]\ntemplate = "lp"\nasset = "ETH"\nnav_usd = 1e6\nte_target = 0.05\n')
-    done = compared(tmp_path)
-    assert done.returncode == 1
-    assert "neither prices nor gas" in done.stderr
     from pipelines.settings import load
     from pipelines.wiring import lake_of
 
@@ -140,6 +138,22 @@ def test_the_verb_compares_on_the_lake_and_refuses_what_has_no_meaning(tmp_path)
         assert mine["te_bp"] == pytest.approx(500.0, rel=0.05)
     assert all(h["breaches"] == 0 for h in found["hard"])
     assert "no 5-minute bars of ETH" in found["notes"][0]
+    from pipelines.experiments import client
+    from pipelines.experiments.hedge_runs import log_hedges
+
+    mlf = client.client(home)
+    where = [client.experiment(home, mlf, client.COMPARISON).experiment_id]
+    runs = mlf.search_runs(where, "tags.kind = 'hedge'")
+    assert len(runs) == sum(len(c["scores"]) for c in found["cells"])
+    score = found["cells"][0]["scores"][0]
+    assert any(r.data.metrics["summary/cost_bp"] == score["cost_bp"] for r in runs)
+    assert log_hedges(home, found) in done.stdout
+    assert len(mlf.search_runs(where, "tags.kind = 'hedge'")) == len(runs)
+    mlf.set_terminated(runs[0].info.run_id, "FAILED")
+    log_hedges(home, found)
+    again = mlf.search_runs(where, "tags.kind = 'hedge'")
+    assert len(again) == len(runs)
+    assert all(r.info.status == "FINISHED" for r in again)
     done = compared(tmp_path, "--policies", "hold")
     assert done.returncode == 2
     assert "--policies: of portfolios, not of a hedge" in done.stderr
