@@ -54,14 +54,21 @@ def compare_hedges(
         cells += [panel.compare(hourly, paths, t, gamma) for gamma in gammas(template, hourly, paths, t)]
         progress("cells", i + 1, len(terms))
     hard = [panel.compare_hard(hourly, paths, t, limit) for t in terms for limit in panel.LIMITS]
-    fine = market(lake, template, span, 300)
+    notes: list[str] = []
+    try:
+        fine = market(lake, template, span, 300)
+    except NotEnoughData as few:
+        fine = None
+        notes.append(f"cadence not measured on 5-minute bars: {few}")
+    else:
+        notes += [f"no 5-minute bars of {template.asset}: cadence not measured"] if fine is None else []
     cadence = [] if fine is None else _cadence(fine, template, terms, cells, progress)
     found: dict[str, Any] = defined({
         "template": asdict(template), "from": span[0].isoformat(), "to": span[1].isoformat(),
         "starts": len(paths), "vega_per_point": float(np.mean([p.vega for p in paths])),
         "cells": [asdict(c) for c in cells], "means": means(cells), "hard": [asdict(h) for h in hard],
         "cadence": [asdict(c) for c in cadence],
-        "notes": [] if fine is not None else [f"no 5-minute bars of {template.asset}: cadence not measured"],
+        "notes": notes,
     })  # fmt: skip
     return found
 
@@ -102,6 +109,11 @@ def market(lake: Lake, template: Template, span: tuple[datetime, datetime], step
     step_h = step_s / 3600.0
     price = grid[template.asset].to_numpy()
     judged = max(int(known["index"][0]), round(30 * 24 / step_h))
+    if (price.size - judged) * step_s < LEAST_D * 86_400:
+        raise NotEnoughData(
+            f"bars of {step_s} s begin {first}; a month of them warms up volatility and {LEAST_D} days are compared: "
+            f"import more, or end after {first + timedelta(days=30 + LEAST_D)}"
+        )
     usd = template.gas_units * 1e-9 * grid["gwei"].fill_null(strategy="backward").to_numpy() * grid["ETH"].to_numpy()
     return HedgeMarket(template.asset, price, cases.proxy_vol(price, step_h), usd, judged, step_h)
 

@@ -14,7 +14,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from lake.errors import NotEnoughData
 from lake.store import Lake
+from pipelines.stages.book_file import Template
+from pipelines.stages.hedge_compare import market as market_of
 from policy.comparison import hedges as panel
 from policy.comparison.hedges import HedgeMarket, HedgeTerms
 from policy.hedging import case as cases
@@ -157,6 +160,27 @@ def test_the_verb_compares_on_the_lake_and_refuses_what_has_no_meaning(tmp_path)
     done = compared(tmp_path, "--policies", "hold")
     assert done.returncode == 2
     assert "--policies: of portfolios, not of a hedge" in done.stderr
+
+
+def lake_of_bars(tmp_path, step, count):
+    every = timedelta(seconds=step)
+    ts = [datetime(2023, 1, 1, tzinfo=UTC) + every * i for i in range(count)]
+    lake = Lake(str(tmp_path / "short"))
+    bars = {"source": "mine", "asset": "ETH", "step": step, "ts": ts, "close": prices(7, count)}
+    lake.write("prices", pl.DataFrame(bars).with_columns(available_at=pl.col("ts") + every))
+    gas = {"chain_id": 1, "ts": ts, "base_fee_gwei": np.full(count, 20.0)}
+    lake.write("gas", pl.DataFrame(gas).with_columns(available_at=pl.col("ts") + every))
+    return lake
+
+
+@pytest.mark.parametrize(("days", "said"), [(10, "reach under 14 days"), (40, "a month of them warms up")])
+def test_a_short_history_is_said_to_be_short(tmp_path, days, said):
+    template = Template("lp", "ETH", None, 450_000.0, 30.0, 1.0, 0.2, None, None)
+    lake = lake_of_bars(tmp_path, 3600, 24 * days)
+    span = (datetime(2023, 1, 1, tzinfo=UTC), datetime(2023, 1, 1, tzinfo=UTC) + timedelta(days=days))
+    with pytest.raises(NotEnoughData, match=said):
+        market_of(lake, template, span, 3600)
+    assert market_of(lake, template, span, 300) is None
 
 
 @pytest.mark.real
