@@ -237,6 +237,9 @@ def comparison(outcome: Any) -> None:
         say(f"MLflow: foredrift ui, or {outcome.url}")
 
 
+FINER = ("gas_limit", "gas_band_5m", "surface_5m", "gas_band_block", "surface_block")
+
+
 def policies(data: Mapping[str, Any]) -> None:
     """Print the comparison tables from the JSON figures; every other pair is in the JSON and the report."""
     names = ["total_bp", "gas_bp", "fee_bp", "impact_bp", "tracking_bp", "trades_per_year"]
@@ -262,6 +265,7 @@ def policies(data: Mapping[str, Any]) -> None:
         say(f"note: {note}")
     chosen = [r for r in nulls.sound(data, "pairs") if r["a"] == CLAIMANT and r["b"] in HEADLINE]
     chosen += [r for r in nulls.sound(data, "pairs") if r["a"] == BOUND and r["b"] == BASELINE]
+    chosen += [r for r in nulls.sound(data, "pairs") if r["a"] in FINER and r["b"] == BASELINE]
     if chosen:
         table(
             "Paired cost ratios, 95 % weekly block bootstrap (below 1: the first is cheaper)",

@@ -15,7 +15,9 @@ from lake.errors import ConfigError, NotEnoughData
 from lake.store import Lake
 from lake.units import HOUR_S
 from lake.universe import STABLE
+from policy.comparison.resolved import names_at
 from policy.names import installed
+from policy.realtime.looks import LOOKS
 from policy.strategies.registry import NAMES, CompareConfig
 
 if TYPE_CHECKING:
@@ -27,9 +29,11 @@ LEAST = timedelta(days=7)  # of bars within the span before an asset can be held
 
 def of_comparison(lake: Lake, config: CompareConfig) -> None:
     """Raise ConfigError for unknown policies or a wrong dial, NotEnoughData naming every missing price and gas."""
-    unknown = [n for n in config.policies if n not in NAMES and n not in installed()]
+    hourly, _ = names_at(config.resolution, config.policies)
+    unknown = [n for n in hourly if n not in NAMES and n not in installed()]
     if unknown:
-        known = ", ".join((*NAMES, *installed()))
+        finer = () if config.resolution == "hour" else LOOKS
+        known = ", ".join((*NAMES, *installed(), *(n for n in finer if n not in NAMES)))
         raise ConfigError(f"there is no policy {', '.join(unknown)}; there are {known}")
     if config.skill is not None and not 0.0 <= config.skill <= 1.0:
         raise ConfigError(f"the skill dial takes 0 to 1, got {config.skill}")

@@ -207,3 +207,25 @@ def test_thresholds_say_what_the_schedules_minute_pays(fine_lake):
     assert "+-" in said
     assert "cheapest at :" in schedule_sentence(minutes, "*/10 * * * *")
     assert "no whole day" in schedule_sentence(minutes.clear(), "6 * * * *")
+
+
+def test_the_verb_compares_within_the_hour_and_refuses_in_words(tmp_path, capsys):
+    from pipelines.reports import terminal
+    from pipelines.stages import compare
+    from tests.pipelines.test_needs import project, refused
+
+    settings = project(tmp_path)
+    given = {"track": False, "portfolios": 1, "policies": ["gas_band", "gas_band_5m"], "resolution": "5m"}
+    end = START + timedelta(days=10)
+    found = compare.compare(settings, START.isoformat(), end.isoformat(), **given).json
+    assert found["data"]["resolution"] == "5m"
+    assert {r["policy"] for r in found["policies"]} == {"gas_band", "gas_band_5m"}
+    assert any("seeded" in note for note in found["data"]["notes"])
+    terminal.policies(found)
+    told = capsys.readouterr().out
+    assert "looked at every 5m" in told
+    assert "gas_band_5m / gas_band" in told
+    assert "take threads" in refused(compare.compare, settings, engine="dask", **given)
+    unknown = refused(compare.compare, settings, **{**given, "policies": ["gas_bund"]})
+    assert "no policy gas_bund" in unknown
+    assert "surface_block" in unknown
