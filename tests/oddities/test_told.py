@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import polars as pl
 
+from pipelines.settings import load
+from pipelines.stages import rebalance as stage
 from pipelines.stages import status
 from pipelines.stages.rebalance import as_shown
 from policy.execution.base import Token
 from policy.execution.checks.verdicts import refused
 from policy.execution.context import StepReport
 from policy.execution.probes import sick
+from policy.execution.probes.roundtrip import Proven
 from policy.execution.records.codec import verdicts_json
+from tests.pipelines import market
 
 TOKENS = (Token("USDC", "0xa", 6), Token("LINK", "0xb", 18), Token("UNI", "0xc", 18))
 
@@ -36,3 +41,25 @@ def test_the_status_names_it_until_a_decision_without_it():
     sickly, well = json.dumps(verdicts_json(named())), json.dumps([])
     assert "LINK" in status._untradable(pl.DataFrame({"verdicts": [well, sickly]}))[0]
     assert status._untradable(pl.DataFrame({"verdicts": [sickly, well]})) == []
+
+
+def test_people_are_notified_of_it_by_name(tmp_path, monkeypatch):
+    """A whole cycle of the paper vault, in which the market of one asset has failed the engine's proof."""
+    said = []
+    monkeypatch.setattr(stage.notify, "notify", lambda event, title, body: said.append((event, title, body)))
+    real = stage.step
+    monkeypatch.setattr(stage, "step", lambda ctx: real(replace(ctx, probe=doubted)))
+    market.project(tmp_path)
+    settings = load(tmp_path / "foredrift.toml")
+    shown = stage.rebalance(settings, as_of=market.moment(0))
+    (name,) = [u["symbol"] for u in shown["untradable"]]
+    assert [(event, title) for event, title, _ in said if event == "untradable"] == [
+        ("untradable", f"{name} left alone")
+    ]
+    assert "bought and not sold" in next(body for event, _, body in said if event == "untradable")
+
+
+def doubted(snapshot, pools):
+    token = snapshot.tokens[1]
+    words = f"{token.symbol}: it can be bought and not sold"
+    return Proven(sick={token.address: refused("round_trip", words, token=token.address)}, unproven={})
