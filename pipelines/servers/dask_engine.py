@@ -44,7 +44,7 @@ def _on_cluster(
     size = max(1, -(-len(chunks) // (workers * BATCHES_PER_WORKER)))
     batches = [chunks[i : i + size] for i in range(0, len(chunks), size)]
 
-    @task(name=work.__name__)
+    @task(name=getattr(work, "func", work).__name__)  # a partial is named after its function
     def run(batch: Sequence[tuple[object, ...]]) -> list[list[Any]]:
         return [work(*chunk) for chunk in batch]
 
