@@ -20,7 +20,8 @@ STATUS = {
             "last": "2024-06-01T00:00:00+00:00", "age_h": 2.5, "state": "stale",
         }
     ],
-    "forecasts": [], "models": [], "coverage": [], "deployments": [], "decision": None, "figures": {}, "advice": ["set [chain] rpc_urls"],
+    "forecasts": [], "models": [], "coverage": [], "deployments": [], "decision": None, "figures": {},
+    "advice": ["set [chain] rpc_urls"],
 }  # fmt: skip
 FINDING = {
     "check": "signer",
