@@ -17,7 +17,7 @@ import numpy as np
 from lake.errors import DataError
 from policy.base import Matrix, Vector
 from policy.hedging import lp, pricing
-from policy.hedging.instruments import YEAR_S, InversePerp, Option, Perp, Pool, Position, Spot, Stable
+from policy.hedging.instruments import YEAR_S, InversePerp, Option, Perp, Position, Spot, Stable
 
 POINT = 0.01  # a vol point
 BUCKETS_D = (30.0, 90.0)  # vega is split by days to expiry: up to 30, up to 90, longer
@@ -190,8 +190,3 @@ def _as_greeks(
 def options_of(book: Book) -> list[Option]:
     """Return the option lines."""
     return [p for p in book.positions if isinstance(p, Option)]
-
-
-def pools_of(book: Book) -> list[Pool]:
-    """Return the pool lines."""
-    return [p for p in book.positions if isinstance(p, Pool)]

@@ -1,8 +1,7 @@
-"""Implied volatility between quoted strikes and expiries: monotone cubic of total variance in log-moneyness.
+"""Implied volatility between the quoted strikes of an expiry: monotone cubic of total variance in log-moneyness.
 
 Total variance ``w = vol^2 tau`` is interpolated by Fritsch-Carlson (no overshoot between quotes) over
-``ln(strike / forward)``, flat outside the quotes, and linearly in time between expiries at equal log-moneyness (no
-calendar arbitrage is added). Fitted five-parameter smiles were worse on recorded chains.
+``ln(strike / forward)``, flat outside the quotes. Fitted five-parameter smiles were worse on recorded chains.
 """
 
 from __future__ import annotations
@@ -48,33 +47,3 @@ def smile(forward: float, tau: float, strikes: Vector, vols: Vector) -> Smile:
     unique, where = np.unique(k, return_inverse=True)
     mean = np.bincount(where, v * v) / np.bincount(where)
     return Smile(tau, unique, mean * tau)
-
-
-@dataclass(frozen=True, slots=True)
-class Surface:
-    """Smiles of one underlying by rising time to expiry."""
-
-    smiles: tuple[Smile, ...]
-
-    def vol(self, k: Vector, tau: float) -> Vector:
-        """Return implied volatility (n,) at log-moneyness ``k``; nearest expiry's outside the quoted times."""
-        times = [s.tau for s in self.smiles]
-        if tau <= times[0]:
-            return self.smiles[0].vol(k)
-        if tau >= times[-1]:
-            return self.smiles[-1].vol(k)
-        after = int(np.searchsorted(times, tau))
-        near, far = self.smiles[after - 1], self.smiles[after]
-        share = (tau - near.tau) / (far.tau - near.tau)
-        w = (1.0 - share) * near.total_variance(k) + share * far.total_variance(k)
-        return np.asarray(np.sqrt(w / tau), dtype=np.float64)
-
-
-def surface(smiles: list[Smile]) -> Surface:
-    """Return the surface of ``smiles``; raises DataError without any or with two of one expiry."""
-    ordered = sorted(smiles, key=lambda s: s.tau)
-    if not ordered:
-        raise DataError("a volatility surface needs at least one expiry with quotes")
-    if len({s.tau for s in ordered}) < len(ordered):
-        raise DataError("a volatility surface has one smile an expiry; two were given for the same time")
-    return Surface(tuple(ordered))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from policy.base import Matrix, Vector
-from policy.hedging import lp, pricing
+from policy.hedging import pricing
 from policy.hedging.book import Book, Shift, lines, options_of, price_of, total, value_usd
-from policy.hedging.instruments import YEAR_S, InversePerp, Option, Perp, Pool, Spot, Stable
+from policy.hedging.instruments import YEAR_S, InversePerp, Option, Perp, Spot, Stable
 
 SCENARIOS: dict[str, Shift] = {
     # spot: the day's worst close-to-close fall of ether or bitcoin; vol: rise of the 30-day level, rounded
@@ -127,14 +127,3 @@ def liquidation_price(p: Perp | InversePerp) -> float | None:
         side = p.notional_usd / p.entry + p.margin_coin
         price = (p.notional_usd + p.maintenance * abs(p.notional_usd)) / side if side else 0.0
     return price if price > 0.0 else None
-
-
-def smooth_gamma_usd(book: Book, vol_of: dict[str, float]) -> float:
-    """Return the book's cash gamma with pools' averaged over a day's move, as decisions use it."""
-    exact = total(lines(book)).cash_gamma_usd
-    pools = [p for p in book.positions if isinstance(p, Pool)]
-    for p in pools:
-        S = np.array([price_of(book, p.asset)])
-        exact -= float(lp.cash_gamma(S, p.liquidity, p.lower, p.upper)[0])
-        exact += float(lp.smooth_cash_gamma(S, p.liquidity, p.lower, p.upper, vol_of[p.asset])[0])
-    return exact

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lake.errors import DataError
-from policy.hedging.smile import smile, surface
+from policy.hedging.smile import smile
 
 STRIKES = np.array([70.0, 80, 90, 100, 110, 120, 140])
 VOLS = np.array([0.82, 0.74, 0.69, 0.66, 0.66, 0.68, 0.75])
@@ -27,16 +27,6 @@ def test_no_overshoot_between_quotes():
         assert between.max() <= max(VOLS[i : i + 2]) + 1e-12
 
 
-def test_total_variance_is_linear_in_time():
-    near, far = smile(100.0, 0.1, STRIKES, VOLS), smile(100.0, 0.3, STRIKES, VOLS + 0.05)
-    both = surface([far, near])
-    k = np.array([-0.1, 0.05])
-    w = 0.5 * (near.total_variance(k) + far.total_variance(k))
-    assert both.vol(k, 0.2) == pytest.approx(np.sqrt(w / 0.2))
-    assert both.vol(k, 0.05) == pytest.approx(near.vol(k))
-    assert both.vol(k, 1.0) == pytest.approx(far.vol(k))
-
-
 @pytest.mark.parametrize(
     ("tau", "strikes", "vols"),
     [
@@ -50,11 +40,3 @@ def test_total_variance_is_linear_in_time():
 def test_bad_quotes_are_refused(tau, strikes, vols):
     with np.errstate(invalid="ignore"), pytest.raises(DataError, match="a smile needs"):
         smile(100.0, tau, np.array(strikes), np.array(vols))
-
-
-def test_two_smiles_of_one_expiry_are_refused():
-    s = smile(100.0, 0.1, STRIKES, VOLS)
-    with pytest.raises(DataError, match="one smile an expiry"):
-        surface([s, s])
-    with pytest.raises(DataError, match="at least one expiry"):
-        surface([])
