@@ -16,8 +16,8 @@ ORDER: tuple[Trigger, ...] = ("flight", "breach", "cash", "price", "gas", "oracl
 
 
 @dataclass(frozen=True, slots=True)
-class BlockHead:
-    """What a block's header says of the next one. ``next_base_fee_wei`` is exact: it follows from this header."""
+class NextBlock:
+    """What a block says of the next one. ``next_base_fee_wei`` is exact: it follows from this header."""
 
     number: int
     timestamp_s: int
@@ -43,7 +43,7 @@ class Marks:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Bars:
     """What the marks are held against. ``reserve_gwei`` is the highest gas paid at this distance (0: wait),
     ``outer`` the distance at which the present gas is paid, ``hard`` whether tolerances bind, ``heartbeat_s`` how often
     the feed promises a round, ``epoch_s`` the length of a scheduled decision's hour and ``decided_epoch`` the last one
@@ -58,7 +58,7 @@ class Limits:
     decided_epoch: int = -1
 
 
-def triggers(head: BlockHead, marks: Marks, limits: Limits) -> tuple[Trigger, ...]:
+def triggers(head: NextBlock, marks: Marks, limits: Bars) -> tuple[Trigger, ...]:
     """Return the triggers of a block, the most urgent first; none means nothing is to be done."""
     found: set[Trigger] = set()
     if head.timestamp_s // limits.epoch_s > limits.decided_epoch:
@@ -81,6 +81,6 @@ def triggers(head: BlockHead, marks: Marks, limits: Limits) -> tuple[Trigger, ..
     return tuple(t for t in ORDER if t in found)
 
 
-def pays(head: BlockHead, reserve_gwei: float) -> bool:
+def pays(head: NextBlock, reserve_gwei: float) -> bool:
     """Return whether the next block's price, base fee and tip, is within the reservation price; 0 and below never."""
     return reserve_gwei > 0.0 and head.next_base_fee_wei + head.tip_wei <= reserve_gwei * 1e9
