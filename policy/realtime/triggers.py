@@ -43,7 +43,7 @@ class Marks:
 
 
 @dataclass(frozen=True, slots=True)
-class Bars:
+class TriggerLevels:
     """What the marks are held against. ``reserve_gwei`` is the highest gas paid at this distance (0: wait),
     ``outer`` the distance at which the present gas is paid, ``hard`` whether tolerances bind, ``heartbeat_s`` how often
     the feed promises a round, ``epoch_s`` the length of a scheduled decision's hour and ``decided_epoch`` the last one
@@ -58,7 +58,7 @@ class Bars:
     decided_epoch: int = -1
 
 
-def triggers(head: NextBlock, marks: Marks, limits: Bars) -> tuple[Trigger, ...]:
+def triggers(head: NextBlock, marks: Marks, limits: TriggerLevels) -> tuple[Trigger, ...]:
     """Return the triggers of a block, the most urgent first; none means nothing is to be done."""
     found: set[Trigger] = set()
     if head.timestamp_s // limits.epoch_s > limits.decided_epoch:

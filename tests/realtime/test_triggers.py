@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy.realtime.triggers import ORDER, Bars, Marks, NextBlock, pays, triggers
+from policy.realtime.triggers import ORDER, Marks, NextBlock, TriggerLevels, pays, triggers
 
 HEAD = NextBlock(100, 7_200_000 + 500, 20 * 10**9, 10**9)
-QUIET = Bars(reserve_gwei=15.0, outer=0.05, hard=True, decided_epoch=2_000)
+QUIET = TriggerLevels(reserve_gwei=15.0, outer=0.05, hard=True, decided_epoch=2_000)
 CALM = Marks(distance=0.01, in_tolerances=0.5)
 
 
@@ -59,7 +59,13 @@ def test_what_is_no_number_is_no_reason_to_trade(bad, name):
         Marks, st.floats(0, 1), st.floats(0, 3), st.booleans(), st.booleans(), st.booleans(), st.floats(0, 10_000)
     ),
     st.builds(
-        Bars, st.floats(0, 100), st.floats(0, 1), st.booleans(), st.just(3600.0), st.just(3600), st.integers(0, 3000)
+        TriggerLevels,
+        st.floats(0, 100),
+        st.floats(0, 1),
+        st.booleans(),
+        st.just(3600.0),
+        st.just(3600),
+        st.integers(0, 3000),
     ),
 )
 def test_they_come_most_urgent_first_once_each_and_the_same_for_the_same_block(marks, limits):
