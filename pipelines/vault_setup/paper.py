@@ -17,7 +17,7 @@ from lake.units import WEI_PER_GWEI
 from pipelines.deployments import Deployment
 from pipelines.wiring import mandate_of
 from policy.base import Vector
-from policy.execution.base import Token
+from policy.execution.base import Capabilities, Token
 from policy.execution.routing.amm import V2Pool
 from policy.execution.vaults.simulated import adapter
 from policy.execution.vaults.simulated.adapter import SimulatedVault, VaultSpec
@@ -70,6 +70,12 @@ def open_vault(deployment: Deployment, market: MarketPoint) -> tuple[SimChain, S
     chain.blocks[-1] = replace(head, head=replace(head.head, time=time, base_fee_wei=_wei(market)), world=moved)
     chain.mine()
     return chain, SimulatedVault(spec, chain)
+
+
+def capabilities(deployment: Deployment) -> Capabilities:
+    """Return what the paper vault enforces: of its file where there is one, else as configured."""
+    path = deployment.path(deployment.vault.state)
+    return adapter.capabilities(adapter.load(path)[1] if path.exists() else _spec(deployment))
 
 
 def close_vault(deployment: Deployment, chain: SimChain, vault: SimulatedVault) -> None:

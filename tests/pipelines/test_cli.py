@@ -49,7 +49,7 @@ def test_every_verb_has_help(tmp_path):
     text = foredrift("--help", cwd=tmp_path).stdout
     verbs = (
         "init import ingest train forecast compare thresholds rebalance explain report "
-        "audit models serve ui status doctor leakage demo localnet version"
+        "audit models serve ui status doctor leakage demo localnet vault version"
     )
     for verb in verbs.split():
         assert verb in text

@@ -165,6 +165,24 @@ def executor(spec: VaultSpec) -> Any:
     return execute
 
 
+def capabilities(spec: VaultSpec) -> Capabilities:
+    """Return what the simulated chain enforces for a vault of ``spec``."""
+    return Capabilities(
+        kind="simulated",
+        atomic_legs=True,
+        onchain_price_bound=True,
+        loss_budget=True,
+        progress_rule=True,
+        plan_nonce=True,
+        deadline=True,
+        async_exit=False,
+        in_kind_exit=False,
+        pausable=True,
+        permissioned=False,
+        stolen_key=stolen_key(spec.mandate),
+    )
+
+
 class SimulatedVault:
     """Vault over a node that shows the simulated world (a :class:`SimChain`, or a faulty view of one)."""
 
@@ -174,20 +192,7 @@ class SimulatedVault:
 
     def describe(self) -> Capabilities:
         """Return what the simulated chain enforces: what the reference vault does, without investors."""
-        return Capabilities(
-            kind="simulated",
-            atomic_legs=True,
-            onchain_price_bound=True,
-            loss_budget=True,
-            progress_rule=True,
-            plan_nonce=True,
-            deadline=True,
-            async_exit=False,
-            in_kind_exit=False,
-            pausable=True,
-            permissioned=False,
-            stolen_key=stolen_key(self.spec.mandate),
-        )
+        return capabilities(self.spec)
 
     def snapshot(self, block: int | str = "latest") -> Snapshot:
         """Read everything at one block."""
