@@ -1,98 +1,59 @@
-"""Deployments: every vault of a project as one record, with all that a decision about it is told by the settings.
-
-``[portfolio]``, ``[chain]``, ``[vault]``, ``[policy]`` and ``[mandate]`` make the first one; ``[[deployments]]`` rows
-join it. No two share a vault, a key on one chain, a journal, an audit record or a paper vault's file.
-"""
+"""Deployments: every vault of a project with its chain, policy, memory and files, and the step that a cycle takes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from lake.errors import ConfigError
-from pipelines.sections import (
-    ChainSection,
-    CompareSection,
-    CostsSection,
-    MandateSection,
-    MlflowSection,
-    ModelsSection,
-    PolicySection,
-    PortfolioSection,
-    Sources,
-    VaultSection,
-    start_weights,
-)
 from pipelines.setting_types import nearest
 from pipelines.settings import Settings
+from pipelines.vault_settings import VaultSettings, vaults_of
+
+if TYPE_CHECKING:
+    from policy.memory import PolicyMemory
 
 
 @dataclass(frozen=True, slots=True)
-class Deployment:
-    """One vault with its chain, portfolio, policy, limits and files; ``root`` is the project's folder.
+class Deployment(VaultSettings):
+    """A vault in operation. Schedules, the command line and whatever wakes a vault call ``step``, and nothing else."""
 
-    ``live``: whether scheduled runs execute what they decide; ``cron``: when they run. ``label`` is what the rows of
-    its decisions are marked with.
-    """
+    def memory(self, at: datetime) -> PolicyMemory:
+        """Return what the configured policy knows at ``at``; a lesson it lacks is learnt and kept in the lake."""
+        from pipelines.vault_setup.decider import memory_at
+        from pipelines.wiring import lake_of
 
-    name: str
-    label: str
-    root: Path
-    portfolio: PortfolioSection
-    chain: ChainSection
-    vault: VaultSection
-    policy: PolicySection
-    mandate: MandateSection
-    sources: Sources
-    costs: CostsSection
-    compare: CompareSection
-    models: ModelsSection
-    mlflow: MlflowSection
-    live: bool
-    cron: str
+        return memory_at(self, lake_of(self), at)
 
-    def path(self, relative: str) -> Path:
-        """Return a project path, absolute."""
-        return (self.root / relative).resolve()
+    def step(
+        self,
+        at: datetime | None = None,
+        *,
+        live: bool = False,
+        on_plan: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> dict[str, Any]:
+        """Run one decision cycle at ``at`` (None: the present) and return its report; ``live`` executes it.
 
-    @property
-    def journal(self) -> Path:
-        """File of the plans in flight."""
-        return self.path(self.vault.journal)
+        ``on_plan`` is called with the plan before anything is signed. A refusal is an outcome with its verdicts, not an
+        exception. Safe to call again, and by two at once: the vault's lease and journal let one plan be in flight, and
+        the decision of an epoch is executed once. Raises ConfigError where vault, chain and signer do not fit together,
+        or where ``at`` is not the present of a vault on a chain; NotEnoughData where the lake does not reach ``at``.
+        """
+        from pipelines.vault_setup.cycle import run_cycle
 
-    @property
-    def audit(self) -> Path:
-        """File of the record of every decision."""
-        return self.path(self.vault.audit)
+        return run_cycle(self, at, live=live, on_plan=on_plan)
 
-    @property
-    def start_weights(self) -> dict[str, float]:
-        """What the paper vault begins with; see ``pipelines.sections.start_weights``."""
-        return start_weights(self.portfolio, self.vault)
+
+def deployments(settings: Settings) -> tuple[Deployment, ...]:
+    """Return the project's deployments, that of the top sections first."""
+    return tuple(Deployment(**{f.name: getattr(v, f.name) for f in fields(v)}) for v in vaults_of(settings))
 
 
 def first(settings: Settings) -> Deployment:
     """Return the deployment of the sections at the top of the file."""
-    given = settings
-    return Deployment(
-        given.portfolio.name, given.vault.address or given.vault.kind, given.root, given.portfolio, given.chain,
-        given.vault, given.policy, given.mandate, given.sources, given.costs, given.compare, given.models, given.mlflow,
-        given.live_on_schedule, given.schedule.rebalance,
-    )  # fmt: skip
-
-
-def deployments(settings: Settings) -> tuple[Deployment, ...]:
-    """Return the project's deployments, that of the top sections first; those that share anything were not loaded."""
-    found = [first(settings)]
-    for row in settings.deployments:
-        sources = settings.sources.model_copy(update={"pools": row.pools or (), "feeds": row.feeds or ()})
-        live = row.vault.kind == "simulated" if row.live is None else row.live
-        found.append(Deployment(
-            row.name, f"{row.name}: {row.vault.address or row.vault.kind}", settings.root, row.portfolio, row.chain,
-            row.vault, row.policy, row.mandate, sources, settings.costs, settings.compare, settings.models,
-            settings.mlflow, live, row.rebalance or settings.schedule.rebalance,
-        ))  # fmt: skip
-    return tuple(found)
+    return deployments(settings)[0]
 
 
 def chosen(settings: Settings, name: str | None) -> tuple[Deployment, ...]:

@@ -77,13 +77,13 @@ def _plainly(name: str, work: Callable[[Settings], Any]) -> Any | State:
         return Failed(message=said)
 
 
-def told(flow: Any, flow_run: Any, state: Any, event: str = "failed") -> None:
-    """Tell people that a run failed or crashed (a hook of every flow); the message is the state's, without a trace."""
+def notify_failure(flow: Any, flow_run: Any, state: Any, event: str = "failed") -> None:
+    """Notify people that a run failed or crashed (a hook of every flow), in the state's words, without a trace."""
     notify.notify(event, f"{flow.name} {state.name.lower()}", f"run {flow_run.name}: {(state.message or '')[:500]}")
 
 
-_HOOKS: dict[str, Any] = {"on_failure": [told], "on_crashed": [told]}
-_retrain_failed = partial(told, event="retrain_failed")
+_HOOKS: dict[str, Any] = {"on_failure": [notify_failure], "on_crashed": [notify_failure]}
+_retrain_failed = partial(notify_failure, event="retrain_failed")
 _retrain_failed.__name__ = "retrain_failed"  # type: ignore[attr-defined]  # Prefect names hooks in its log
 _RETRAIN_HOOKS: dict[str, Any] = {"on_failure": [_retrain_failed], "on_crashed": [_retrain_failed]}
 
@@ -171,12 +171,11 @@ def _rebalance(settings: Settings) -> dict[str, Any]:
         )
         notify.notify("late", "a rebalance run declined", f"due at {scheduled}, {late} late")
         return {"outcome": "declined", "reason": f"{late} late"}
-    from pipelines.stages import rebalance as rebalance_stage
+    from pipelines.reports.decision import as_markdown
 
     one = chosen(settings, None if served.name in {None, SERVED} else str(served.name))
-    result = rebalance_stage.rebalance(settings, live=one.live, name=one.name)
-    page = rebalance_stage.as_markdown(result)
-    create_markdown_artifact(page, key=_artifact_key(one), description="The last decision")
+    result = one.step(live=one.live)
+    create_markdown_artifact(as_markdown(result), key=_artifact_key(one), description="The last decision")
     get_run_logger().info("%s: %s", result["outcome"], result["summary"])
     return {"outcome": result["outcome"], "decision_id": result["decision_id"]}
 

@@ -186,14 +186,12 @@ def _validated(values: dict[str, Any], file: str, path: Path) -> Settings:
         raise ConfigError(explained(Settings, error, file, given)) from None
 
 
-def lake_options(settings: Settings) -> dict[str, str]:
+def lake_options(given: LakeSection) -> dict[str, str]:
     """Return object-store options: those of the file plus AWS_* of the environment, for an s3:// lake only."""
-    if not settings.lake.path.startswith("s3://"):
+    if not given.path.startswith("s3://"):
         return {}
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_ENDPOINT_URL")
-    return (
-        {"AWS_CONDITIONAL_PUT": "etag"} | {n: os.environ[n] for n in names if n in os.environ} | settings.lake.options
-    )
+    return {"AWS_CONDITIONAL_PUT": "etag"} | {n: os.environ[n] for n in names if n in os.environ} | given.options
 
 
 def starter(*, sample: bool = False) -> str:

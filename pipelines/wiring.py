@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from lake.store import Lake
 from lake.units import DAY_S, HOUR_S, duration, utc
-from pipelines.deployments import Deployment
-from pipelines.sections import ChainSection, ExchangeSection, MandateSection, Sources
+from pipelines.sections import ChainSection, ExchangeSection, LakeSection, MandateSection, Sources
 from pipelines.settings import Settings, lake_options, replay
+from pipelines.vault_settings import VaultSettings
 
 if TYPE_CHECKING:
     from lake.rpc import Rpc
@@ -23,10 +24,23 @@ if TYPE_CHECKING:
     from policy.strategies.registry import CompareConfig
 
 
-def lake_of(settings: Settings) -> Lake:
+class HasLake(Protocol):
+    """What names a lake, of a project or of one of its vaults: the section, and the folder that paths start from."""
+
+    @property
+    def lake(self) -> LakeSection:
+        """The section [lake]."""
+        ...
+
+    def path(self, relative: str) -> Path:
+        """Return a project path, absolute."""
+        ...
+
+
+def lake_of(project: HasLake) -> Lake:
     """Return the project's lake: an S3 URL as it is, a folder relative to the settings file."""
-    path = settings.lake.path
-    return Lake(path if "://" in path else str(settings.path(path)), lake_options(settings))
+    path = project.lake.path
+    return Lake(path if "://" in path else str(project.path(path)), lake_options(project.lake))
 
 
 def now() -> datetime:
@@ -160,7 +174,7 @@ def families_of() -> dict[str, Family]:
     return {name: row.make() for name, row in families().items()}
 
 
-def model_config(deployment: Deployment) -> ModelConfig:
+def model_config(deployment: VaultSettings) -> ModelConfig:
     """Return the forecasters' configuration."""
     from models.config import ModelConfig
 
@@ -184,7 +198,7 @@ def model_config(deployment: Deployment) -> ModelConfig:
 
 
 def compare_config(
-    deployment: Deployment,
+    deployment: VaultSettings,
     span: tuple[datetime, datetime],
     portfolios: int | None,
     policies: Sequence[str] | None,

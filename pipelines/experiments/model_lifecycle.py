@@ -27,12 +27,12 @@ from models.registry.registry import CHALLENGER, CHAMPION, Registry, Version, ex
 from models.serving import novelty
 from models.serving.live import LiveModel
 from models.training.walkforward import TrainResult, WalkRecord
-from pipelines.deployments import Deployment, deployment
 from pipelines.experiments import client, saved_view
 from pipelines.monitor.forecast_value import cost_ratio
 from pipelines.progress import Progress, silent
 from pipelines.reports.model_charts import draw
 from pipelines.settings import Settings
+from pipelines.vault_settings import VaultSettings, vaults_of
 from pipelines.wiring import families_of, lake_of, model_config, now
 
 BASELINE = "baseline:"
@@ -71,7 +71,7 @@ def register(settings: Settings, cfg: ModelConfig, result: TrainResult, progress
         if champion is None:
             champion = _first_champion(registry, experiment.experiment_id, cfg, model.family, record, model.trained_at)
         version = _log_model(registry, experiment.experiment_id, cfg, result, model, record)
-        verdicts.append(_judge(deployment(settings), registry, lake, cfg, model.family, version, champion, record))
+        verdicts.append(_judge(vaults_of(settings)[0], registry, lake, cfg, model.family, version, champion, record))
     progress("judge", len(result.live), len(result.live))
     names = ["family", "version", "against", "skill", "policy cost", "decision", "why"]
     cells = [
@@ -175,7 +175,7 @@ def _write_artifacts(folder: Path, result: TrainResult, model: LiveModel, record
 
 
 def _judge(
-    own: Deployment,
+    own: VaultSettings,
     registry: Registry,
     lake: Lake,
     cfg: ModelConfig,
@@ -279,7 +279,7 @@ def due(settings: Settings, at: datetime, registry: Registry | None = None) -> l
         newest = max(v.trained_at for v in known)
         if at - newest > refit:
             reasons.append(f"{name}: last trained on data up to {newest:%Y-%m-%d}, refit every {refit.days} d")
-    return reasons + losses_of(lake_of(settings), model_config(deployment(settings)), at)
+    return reasons + losses_of(lake_of(settings), model_config(vaults_of(settings)[0]), at)
 
 
 def promote(stores: client.Stores, family: str, version: str, reason: str) -> str:

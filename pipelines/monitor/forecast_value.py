@@ -11,7 +11,7 @@ import polars as pl
 from lake.errors import NotEnoughData
 from lake.store import Lake
 from models.registry.promotion import Figure
-from pipelines.deployments import Deployment
+from pipelines.vault_settings import VaultSettings
 from pipelines.wiring import compare_config
 from policy.base import Vector
 from policy.comparison import compare as panel
@@ -40,7 +40,7 @@ class Overlay(Lake):
 
 
 def cost_ratio(
-    deployment: Deployment, lake: Lake, span: tuple[datetime, datetime], mine: pl.DataFrame, reference: pl.DataFrame
+    deployment: VaultSettings, lake: Lake, span: tuple[datetime, datetime], mine: pl.DataFrame, reference: pl.DataFrame
 ) -> Figure | None:
     """Return policy cost with ``mine`` over that with ``reference``, paired by portfolio and week, 95 % interval.
 
@@ -65,7 +65,7 @@ def cost_ratio(
     return Figure(found.value, found.low, found.high, len(a))
 
 
-def _weekly_cost(deployment: Deployment, lake: Lake, span: tuple[datetime, datetime], rows: pl.DataFrame) -> Vector:
+def _weekly_cost(deployment: VaultSettings, lake: Lake, span: tuple[datetime, datetime], rows: pl.DataFrame) -> Vector:
     """Return (W,) cost of the policy by week, bp of NAV summed over the panel; tracking counts where it is soft."""
     config = compare_config(deployment, span, PORTFOLIOS, [deployment.policy.kind], None)
     own = deployment.portfolio

@@ -10,7 +10,7 @@ from typing import Any
 
 from lake.errors import RpcError
 from lake.rpc import Rpc
-from pipelines.deployments import Deployment
+from pipelines.vault_settings import VaultSettings
 from pipelines.wiring import rpc_of
 from policy.execution.records import audit
 from policy.execution.records.mending import may_give_up, repair
@@ -20,7 +20,7 @@ from policy.execution.vaults.safe.history import executions
 SHOWN = 5  # differences named in the text
 
 
-def audit_verify(deployment: Deployment, since: int = 0) -> dict[str, Any]:
+def audit_verify(deployment: VaultSettings, since: int = 0) -> dict[str, Any]:
     """Return whether the audit chain is whole and, where a vault on a chain is configured, whether that agrees.
 
     ``since``: the first plan nonce that is this record's; earlier ones were another operator's.
@@ -42,7 +42,7 @@ def audit_verify(deployment: Deployment, since: int = 0) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def verify_all(project: Sequence[Deployment], since: int = 0) -> dict[str, Any]:
+def verify_all(project: Sequence[VaultSettings], since: int = 0) -> dict[str, Any]:
     """Return ``audit_verify`` of one deployment, or of several together: each under ``deployments``, by name."""
     found = {d.name: audit_verify(d, since) for d in project}
     if len(project) == 1:
@@ -55,7 +55,7 @@ def verify_all(project: Sequence[Deployment], since: int = 0) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _anchored(deployment: Deployment, path: Path, since: int) -> tuple[bool, str]:
+def _anchored(deployment: VaultSettings, path: Path, since: int) -> tuple[bool, str]:
     """Return whether the vault agrees with the record, and in words."""
     vault = str(deployment.vault.address)
     try:
@@ -83,7 +83,7 @@ def _safe_find(rpc: Rpc, safe: str) -> Find:
     return find
 
 
-def audit_repair(deployment: Deployment) -> list[str]:
+def audit_repair(deployment: VaultSettings) -> list[str]:
     """Mend audit and journal where a disk damaged them; return one line a file. ExecutionError where it must wait."""
     now = datetime.now(UTC)
     reason = f"damaged on the disk and given up on {now:%Y-%m-%d %H:%M} UTC"
@@ -97,6 +97,6 @@ def audit_repair(deployment: Deployment) -> list[str]:
     return [*done, repair(journal, reason, may_give_up(age, now.timestamp())).words()]
 
 
-def audit_export(deployment: Deployment, out: Path) -> int:
+def audit_export(deployment: VaultSettings, out: Path) -> int:
     """Write the audit record as Parquet and return the number of records."""
     return audit.export(deployment.path(deployment.vault.audit), out)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from pipelines.deployments import Deployment
 from pipelines.experiments import client
 from pipelines.monitor.logs import log
 from pipelines.settlements.settled_plan import SettledPlan, distance, realised
+from pipelines.vault_settings import VaultSettings
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -18,7 +18,7 @@ CATCH_UP = timedelta(days=30)
 """Executions that a tracking server missed are logged afterwards when they are not older than this."""
 
 
-def catch_up(deployment: Deployment, settled: Sequence[SettledPlan]) -> None:
+def catch_up(deployment: VaultSettings, settled: Sequence[SettledPlan]) -> None:
     """Log executions to MLflow; a tracking server that is away is reported, and caught up on with the next one."""
     from mlflow.exceptions import MlflowException  # late: seconds to import, and only a trade needs it
 
@@ -28,7 +28,7 @@ def catch_up(deployment: Deployment, settled: Sequence[SettledPlan]) -> None:
         log("live run not logged", error=str(error)[:500], retried="with the next execution")
 
 
-def log_executions(deployment: Deployment, settled: Sequence[SettledPlan]) -> int:
+def log_executions(deployment: VaultSettings, settled: Sequence[SettledPlan]) -> int:
     """Log the executions that experiment ``live`` lacks, one run each, and return their number.
 
     The newest settles how far back is looked (CATCH_UP); an execution is known by its decision and attempt.
@@ -61,7 +61,7 @@ def _known(mlf: MlflowClient, experiment_id: str) -> set[tuple[str, str]]:
             return found
 
 
-def _log(deployment: Deployment, mlf: MlflowClient, experiment_id: str, execution: SettledPlan) -> None:
+def _log(deployment: VaultSettings, mlf: MlflowClient, experiment_id: str, execution: SettledPlan) -> None:
     decision = execution.decision
     tags = {
         "policy": decision["policy"], "decision_id": execution.flight.plan.decision_id,
@@ -72,7 +72,7 @@ def _log(deployment: Deployment, mlf: MlflowClient, experiment_id: str, executio
         client.log_values(mlf, run_id, judged(deployment, execution))
 
 
-def judged(deployment: Deployment, execution: SettledPlan) -> dict[str, float]:
+def judged(deployment: VaultSettings, execution: SettledPlan) -> dict[str, float]:
     """Return each expectation beside what came of it.
 
     ``expected_`` and ``realised_`` of ``gas_usd``, ``gas`` (units), ``slippage_usd`` (fees included) and

@@ -17,18 +17,18 @@ from lake.locks import exclusive
 from lake.store import Lake
 from lake.tables import table
 from lake.units import utc
-from pipelines.deployments import Deployment
 from pipelines.monitor.logs import log
 from pipelines.sections import SHARED_JOURNAL
 from pipelines.settlements.mlflow_runs import catch_up
 from pipelines.settlements.settled_plan import EXECUTED, SettledPlan, executions, fees_usd, figures, realised
+from pipelines.vault_settings import VaultSettings
 from policy.execution.base import OtherVault
 from policy.execution.records.audit import Audit
 from policy.execution.records.hashlog import Body, sync_folder
 from policy.execution.records.journal import Flight, Journal
 
 
-def reconcile(deployment: Deployment, lake: Lake, record: Audit | None = None) -> list[SettledPlan]:
+def reconcile(deployment: VaultSettings, lake: Lake, record: Audit | None = None) -> list[SettledPlan]:
     """Write the decisions and executions that the lake lacks; return the executions that were new to it.
 
     A row whose plan ended otherwise since (a deep reorganisation) is set right. ``record``: the audit, where the caller
@@ -81,7 +81,7 @@ def _void_rows(
     return found
 
 
-def journal_of(deployment: Deployment) -> Journal:
+def journal_of(deployment: VaultSettings) -> Journal:
     """Return the vault's journal; the shared one of earlier versions is taken over once, if it is this vault's."""
     path, shared = deployment.path(deployment.vault.journal), deployment.path(SHARED_JOURNAL)
     if not path.exists() and path.name.startswith(f"{shared.name}-") and shared.exists():
@@ -93,7 +93,7 @@ def journal_of(deployment: Deployment) -> Journal:
     return Journal(path)
 
 
-def _is_ours(journal: Journal, deployment: Deployment) -> bool:
+def _is_ours(journal: Journal, deployment: VaultSettings) -> bool:
     try:
         journal.require(deployment.chain.id, str(deployment.vault.address))
     except OtherVault:
@@ -106,7 +106,7 @@ def row_id(decision: Body) -> str:
     return str(decision["decision_id"]) + ("" if decision["live"] else "-dry")
 
 
-def _write_decisions(deployment: Deployment, lake: Lake, decisions: Sequence[Body]) -> None:
+def _write_decisions(deployment: VaultSettings, lake: Lake, decisions: Sequence[Body]) -> None:
     """Write the decisions that are missing or were taken again since: the newest of an hour counts."""
     known = dict(lake.scan("decisions").select("decision_id", "inputs_digest").collect().iter_rows())
     newest = {row_id(d): d for d in decisions}
@@ -116,7 +116,7 @@ def _write_decisions(deployment: Deployment, lake: Lake, decisions: Sequence[Bod
         lake.write("decisions", pl.DataFrame(rows, schema_overrides={"plan": pl.String}))
 
 
-def _decision_row(deployment: Deployment, decision: Body) -> dict[str, Any]:
+def _decision_row(deployment: VaultSettings, decision: Body) -> dict[str, Any]:
     at = utc(decision["ts"])
     expected = {"why": decision["why"], **decision["expected"], **figures(deployment, decision)}
     if decision.get("data"):
@@ -130,7 +130,7 @@ def _decision_row(deployment: Deployment, decision: Body) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _execution_row(deployment: Deployment, execution: SettledPlan) -> dict[str, Any]:
+def _execution_row(deployment: VaultSettings, execution: SettledPlan) -> dict[str, Any]:
     settled, flight = execution.settlement["settlement"], execution.flight
     expected = execution.decision["expected"]
     impact = {"impact_usd": expected.get("slippage_usd", 0.0) - fees_usd(deployment, execution)}
@@ -143,7 +143,7 @@ def _execution_row(deployment: Deployment, execution: SettledPlan) -> dict[str, 
     }  # fmt: skip
 
 
-def _one_at_a_time(deployment: Deployment) -> AbstractContextManager[None]:
+def _one_at_a_time(deployment: VaultSettings) -> AbstractContextManager[None]:
     """Hold the lock of the rows of this vault; it ends with the process."""
     path = deployment.path(deployment.vault.journal)
     return exclusive(path.with_name(path.name + ".kept.lock"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lake.units import utc
-from pipelines.deployments import Deployment
+from pipelines.vault_settings import VaultSettings
 from policy.execution.records.hashlog import Body
 from policy.execution.records.journal import Flight
 
@@ -61,7 +61,7 @@ def executions(flights: Sequence[Flight], records: Sequence[Body]) -> list[Settl
     return found
 
 
-def figures(deployment: Deployment, decision: Body) -> dict[str, float]:
+def figures(deployment: VaultSettings, decision: Body) -> dict[str, float]:
     """Return what to watch: the largest drift in tolerances, the loss budget left (bp of NAV), the base fee (gwei)."""
     seen = decision["snapshot"]
     found = {
@@ -73,19 +73,19 @@ def figures(deployment: Deployment, decision: Body) -> dict[str, float]:
     return found
 
 
-def distance(deployment: Deployment, weights: Sequence[float]) -> float:
+def distance(deployment: VaultSettings, weights: Sequence[float]) -> float:
     """Return the largest deviation of ``weights`` (in the order of the assets) from target, in tolerances."""
     given = deployment.portfolio
     pairs = zip(given.assets, weights, strict=False)
     return max((abs(w - given.weights[a]) / given.caps[a] for a, w in pairs), default=0.0)
 
 
-def fees_usd(deployment: Deployment, execution: SettledPlan) -> float:
+def fees_usd(deployment: VaultSettings, execution: SettledPlan) -> float:
     """Return the pool fees of the traded value, USD."""
     return float(execution.decision["expected"].get("value_usd", 0.0)) * deployment.costs.fee_bps / 10_000
 
 
-def realised(deployment: Deployment, execution: SettledPlan) -> dict[str, float]:
+def realised(deployment: VaultSettings, execution: SettledPlan) -> dict[str, float]:
     """Return what an execution cost, USD: ``gas_usd``, ``loss_usd`` against the oracle and, fees aside, ``impact_usd``.
 
     A reverted plan costs gas only. Forecasters learn from ``impact_usd`` (``models.slippage.realised_impact``).

@@ -5,37 +5,24 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from lake.errors import ConfigError, DataError
-from lake.units import BPS, utc
+from lake.units import utc
 from pipelines.deployments import Deployment, deployments
 from pipelines.deployments import deployment as chosen
-from pipelines.monitor import notify
-from pipelines.monitor.logs import log
 from pipelines.settings import Settings
 from pipelines.settlements.audited import audit_export, audit_verify  # noqa: F401 - callers find them here
-from pipelines.settlements.reconcile import reconcile, row_id
-from pipelines.settlements.settled_plan import SettledPlan
-from pipelines.vault_setup.context import open_context, present
-from pipelines.vault_setup.decider import decider
+from pipelines.settlements.reconcile import row_id
 from pipelines.wiring import lake_of
 from policy.base import Decision, State
-from policy.execution.base import Capabilities, Snapshot, Token
-from policy.execution.context import StepReport
-from policy.execution.engine import step
 from policy.execution.records.audit import Audit
 from policy.explain import explain as in_words
 from policy.memory import state_from
 from policy.strategies.replay import replay
-
-Shown = Mapping[str, Any]
-EVENTS = {"traded": "executed", "reverted": "failed"}
 
 
 def rebalance(
@@ -43,121 +30,17 @@ def rebalance(
     *,
     live: bool = False,
     as_of: str | None = None,
-    on_plan: Callable[[Shown], None] | None = None,
+    on_plan: Callable[[Mapping[str, Any]], None] | None = None,
     name: str | None = None,
 ) -> dict[str, Any]:
-    """Run one cycle of deployment ``name`` (None: the first) and return its report.
+    """Run one cycle of deployment ``name`` (None: the first) and return its report; see ``Deployment.step``.
 
-    ``on_plan`` is called with the plan before anything is signed. ``as_of`` replays a past moment, on the simulated
-    vault only. A refusal is an outcome with its verdicts, not an exception. Raises ConfigError when vault, chain and
-    signer do not fit together.
+    ``as_of`` replays a past moment, on the simulated vault only.
     """
     deployment = chosen(settings, name)
     if as_of is not None and deployment.vault.kind != "simulated":
         raise ConfigError("--as-of replays history and works on the simulated vault only")
-    at = utc(as_of) if as_of else present(deployment)
-    lake = lake_of(settings)
-    record = Audit(deployment.audit)  # one reader: every byte of it is read once a run
-    told(reconcile(deployment, lake, record))
-    choice = decider(deployment, lake, at)
-    planned: list[str] = []
-    with open_context(deployment, at, choice, live=live) as ctx:
-        seen = ctx.vault.snapshot()
-        off_chain = rules_off_chain(ctx.vault.describe())
-
-        def shown_as(report: StepReport) -> dict[str, Any]:
-            return as_shown(report, choice.note, seen) | {"rules_off_chain": off_chain}
-
-        def show_plan(draft: StepReport) -> None:
-            planned.append(draft.decision_id)
-            if on_plan is not None:
-                on_plan(shown_as(draft))
-
-        report = step(replace(ctx, on_plan=show_plan, audit=record))
-    shown = shown_as(report)
-    if on_plan is not None and not planned:
-        on_plan(shown)
-    told(reconcile(deployment, lake, record))
-    log(
-        "decision", decision_id=report.decision_id, outcome=report.outcome, policy=report.policy, at=at.isoformat(),
-        why=report.why, live=live,
-    )  # fmt: skip
-    if report.outcome == "refused":
-        notify.notify("refused", f"{report.policy} refused", shown["summary"])
-    if shown["untradable"]:
-        names = ", ".join(u["symbol"] for u in shown["untradable"])
-        notify.notify("untradable", f"{names} left alone", "\n".join(u["reason"] for u in shown["untradable"]))
-    if choice.abstained:
-        notify.notify("abstained", f"{deployment.policy.fallback} decided", choice.note)
-    return shown
-
-
-def rules_off_chain(told: Capabilities) -> list[str]:
-    """Return which rules of the mandate the vault does not enforce on chain: this side does, before signing."""
-    rules = ("onchain_price_bound", "loss_budget", "progress_rule", "plan_nonce", "deadline")
-    return [rule.removeprefix("onchain_").replace("_", " ") for rule in rules if not getattr(told, rule)]
-
-
-def told(done: Sequence[SettledPlan]) -> None:
-    """Tell people of executions that are new to the lake, also of those that an earlier, killed run left."""
-    for execution in done:
-        decision = execution.decision
-        log("execution", decision_id=decision["decision_id"], outcome=execution.outcome, at=execution.at.isoformat())
-        words = "; ".join(w for w in (decision["action"], decision["why"]) if w)
-        notify.notify(EVENTS[execution.outcome], f"{decision['policy']} {execution.outcome}", words)
-
-
-def as_shown(report: StepReport, note: str, seen: Snapshot) -> dict[str, Any]:
-    """Return the report as printed and written by ``--json``: the engine's figures plus tables for people.
-
-    ``weights``: asset, before, wanted, mandated target, and after the settlement. ``legs``: amounts in the tokens'
-    smallest units, as they are signed; ``moves``: the same in tokens.
-    """
-    data = report.json()
-    plan = report.plan
-    names = {t.address: t.symbol for t in seen.tokens}
-    columns = [report.weights_before, report.weights_wanted, [b / BPS for b in seen.targets_bps], report.weights_after]
-    by_asset = [dict(zip(report.assets, column, strict=False)) for column in columns]
-    data["weights"] = [[a, *[column.get(a) for column in by_asset]] for a in report.assets]
-    data["legs"] = [
-        [names.get(leg.token_in, leg.token_in[:10]), names.get(leg.token_out, leg.token_out[:10]), str(leg.amount_in),
-         str(leg.min_out), " > ".join(h.venue for h in leg.path)]
-        for leg in (plan.legs if plan else report.legs)
-    ]  # fmt: skip
-    tokens = {t.address: t for t in seen.tokens}
-    data["moves"] = [
-        [
-            *names_of,
-            _amount(tokens.get(leg.token_in), leg.amount_in),
-            _amount(tokens.get(leg.token_out), leg.min_out),
-            way,
-        ]
-        for leg, (*names_of, _, _, way) in zip(plan.legs if plan else report.legs, data["legs"], strict=True)
-    ]
-    data["note"] = note
-    alone = ", ".join(u["symbol"] for u in data["untradable"])
-    action = [] if report.why.startswith(report.action) else [report.action]
-    words = [*action, report.why, f"left alone: {alone}" if alone else "", note]
-    data["summary"] = "; ".join(w for w in words if w)
-    return data
-
-
-def _amount(token: Token | None, raw: int) -> str:
-    """Return ``raw`` units of ``token`` as people write them: 32,906.41 USDC; six significant digits at least."""
-    if token is None:
-        return str(raw)
-    value = Decimal(raw).scaleb(-token.decimals)
-    digits = max(2, 5 - value.adjusted()) if value else 2
-    return f"{value:,.{digits}f} {token.symbol}"
-
-
-def as_markdown(result: Shown) -> str:
-    """Return a decision as Markdown, for the scheduler's pages."""
-    lines = [f"**{result['outcome']}** {result['summary']}", "", "| asset | before | wanted |", "|---|---|---|"]
-    rows = [row[:3] for row in result["weights"]]
-    lines += [f"| {a} | {100 * b:.2f} % | {100 * w:.2f} % |" for a, b, w in rows if b is not None and w is not None]
-    lines += ["", *[f"- {'ok' if v['ok'] else 'refused'} {v['check']}: {v['reason']}" for v in result["verdicts"]]]
-    return "\n".join(lines)
+    return deployment.step(utc(as_of) if as_of else None, live=live, on_plan=on_plan)
 
 
 def explain(settings: Settings, decision_id: str) -> dict[str, Any]:

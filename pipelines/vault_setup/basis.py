@@ -11,7 +11,7 @@ import polars as pl
 from lake.plausibility import flagged
 from lake.store import Lake
 from lake.units import HOUR_S
-from pipelines.deployments import Deployment
+from pipelines.vault_settings import VaultSettings
 from policy.execution.base import Verdict
 from policy.execution.checks.inputs import Input
 from policy.execution.checks.verdicts import refused
@@ -40,7 +40,7 @@ class Basis:
         return min(i.at for i in self.inputs if not i.bridged)
 
 
-def basis_of(deployment: Deployment, lake: Lake, history: History, at: datetime) -> Basis:
+def basis_of(deployment: VaultSettings, lake: Lake, history: History, at: datetime) -> Basis:
     """Return what a decision of the configured portfolio at ``at`` rests on; assets without any price are stable ones.
 
     Prices count by the end of their bar. Pools count where the paper vault trades in them, a chain's are read live.
@@ -70,7 +70,7 @@ def basis_of(deployment: Deployment, lake: Lake, history: History, at: datetime)
     return Basis(tuple(inputs), shut, doubts(deployment, lake, at), found)
 
 
-def doubts(deployment: Deployment, lake: Lake, at: datetime) -> tuple[Verdict, ...]:
+def doubts(deployment: VaultSettings, lake: Lake, at: datetime) -> tuple[Verdict, ...]:
     """Return a refusal for every series used with rows that cannot be believed and that nobody accepted."""
     since = at - timedelta(days=WARMUP_DAYS)
     used = {*deployment.portfolio.assets, deployment.chain.native}

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from lake.locks import exclusive
 from lake.private import private_folder
-from pipelines.deployments import Deployment
 from pipelines.settlements.reconcile import journal_of
+from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.context_parts import limits_of, portfolio_of, rule_of, view_of
 from pipelines.vault_setup.decider import Choice
 from pipelines.vault_setup.paper import close_vault, open_vault
@@ -21,7 +21,7 @@ from policy.execution.vaults.simulated.chain import SimChannel, SimSigner
 
 
 @contextmanager
-def open_context(deployment: Deployment, at: datetime, choice: Choice, *, live: bool) -> Iterator[EngineContext]:
+def open_context(deployment: VaultSettings, at: datetime, choice: Choice, *, live: bool) -> Iterator[EngineContext]:
     """Yield the engine's context; the simulated vault's state is written back when a live cycle ends."""
     private_folders(deployment)
     if deployment.vault.kind != "simulated":
@@ -33,7 +33,7 @@ def open_context(deployment: Deployment, at: datetime, choice: Choice, *, live: 
         yield from _paper(deployment, at, choice, live=live)
 
 
-def private_folders(deployment: Deployment) -> None:
+def private_folders(deployment: VaultSettings) -> None:
     """Make the folders of journal, audit and state, readable by their owner only; the project's own folder is left."""
     for name in (deployment.vault.journal, deployment.vault.audit, deployment.vault.state):
         folder = deployment.path(name).parent
@@ -41,13 +41,13 @@ def private_folders(deployment: Deployment) -> None:
             private_folder(folder).chmod(0o700)
 
 
-def state_lock(deployment: Deployment) -> AbstractContextManager[None]:
+def state_lock(deployment: VaultSettings) -> AbstractContextManager[None]:
     """Hold the simulated vault's file: a second run waits and then reads what the first one wrote."""
     path = deployment.path(deployment.vault.state)
     return exclusive(path.with_name(path.name + ".lock"))
 
 
-def _paper(deployment: Deployment, at: datetime, choice: Choice, *, live: bool) -> Iterator[EngineContext]:
+def _paper(deployment: VaultSettings, at: datetime, choice: Choice, *, live: bool) -> Iterator[EngineContext]:
     """Yield the simulated vault's context; in a live cycle every block is written as it is mined, as a chain would."""
     chain, vault = open_vault(deployment, choice.market)
 
@@ -71,7 +71,7 @@ def _paper(deployment: Deployment, at: datetime, choice: Choice, *, live: bool) 
         close_vault(deployment, chain, vault)
 
 
-def present(deployment: Deployment) -> datetime:
+def present(deployment: VaultSettings) -> datetime:
     """Return the moment a decision is taken at: the wall clock, or the local chain's own replayed time."""
     if deployment.vault.kind == "simulated":
         return now()

@@ -10,7 +10,7 @@ import numpy as np
 from lake.errors import ConfigError
 from lake.units import bps
 from lake.universe import STABLE, chain
-from pipelines.deployments import Deployment
+from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.decider import Choice
 from pipelines.wiring import operators
 from policy.costs import chain_fees
@@ -23,7 +23,7 @@ from policy.execution.submission.gas import fee_rules
 from policy.execution.submission.quorum import ALONE_BPS
 
 
-def portfolio_of(deployment: Deployment) -> RiskTerms:
+def portfolio_of(deployment: VaultSettings) -> RiskTerms:
     """Return what is configured about the portfolio, in the order of its assets."""
     given = deployment.portfolio
     fees = chain_fees(deployment.chain.id, deployment.costs.gas_base, deployment.costs.gas_per_leg)
@@ -47,7 +47,7 @@ def view_of(choice: Choice, snapshot: Snapshot, chain: OracleEvidence | None = N
     )  # fmt: skip
 
 
-def rule_of(deployment: Deployment, heartbeat_s: int, asset: str) -> FeedRule:
+def rule_of(deployment: VaultSettings, heartbeat_s: int, asset: str) -> FeedRule:
     """Return what is required of a feed: its own heartbeat, and agreement with the lake and the pools' averages.
 
     A stable coin's feed may repeat its answer for as long as it likes. Where the nodes of one operator alone tell the
@@ -61,7 +61,7 @@ def rule_of(deployment: Deployment, heartbeat_s: int, asset: str) -> FeedRule:
     return FeedRule(heartbeat_s, deviation_bps=allowed[0], average_bps=allowed[1], frozen_rounds=frozen)
 
 
-def limits_of(deployment: Deployment, feeds: dict[str, FeedRule]) -> Limits:
+def limits_of(deployment: VaultSettings, feeds: dict[str, FeedRule]) -> Limits:
     """Return the engine's limits from the mandate."""
     rules = PlanRules(
         min_trade_usd=deployment.mandate.min_trade_usd,
@@ -72,7 +72,7 @@ def limits_of(deployment: Deployment, feeds: dict[str, FeedRule]) -> Limits:
     return Limits(plan=rules, feeds=feeds, gas=fee_rules(row), block_time_s=row.block_time_s)
 
 
-def keystore(deployment: Deployment) -> Path:
+def keystore(deployment: VaultSettings) -> Path:
     """Return the keystore's path; raises ConfigError when none is configured."""
     if deployment.vault.keystore is None:
         raise ConfigError("--live needs [vault] keystore (an encrypted file) or signer_url")

@@ -10,7 +10,7 @@ import polars as pl
 
 from lake.errors import ForedriftError, NotEnoughData
 from lake.store import Lake
-from pipelines.deployments import Deployment
+from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.basis import Basis, basis_of
 from pipelines.vault_setup.paper import MarketPoint
 from pipelines.wiring import compare_config
@@ -24,7 +24,8 @@ from policy.strategies.experts import kind_of
 from policy.strategies.lessons import keep_lessons, recall_lessons
 from policy.strategies.planner_policy import RulePolicy
 from policy.strategies.predictive import Predictive
-from policy.strategies.registry import memory_at, planners, recall
+from policy.strategies.registry import memory_at as memory_of
+from policy.strategies.registry import planners, recall
 
 FORECAST_LIFE = timedelta(hours=2)  # issued hourly: older ones belong to a decision that has passed
 DAY = timedelta(days=1)
@@ -48,7 +49,7 @@ class Choice:
         return self.basis.data_at
 
 
-def decider(deployment: Deployment, lake: Lake, at: datetime) -> Choice:
+def decider(deployment: VaultSettings, lake: Lake, at: datetime) -> Choice:
     """Return the policy for a decision at ``at``, reading only what was available then."""
     assets = deployment.portfolio.assets
     history = _history(deployment, lake, at)
@@ -76,8 +77,14 @@ def decider(deployment: Deployment, lake: Lake, at: datetime) -> Choice:
     return Choice(RulePolicy(recall(memory), memory), view, market, covariance, basis, note, bool(reason))
 
 
+def memory_at(deployment: VaultSettings, lake: Lake, at: datetime) -> PolicyMemory:
+    """Return what the configured policy knows for a decision at ``at``."""
+    history = _history(deployment, lake, at)
+    return learnt(deployment, lake, history, portfolio_at(deployment, at), deployment.policy.kind, at)
+
+
 def learnt(
-    deployment: Deployment, lake: Lake, history: History, portfolio: Portfolio, name: str, at: datetime
+    deployment: VaultSettings, lake: Lake, history: History, portfolio: Portfolio, name: str, at: datetime
 ) -> PolicyMemory:
     """Return what policy ``name`` knows at the end of ``history``; a lesson it lacks is learnt and kept in the lake."""
     planner = planners(history, lake, compare_config(deployment, (week_start(at), at), 1, (name,), None))[0]
@@ -88,7 +95,7 @@ def learnt(
             known = {kind: planner.learn(kind)}
             keep_lessons(lake, planner, known)
         planner = planner.taught(known)
-    return memory_at(planner, portfolio, history, len(history.ts) - 1)
+    return memory_of(planner, portfolio, history, len(history.ts) - 1)
 
 
 def week_start(at: datetime) -> datetime:
@@ -100,7 +107,7 @@ def week_start(at: datetime) -> datetime:
     return day - timedelta(days=day.weekday())
 
 
-def portfolio_at(deployment: Deployment, at: datetime) -> Portfolio:
+def portfolio_at(deployment: VaultSettings, at: datetime) -> Portfolio:
     """Return the configured portfolio as the panel's record, for a decision at ``at``."""
     given = deployment.portfolio
     n = len(given.assets)
@@ -112,7 +119,7 @@ def portfolio_at(deployment: Deployment, at: datetime) -> Portfolio:
     )  # fmt: skip
 
 
-def _history(deployment: Deployment, lake: Lake, at: datetime) -> History:
+def _history(deployment: VaultSettings, lake: Lake, at: datetime) -> History:
     """Return the market up to ``at``; where it does not reach, NotEnoughData says how old the newest rows are."""
     try:
         assets = deployment.portfolio.assets
@@ -149,7 +156,7 @@ def newest(lake: Lake, at: datetime) -> datetime:
     return found
 
 
-def _missing(deployment: Deployment, view: ForecastView) -> str:
+def _missing(deployment: VaultSettings, view: ForecastView) -> str:
     """Return why the configured policy must not decide, empty when nothing speaks against it."""
     for target in traits(deployment.policy.kind).reads:
         rows = [f for (name, key, _), f in view.items() if (name, key) == (target, str(deployment.chain.history))]

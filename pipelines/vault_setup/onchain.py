@@ -14,9 +14,9 @@ from lake.rpc import Rpc, mask
 from lake.sources.oracles import ROUND
 from lake.units import duration
 from lake.universe import chain
-from pipelines.deployments import Deployment
 from pipelines.servers.phrase import passphrase
 from pipelines.settlements.reconcile import journal_of
+from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.context_parts import keystore, limits_of, portfolio_of, rule_of, view_of
 from pipelines.vault_setup.decider import Choice
 from pipelines.wiring import operators, rpc_of
@@ -45,7 +45,7 @@ POLL_S = 1.0
 HEARTBEAT_S = 90_000  # of a feed that is not listed: the daily one of most feeds, with an hour's slack
 
 
-def open_onchain(deployment: Deployment, choice: Choice, *, live: bool) -> EngineContext:
+def open_onchain(deployment: VaultSettings, choice: Choice, *, live: bool) -> EngineContext:
     """Return the engine's context for the configured vault. Raises ConfigError naming what is missing."""
     rpc = rpc_of(deployment.chain)
     rpc.expect_chain(deployment.chain.id)
@@ -83,12 +83,12 @@ def open_onchain(deployment: Deployment, choice: Choice, *, live: bool) -> Engin
     )  # fmt: skip
 
 
-def witnesses_of(deployment: Deployment, sender: str) -> tuple[Witness, ...]:
+def witnesses_of(deployment: VaultSettings, sender: str) -> tuple[Witness, ...]:
     """Return a witness for each operator of [chain] rpc_urls, which reads everything a decision rests on by itself."""
     return tuple(_witness(deployment, urls, sender) for urls in operators(deployment.chain).values())
 
 
-def _witness(deployment: Deployment, urls: Sequence[str], sender: str) -> Witness:
+def _witness(deployment: VaultSettings, urls: Sequence[str], sender: str) -> Witness:
     rpc = Rpc(urls, tries=6)  # enough for a block that the first node has and this one is about to get
 
     def testify(snapshot: Snapshot) -> Testimony:
@@ -102,17 +102,17 @@ def _witness(deployment: Deployment, urls: Sequence[str], sender: str) -> Witnes
     return Witness(mask(urls[0]), testify)
 
 
-def now_of(deployment: Deployment, node: JsonNode) -> datetime:
+def now_of(deployment: VaultSettings, node: JsonNode) -> datetime:
     """Return the present: the wall clock, or the local chain's own replayed time."""
     return datetime.fromtimestamp(node.head().time, UTC) if deployment.chain.id == LOCAL_CHAIN else datetime.now(UTC)
 
 
-def dry_vault(deployment: Deployment) -> Vault:
+def dry_vault(deployment: VaultSettings) -> Vault:
     """Return the adapter of the configured vault without a key."""
     return vault_of(deployment, rpc_of(deployment.chain), None)
 
 
-def vault_of(deployment: Deployment, rpc: Rpc, signer: KeystoreSigner | ExternalSigner | None) -> Vault:
+def vault_of(deployment: VaultSettings, rpc: Rpc, signer: KeystoreSigner | ExternalSigner | None) -> Vault:
     """Return the adapter of the configured vault; a Safe's batches are signed by ``signer`` too."""
     if not deployment.vault.address:
         raise ConfigError("set [vault] address")
@@ -123,7 +123,7 @@ def vault_of(deployment: Deployment, rpc: Rpc, signer: KeystoreSigner | External
     return ReferenceVault(rpc, deployment.vault.address)
 
 
-def evidence_of(deployment: Deployment, rpc: Rpc, pools: Sequence[TradedPool], snapshot: Snapshot) -> OracleEvidence:
+def evidence_of(deployment: VaultSettings, rpc: Rpc, pools: Sequence[TradedPool], snapshot: Snapshot) -> OracleEvidence:
     """Return what the chain tells of its oracle at the snapshot's block: pool averages, feed rounds, sequencer."""
     window_s = int(duration(deployment.mandate.average_window).total_seconds())
     found: dict[str, dict[str, int | None]] = {}
@@ -133,7 +133,7 @@ def evidence_of(deployment: Deployment, rpc: Rpc, pools: Sequence[TradedPool], s
     return OracleEvidence(average_e8=found, rounds=rounds, sequencer=sequencer_of(deployment, rpc, snapshot))
 
 
-def sequencer_of(deployment: Deployment, rpc: Rpc, snapshot: Snapshot) -> tuple[bool, int] | None:
+def sequencer_of(deployment: VaultSettings, rpc: Rpc, snapshot: Snapshot) -> tuple[bool, int] | None:
     """Return (is up, since when) from the L2's uptime feed, None where none is configured.
 
     Answer 0 is up; a round starts when the answer changes, and is updated without a change too.
@@ -146,21 +146,21 @@ def sequencer_of(deployment: Deployment, rpc: Rpc, snapshot: Snapshot) -> tuple[
     return answer == 0, cast("int", started_at)
 
 
-def signer_of(deployment: Deployment) -> KeystoreSigner | ExternalSigner:
+def signer_of(deployment: VaultSettings) -> KeystoreSigner | ExternalSigner:
     """Return the keeper's signer: an encrypted keystore, or an external one."""
     if deployment.vault.signer_url is not None:
         return ExternalSigner(Rpc([deployment.vault.signer_url.get_secret_value()]), keeper_of(deployment))
     return _keystore_signer(keystore(deployment))
 
 
-def keeper_of(deployment: Deployment) -> str:
+def keeper_of(deployment: VaultSettings) -> str:
     """Return the keeper's address as configured; a dry run is simulated from it."""
     if deployment.vault.keeper is None:
         raise ConfigError("set [vault] keeper to the keeper's address (dry runs are simulated from it)")
     return deployment.vault.keeper
 
 
-def channels_of(deployment: Deployment, rpc: Rpc) -> dict[str, Channel]:
+def channels_of(deployment: VaultSettings, rpc: Rpc) -> dict[str, Channel]:
     """Return the ways to hand a transaction over: the public pool, and the relay where one is configured."""
     found: dict[str, Channel] = {"public": PublicChannel(rpc)}
     given = deployment.vault
@@ -188,7 +188,7 @@ def _keystore_signer(path: Path) -> KeystoreSigner:
     return KeystoreSigner(path, secret)
 
 
-def _same_assets(deployment: Deployment, snapshot: Snapshot) -> None:
+def _same_assets(deployment: VaultSettings, snapshot: Snapshot) -> None:
     held = tuple(t.symbol for t in snapshot.tokens)
     if len(held) != len(deployment.portfolio.assets):
         raise ConfigError(

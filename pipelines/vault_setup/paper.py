@@ -14,7 +14,7 @@ from datetime import datetime
 import numpy as np
 
 from lake.units import WEI_PER_GWEI
-from pipelines.deployments import Deployment
+from pipelines.vault_settings import VaultSettings
 from pipelines.wiring import mandate_of
 from policy.base import Vector
 from policy.execution.base import Capabilities, Token
@@ -52,7 +52,7 @@ def address(name: str) -> str:
     return "0x" + hashlib.sha256(f"foredrift paper {name}".encode()).hexdigest()[:40]
 
 
-def open_vault(deployment: Deployment, market: MarketPoint) -> tuple[SimChain, SimulatedVault]:
+def open_vault(deployment: VaultSettings, market: MarketPoint) -> tuple[SimChain, SimulatedVault]:
     """Return the paper chain and vault standing at ``market``; a first call begins with the configured NAV."""
     path = deployment.path(deployment.vault.state)
     if path.exists():
@@ -72,13 +72,13 @@ def open_vault(deployment: Deployment, market: MarketPoint) -> tuple[SimChain, S
     return chain, SimulatedVault(spec, chain)
 
 
-def capabilities(deployment: Deployment) -> Capabilities:
+def capabilities(deployment: VaultSettings) -> Capabilities:
     """Return what the paper vault enforces: of its file where there is one, else as configured."""
     path = deployment.path(deployment.vault.state)
     return adapter.capabilities(adapter.load(path)[1] if path.exists() else _spec(deployment))
 
 
-def close_vault(deployment: Deployment, chain: SimChain, vault: SimulatedVault) -> None:
+def close_vault(deployment: VaultSettings, chain: SimChain, vault: SimulatedVault) -> None:
     """Write the vault's state."""
     adapter.save(deployment.path(deployment.vault.state), chain, vault.spec)
 
@@ -87,7 +87,7 @@ def _wei(market: MarketPoint) -> int:
     return max(1, round(market.gas_gwei * WEI_PER_GWEI))
 
 
-def _spec(deployment: Deployment) -> VaultSpec:
+def _spec(deployment: VaultSettings) -> VaultSpec:
     tokens = tuple(Token(a, address(a), DECIMALS, address(f"feed {a}")) for a in deployment.portfolio.assets)
     where = address(f"vault {deployment.portfolio.name}"), address("keeper")
     return VaultSpec(
@@ -95,7 +95,7 @@ def _spec(deployment: Deployment) -> VaultSpec:
     )
 
 
-def _world(deployment: Deployment, market: MarketPoint, spec: VaultSpec) -> SimWorld:
+def _world(deployment: VaultSettings, market: MarketPoint, spec: VaultSpec) -> SimWorld:
     targets = in_bps(list(deployment.portfolio.weights.values()))
     first = in_bps(list(deployment.start_weights.values()))
     nav = deployment.portfolio.nav_usd
@@ -129,7 +129,7 @@ def _prices(spec: VaultSpec, market: MarketPoint, world: SimWorld) -> dict[str, 
     return found
 
 
-def _pools(deployment: Deployment, market: MarketPoint) -> dict[str, V2Pool]:
+def _pools(deployment: VaultSettings, market: MarketPoint) -> dict[str, V2Pool]:
     """Return one pool an asset against the dollar token; a swap over two of them pays the configured fee once."""
     fee_pips = round(deployment.costs.fee_bps * 100 / 2)
     pools = {}

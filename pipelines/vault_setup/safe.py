@@ -11,7 +11,7 @@ from lake.evm import Call, read, symbols
 from lake.rpc import Rpc
 from lake.units import duration
 from lake.universe import chain
-from pipelines.deployments import Deployment
+from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.paper import in_bps
 from pipelines.wiring import mandate_of
 from policy.execution.base import Token
@@ -24,7 +24,7 @@ CALLS = {"uniswap_v2": V2_CALLS, "uniswap_v3": SWAP_CALLS}
 
 
 def safe_of(
-    deployment: Deployment, rpc: Rpc, keeper: str, signer: KeystoreSigner | ExternalSigner | None
+    deployment: VaultSettings, rpc: Rpc, keeper: str, signer: KeystoreSigner | ExternalSigner | None
 ) -> SafeAccount:
     """Return the adapter of the configured Safe, whose one needed signature is the keeper's.
 
@@ -61,7 +61,7 @@ def safe_of(
     )
 
 
-def calls_of(deployment: Deployment) -> tuple[tuple[str, str], ...]:
+def calls_of(deployment: VaultSettings) -> tuple[tuple[str, str], ...]:
     """Return the (router, function) pairs a plan may call: those of the configured pools, cut to [mandate] allow."""
     allowed = {a.lower() for a in deployment.mandate.allow}
     pairs = {
@@ -73,7 +73,7 @@ def calls_of(deployment: Deployment) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def _tokens(deployment: Deployment, rpc: Rpc) -> tuple[tuple[Token, ...], tuple[PriceSource, ...]]:
+def _tokens(deployment: VaultSettings, rpc: Rpc) -> tuple[tuple[Token, ...], tuple[PriceSource, ...]]:
     """Return tokens and price sources in the portfolio's order; decimals and symbols (for messages only) are
     asked of the contracts.
     """

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 
 import polars as pl
 
+from pipelines.reports.decision import as_shown
 from pipelines.settings import load
 from pipelines.stages import rebalance as stage
 from pipelines.stages import status
-from pipelines.stages.rebalance import as_shown
+from pipelines.vault_setup import cycle
 from policy.execution.base import Token
 from policy.execution.checks.verdicts import refused
 from policy.execution.context import StepReport
@@ -46,9 +47,9 @@ def test_the_status_names_it_until_a_decision_without_it():
 def test_people_are_notified_of_it_by_name(tmp_path, monkeypatch):
     """A whole cycle of the paper vault, in which the market of one asset has failed the engine's proof."""
     said = []
-    monkeypatch.setattr(stage.notify, "notify", lambda event, title, body: said.append((event, title, body)))
-    real = stage.step
-    monkeypatch.setattr(stage, "step", lambda ctx: real(replace(ctx, probe=doubted)))
+    monkeypatch.setattr(cycle.notify, "notify", lambda event, title, body: said.append((event, title, body)))
+    real = cycle.step
+    monkeypatch.setattr(cycle, "step", lambda ctx: real(replace(ctx, probe=doubted)))
     market.project(tmp_path)
     settings = load(tmp_path / "foredrift.toml")
     shown = stage.rebalance(settings, as_of=market.moment(0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +16,10 @@ from pipelines.settlements.audited import verify_all
 from pipelines.stages import rebalance as stage
 from pipelines.stages.doctor import examine
 from pipelines.stages.status import status
+from pipelines.vault_setup import cycle
 from pipelines.wiring import lake_of
+from policy.execution.records.audit import Audit
+from policy.memory import PolicyMemory
 from tests.pipelines.market import END, moment, project
 
 SECOND = """
@@ -199,3 +202,28 @@ def test_both_are_served_side_by_side_each_on_its_own_schedule(settings, monkeyp
     assert {r["outcome"] for r in done.values()} <= {"waited", "traded"}
     newest = {r["name"]: r["decision_id"] for r in status(settings, END)["deployments"]}
     assert newest == {"main": done["foredrift"]["decision_id"], "growth": done["growth"]["decision_id"]}
+
+
+def test_a_step_decides_on_the_memory_and_at_the_moment_it_is_asked_for(settings):
+    plans = []
+    for one in deployments(settings):
+        done = one.step(END, on_plan=plans.append)
+        [record] = [r.body for r in Audit(one.audit).records() if r.body.get("decision_id") == done["decision_id"]]
+        assert PolicyMemory.from_json(record["memory"]) == one.memory(END)
+        assert done["decision_id"] == plans[-1]["decision_id"] == one.step(END)["decision_id"]
+    assert len({p["decision_id"] for p in plans}) == 2
+
+
+@pytest.mark.parametrize("apart_h", [-24, 24])
+def test_a_vault_on_a_chain_decides_at_its_present_only(tmp_path, monkeypatch, apart_h):
+    one = deployment(loaded(tmp_path, onchain()))
+    monkeypatch.setattr(cycle, "present", lambda _: END)
+    assert cycle.moment_of(one, None) == END
+    assert cycle.moment_of(one, END + timedelta(seconds=12)) == END + timedelta(seconds=12)
+    with pytest.raises(ConfigError, match="only the simulated vault replays"):
+        one.step(END + timedelta(hours=apart_h), live=True)
+
+
+def test_no_option_of_the_lake_is_in_the_text_of_a_deployment(tmp_path):
+    text = '[lake]\npath = "s3://bucket/lake"\n[lake.options]\nAWS_SECRET_ACCESS_KEY = "hush"\n'
+    assert "hush" not in repr(deployments(loaded(tmp_path, text)))

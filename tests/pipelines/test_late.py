@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipelines import flows
-from pipelines.stages import rebalance as stage
+from pipelines.deployments import Deployment
 
 
 @pytest.fixture
@@ -26,12 +26,12 @@ def started(tmp_path, monkeypatch):
         calls: list[bool] = []
         said: list[tuple[str, ...]] = []
 
-        def decide(_settings, *, live, name):
+        def decide(_deployment, *, live):
             calls.append(live)
             return {"outcome": "waited", "decision_id": "d", "summary": "", "weights": [], "verdicts": []}
 
         monkeypatch.setattr(flows, "flow_run", SimpleNamespace(scheduled_start_time=datetime.now(UTC) - late, id=None))
-        monkeypatch.setattr(stage, "rebalance", decide)
+        monkeypatch.setattr(Deployment, "step", decide)
         monkeypatch.setattr(flows.notify, "notify", lambda *words: said.append(words))
         return flows.rebalance.fn(), calls, said
 

@@ -105,8 +105,8 @@ def test_rpc_urls_are_masked(tmp_path):
 
 def test_object_store_options_only_for_s3(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    assert lake_options(load(write(tmp_path, ""))) == {}
-    options = lake_options(load(write(tmp_path, "[lake]\npath = 's3://bucket/lake'\n")))
+    assert lake_options(load(write(tmp_path, "")).lake) == {}
+    options = lake_options(load(write(tmp_path, "[lake]\npath = 's3://bucket/lake'\n")).lake)
     assert options["AWS_ENDPOINT_URL"] == "http://127.0.0.1:1"
 
 
