@@ -326,6 +326,45 @@ def test_a_plan_survives_several_flows_in_the_block_before_it_and_in_its_own(fre
     assert statuses(done) == [1] * 4
 
 
+def test_no_flows_of_a_cent_push_out_the_balances_a_plan_was_made_on(free: Bench):
+    """The weights are moved once, then block after block a cent comes: for ten minutes the plan lands all the same."""
+    b = free
+    plan = sell_eth(b)
+    b.deposit("trader", 900_000)
+    moved, used = b.now(), []
+    for at in (1, 8, 40):
+        while len(used) < at:
+            b.rpc.call("evm_increaseTime", [12])
+            b.send("searcher", b.vault, DEPOSIT, USD // 100, b.who["searcher"])
+            used.append(0)
+        with b.undo():
+            used[-1] = quantity(b.rebalance(plan)["gasUsed"])
+    kept = [word >> 224 for word in b.get(b.vault, "flows()", "uint256[4]")]
+    assert kept == sorted(set(kept), reverse=True)  # one a block
+    assert (used[39] - used[0]) / 39 < 20_000  # what a flow in between costs the plan that looks past it
+    assert b.refusal(plan, wait=moved + 600 - b.now()) is None
+    assert b.refusal(plan, wait=moved + 601 - b.now()) is not None
+
+
+def test_places_of_balances_are_taken_anew_once_none_judges_a_plan(free: Bench):
+    b = free
+
+    def kept() -> list[int]:
+        return [word >> 224 for word in b.get(b.vault, "flows()", "uint256[4]")]
+
+    for usd in (1, 900_000):
+        sold = sell_eth(b)
+        b.deposit("trader", usd)
+        assert kept() == [b.now(), 0, 0, 0]
+        assert b.refusal(sold) is None
+        b.wait(700)
+    first = b.now()
+    for step in range(5):
+        b.deposit("trader", 1)
+        b.wait(12)
+        assert len([t for t in kept() if t >= first]) == min(step + 1, 4)
+
+
 def test_balances_before_a_flow_judge_one_plan_and_for_ten_minutes_only(free: Bench):
     b = free
     first = sell_eth(b)

@@ -266,12 +266,13 @@ def _held_before(
 ) -> bool:
     """
     @dev Whether what the plan did keeps turnover, floor and progress on the balances from before one of the last
-         flows: the ones it was made on, before somebody came or left. Only balances younger than the last plan count
+         flows: the ones it was made on, before somebody came or left. The newest first; only balances younger than the
+         last plan count
     """
     for k: uint256 in range(limits.FLOWS):
-        word: uint256 = limits._flows[k]
+        word: uint256 = limits._flows[limits._place(limits._clock, k)]
         if word >> 224 <= last_plan or block.timestamp - (word >> 224) > limits.FLOW_AGE_S:
-            continue
+            break
         old: DynArray[uint256, book.MAX_TOKENS] = []
         new: DynArray[uint256, book.MAX_TOKENS] = []
         for i: uint256 in range(len(after), bound=book.MAX_TOKENS):
@@ -332,7 +333,7 @@ def set_tokens(
     """
     roles._only_self()
     book._replace_tokens(tokens, scales, targets_bps, _oracle)
-    limits._flows = empty(uint256[limits.FLOWS])
+    limits._forget_flows()
 
 
 @external

@@ -2,8 +2,8 @@
 """
 @title What the keeper may do: limits, allow-listed calls, the loss budgets and the clock of plans
 @notice Set by the owner through the timelock. Losses are counted in billionths of NAV, so that nobody widens a budget
-        by a deposit. Balances from before the last flows are kept for a few minutes: a plan that was made on them is
-        judged by what it does itself, so that nobody stops it by moving the weights first.
+        by a deposit. Balances from before every flow of the last ten minutes are kept: a plan that was made on them is
+        judged by what it does itself, so that nobody stops it by moving the weights first, or pushes them out.
 """
 
 struct Mandate:
@@ -43,15 +43,16 @@ PPB: constant(uint256) = 10**9
 U16: constant(uint256) = 2**16 - 1
 U32: constant(uint256) = 2**32 - 1
 U64: constant(uint256) = 2**64 - 1
-FLOWS: constant(uint256) = 4  # blocks with flows whose balances before are kept
 FLOW_AGE_S: constant(uint256) = 600  # older balances judge no plan
+FLOWS: constant(uint256) = FLOW_AGE_S + 1  # room for one in every second of it: no flow pushes out what still judges
+SHOWN: constant(uint256) = 4
 MAX_DOUBT_S: constant(uint256) = 86_400
 
 call_allowed: public(HashMap[address, HashMap[bytes4, bool]])
 # leg loss 16 | turnover 16 | legs 8 | cool-down 32 | window 32 | budget 32 | long window 32 | long budget 32 |
 # life budget 32 | strikes 8 | leg gain 16 bits
 _mandate: uint256
-_clock: uint256  # nonce 64 | block of the last plan 64 | its time 64 | flows kept 8 | block of the last flow 56 bits
+_clock: uint256  # nonce 64 | block of the last plan 64 | its time 64 | next place in flows 16 | block of the last flow 48 bits
 # window number 32 | loss before it 32 | in it 32 | the same of the long window 96 | life 32 | strikes 8 bits
 _losses: uint256
 _flows: uint256[FLOWS]  # balances before a flow, 8 x (mantissa 21 | exponent 7 bits) | its time << 224
@@ -168,7 +169,7 @@ def clock() -> (uint256, uint256, uint256, uint256, uint256, uint256, uint256):
     """
     c: uint256 = self._clock
     word: uint256 = self._losses
-    return c & U64, (c >> 64) & U64, (c >> 128) & U64, c >> 200, word & U32, (word >> 32) & U32, (word >> 64) & U32
+    return c & U64, (c >> 64) & U64, (c >> 128) & U64, c >> 208, word & U32, (word >> 32) & U32, (word >> 64) & U32
 
 
 @external
@@ -184,9 +185,24 @@ def losses() -> (uint256, uint256, uint256, uint256, uint256):
 
 @external
 @view
-def flows() -> uint256[FLOWS]:
-    """@notice Balances before the last flows, packed: 8 x (mantissa 21 | exponent 7 bits) | time << 224."""
-    return self._flows
+def flows() -> uint256[SHOWN]:
+    """
+    @notice Balances before the last flows, the newest first, 0 where there are no more; packed: 8 x (mantissa 21 |
+            exponent 7 bits) | time << 224
+    """
+    shown: uint256[SHOWN] = empty(uint256[SHOWN])
+    for k: uint256 in range(SHOWN):
+        shown[k] = self._flows[self._place(self._clock, k)]
+        if shown[k] == 0:
+            break
+    return shown
+
+
+@internal
+@pure
+def _place(c: uint256, back: uint256) -> uint256:
+    """@dev Where the balances before the last flow are kept, and those before the ones `back` flows earlier."""
+    return (((c >> 192) & U16) + FLOWS - 1 - back) % FLOWS
 
 
 @internal
@@ -249,23 +265,37 @@ def _forgive():
 
 @internal
 def _note_flow(balances: DynArray[uint256, MAX_TOKENS]):
-    """@dev Keep the balances from before the first flow of a block."""
+    """
+    @dev Keep the balances from before the first flow of a second. Places are taken in turn, and from the first one on
+         again once none of them judges a plan any more
+    """
     c: uint256 = self._clock
-    if c >> 200 != block.number:
-        at: uint256 = (c >> 192) & 255
-        word: uint256 = block.timestamp << 224
-        for i: uint256 in range(len(balances), bound=MAX_TOKENS):
-            m: uint256 = balances[i]
-            e: uint256 = 0
-            for step: uint256 in [64, 32, 16, 8, 4, 2, 1]:
-                if (m >> step) >= 2**19:
-                    m = m >> step
-                    e += step
-            if (m << e) < balances[i]:
-                m += 1
-            word |= (m | (e << 21)) << (28 * i)
-        self._flows[at] = word
-        self._clock = (c & (2**192 - 1)) | (((at + 1) % FLOWS) << 192) | (block.number << 200)
+    if c >> 208 != block.number:
+        at: uint256 = (c >> 192) & U16
+        newest: uint256 = self._flows[self._place(c, 0)] >> 224
+        if newest != block.timestamp:
+            if newest != 0 and (newest <= (c >> 128) & U64 or block.timestamp - newest > FLOW_AGE_S):
+                at = 0
+            word: uint256 = block.timestamp << 224
+            for i: uint256 in range(len(balances), bound=MAX_TOKENS):
+                m: uint256 = balances[i]
+                e: uint256 = 0
+                for step: uint256 in [64, 32, 16, 8, 4, 2, 1]:
+                    if (m >> step) >= 2**19:
+                        m = m >> step
+                        e += step
+                if (m << e) < balances[i]:
+                    m += 1
+                word |= (m | (e << 21)) << (28 * i)
+            self._flows[at] = word
+            at = (at + 1) % FLOWS
+        self._clock = (c & (2**192 - 1)) | (at << 192) | (block.number << 208)
+
+
+@internal
+def _forget_flows():
+    """@dev The tokens changed: nothing kept so far judges a plan; who looks back stops here."""
+    self._flows[self._place(self._clock, 0)] = 0
 
 
 @internal
