@@ -35,6 +35,7 @@ from pipelines.monitor.logs import configure_logging
 from pipelines.reports.ingest_rows import as_rows
 from pipelines.servers import stuck_runs
 from pipelines.settings import Settings, load, served_file
+from pipelines.settlements.reconcile import owner_of
 from pipelines.stages import ingest as ingest_stage
 from pipelines.wiring import now
 
@@ -156,12 +157,13 @@ def rebalance() -> Any:
 
     Whether it executes is the project's setting (``[schedule] live``; on paper it does unless told otherwise). The
     stage below takes the vault's lease and derives the decision's identity from vault, policy and epoch, so that
-    duplicated or overlapping runs execute a decision once.
+    duplicated or overlapping runs execute a decision once. While a keeper owns the vault block by block the run
+    declines; a keeper that is gone or silent is stood in for.
     """
     return _plainly("rebalance", _rebalance)
 
 
-def _rebalance(settings: Settings) -> dict[str, Any]:
+def _rebalance(settings: Settings) -> dict[str, Any] | State:
     look_for_zombies()
     scheduled = flow_run.scheduled_start_time
     late = datetime.now(UTC) - scheduled if scheduled else timedelta(0)
@@ -171,9 +173,16 @@ def _rebalance(settings: Settings) -> dict[str, Any]:
         )
         notify.notify("late", "a rebalance run declined", f"due at {scheduled}, {late} late")
         return {"outcome": "declined", "reason": f"{late} late"}
+    one = chosen(settings, None if served.name in {None, SERVED} else str(served.name))
+    owner = owner_of(one)
+    if owner.fresh:
+        said = f"declined: keeper owns the vault ({owner.words()})"
+        get_run_logger().info(said)
+        return Completed(name="Declined", message=said, data={"outcome": "declined", "reason": said})
+    if owner.held:
+        get_run_logger().warning("%s: this run decides in its stead", owner.words())
     from pipelines.reports.decision import as_markdown
 
-    one = chosen(settings, None if served.name in {None, SERVED} else str(served.name))
     result = one.step(live=one.live)
     create_markdown_artifact(as_markdown(result), key=_artifact_key(one), description="The last decision")
     get_run_logger().info("%s: %s", result["outcome"], result["summary"])

@@ -17,6 +17,7 @@ from lake.locks import exclusive
 from lake.store import Lake
 from lake.tables import table
 from lake.units import utc
+from lake.universe import chain
 from pipelines.monitor.logs import log
 from pipelines.sections import SHARED_JOURNAL
 from pipelines.settlements.mlflow_runs import catch_up
@@ -26,6 +27,7 @@ from policy.execution.base import OtherVault
 from policy.execution.records.audit import Audit
 from policy.execution.records.hashlog import Body, sync_folder
 from policy.execution.records.journal import Flight, Journal
+from policy.execution.records.owner import Ownership, ownership
 
 
 def reconcile(deployment: VaultSettings, lake: Lake, record: Audit | None = None) -> list[SettledPlan]:
@@ -91,6 +93,11 @@ def journal_of(deployment: VaultSettings) -> Journal:
                 shared.rename(path)
                 sync_folder(path.parent)
     return Journal(path)
+
+
+def owner_of(deployment: VaultSettings) -> Ownership:
+    """Return which keeper owns the vault block by block, and whether it has seen a block of late."""
+    return ownership(deployment.journal, chain(deployment.chain.id).block_time_s)
 
 
 def _is_ours(journal: Journal, deployment: VaultSettings) -> bool:

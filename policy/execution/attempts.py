@@ -128,7 +128,7 @@ def follow(ctx: EngineContext, flight: Flight) -> tuple[Flight, Settlement | Non
     """
     told = ""
     first: int | None = None
-    for _ in range(4 * ctx.limits.watch_blocks):
+    for _ in range(max(4 * ctx.limits.watch_blocks, 1)):
         head = Head(0, "", 0, 0, 0, 1)
         try:
             head = ctx.node.head()
@@ -145,7 +145,8 @@ def follow(ctx: EngineContext, flight: Flight) -> tuple[Flight, Settlement | Non
         except RpcError as error:
             told = str(error)
             flight = ctx.journal.in_flight() or flight  # what was journaled before the node failed counts
-            _pause(ctx, head)
+            if ctx.limits.watch_blocks:
+                _pause(ctx, head)
     return replace(flight, note=told), None
 
 

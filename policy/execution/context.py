@@ -40,9 +40,9 @@ class Limits:
 
     ``confirmations``: blocks (the transaction's own included) before a fate is final; deeper reorganisations are still
     noticed by the next step. ``bump_after``: blocks an attempt waits before it is replaced. ``watch_blocks``: blocks a
-    step follows a transaction before it leaves it to the next step. ``epoch_s``: one decision per vault, policy and
-    epoch. ``gas_margin_percent``: gas limit over the simulated use. ``tries``: plans per decision.
-    ``urgent_blocks``: full blocks a forced trade's first bid survives (12: the base fee may rise fourfold).
+    step follows a transaction before it leaves it to the next step; 0: one look, without waiting. ``epoch_s``: one
+    decision per vault, policy and epoch. ``gas_margin_percent``: gas limit over the simulated use. ``tries``: plans per
+    decision. ``urgent_blocks``: full blocks a forced trade's first bid survives (12: the base fee may rise fourfold).
     """
 
     plan: PlanRules = field(default_factory=PlanRules)
@@ -71,7 +71,8 @@ class EngineContext:
     None: over a JSON-RPC node). ``wait(head)`` returns when a block after ``head`` may be there. ``checkpoint`` is
     called at every stage with its name (tests stop the process there). ``channel``: a channel's name, or "auto".
     ``witnesses``: a node of each operator; where there are several, two must agree on a live decision before it is
-    signed.
+    signed. ``per_nonce``: one decision a plan nonce of the vault, whoever takes it, instead of one an epoch.
+    ``not_before``: block that was seen elsewhere; a node that does not have it yet may not be decided on.
     """
 
     vault: Vault
@@ -97,6 +98,8 @@ class EngineContext:
     probe: Callable[[Snapshot, Sequence[Pool]], Proven] | None = None
     on_plan: Callable[[StepReport], None] | None = None
     witnesses: Sequence[Witness] = ()
+    per_nonce: bool = False
+    not_before: int = 0
 
 
 @dataclass(slots=True)
@@ -130,6 +133,7 @@ class StepReport:
     recovered: str = ""
     attempts: list[dict[str, Any]] = field(default_factory=list)
     stages_ms: dict[str, float] = field(default_factory=dict)
+    keeper: dict[str, Any] = field(default_factory=dict)  # why a keeper looked: trigger, order, table; for the audit
 
     def json(self) -> dict[str, Any]:
         """Return the report as JSON values, amounts as decimal strings."""

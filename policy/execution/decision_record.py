@@ -78,7 +78,8 @@ def audit_decision(
             "plan": None if report.plan is None else plan_json(report.plan),
             "plan_hash": None if report.plan is None else "0x" + report.plan.plan_hash.hex(),
             "channel": report.channel,
-        },
+        }
+        | ({"keeper": report.keeper} if report.keeper else {}),
     )
 
 

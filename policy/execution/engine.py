@@ -176,7 +176,7 @@ def _execute(
     late = guards.quote_age(ready.plan, head.number, head.time, ctx.limits.max_quote_blocks)
     agreed = quorum(ctx.witnesses, seen.snapshot, seen.pools, ctx.node.account_nonce(ctx.sender))
     bid, nonce, short = affordable(ctx, ready.gas_limit, head, urgent=decision.action == "forced")
-    found = [late, *agreed, *short]
+    found = [late, *_orphaned(ctx, ready), *agreed, *short]
     report.verdicts += found
     if refusals(found) or bid is None or ctx.signer is None:
         refuse(report, [])
@@ -191,6 +191,16 @@ def _execute(
     flight, settlement = follow(ctx, flight)
     stages.done("follow")
     _settled(report, flight, settlement)
+
+
+def _orphaned(ctx: EngineContext, ready: Ready) -> list[Verdict]:
+    """Return the refusal of a plan whose block is no longer the chain's."""
+    plan = ready.plan
+    now = ctx.node.block_hash(plan.block_number)
+    if now in {None, plan.block_hash}:
+        return []
+    reason = f"block {plan.block_number} was replaced while the plan was made; the next look decides on the new one"
+    return [refused("orphaned", reason, block=plan.block_number)]
 
 
 def _launch(ctx: EngineContext, flight: Flight, bid: Bid, nonce: int, gas_limit: int, stages: Stages) -> Flight:

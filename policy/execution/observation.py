@@ -15,6 +15,7 @@ from policy.execution.context import EngineContext, Stages, StepReport
 from policy.execution.decision_record import audit_refusal
 from policy.execution.probes import sick
 from policy.execution.probes.roundtrip import Proven, prove
+from policy.execution.records.journal import Flight
 from policy.execution.routing.amm import Pool
 from policy.execution.state_builder import OffchainView, state_of
 from policy.execution.submission.gas import next_base_fee, usual_tip
@@ -39,18 +40,39 @@ def decision_id(vault: str, policy: str, epoch: int) -> str:
     return sha256(f"{vault.lower()}|{policy}|{epoch}".encode()).hexdigest()[:24]
 
 
+def nonce_decision_id(vault: str, policy: str, plan_nonce: int) -> str:
+    """Return the name of the decision of ``policy`` for the vault's plan ``plan_nonce``."""
+    return sha256(f"{vault.lower()}|{policy}|nonce {plan_nonce}".encode()).hexdigest()[:24]
+
+
+def _earlier(ctx: EngineContext, report: StepReport, snapshot: Snapshot) -> tuple[str, list[Flight], list[Flight]]:
+    """Name the decision; return what it is one of, its earlier plans, and those that count against ``limits.tries``.
+
+    By plan nonce, every earlier plan of that nonce is the decision's, also a scheduled run's, and those of the last
+    epoch count: a nonce that never moves must not stop the vault for ever.
+    """
+    name, limits = ctx.policy.name, ctx.limits
+    if not ctx.per_nonce:
+        report.decision_id = decision_id(ctx.vault_address, name, snapshot.block_time // limits.epoch_s)
+        made = list(ctx.journal.of_decision(report.decision_id))
+        return "this epoch", made, made
+    report.decision_id = nonce_decision_id(ctx.vault_address, name, snapshot.plan_nonce)
+    made = [f for f in ctx.journal.flights() if f.plan.nonce == snapshot.plan_nonce]
+    recent = [f for f in made if f.plan.deadline > snapshot.block_time - limits.epoch_s]
+    return f"plan {snapshot.plan_nonce}", made, recent
+
+
 def observe(ctx: EngineContext, report: StepReport, stages: Stages) -> Seen | None:
     """Read everything at one block and judge it; None (with the refusals in the report) where it will not do."""
     snapshot = ctx.vault.snapshot()
     report.block_number = snapshot.block_number
-    report.decision_id = decision_id(ctx.vault_address, ctx.policy.name, snapshot.block_time // ctx.limits.epoch_s)
+    of, earlier, counted = _earlier(ctx, report, snapshot)
     stages.done("snapshot")
-    earlier = ctx.journal.of_decision(report.decision_id)
     if any(f.state == "landed" for f in earlier):
         report.outcome = "done"
-        report.why = "this epoch's decision was executed already"
+        report.why = f"{of}'s decision was executed already"
         return None
-    tried = sum(1 for f in earlier if f.attempts)  # a plan that was never signed cost nothing
+    tried = sum(1 for f in counted if f.attempts)  # a plan that was never signed cost nothing
     if tried >= ctx.limits.tries:
         reason = f"{tried} plans of this decision failed; the next epoch decides anew"
         refuse(report, [refused("tries", reason, tries=tried)])
@@ -114,6 +136,9 @@ def _guard(ctx: EngineContext, snapshot: Snapshot, view: OffchainView) -> list[V
     found += view.doubts
     found += [passed("not_traded", f"{asset}: {why}") for asset, why in sorted(view.shut.items())]
     found += list(snapshot.verdicts)
+    if snapshot.block_number < ctx.not_before:
+        reason = f"the node is at block {snapshot.block_number}, block {ctx.not_before} is there already: it lags"
+        found.append(refused("node_lagging", reason, block=snapshot.block_number))
     landed = [f for f in ctx.journal.flights() if f.state == "landed"]
     if landed and snapshot.plan_nonce <= landed[-1].plan.nonce:
         reason = (

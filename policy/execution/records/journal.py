@@ -21,6 +21,7 @@ from policy.execution.records.hashlog import LOST, HashLog, exclusive
 
 FINAL = frozenset({"landed", "void", "reverted", LOST})
 CLOSING = FINAL - {LOST}
+NOTE = "note"
 
 _NEXT = {
     "planned": {"signed", "void"},
@@ -191,6 +192,14 @@ class Journal:
             {"event": "mined", "tx_hash": tx_hash, "block": block_number, "block_hash": block_hash, "status": status}
         )
 
+    def note(self, about: str, **body: Any) -> None:
+        """Record what concerns no plan (an order that was armed or let go); no plan's state changes by it."""
+        if not self._held:
+            raise ExecutionError("take the journal's lease before writing to it")
+        self._replay()
+        self._log.append({"event": NOTE, "about": about, **plain(body)}, expect=self._seen, held=True)
+        self._seen += 1
+
     def close(self, state: str, note: str) -> Flight:
         """Record the plan's final fate: landed, reverted or void."""
         if state not in CLOSING:
@@ -227,6 +236,8 @@ class Journal:
 
     def _take(self, body: Any) -> None:
         """Fold one record of the file in; after a lost one nothing is believed until the next plan begins."""
+        if body["event"] == NOTE:
+            return
         if body["event"] == LOST:
             self._gap = True
             if self._flights and self._flights[-1].open:
