@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from lake.errors import ExecutionError
 from lake.locks import exclusive
@@ -68,6 +70,14 @@ ARTEFACTS = {
         "@safe-global/safe-smart-account/build/artifacts/contracts/handler/CompatibilityFallbackHandler.sol/"
         "CompatibilityFallbackHandler.json"
     ),
+    **{
+        name: f"@cowprotocol/contracts/lib/contracts/{name}.json"
+        for name in ("GPv2Settlement", "GPv2AllowListAuthentication")
+    },
+    **{
+        name: f"@uniswap/uniswapx-sdk/dist/cjs/src/contracts/factories/{name}__factory.js"
+        for name in ("Permit2", "ExclusiveDutchOrderReactor", "PriorityOrderReactor")
+    },
 }
 """Contracts the local chain can deploy, with where their packages keep them."""
 
@@ -135,12 +145,20 @@ def artefact(name: str, cache: Path | None = None) -> Artefact:
 @lru_cache(maxsize=64)
 def _load(path: str, name: str) -> Artefact:
     try:
-        raw = json.loads(Path(path).read_text())
+        text = Path(path).read_text()
+        raw = _from_factory(text) if path.endswith(".js") else json.loads(text)
     except FileNotFoundError:
         raise ExecutionError(f"no artefact {name!r}; known are {', '.join(ARTEFACTS)}") from None
     code = raw["bytecode"]
     code = code if isinstance(code, str) else code["object"]
     return Artefact(name, raw["abi"], bytes.fromhex(code.removeprefix("0x")) if "_" not in code else b"")
+
+
+def _from_factory(text: str) -> dict[str, Any]:
+    """Return interface and bytecode out of a generated ethers factory, a JavaScript file."""
+    abi, code = text.split("const _abi = ", 1)[1].split(";\nconst _bytecode", 1)
+    quoted = re.sub(r"(\w+):", r'"\1":', re.sub(r",(\s*[\]}])", r"\1", abi))
+    return {"abi": json.loads(quoted), "bytecode": code.split('"', 2)[1]}
 
 
 def _install(npm: str, root: Path) -> None:

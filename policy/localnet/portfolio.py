@@ -67,7 +67,8 @@ def reference_vault(
         on.call("investor", vault, "deposit(uint256,address)", amount, who["investor"])
         return {"vault": vault, **{f"second_feed:{a}": f for a, f in seconds.items()}}
 
-    parts = [source_digest(c) for c in ("foredrift_vault", "foredrift_investors", "foredrift_oracle", "mock_feed")]
+    names = ("foredrift_vault", "foredrift_investors", "foredrift_auctions", "foredrift_oracle", "mock_feed")
+    parts = [source_digest(c) for c in names]
     digest = hashlib.sha256(repr((parts, targets, deposit_usd, limits)).encode()).hexdigest()
     return Extra("reference_vault", digest, build)
 

@@ -473,7 +473,7 @@ def test_a_wrong_set_up_is_refused_with_its_reason(world: Bench):
             deploy(b.rpc, VaultSetup(rows, ZERO[:-1] + "1", ZERO, ZERO, []), b.who["deployer"])
         oracle = create(b.rpc, oracle_code(setup()), b.who["deployer"])
         with pytest.raises(ExecutionError, match=r"no code at the address of the investors' half"):
-            create(b.rpc, vault_code(setup(), oracle, b.who["trader"]), b.who["deployer"])
+            create(b.rpc, vault_code(setup(), oracle, b.who["trader"], b.vault), b.who["deployer"])
         for wrong, said in (
             ({"delay_s": 0}, "delay_s"),
             ({"hold_s": -1}, "hold_s"),
@@ -507,12 +507,13 @@ def test_absurd_balances_break_no_view(b: Bench):
             assert b.why("investor", b.vault, IN_KIND, 10**9, *me(b, "investor")) is None
 
 
-def test_both_halves_lay_out_their_storage_alike():
-    """The vault runs the investors' half on its own storage: one slot apart and money moves to nobody."""
+def test_all_halves_lay_out_their_storage_alike():
+    """The vault runs the other two halves on its own storage: one slot apart and money moves to nobody."""
     pytest.importorskip("vyper", reason="the compiler is the extra foredrift[chain]")
     from policy.execution.contracts.compile import layout
 
     vault, half = layout("foredrift_vault"), layout("foredrift_investors")
+    assert layout("foredrift_auctions") == vault
     assert len(vault) > 20
     assert {name: half[name] for name in vault} == vault
     own = {name: slot for name, slot in half.items() if name not in vault}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +13,7 @@ from eth_abi.abi import encode
 
 from lake.evm import Call, calldata, read
 from lake.rpc import Rpc, quantity
+from policy.execution.auctions.orders import Venues
 from policy.execution.base import Leg, Plan
 from policy.execution.checks.rules import Mandate
 from policy.execution.contracts.compile import contract
@@ -206,10 +207,12 @@ def bench(
     hold_s: int | None = None,
     entry_bps: int | None = None,
     exit_bps: int | None = None,
+    venues: Callable[[Rpc], tuple[Venues, list[tuple[str, str]]]] | None = None,
 ) -> Iterator[Bench]:
     """A node with a funded vault: 100,000 dollars of the investor's, 40/30/30 targets, all in the accounting asset.
 
     Hold and fees are a vault's defaults unless given; the investor's own hold is over. ``**FREE`` is without both.
+    ``venues`` deploys where orders can be filled, and returns them with the allow-listed pairs.
     """
     need_node()
     with Anvil(timestamp=GENESIS) as node:
@@ -225,18 +228,20 @@ def bench(
             TokenSource(t, d, w, f, 90_000, 8, s, 90_000, 8, 100, SECOND_FEED)
             for t, d, w, f, s in zip(tokens, decimals, (4_000, 3_000, 3_000), feeds, seconds, strict=True)
         ]
+        houses, listed = venues(rpc) if venues else (Venues(), [])
         setup = VaultSetup(
             sources,
             who["owner"],
             who["keeper"],
             who["guardian"],
-            [(router, SWAP), (router, "idle(uint256)")],
+            [(router, SWAP), (router, "idle(uint256)"), *listed],
             mandate,
             holders,
             hold_s,
             entry_bps,
             exit_bps,
             DELAY,
+            venues=houses,
         )
         if up:
             rpc.call("evm_increaseTime", [4_000])

@@ -28,6 +28,7 @@ SIZE_LIMIT = 24_576  # bytes of deployed code, EIP-170
 DEPLOYABLE = (
     "foredrift_vault",
     "foredrift_investors",
+    "foredrift_auctions",
     "foredrift_oracle",
     "mock_feed",
     "mock_router",

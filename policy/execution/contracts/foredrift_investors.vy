@@ -173,6 +173,7 @@ def _open() -> bool:
         not roles._paused()
         and (limits._clock >> 64) & limits.U64 != block.number
         and block.timestamp >= limits.doubted_until
+        and not limits._live()
     )
 
 
@@ -182,6 +183,7 @@ def _enter() -> State:
     assert not roles._paused(), "paused"
     assert (limits._clock >> 64) & limits.U64 != block.number, "flow"
     assert block.timestamp >= limits.doubted_until, "doubted"
+    assert not limits._live(), "armed"
     s: State = self._state()
     assert s.good, "oracle"
     book._remember(s.quotes)

@@ -6,8 +6,9 @@
 @notice A portfolio of several tokens with two faces. The keeper moves the weights with one atomic `rebalance` inside
         the mandate; that, the roles and the owner's changes are in this contract. Investors use ERC-4626 (shares in
         the accounting asset, token 0; `share` of ERC-7575) and can always leave in kind: that is the code of
-        `investors`, fixed at creation, which this contract runs on its own storage (both declare the same modules in
-        the same order). Values are USD x 1e18 from the oracle; NAV is in raw units of the accounting asset.
+        `investors`, fixed at creation, which this contract runs on its own storage (all declare the same modules in
+        the same order). Selling through auctions and signed orders (ERC-1271) is the code of `auctions`, fixed and run
+        alike. Values are USD x 1e18 from the oracle; NAV is in raw units of the accounting asset.
 """
 
 from ethereum.ercs import IERC20
@@ -70,6 +71,11 @@ struct Books:
     turnover: uint256
 
 investors: public(immutable(address))
+auctions: public(immutable(address))
+# arm, disarm, offer, venues, isValidSignature
+AUCTIONS: constant(bytes4[5]) = [
+    0x08ab5edd, 0x83985082, 0xc028df06, 0x9ea06156, 0x1626ba7e,
+]
 
 
 @deploy
@@ -91,15 +97,18 @@ def __init__(
     _selectors: DynArray[bytes4, 8],
     _holders: DynArray[address, 32],
     _investors: address,
+    _auctions: address,
 ):
     """
     @param _tokens, _decimals, _targets In order; the first is the accounting asset. Targets sum to 10,000
     @param _calls, _selectors Allow-listed pairs (target, selector) at the start
     @param _holders Accounts that may hold shares; empty means anyone
     @param _investors The code of the investors' half
+    @param _auctions The code of orders; it sells nothing at a venue that is no allow-listed call
     """
-    assert _investors.codesize > 0, "investors"
+    assert _investors.codesize > 0 and _auctions.codesize > 0, "investors"
     investors = _investors
+    auctions = _auctions
     roles._set_up(_owner, _keeper, _guardian, _delay)
     shares._set_up(_name, _symbol, _holders)
     book._set_tokens(_tokens, _decimals, _targets)
@@ -119,8 +128,11 @@ def __init__(
 @external
 @raw_return
 def __default__() -> Bytes[1024]:
-    """@notice Everything of the investor face: the code of `investors` on this vault's storage."""
-    return raw_call(investors, msg.data, max_outsize=1024, is_delegate_call=True)
+    """@notice Everything else: the code of `investors`, or that of `auctions`, on this vault's storage."""
+    code: address = investors
+    if len(msg.data) >= 4 and convert(slice(msg.data, 0, 4), bytes4) in AUCTIONS:
+        code = auctions
+    return raw_call(code, msg.data, max_outsize=1024, is_delegate_call=True)
 
 
 # ---------------------------------------------------------------- manager face
@@ -141,6 +153,7 @@ def rebalance(
     assert block.timestamp <= deadline, "deadline"
     clock: uint256 = limits._clock
     assert nonce == clock & limits.U64, "nonce"
+    assert limits._offer & limits.U64 != nonce + 1, "armed"
     mandate: uint256 = limits._mandate
     assert len(legs) > 0 and len(legs) <= (mandate >> 32) & 255, "legs"
     if nonce > 0:
@@ -334,6 +347,7 @@ def set_tokens(
     roles._only_self()
     book._replace_tokens(tokens, scales, targets_bps, _oracle)
     limits._forget_flows()
+    limits._offer = 0
 
 
 @external

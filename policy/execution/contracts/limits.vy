@@ -47,6 +47,8 @@ FLOW_AGE_S: constant(uint256) = 600  # older balances judge no plan
 FLOWS: constant(uint256) = FLOW_AGE_S + 1  # room for one in every second of it: no flow pushes out what still judges
 SHOWN: constant(uint256) = 4
 MAX_DOUBT_S: constant(uint256) = 86_400
+U40: constant(uint256) = 2**40 - 1
+EXPIRY: constant(uint256) = 64
 
 call_allowed: public(HashMap[address, HashMap[bytes4, bool]])
 # leg loss 16 | turnover 16 | legs 8 | cool-down 32 | window 32 | budget 32 | long window 32 | long budget 32 |
@@ -57,6 +59,12 @@ _clock: uint256  # nonce 64 | block of the last plan 64 | its time 64 | next pla
 _losses: uint256
 _flows: uint256[FLOWS]  # balances before a flow, 8 x (mantissa 21 | exponent 7 bits) | its time << 224
 doubted_until: public(uint256)
+# the armed order: plan nonce + 1 64 | expiry 40 | loss charged 32 | sold 8 | bought 8 | venue 8 | end of the keeper's
+# address 96 bits; a change of windows or tokens, and a resume, void it
+_offer: uint256
+_offer_digest: bytes32
+_offer_amounts: uint256  # amount 128 | least 128 bits
+_offer_losses: uint256  # `_losses` before its charge; nothing else is booked while it is armed
 
 
 @internal
@@ -102,6 +110,7 @@ def _rewindow(place: uint256, old: uint256, new: uint256):
             lost = min(self._lost(self._losses >> place, old), U32)
         row: uint256 = (block.timestamp // new) | (lost << 64)
         self._losses = (self._losses & ~((2**96 - 1) << place)) | (row << place)
+        self._offer = 0
 
 
 @internal
@@ -207,6 +216,14 @@ def _place(c: uint256, back: uint256) -> uint256:
 
 @internal
 @view
+def _live() -> bool:
+    """@dev Whether somebody may be filling an order now: what the vault holds may be half moved."""
+    word: uint256 = self._offer
+    return word & U64 == (self._clock & U64) + 1 and block.timestamp <= (word >> EXPIRY) & U40
+
+
+@internal
+@view
 def _lost(word: uint256, window: uint256) -> uint256:
     """
     @dev Loss counted against a budget, billionths: this calendar window and the whole one before. Any stretch of
@@ -261,6 +278,7 @@ def _spend(m: uint256, loss: uint256) -> bool:
 def _forgive():
     """@dev The owner resumes: life and strikes begin anew; what was lost in the windows still counts."""
     self._losses &= 2**192 - 1
+    self._offer = 0
 
 
 @internal

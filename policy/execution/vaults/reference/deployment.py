@@ -13,6 +13,7 @@ from lake.errors import ConfigError, ExecutionError, RpcError
 from lake.evm import selector
 from lake.rpc import Rpc
 from lake.units import BPS
+from policy.execution.auctions.orders import Venues
 from policy.execution.checks.rules import Mandate
 from policy.execution.contracts.compile import contract
 from policy.execution.probes.preflight import quotes
@@ -79,7 +80,8 @@ class VaultSetup:
     ``hold_s``: how long bought shares are held; None: the longest heartbeat of a feed, within which its price may lag.
     ``entry_bps`` and ``exit_bps`` stay in the vault; None: what a feed may lag by (half of ``deviation_bps``), of the
     accounting asset and of the token with most of it, so that a flow at lagging prices takes nothing from the others.
-    All three may be 0.
+    All three may be 0. ``venues``: where orders of this vault can be filled; it offers nothing before the pair (venue,
+    ``auctions.orders.ARM``) is among ``calls``, at birth or by the timelock.
     """
 
     sources: Sequence[TokenSource]
@@ -97,6 +99,7 @@ class VaultSetup:
     sequencer_grace_s: int = 3_600
     name: str = "Foredrift portfolio"
     symbol: str = "fdp"
+    venues: Venues = field(default_factory=Venues)
 
     def terms(self) -> tuple[int, int, int]:
         """Return hold (seconds), entry and exit fee (bp), with their defaults worked out."""
@@ -133,14 +136,21 @@ def investors_code() -> bytes:
     return contract("foredrift_investors").bytecode
 
 
-def vault_code(setup: VaultSetup, oracle: str, investors: str) -> bytes:
-    """Return the init code of the vault over ``oracle``, whose investor face runs the code at ``investors``.
+def auctions_code(venues: Venues) -> bytes:
+    """Return the init code of the orders' half, which knows the chain's ``venues``; one serves all vaults there."""
+    args = [venues.settlement, venues.permit2, venues.dutch, venues.priority]
+    return contract("foredrift_auctions").bytecode + encode(["address"] * 4, args)
+
+
+def vault_code(setup: VaultSetup, oracle: str, investors: str, auctions: str) -> bytes:
+    """Return the init code of the vault over ``oracle``, which runs the code at ``investors`` and ``auctions``.
 
     Raises ConfigError on a set-up the contract would refuse.
     """
     _sound(setup)
     types = ["string", "string", "address", "address", "address", "uint256", "address[]", "uint256[]", "uint256[]"]
-    types += ["address", MANDATE_TYPE, BUDGETS_TYPE, TERMS_TYPE, "address[]", "bytes4[]", "address[]", "address"]
+    types += ["address", MANDATE_TYPE, BUDGETS_TYPE, TERMS_TYPE, "address[]", "bytes4[]", "address[]"]
+    types += ["address", "address"]
     args = [
         *(setup.name, setup.symbol, setup.owner, setup.keeper, setup.guardian, setup.delay_s),
         [s.token for s in setup.sources],
@@ -149,7 +159,7 @@ def vault_code(setup: VaultSetup, oracle: str, investors: str) -> bytes:
         *(oracle, encode_mandate(setup.mandate), encode_budgets(setup.mandate), setup.terms()),
         [target for target, _ in setup.calls],
         [selector(signature) for _, signature in setup.calls],
-        *(list(setup.holders), investors),
+        *(list(setup.holders), investors, auctions),
     ]
     return contract("foredrift_vault").bytecode + encode(types, args)
 
@@ -175,11 +185,13 @@ def _sound(setup: VaultSetup) -> None:
         raise ConfigError(f"a vault needs {'; '.join(said)}")
 
 
-def deploy(rpc: Rpc, setup: VaultSetup, sender: str, *, investors: str | None = None) -> str:
+def deploy(
+    rpc: Rpc, setup: VaultSetup, sender: str, *, investors: str | None = None, auctions: str | None = None
+) -> str:
     """Create oracle and vault from ``sender``, for whom the node itself signs (a local chain); return the vault.
 
-    ``investors``: where the investors' half is already; None: create it too. Where blocks are not made automatically
-    they are mined. Raises ExecutionError with the contract's own reason when a creation fails.
+    ``investors``, ``auctions``: where the two halves are already; None: create them too. Where blocks are not made
+    automatically they are mined. Raises ExecutionError with the contract's own reason when a creation fails.
     """
     _sound(setup)
     wrong = quotes(rpc, [s.feed for s in setup.sources])
@@ -187,7 +199,8 @@ def deploy(rpc: Rpc, setup: VaultSetup, sender: str, *, investors: str | None = 
         raise ConfigError("; ".join(wrong))
     oracle = create(rpc, oracle_code(setup), sender)
     half = investors or create(rpc, investors_code(), sender)
-    return create(rpc, vault_code(setup, oracle, half), sender)
+    orders = auctions or create(rpc, auctions_code(setup.venues), sender)
+    return create(rpc, vault_code(setup, oracle, half, orders), sender)
 
 
 REFUSALS = {
@@ -202,7 +215,8 @@ REFUSALS = {
     "mandate": "a limit of the mandate is out of bounds",
     "budgets": "a loss budget is out of bounds",
     "terms": "hold or fees are out of bounds",
-    "investors": "there is no code at the address of the investors' half",
+    "investors": "there is no code at the address of the investors' half, or of the orders'",
+    "venues": "a UniswapX reactor without Permit2",
 }
 """What a constructor's refusal means."""
 
