@@ -9,6 +9,7 @@ from typing import Any
 
 from policy.execution.auctions.orders import ARM, Domains, Order, VenueKind, Venues, digest
 from policy.execution.checks.rules import Mandate
+from policy.localnet.accounts import dev_accounts
 from policy.localnet.auction_venues import deploy_venues, domains_of
 from policy.localnet.deploy import Deployer
 from policy.localnet.fills import Filling, through_reactor, through_settlement
@@ -92,8 +93,7 @@ def house(mandate: Mandate = CALM, *, listed: bool = True, **terms: Any) -> Iter
     made: list[Venues] = []
 
     def venues(rpc: Any) -> tuple[Venues, list[tuple[str, str]]]:
-        who = {r: a for r, a in Bench(rpc, [], [], [], "", "").who.items()}
-        found = deploy_venues(Deployer(rpc), [who[s] for s in SOLVERS])
+        found = deploy_venues(Deployer(rpc), [dev_accounts()[s].address for s in SOLVERS])
         made.append(found)
         return found, [(found.of(k), ARM) for k in VenueKind] if listed else []
 
