@@ -6,6 +6,7 @@ All are the published bytecode (``@cowprotocol/contracts``, ``@uniswap/uniswapx-
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from lake.evm import Call, read
 from lake.rpc import Rpc
@@ -36,5 +37,5 @@ def domains_of(rpc: Rpc, venues: Venues, block: str = "latest") -> Domains:
         Call(venues.settlement, "domainSeparator()", "bytes32"),
         Call(venues.permit2, "DOMAIN_SEPARATOR()", "bytes32"),
     ]
-    (cow,), (permit2,) = read(rpc, asks, block)
-    return Domains(bytes(cow), bytes(permit2))
+    (cow,), (permit2,) = cast("list[tuple[bytes]]", read(rpc, asks, block))
+    return Domains(cow, permit2)
