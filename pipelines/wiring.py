@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -197,15 +198,25 @@ def model_config(deployment: VaultSettings) -> ModelConfig:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class PanelChoice:
+    """What was asked to be compared; None: as the settings say.
+
+    ``skill`` replaces the gas forecasts by skill x truth + (1 - skill) x noise. ``resolution`` "5m" or "block" looks
+    within the hour; ``flat_gas`` then holds gas at each hour's mean.
+    """
+
+    portfolios: int | None = None
+    policies: Sequence[str] | None = None
+    skill: float | None = None
+    resolution: Resolution = "hour"
+    flat_gas: bool = False
+
+
 def compare_config(
     deployment: VaultSettings,
     span: tuple[datetime, datetime],
-    portfolios: int | None,
-    policies: Sequence[str] | None,
-    skill: float | None,
-    resolution: Resolution = "hour",
-    *,
-    flat_gas: bool = False,
+    asked: PanelChoice,
 ) -> CompareConfig:
     """Return the panel's configuration: settings, overridden by what was asked for.
 
@@ -217,14 +228,14 @@ def compare_config(
     from policy.strategies.registry import NAMES, CompareConfig
 
     given = deployment.compare
-    others = NAMES if resolution == "hour" else defaults(resolution)
+    others = NAMES if asked.resolution == "hour" else defaults(asked.resolution)
     minute = deployment.cron.split()[0]
     cells = tuple(c for c in DEFAULT_CELLS if c.nav_usd in given.nav_usd and c.scenario in given.scenarios)
     return CompareConfig(
         start=span[0],
         end=span[1],
-        portfolios=portfolios or given.portfolios,
-        policies=tuple(policies or (given.policies if resolution == "hour" else ()) or others),
+        portfolios=asked.portfolios or given.portfolios,
+        policies=tuple(asked.policies or (given.policies if asked.resolution == "hour" else ()) or others),
         seed=given.seed,
         cells=cells,
         assets=given.assets or deployment.portfolio.assets,
@@ -232,8 +243,8 @@ def compare_config(
         chain_id=deployment.chain.history,
         draws=given.bootstrap,
         threads=deployment.models.threads or (os.cpu_count() or 1),
-        skill=skill,
-        resolution=resolution,
+        skill=asked.skill,
+        resolution=asked.resolution,
         minute=int(minute) if minute.isdecimal() else 6,
-        flat_gas=flat_gas,
+        flat_gas=asked.flat_gas,
     )

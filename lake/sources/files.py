@@ -7,34 +7,29 @@ killed is simply run again. What it wrote over is kept first, so that ``lake.imp
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import available_timezones
 
 import dataframely as dy
-import numpy as np
 import polars as pl
-from polars.exceptions import ComputeError, PolarsError
+from polars.exceptions import ComputeError
 
 from lake.errors import ConfigError, DataError, SchemaError
 from lake.imports import Recorder, identity
 from lake.plausibility import flagged
+from lake.sources.columns import columns_of, importable, scale_of, typed_constants, zone_of
 from lake.sources.formats import FileShape, described, shaped
 from lake.sources.marks import misread
 from lake.sources.reading import Opened, Reading, names_of, opened, scan_text
+from lake.sources.rejects import Rejects, SeenKeys, reject_path
 from lake.sources.rows import Problems, Recipe, Value, series_of, typed
 from lake.sources.spacing import Spacing, spacing
 from lake.sources.stamps import times
 from lake.store import Lake
-from lake.tables import Table, table
-from lake.units import HOUR_S, WEI_PER_GWEI, duration
-
-IMPORTABLE = ("prices", "gas", "pool_state", "oracle", "signals")
-"""Tables a file may be loaded into; the others are computed here and nowhere else."""
+from lake.units import HOUR_S
 
 BATCH_ROWS = 500_000  # about 150 MB in flight; smaller batches make more, smaller files
 SHOWN = 3  # examples of each reason in the report
@@ -100,31 +95,17 @@ class _Profile:
     spacing: Spacing
 
 
-@dataclass(slots=True)
-class _Seen:
-    """Hashes of the keys loaded so far, as a few sorted runs (8 bytes a row).
+@dataclass(frozen=True, slots=True)
+class Beforehand:
+    """What is known of the rows of a file beside the file: how long after its time each became known, and what can be.
 
-    Two keys share a 64-bit hash with probability n**2 / 2**65: 3e-6 for a whole file of 10 million rows.
+    ``lag`` sets ``available_at = time + lag``. ``assets`` are those that may be named (None: any). ``now`` bounds what
+    can be known (None: the present).
     """
 
-    runs: list[np.ndarray[tuple[int], np.dtype[np.uint64]]] = field(default_factory=list)
-
-    def repeats(self, hashes: pl.Series) -> pl.Series:
-        """Return which hashes came before, in this batch or an earlier one, and remember the others."""
-        order = np.argsort(hashes.to_numpy(), kind="stable")  # sorted queries walk a run instead of jumping in it
-        values = hashes.to_numpy()[order]
-        new = np.ones(values.size, dtype=np.bool_)
-        new[1:] = values[1:] != values[:-1]
-        for run in self.runs:
-            at = np.searchsorted(run, values)
-            new &= run[np.minimum(at, run.size - 1)] != values
-        if new.any():
-            self.runs.append(values[new])
-        first = np.empty_like(new)
-        first[order] = new
-        while len(self.runs) > 1 and self.runs[-2].size < 2 * self.runs[-1].size:
-            self.runs[-2:] = [np.sort(np.concatenate(self.runs[-2:]), kind="stable")]
-        return pl.Series(~first)
+    lag: timedelta | None = None
+    assets: frozenset[str] | None = None
+    now: datetime | None = None
 
 
 def import_file(
@@ -133,46 +114,42 @@ def import_file(
     path: str | Path,
     mapping: Mapping[str, str] | None = None,
     constants: Mapping[str, Value] | None = None,
-    lag: timedelta | None = None,
-    known_assets: set[str] | None = None,
+    known: Beforehand | None = None,
     progress: Progress | None = None,
     *,
     reading: Reading | None = None,
-    preset: str | None = None,
-    now: datetime | None = None,
 ) -> ImportReport:
     """Load a file into table ``name``; bad rows go to ``<file>.rejects.csv`` (or ``.parquet``) with their reasons.
 
     ``mapping`` renames (table column -> file column); ``constants`` fills table columns (``step`` may be ``"1h"``),
-    and ``tz`` among them says what times without a zone are. ``lag`` sets ``available_at = time + lag``. Without it and
-    without such a column a bar is known at its end, gas and pool rows one modal spacing after their time, signals too
-    when they are regular, else at once. ``reading`` says how text is written, ``preset`` names a known export (see
-    ``lake.sources.formats``), ``now`` bounds what can be known. Raises SchemaError when columns are missing, no time
-    is usable or rows of one series have several lengths, DataError when the file is empty, truncated or no table,
-    ConfigError on wrong arguments; then nothing was written.
+    and ``tz`` among them says what times without a zone are. Without a lag in ``known``
+    and without such a column a bar is known at its end, gas and pool rows one modal spacing after their time, signals
+    too when they are regular, else at once. ``reading`` says how the file is written. Raises SchemaError when columns
+    are missing, no time is usable or rows of one series have several lengths, DataError when the file is empty,
+    truncated or no table, ConfigError on wrong arguments; then nothing was written.
     """
-    spec, path, reading = _importable(name), Path(path), reading or Reading()
+    spec, path, reading, known = importable(name), Path(path), reading or Reading(), known or Beforehand()
     given, asked = dict(constants or {}), dict(mapping or {})
-    arguments = [name, sorted(asked.items()), sorted(given.items()), lag, preset, reading]
+    arguments = [name, sorted(asked.items()), sorted(given.items()), known.lag, reading.preset, reading]
     with opened(path, reading) as file:
-        shape, separator = _shape(file, reading, preset, name)
+        shape, separator = _shape(file, reading, name)
         source = _Source(path, shape.scan, file.kind, separator, dict(shape.scale), shape.grid_s)
         given = {**{c: v for c, v in shape.constants.items() if c not in asked}, **given}
         renamed = {c: f for c, f in shape.mapping.items() if c not in given} | asked
-        zone = _zone(given.pop("tz", None))
-        columns, left_out = _columns(spec, names_of(path, shape.scan), renamed, given)
-        scale, units = _scale(columns, shape)
+        zone = zone_of(given.pop("tz", None))
+        columns, left_out = columns_of(spec, names_of(path, shape.scan), renamed, given)
+        scale, units = scale_of(columns, shape)
         recipe = Recipe(
             spec=spec,
             columns=columns,
-            constants=_typed_constants(spec, given),
+            constants=typed_constants(spec, given),
             zone=zone,
-            assets=None if known_assets is None else frozenset(known_assets),
-            lag_s=None if lag is None else int(lag.total_seconds()),
+            assets=known.assets,
+            lag_s=None if known.lag is None else int(known.lag.total_seconds()),
             decimal=reading.decimal or ".",
             thousands=reading.thousands,
             scale=scale,
-            now=now or datetime.now(UTC),
+            now=known.now or datetime.now(UTC),
         )
         marks = source.is_text and reading.decimal is None and reading.thousands is None
         profile = _profile(source, recipe, marks=marks)
@@ -190,10 +167,10 @@ def import_file(
     return report
 
 
-def _shape(file: Opened, reading: Reading, preset: str | None, name: str) -> tuple[FileShape, str]:
+def _shape(file: Opened, reading: Reading, name: str) -> tuple[FileShape, str]:
     """Return the rows of the file under its own names, and its separator."""
-    if preset is not None:
-        return shaped(preset, name, file, reading), ","
+    if reading.preset is not None:
+        return shaped(reading.preset, name, file, reading), ","
     if file.kind == "json":
         raise DataError(f"{file.path} is {described(file)}; nothing was written")
     if file.kind == "csv":
@@ -203,14 +180,6 @@ def _shape(file: Opened, reading: Reading, preset: str | None, name: str) -> tup
     if file.kind == "feather":
         return FileShape(pl.read_ipc(file.text).lazy()), ","
     return FileShape(pl.scan_parquet(file.text, glob=False, hive_partitioning=False)), ","
-
-
-def _scale(columns: Mapping[str, str], shape: FileShape) -> tuple[dict[str, float], list[str]]:
-    """Return what values are multiplied by: a preset's factors, and 1e-9 where a gwei column is fed from one in wei."""
-    scale = dict(shape.scale)
-    wei = {c: f for c, f in columns.items() if c.endswith("_gwei") and "wei" in f.lower() and "gwei" not in f.lower()}
-    found = {c: f for c, f in wei.items() if c not in scale}
-    return scale | dict.fromkeys(found, 1 / WEI_PER_GWEI), [f"{f!r} is in wei: divided by 1e9" for f in found.values()]
 
 
 def _defaults(recipe: Recipe, given: Mapping[str, Value]) -> list[str]:
@@ -229,65 +198,6 @@ def _on_grid(source: _Source, recipe: Recipe, profile: _Profile) -> tuple[_Sourc
     step = min(source.grid_s, key=lambda s: abs(s - (profile.spacing.overall or 0)))
     source = replace(source, grid_s=(step,))
     return source, _profile(source, recipe, marks=False)
-
-
-def _importable(name: str) -> Table:
-    if name not in IMPORTABLE:
-        raise ConfigError(f"a file cannot be loaded into {name!r}; the tables for own data are {', '.join(IMPORTABLE)}")
-    return table(name)
-
-
-def _zone(given: Value) -> str | None:
-    if given is not None and given not in available_timezones():
-        raise ConfigError(f"tz={given!r} is no time zone; write for example tz=UTC or tz=Europe/Paris")
-    return None if given is None else str(given)
-
-
-def _columns(
-    spec: Table, names: list[str], mapping: dict[str, str], constants: dict[str, Value]
-) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return table column -> file column and the file columns left out; SchemaError names all that miss at once."""
-    unknown = [c for c in [*mapping, *constants] if c not in spec.columns]
-    twice = [c for c in mapping if c in constants]
-    if unknown or twice:
-        raise ConfigError(
-            f"table {spec.name} has no columns {unknown}, and {twice} are both mapped and set; "
-            f"its columns are {', '.join(spec.columns)}"
-        )
-    absent = [f for f in mapping.values() if f not in names]
-    columns = {c: mapping.get(c, c) for c in spec.columns if c not in constants}
-    columns = {c: f for c, f in columns.items() if f in names}
-    derived = {"source", "chain_id", "step"}
-    missing = [c for c in spec.required if c not in columns and c not in constants and c not in derived]
-    if absent or missing:
-        raise SchemaError(
-            f"table {spec.name} needs columns {missing or 'none more'}; mapped columns {absent} are not in the file, "
-            f"which has {', '.join(names)}: rename with --map new=old or fill with --set column=value"
-        )
-    constants.update(
-        {
-            c: d
-            for c, d in (("source", "file"), ("chain_id", 1))
-            if c in spec.columns and c not in {*columns, *constants}
-        }
-    )
-    return columns, tuple(n for n in names if n not in columns.values())
-
-
-def _typed_constants(spec: Table, constants: dict[str, Value]) -> dict[str, Value]:
-    """Return the constants in the types of their columns; a wrong one is a ConfigError."""
-    typed_values: dict[str, Value] = {}
-    for name, value in constants.items():
-        dtype = spec.columns[name]
-        if name == "step" and isinstance(value, str | int):
-            value = int(duration(value).total_seconds())  # noqa: PLW2901
-        try:
-            typed_values[name] = pl.Series([value]).cast(dtype, strict=True)[0] if dtype != pl.Binary else None
-        except (PolarsError, TypeError) as error:
-            raise ConfigError(f"{name}={value!r} does not fit table {spec.name}, where it is {dtype}") from error
-        if typed_values[name] is None or typed_values[name] == "":
-            raise ConfigError(f"{name}={value!r} cannot be set for every row of table {spec.name}")
-    return typed_values
 
 
 def _batches(source: _Source, columns: list[str] | None = None) -> Iterator[pl.DataFrame]:
@@ -398,8 +308,8 @@ def _load(
     lake: Lake, source: _Source, recipe: Recipe, total: int, record: Recorder, progress: Progress | None
 ) -> ImportReport:
     """Write good rows batch by batch, set bad rows aside."""
-    spec, seen, path = recipe.spec, _Seen(), source.path
-    rejects = _Rejects(_reject_path(lake, source), as_csv=source.is_text)
+    spec, seen, path = recipe.spec, SeenKeys(), source.path
+    rejects = Rejects(reject_path(lake, path, is_text=source.is_text), as_csv=source.is_text)
     done = added = updated = unchanged = 0
     reasons: dict[str, int] = {}
     examples: list[str] = []
@@ -476,48 +386,3 @@ def _examples(
 def longer_than_an_hour(report: ImportReport) -> list[str]:
     """Return the price series of an import that nothing will use: decisions and forecasts read bars up to an hour."""
     return [s for s, step in report.steps.items() if report.table == "prices" and step > HOUR_S]
-
-
-def _reject_path(lake: Lake, source: _Source) -> Path:
-    """Return where bad rows go: beside the file, or beside the lake when the file's folder is read-only."""
-    path = source.path
-    name = f"{path.name}.rejects.{'csv' if source.is_text else 'parquet'}"
-    writable = path.parent.stat().st_mode & 0o222 and os.access(path.parent, os.W_OK)
-    if writable:
-        return path.parent / name
-    return (Path.cwd() if "://" in lake.root else Path(lake.root).parent) / name
-
-
-class _Rejects:
-    """Bad rows as they stand in the file, with ``row`` (1 = first data row) and ``reason``, spilled batch by batch."""
-
-    def __init__(self, path: Path, *, as_csv: bool) -> None:
-        """Start over: remove what an earlier import of the same file left."""
-        self.path, self.as_csv = path, as_csv
-        self.parts: list[Path] = []
-        for old in [path, *(p for p in path.parent.iterdir() if p.name.startswith(f"{path.name}.part"))]:
-            old.unlink(missing_ok=True)
-
-    def add(self, batch: pl.DataFrame, problems: Problems, bad: pl.Series, before: int) -> None:
-        """Set the bad rows of a batch aside; ``before`` rows of the file came before it."""
-        if not bad.any():
-            return
-        numbered = batch.with_columns(
-            row=pl.int_range(before + 1, before + 1 + batch.height), reason=problems.reasons()
-        )
-        part = self.path.with_name(f"{self.path.name}.part{len(self.parts)}")
-        part.parent.mkdir(parents=True, exist_ok=True)
-        numbered.select("row", "reason", pl.exclude("row", "reason")).filter(bad).write_parquet(part)
-        self.parts.append(part)
-
-    def close(self) -> str | None:
-        """Join the parts into one file and return its path; None where no row was bad."""
-        if not self.parts:
-            return None
-        whole = self.path.with_name(f"{self.path.name}.part")
-        rows = pl.scan_parquet(self.parts, glob=False)
-        rows.sink_csv(whole) if self.as_csv else rows.sink_parquet(whole)
-        whole.replace(self.path)
-        for part in self.parts:
-            part.unlink()
-        return str(self.path)

@@ -14,7 +14,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -54,6 +54,7 @@ class Reading:
 
     ``skip`` lines before the header are left out. ``header`` False names the columns column_1, column_2, ...
     ``encoding`` None means UTF-8 or what a byte order mark says. ``decimal`` and ``thousands`` are the number marks.
+    ``preset`` names a known export (see ``lake.sources.formats``).
     """
 
     skip: int = 0
@@ -61,6 +62,7 @@ class Reading:
     encoding: str | None = None
     decimal: str | None = None
     thousands: str | None = None
+    preset: str | None = field(default=None, repr=False)  # the text of the other keys is part of an import's identity
 
     def __post_init__(self) -> None:
         """Refuse marks that cannot be told apart and encodings that do not exist."""

@@ -79,8 +79,8 @@ def import_(
 
     settings = load(config)
     filled = pairs(constants or [], "--set") | ({"tz": tz} if tz else {})
-    reading = Reading(skip, not no_header, encoding, decimal, thousands)
-    how = ImportOptions(pairs(mapping or [], "--map"), filled, lag, format_, reading)
+    reading = Reading(skip, not no_header, encoding, decimal, thousands, format_)
+    how = ImportOptions(pairs(mapping or [], "--map"), filled, lag, reading)
     with terminal.progress() as bar:
         report = import_table(lake_of(settings), table, file, how, bar)
     imported.import_report(report)

@@ -68,14 +68,16 @@ def compare(
         return
     from pipelines.reports import terminal
     from pipelines.stages.compare import compare as run
+    from pipelines.wiring import PanelChoice
     from policy.realtime.looks import resolution_of
 
     with terminal.progress() as bar:
         outcome = run(
             settings, start, end, bar,
-            portfolios=portfolios, policies=policies.split(",") if policies else None,
-            skill=skill, engine=engine, artifacts=artifacts, track=track,
-            resolution=resolution_of(resolution), flat_gas=flat_gas,
+            PanelChoice(
+                portfolios, policies.split(",") if policies else None, skill, resolution_of(resolution), flat_gas
+            ),
+            engine=engine, artifacts=artifacts, track=track,
         )  # fmt: skip
     terminal.comparison(outcome)
     write_json(json, outcome.json)

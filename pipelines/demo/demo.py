@@ -15,6 +15,7 @@ from pipelines.settings import Settings, load
 from pipelines.stages.compare import compare
 from pipelines.stages.ingest import ingest_all
 from pipelines.stages.rebalance import rebalance
+from pipelines.wiring import PanelChoice
 
 TEST_DAYS = 84
 SETTINGS = """# Made by `foredrift demo`: a simulated market, a simulated vault, the project's own MLflow store.
@@ -53,7 +54,7 @@ def demo(folder: Path, *, portfolios: int, chain: bool) -> dict[str, Any]:
     end = utc(end_of(settings))
     start = end - timedelta(days=TEST_DAYS)
     with terminal.progress() as bar:
-        outcome = compare(settings, start.isoformat(), end.isoformat(), bar, portfolios=portfolios)
+        outcome = compare(settings, start.isoformat(), end.isoformat(), bar, PanelChoice(portfolios))
     terminal.comparison(outcome)
     terminal.console.rule("3  rebalance a vault")
     result = _rebalance(settings, chain=chain)

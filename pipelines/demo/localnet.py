@@ -30,7 +30,7 @@ from policy.localnet.accounts import dev_accounts
 from policy.localnet.history import Tick, depths, ticks
 from policy.localnet.market import Localnet
 from policy.localnet.portfolio import TARGETS, reference_vault, safe_account
-from policy.localnet.serve import run
+from policy.localnet.serve import Running, run
 from policy.localnet.world import NUMERAIRE, PRICES
 
 MANDATE = Mandate(
@@ -82,7 +82,7 @@ def serve(settings: Settings, how: Serving, stop: threading.Event | None = None)
         typer.echo(toml_of(net, targets))
 
     return run(
-        history, port=how.port, every_s=how.every_s, depths=depth, extras=extras, say=typer.echo, ready=ready, stop=stop
+        history, Running(how.port, how.every_s), depths=depth, extras=extras, say=typer.echo, ready=ready, stop=stop
     )
 
 

@@ -12,7 +12,7 @@ from lake.errors import NotEnoughData
 from lake.store import Lake
 from models.registry.promotion import Figure
 from pipelines.vault_settings import VaultSettings
-from pipelines.wiring import compare_config
+from pipelines.wiring import PanelChoice, compare_config
 from policy.base import Vector
 from policy.comparison import compare as panel
 from policy.comparison.bootstrap import counts, ratio
@@ -67,7 +67,7 @@ def cost_ratio(
 
 def _weekly_cost(deployment: VaultSettings, lake: Lake, span: tuple[datetime, datetime], rows: pl.DataFrame) -> Vector:
     """Return (W,) cost of the policy by week, bp of NAV summed over the panel; tracking counts where it is soft."""
-    config = compare_config(deployment, span, PORTFOLIOS, [deployment.policy.kind], None)
+    config = compare_config(deployment, span, PanelChoice(PORTFOLIOS, [deployment.policy.kind]))
     own = deployment.portfolio
     tolerances = tuple(sorted(set(own.caps.values())))
     cell = Cell(own.scenario, own.scenario, own.nav_usd, deployment.chain.id, (own.gamma,), tolerances)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,10 +24,9 @@ from pipelines.servers.engines import engine_of
 from pipelines.settings import PREFECT, Settings
 from pipelines.stages import needs
 from pipelines.stages.train import window
-from pipelines.wiring import compare_config, families_of, lake_of, model_config
+from pipelines.wiring import PanelChoice, compare_config, families_of, lake_of, model_config
 from policy.comparison import compare as panel
 from policy.names import traits
-from policy.realtime.looks import Resolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,27 +44,23 @@ def compare(
     start: str | None,
     end: str | None,
     progress: Progress = silent,
+    asked: PanelChoice | None = None,
     *,
-    portfolios: int | None = None,
-    policies: Sequence[str] | None = None,
-    skill: float | None = None,
     engine: str = "threads",
     artifacts: Path | None = None,
     track: bool = True,
-    resolution: Resolution = "hour",
-    flat_gas: bool = False,
 ) -> CompareOutcome:
     """Run the panel over ``start .. end`` (default: second half of the history) and log it.
 
     Folds whose forecasts are not in the lake yet are trained first; every policy at time t reads rows issued by t only.
-    The same lake and settings give the same figures to the last digit, and are logged once. ``resolution`` "5m" or
-    "block" looks within the hour; ``flat_gas`` then holds gas at each hour's mean.
+    The same lake and settings give the same figures to the last digit, and are logged once.
     """
+    asked = asked or PanelChoice()
     lake = lake_of(settings)
     span = window(lake, start, end)
-    if resolution != "hour" and engine != "threads":
+    if asked.resolution != "hour" and engine != "threads":
         raise ConfigError(f"--engine {engine}: a panel finer than the hour shares one world in memory; take threads")
-    config = compare_config(first(settings), span, portfolios, policies, skill, resolution, flat_gas=flat_gas)
+    config = compare_config(first(settings), span, asked)
     needs.of_comparison(lake, config)
     scores: list[dict[str, Any]] = []
     learning: dict[str, float] = {}

@@ -14,7 +14,7 @@ from lake.errors import ConfigError
 from lake.imports import imports, undo
 from lake.ingest import IngestReport, run
 from lake.plausibility import accept, flagged
-from lake.sources.files import ImportReport, import_file
+from lake.sources.files import Beforehand, ImportReport, import_file
 from lake.sources.reading import Reading
 from lake.store import Lake
 from lake.units import duration, utc
@@ -68,20 +68,19 @@ def _sample_start(sample: SampleSection | None, since: str | None, end: datetime
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """How a file is to be loaded: ``mapping``, ``constants``, ``lag`` and ``preset`` as of import_file."""
+    """How a file is to be loaded: ``mapping``, ``constants``, ``lag`` and ``reading`` as of import_file."""
 
     mapping: dict[str, str] = field(default_factory=dict)
     constants: dict[str, str] = field(default_factory=dict)
     lag: str | None = None
-    preset: str | None = None
     reading: Reading = field(default_factory=Reading)
 
 
 def import_table(lake: Lake, table: str, file: Path, how: ImportOptions, progress: Progress = silent) -> ImportReport:
     """Load one file into ``table``; see ``lake.sources.files.import_file``."""
     return import_file(
-        lake, table, file, how.mapping, how.constants, lag=duration(how.lag) if how.lag else None,
-        progress=progress, reading=how.reading, preset=how.preset, now=now(),
+        lake, table, file, how.mapping, how.constants, Beforehand(duration(how.lag) if how.lag else None, now=now()),
+        progress, reading=how.reading,
     )  # fmt: skip
 
 

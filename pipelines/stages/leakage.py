@@ -24,7 +24,7 @@ from pipelines.deployments import Deployment, first
 from pipelines.progress import Progress, silent
 from pipelines.settings import Settings
 from pipelines.stages.train import window
-from pipelines.wiring import compare_config, families_of, lake_of, model_config
+from pipelines.wiring import PanelChoice, compare_config, families_of, lake_of, model_config
 from policy.comparison import compare as panel
 from policy.names import BOUNDS
 from policy.strategies.registry import NAMES
@@ -124,7 +124,7 @@ def decisions(
     moment = moments[-1]
     span = (moment - timedelta(days=21), moment + timedelta(days=2))
     allowed = tuple(n for n in NAMES if n not in BOUNDS)
-    config = compare_config(deployment, span, 4, allowed, None)
+    config = compare_config(deployment, span, PanelChoice(4, allowed))
     trades = [
         panel.run(view, config).trades.filter(pl.col("ts") <= moment)  # type: ignore[arg-type]
         for view in (lake, Perturbed(lake, moment))

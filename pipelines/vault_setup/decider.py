@@ -13,7 +13,7 @@ from lake.store import Lake
 from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.basis import Basis, basis_of
 from pipelines.vault_setup.paper import MarketPoint
-from pipelines.wiring import compare_config
+from pipelines.wiring import PanelChoice, compare_config
 from policy.base import Forecast, ForecastView, Matrix, Policy
 from policy.costs import chain_fees
 from policy.memory import PolicyMemory
@@ -87,7 +87,7 @@ def learnt(
     deployment: VaultSettings, lake: Lake, history: History, portfolio: Portfolio, name: str, at: datetime
 ) -> PolicyMemory:
     """Return what policy ``name`` knows at the end of ``history``; a lesson it lacks is learnt and kept in the lake."""
-    planner = planners(history, lake, compare_config(deployment, (week_start(at), at), 1, (name,), None))[0]
+    planner = planners(history, lake, compare_config(deployment, (week_start(at), at), PanelChoice(1, (name,))))[0]
     if isinstance(planner, Predictive) and planner.learns:
         kind = kind_of(portfolio, portfolio.swap_fee)
         known = recall_lessons(lake, planner, [kind])

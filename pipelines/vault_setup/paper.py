@@ -21,7 +21,7 @@ from policy.execution.base import Capabilities, Token
 from policy.execution.routing.amm import V2Pool
 from policy.execution.vaults.simulated import adapter
 from policy.execution.vaults.simulated.adapter import SimulatedVault, VaultSpec
-from policy.execution.vaults.simulated.chain import SimChain
+from policy.execution.vaults.simulated.chain import Genesis, SimChain
 from policy.execution.vaults.simulated.world import SimWorld
 
 DECIMALS = 8  # of the paper tokens: fine enough that rounding never shows in a weight
@@ -60,10 +60,9 @@ def open_vault(deployment: VaultSettings, market: MarketPoint) -> tuple[SimChain
         chain.mine()  # the market moves in a block of its own: what an earlier one held can still be looked up
     else:
         spec = _spec(deployment)
-        chain = SimChain(
-            _world(deployment, market, spec), adapter.executor(spec), chain_id=deployment.chain.id, number=1,
-            time=int(market.at.timestamp()) - 12, base_fee_wei=_wei(market), wei={spec.keeper: GAS_MONEY_WEI},
-        )  # fmt: skip
+        genesis = Genesis(deployment.chain.id, int(market.at.timestamp()) - 12, base_fee_wei=_wei(market))
+        world = _world(deployment, market, spec)
+        chain = SimChain(world, adapter.executor(spec), genesis, wei={spec.keeper: GAS_MONEY_WEI})
     head = chain.blocks[-1]
     time = max(int(market.at.timestamp()) - 12, head.head.time)
     moved = replace(head.world, prices=_prices(spec, market, head.world), pools=_pools(deployment, market))

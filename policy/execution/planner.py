@@ -142,6 +142,7 @@ def draft(
     Nothing is bought or sold of the tokens at the positions ``leave``.
     """
     book = book_of(snapshot)
+    terms = _Terms(vault, snapshot.block_time + rules.deadline_s, outlook, costs, rules)
     legs: list[Leg] = []
     notes: list[Verdict] = []
     slippage = at_risk = sold = 0.0
@@ -172,7 +173,7 @@ def draft(
             notes.append(refused("no_route", f"{symbols}: no pool can take {usd:.0f} USD", **ends(book, i, j), usd=usd))
             continue
         for fill in way.fills:
-            leg, even, risk = _leg(vault, snapshot, book, (i, j), fill, state, way, outlook, costs, rules)
+            leg, even, risk = _leg(terms, book, (i, j), fill, state, way)
             legs.append(leg)
             evens.append(min(BPS, int(even * BPS)))
             tolerances.append(_tolerance(leg))
@@ -238,29 +239,31 @@ def _route(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What holds for every leg of a plan: whose it is, until when it may be mined, and what bounds its tolerance."""
+
+    vault: str
+    deadline: int  # Unix seconds
+    outlook: PriceRisk
+    costs: Costs
+    rules: PlanRules
+
+
 def _leg(
-    vault: str,
-    snapshot: Snapshot,
-    book: VaultBook,
-    pair: tuple[int, int],
-    fill: RouteFill,
-    state: Mapping[str, Pool],
-    way: Routing,
-    outlook: PriceRisk,
-    costs: Costs,
-    rules: PlanRules,
+    terms: _Terms, book: VaultBook, pair: tuple[int, int], fill: RouteFill, state: Mapping[str, Pool], way: Routing
 ) -> tuple[Leg, float, float]:
     """Return the leg, the attacker's break-even (fraction) and USD at risk on the public route."""
-    i, j = pair
-    even = _break_even(book, i, fill, state, costs)
-    needed = needed_tolerance(outlook, i, j, costs, rules)
+    (i, j), rules, deadline = pair, terms.rules, terms.deadline
+    even = _break_even(book, i, fill, state, terms.costs)
+    needed = needed_tolerance(terms.outlook, i, j, terms.costs, rules)
     tolerance, open_to_attack = tolerance_bps(needed, even, rules.max_slippage_bps, hidden=rules.hidden)
     min_out = -(-fill.out * (BPS - tolerance) // BPS)
-    deadline = snapshot.block_time + rules.deadline_s
     last = way.after[fill.hops[-1].pool]
     single = len(fill.hops) == 1 and isinstance(last, V3Pool)
     limit = price_limit(last, fill.hops[0].token_in, tolerance) if single else 0
     target = state[fill.hops[0].pool].router
+    data = swap(fill.hops, fill.amount_in, min_out, terms.vault, deadline, limit) if target.startswith("0x") else b""
     leg = Leg(
         token_in=book.tokens[i].address,
         token_out=book.tokens[j].address,
@@ -269,7 +272,7 @@ def _leg(
         quoted_out=fill.out,
         path=fill.hops,
         target=target,
-        calldata=swap(fill.hops, fill.amount_in, min_out, vault, deadline, limit) if target.startswith("0x") else b"",
+        calldata=data,
     )
     risk = book.value(j, fill.out - min_out) / E18 if open_to_attack else 0.0
     return leg, even, risk

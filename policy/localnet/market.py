@@ -113,7 +113,6 @@ def start(
     extras: Sequence[Extra] = (),
     at: datetime | None = None,
     gas_gwei: float = 1.0,
-    automine: bool = False,
     port: int = 0,
     cache: Path | None = None,
 ) -> Iterator[Localnet]:
@@ -139,7 +138,6 @@ def start(
             arbitrageur = Arbitrageur(node, world)
             usd = {a: float(p) for a, p in spec_for(prices).prices.items()}
             arbitrageur.advance(usd, gas_gwei=gas_gwei, at=datetime.fromtimestamp(moment, UTC), pools=False)
-            node.automine = automine
             yield Localnet(
                 url=front.url,
                 node_url=anvil.url,

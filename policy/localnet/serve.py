@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from policy.localnet.history import Tick
@@ -13,26 +14,36 @@ from policy.localnet.searcher import SandwichSearcher
 from policy.localnet.world import PRICES, Extra
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """How a market is left running: on 127.0.0.1:``port`` (0: any free one), a block every ``every_s`` seconds, with or
+    without a ``searcher`` in its pool; ``cache`` holds worlds that were built before.
+    """
+
+    port: int = 8545
+    every_s: float = 2.0
+    searcher: bool = True
+    cache: Path | None = None
+
+
 def run(
     history: Iterable[Tick] = (),
+    how: Running | None = None,
     *,
-    port: int = 8545,
-    every_s: float = 2.0,
     depths: Mapping[str, float] | None = None,
     extras: Sequence[Extra] | None = None,
-    searcher: bool = True,
     say: Callable[[str], None] = print,
     stop: threading.Event | None = None,
     ready: Callable[[Localnet], None] | None = None,
-    cache: Path | None = None,
 ) -> int:
-    """Serve a local market on 127.0.0.1:``port`` until interrupted or ``stop`` is set; return the blocks made.
+    """Serve a local market on 127.0.0.1 until interrupted or ``stop`` is set; return the blocks made.
 
-    ``extras`` are what the world holds besides pools: a funded reference vault where not given. A block is made
-    every ``every_s`` seconds; each takes one tick of ``history`` while there are any. The world opens at the first
-    tick's time and prices, with the usual assets at default prices beside them. Raises NoNode without Node.js,
-    OSError when the port is taken.
+    ``extras`` are what the world holds besides pools: a funded reference vault where not given. Each block takes one
+    tick of ``history`` while there are any. The world opens at the first tick's time and
+    prices, with the usual assets at default prices beside them. Raises NoNode without Node.js, OSError when the port is
+    taken.
     """
+    how = how or Running()
     placed = [reference_vault()] if extras is None else extras
     halt = stop or threading.Event()
     ticks = iter(history)
@@ -41,15 +52,15 @@ def run(
     prices = {**{a: float(p) for a, p in PRICES.items()}, **({} if first is None else first.prices)}
     gas = 1.0 if first is None or first.gas_gwei is None else first.gas_gwei
     blocks = 0
-    with start(prices, at=at, gas_gwei=gas, depths=depths, extras=placed, port=port, cache=cache) as net:
-        if searcher:
+    with start(prices, at=at, gas_gwei=gas, depths=depths, extras=placed, port=how.port, cache=how.cache) as net:
+        if how.searcher:
             net.node.searchers.append(SandwichSearcher(net.node, net.world))
         for line in describe(net):
             say(line)
         if ready is not None:
             ready(net)
         try:
-            while not halt.wait(every_s):
+            while not halt.wait(how.every_s):
                 step(net, ticks)
                 blocks += 1
         except KeyboardInterrupt:

@@ -230,22 +230,29 @@ def _same_box(like: Case, p: Portfolio, fee: Vector) -> bool:
     return np.array_equal(like.portfolio.tolerance, p.tolerance) and np.array_equal(like.fee, fee)
 
 
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """How a rebalance is split: the ``resume`` and ``cap`` of Levels, numbers or (T,) arrays; NEVER: in one go."""
+
+    resume: float | Vector = NEVER
+    cap: float | Vector = NEVER
+
+
 def schedule(
     steps: int,
     outer: float | Vector,
     inner: float | Vector,
-    resume: float | Vector = NEVER,
-    cap: float | Vector = NEVER,
     *,
+    partial: Partial | None = None,
     box: bool = False,
     must: bool = False,
     scale: Vector | None = None,
     direct: bool = False,
-    A: Vector | None = None,
 ) -> Schedule:
     """Return a Schedule of ``steps`` steps from numbers or (T,) arrays."""
-    full = [np.full(steps, v, dtype=np.float64) for v in (outer, inner, resume, cap)]
-    return Schedule(full[0], full[1], full[2], full[3], box, must, scale, direct, A)
+    pace = partial or Partial()
+    full = [np.full(steps, v, dtype=np.float64) for v in (outer, inner, pace.resume, pace.cap)]
+    return Schedule(full[0], full[1], full[2], full[3], box, must, scale, direct)
 
 
 def worth(scenario: Scenario, gamma: float, gas: Vector, k: Vector, m: Vector, exit_h: Vector | None) -> Vector:

@@ -25,7 +25,7 @@ from policy.execution.records.audit import verify
 from policy.execution.records.hashlog import read
 from policy.execution.records.journal import FINAL
 from policy.execution.vaults.simulated.adapter import VaultSpec, executor
-from policy.execution.vaults.simulated.chain import SimChain
+from policy.execution.vaults.simulated.chain import Genesis, SimChain
 from tests.execution import simlab
 from tests.execution.simlab import ETHER, KEEPER, START, VAULT, world
 
@@ -187,7 +187,7 @@ def _barely(bench: Bench):
 
 def from_the_first_block(time: int) -> SimChain:
     """A chain whose first block is number 0, as real ones have it."""
-    return SimChain(world(), executor(spec()), time=time, number=0, wei={KEEPER: 10 * ETHER})
+    return SimChain(world(), executor(spec()), Genesis(time=time, number=0), wei={KEEPER: 10 * ETHER})
 
 
 def begun_anew(bench: Bench, genesis: bool, stage: str) -> None:

@@ -18,7 +18,7 @@ from policy.execution.records.journal import Journal
 from policy.execution.routing.amm import V2Pool, V3Pool, tick_at_sqrt_ratio
 from policy.execution.state_builder import OffchainView, RiskTerms
 from policy.execution.vaults.simulated.adapter import SimulatedVault, VaultSpec, executor
-from policy.execution.vaults.simulated.chain import SimChain, SimChannel, SimSigner
+from policy.execution.vaults.simulated.chain import Genesis, SimChain, SimChannel, SimSigner
 from policy.execution.vaults.simulated.world import SimWorld
 
 KEEPER = "0x00000000000000000000000000000000000000aa"
@@ -94,7 +94,11 @@ def spec(**mandate) -> VaultSpec:
 
 def chain(the_world: SimWorld | None = None, the_spec: VaultSpec | None = None, **more) -> SimChain:
     return SimChain(
-        the_world or world(), executor(the_spec or spec()), time=START, number=100, wei={KEEPER: 10 * ETHER}, **more
+        the_world or world(),
+        executor(the_spec or spec()),
+        Genesis(time=START, number=100),
+        wei={KEEPER: 10 * ETHER},
+        **more,
     )
 
 

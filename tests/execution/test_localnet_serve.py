@@ -12,7 +12,7 @@ from lake.errors import DataError
 from lake.evm import Call, read
 from policy.localnet.accounts import dev_accounts
 from policy.localnet.history import Tick, depths, ticks
-from policy.localnet.serve import run
+from policy.localnet.serve import Running, run
 
 
 @pytest.mark.chain
@@ -34,7 +34,7 @@ def test_history_is_replayed_block_by_block_until_it_is_stopped():
 
         net.node.mine = mined
 
-    assert run(history, extras=(), port=0, every_s=0.05, say=lines.append, stop=stop, ready=ready) == 4
+    assert run(history, Running(port=0, every_s=0.05), extras=(), say=lines.append, stop=stop, ready=ready) == 4
     heads = seen["heads"]
     assert [h.time for h in heads[:3]] == [int((begin + timedelta(hours=i)).timestamp()) for i in (1, 2, 3)]
     assert [h.base_fee_wei for h in heads[:3]] == [6 * 10**9, 7 * 10**9, 8 * 10**9]
@@ -53,7 +53,7 @@ def test_without_further_words_it_holds_a_funded_vault():
         nav.extend(read(net.rpc, [Call(vault, "totalAssets()", "uint256")])[0])
         stop.set()
 
-    assert run(port=0, say=lines.append, stop=stop, ready=ready) == 0
+    assert run(how=Running(port=0), say=lines.append, stop=stop, ready=ready) == 0
     assert nav[0] > 10**6 * 1_000
     assert any(line.startswith("  vault") for line in lines)
 

@@ -20,7 +20,7 @@ from policy.execution.state_builder import state_of
 from policy.execution.submission.gas import next_base_fee, usual_tip
 from policy.execution.submission.node import Head
 from policy.execution.vaults.simulated.adapter import SimulatedVault, VaultSpec, executor
-from policy.execution.vaults.simulated.chain import SimChain
+from policy.execution.vaults.simulated.chain import Genesis, SimChain
 from policy.execution.vaults.simulated.world import SimWorld
 from tests.execution.chainlab import chain_context, known_pools
 
@@ -47,10 +47,7 @@ def replica(snapshot, pools, mandate, clock, *, vault, keeper):
     chain = SimChain(
         world,
         executor(spec),
-        chain_id=snapshot.chain_id,
-        time=snapshot.block_time,
-        number=snapshot.block_number,
-        base_fee_wei=snapshot.base_fee_wei,
+        Genesis(snapshot.chain_id, snapshot.block_time, snapshot.block_number, snapshot.base_fee_wei),
         wei={keeper: 10**21},
     )
     return chain, SimulatedVault(spec, chain)

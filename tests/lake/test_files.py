@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lake.errors import ConfigError, DataError, SchemaError
 from lake.sources import files
-from lake.sources.files import import_file
+from lake.sources.files import Beforehand, import_file
 from lake.sources.rows import Recipe, times, typed, words
 from lake.sources.sample import simulate
 from lake.store import Lake
@@ -89,7 +89,7 @@ def test_every_kind_of_bad_row_is_set_aside_with_row_and_reason(lake: Lake, tmp_
             frame[i, column] = value
     path = tmp_path / f"own.{suffix}"
     frame.write_parquet(path) if suffix == "parquet" else frame.write_csv(path)
-    report = import_file(lake, "prices", path, constants={"step": "1h"}, known_assets={"BTC"})
+    report = import_file(lake, "prices", path, constants={"step": "1h"}, known=Beforehand(assets=frozenset({"BTC"})))
     assert (report.rows, report.rejected, report.added) == (frame.height, len(BAD), 5)
     assert report.reject_path == str(tmp_path / f"own.{suffix}.rejects.{suffix}")
     rejects = pl.read_parquet(report.reject_path) if suffix == "parquet" else pl.read_csv(report.reject_path)
@@ -224,7 +224,7 @@ def test_wrong_arguments_are_usage_errors(
 ) -> None:
     bars().write_parquet(path := tmp_path / "p.parquet")
     with pytest.raises(ConfigError, match=words):
-        import_file(lake, name, path, mapping, constants, lag)
+        import_file(lake, name, path, mapping, constants, Beforehand(lag))
     assert lake.version("prices") == -1
 
 
@@ -246,7 +246,7 @@ def test_irregular_signals_are_known_at_once_and_lag_overrides(lake: Lake, tmp_p
     path = csv(tmp_path, "ts,value\n" + "".join(f"{(T0 + h * H).isoformat()},1\n" for h in hours))
     import_file(lake, "signals", path, {}, {"name": "news", "key": "m"})
     assert lake.scan("signals").collect().select((pl.col("available_at") == pl.col("ts")).all()).item()
-    import_file(lake, "signals", path, {}, {"name": "news", "key": "m"}, lag=timedelta(minutes=90))
+    import_file(lake, "signals", path, {}, {"name": "news", "key": "m"}, known=Beforehand(lag=timedelta(minutes=90)))
     got = lake.scan("signals").collect()
     assert (got["available_at"] - got["ts"]).unique().to_list() == [timedelta(minutes=90)]
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from lake.errors import ForedriftError
-from lake.sources.files import import_file
+from lake.sources.files import Beforehand, import_file
 from lake.sources.reading import Reading
 from lake.store import Lake
 
@@ -124,7 +124,13 @@ def test_a_file_ends_as_the_truth_or_refused(tmp_path_factory: pytest.TempPathFa
     refused: str | None = None
     try:
         report = import_file(
-            lake, "prices", path, file.mapping(), {**zone, "step": "1h"}, reading=file.reading(), now=NOW
+            lake,
+            "prices",
+            path,
+            file.mapping(),
+            {**zone, "step": "1h"},
+            reading=file.reading(),
+            known=Beforehand(now=NOW),
         )
     except ForedriftError as error:
         refused = str(error)
@@ -151,7 +157,13 @@ def test_a_file_that_is_described_is_read_whole(lake: Lake, tmp_path_factory: py
     path = tmp_path_factory.mktemp("d") / "own.csv"
     path.write_bytes(file.content())
     report = import_file(
-        lake, "prices", path, file.mapping(), {"tz": "UTC", "step": "1h"}, reading=file.reading(), now=NOW
+        lake,
+        "prices",
+        path,
+        file.mapping(),
+        {"tz": "UTC", "step": "1h"},
+        reading=file.reading(),
+        known=Beforehand(now=NOW),
     )
     assert (report.added, report.rejected) == (3, 0)
     assert lake.scan("prices").sort("ts").collect()["close"].to_list() == [1234.5, 99.25, 1e6]

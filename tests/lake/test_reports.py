@@ -15,7 +15,7 @@ import pytest
 
 from lake.errors import ConfigError, ForedriftError
 from lake.plausibility import flagged
-from lake.sources.files import import_file, longer_than_an_hour
+from lake.sources.files import Beforehand, import_file, longer_than_an_hour
 from lake.sources.reading import Reading
 from lake.sources.stamps import times
 from lake.store import Lake
@@ -30,7 +30,9 @@ TRUTH = [42000 + 13.25 * i for i in HOURS]
 
 def loaded(lake: Lake, name: str, path: Path, **how: Any) -> pl.DataFrame:
     """Import ``path`` and return the table, oldest first."""
-    import_file(lake, name, path, now=NOW, **how)
+    if "preset" in how:
+        how["reading"] = Reading(preset=how.pop("preset"))
+    import_file(lake, name, path, known=Beforehand(now=NOW), **how)
     return lake.scan(name).sort("ts").collect()
 
 
@@ -71,7 +73,7 @@ def test_times_without_a_zone_are_refused_with_value_and_remedy_and_read_with_it
     if suffix == "parquet":
         pl.read_csv(path).write_parquet(path := tmp_path / "a.parquet")
     with pytest.raises(ForedriftError, match=r"--tz UTC") as refused:
-        import_file(lake, "prices", path, now=NOW)
+        import_file(lake, "prices", path, known=Beforehand(now=NOW))
     assert ZONELESS[kind][0].rstrip("0") in str(refused.value)
     assert lake.version("prices") == -1
     got = loaded(lake, "prices", path, constants={"tz": "UTC"})
@@ -85,7 +87,7 @@ IMPOSSIBLE = ["26110101000000", "5", "0", "-1", "12345", "2024", "99999999999999
 @pytest.mark.parametrize("bad", IMPOSSIBLE)
 def test_an_impossible_date_is_never_stored(lake: Lake, tmp_path: Path, bad: str) -> None:
     path = written(tmp_path, "a.csv", PLAIN + f"{bad},BTC,1\n")
-    report = import_file(lake, "prices", path, now=NOW)
+    report = import_file(lake, "prices", path, known=Beforehand(now=NOW))
     assert (report.added, report.rejected) == (6, 1)
     assert bad in report.examples[0]
     assert "row 7" in report.examples[0]
@@ -103,7 +105,7 @@ def test_no_number_has_two_readings() -> None:
 
 def test_a_bar_that_is_not_over_is_no_bar_yet(lake: Lake, tmp_path: Path) -> None:
     path = written(tmp_path, "a.csv", PLAIN)
-    report = import_file(lake, "prices", path, now=T0 + 5.5 * H)
+    report = import_file(lake, "prices", path, known=Beforehand(now=T0 + 5.5 * H))
     assert (report.added, report.rejected) == (5, 1)
     assert "known only after now" in report.examples[0]
 
@@ -130,16 +132,21 @@ def test_binance_klines(lake: Lake, tmp_path: Path, header: str, unit: str) -> N
     assert got["close"].to_list() == [c + 5 for c in TRUTH]
     if not header:
         with pytest.raises(ForedriftError, match="--no-header.*binance-klines"):
-            import_file(lake, "prices", tmp_path / "BTCUSDT-1h-2024-01.csv", now=NOW)
+            import_file(lake, "prices", tmp_path / "BTCUSDT-1h-2024-01.csv", known=Beforehand(now=NOW))
         mapping = {"ts": "column_1", "close": "column_5"}
-        how = {"mapping": mapping, "constants": {"asset": "B"}, "reading": Reading(header=False), "now": NOW}
+        how = {
+            "mapping": mapping,
+            "constants": {"asset": "B"},
+            "reading": Reading(header=False),
+            "known": Beforehand(now=NOW),
+        }
         assert import_file(lake, "prices", tmp_path / "BTCUSDT-1h-2024-01.csv", **how).added == 6
 
 
 def test_columns_left_out_steps_and_times_are_reported(lake: Lake, tmp_path: Path) -> None:
     text = KLINE_HEADER + "\n" + "".join(",".join(str(v) for v in r) + "\n" for r in [*KLINE, KLINE[0]])
     path = written(tmp_path, "k.csv", text)
-    report = import_file(lake, "prices", path, {"ts": "open_time"}, {"asset": "BTC"}, now=NOW)
+    report = import_file(lake, "prices", path, {"ts": "open_time"}, {"asset": "BTC"}, known=Beforehand(now=NOW))
     assert report.left_out == tuple(KLINE_HEADER.split(",")[6:])
     assert dict(report.columns) == {"ts": "open_time"} | {c: c for c in ("open", "high", "low", "close", "volume")}
     assert (report.steps, report.duplicates) == ({"file/BTC": 3600}, 1)
@@ -154,13 +161,13 @@ def test_cryptodatadownload(lake: Lake, tmp_path: Path) -> None:
                     for i, r in reversed(list(enumerate(KLINE))))  # fmt: skip
     path = written(tmp_path, "c.csv", text)
     with pytest.raises(ForedriftError, match="--skip 1.*cryptodatadownload"):
-        import_file(lake, "prices", path, now=NOW)
+        import_file(lake, "prices", path, known=Beforehand(now=NOW))
     assert lake.version("prices") == -1
     got = loaded(lake, "prices", path, preset="cryptodatadownload")
     assert got.select("asset", "volume", "step").unique().rows() == [("BTC", 1.5, 3600)]
     assert got["close"].to_list() == [c + 5 for c in TRUTH]
     mapping = {c: c.title() for c in ("open", "high", "low", "close")} | {"ts": "Unix", "asset": "Symbol"}
-    assert import_file(lake, "prices", path, mapping, reading=Reading(skip=1), now=NOW).added == 6
+    assert import_file(lake, "prices", path, mapping, reading=Reading(skip=1), known=Beforehand(now=NOW)).added == 6
 
 
 ETHERSCAN = '"Date(UTC)","UnixTimeStamp","Value (Wei)"\n' + "".join(
@@ -173,12 +180,16 @@ def test_etherscan_gas_is_in_wei_and_wei_taken_for_gwei_is_flagged(lake: Lake, t
     got = loaded(lake, "gas", path, preset="etherscan-gas")
     assert got["base_fee_gwei"].to_list() == pytest.approx([24.0 + i for i in HOURS], rel=1e-15)
     assert (got["available_at"] - got["ts"]).unique().to_list() == [24 * H]
-    by_name = import_file(lake, "gas", path, {"ts": "UnixTimeStamp", "base_fee_gwei": "Value (Wei)"}, now=NOW)
+    by_name = import_file(
+        lake, "gas", path, {"ts": "UnixTimeStamp", "base_fee_gwei": "Value (Wei)"}, known=Beforehand(now=NOW)
+    )
     assert by_name.unchanged == 6
     assert any("divided by 1e9" in n for n in by_name.notes)
     other = Lake(lake.root + "2")
     renamed = written(tmp_path, "h.csv", ETHERSCAN.replace("Value (Wei)", "price"))
-    report = import_file(other, "gas", renamed, {"ts": "UnixTimeStamp", "base_fee_gwei": "price"}, now=NOW)
+    report = import_file(
+        other, "gas", renamed, {"ts": "UnixTimeStamp", "base_fee_gwei": "price"}, known=Beforehand(now=NOW)
+    )
     assert len(report.flagged) == 6
     assert flagged(other, "gas").height == 6
 
@@ -201,7 +212,7 @@ def test_coingecko(lake: Lake, tmp_path: Path, kind: str) -> None:
         prices = [[1704067200000 + i * 3_600_000 + 4_321 * (i % 3), c] for i, c in enumerate(TRUTH)]
         path = written(tmp_path, "g.json", json.dumps({"prices": prices, "market_caps": [], "total_volumes": []}))
         with pytest.raises(ForedriftError, match="CoinGecko.*--format coingecko"):
-            import_file(lake, "prices", path, now=NOW)
+            import_file(lake, "prices", path, known=Beforehand(now=NOW))
     else:
         text = "snapped_at,price,market_cap,total_volume\n"
         path = written(tmp_path, "btc-usd-max.csv", text + "".join(
@@ -251,7 +262,7 @@ def test_a_zip_of_one_file_is_read_and_of_two_is_refused(lake: Lake, tmp_path: P
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("b.csv", PLAIN)
     with pytest.raises(ForedriftError, match="archive of 2 files"):
-        import_file(lake, "prices", path, now=NOW)
+        import_file(lake, "prices", path, known=Beforehand(now=NOW))
 
 
 def workbook(path: Path) -> bytes:
@@ -299,7 +310,7 @@ def test_what_is_no_table_is_named_with_the_remedy_and_nothing_is_written(
     extra = {"workbook": (workbook, "Excel"), "tar": (tarball, "tar archive")}
     content, word = REFUSED[kind] if kind in REFUSED else (extra[kind][0](tmp_path / "made"), extra[kind][1])
     with pytest.raises(ForedriftError, match=word) as refused:
-        import_file(lake, "prices", written(tmp_path, "own.csv", content), now=NOW)
+        import_file(lake, "prices", written(tmp_path, "own.csv", content), known=Beforehand(now=NOW))
     assert "\n" not in str(refused.value)
     assert lake.version("prices") == -1
 
@@ -312,11 +323,11 @@ COMMAS = "ts;asset;close;volume\n" + "".join(
 def test_decimal_commas_are_refused_with_the_remedy_and_read_with_it(lake: Lake, tmp_path: Path) -> None:
     path = written(tmp_path, "c.csv", COMMAS)
     with pytest.raises(ForedriftError, match=r"row 1: close '42.000,00'.*--decimal ,.*--thousands \."):
-        import_file(lake, "prices", path, now=NOW)
+        import_file(lake, "prices", path, known=Beforehand(now=NOW))
     assert lake.version("prices") == -1
     got = loaded(lake, "prices", path, reading=Reading(decimal=",", thousands="."))
     assert (got["close"].to_list(), got["volume"].to_list()) == (TRUTH, [1000.0 + i for i in HOURS])
-    half = import_file(Lake(lake.root + "2"), "prices", path, reading=Reading(decimal=","), now=NOW)
+    half = import_file(Lake(lake.root + "2"), "prices", path, reading=Reading(decimal=","), known=Beforehand(now=NOW))
     assert half.reasons == {"close is no number": 6, "volume is no number": 6}
 
 
@@ -327,7 +338,7 @@ def test_decimal_commas_are_refused_with_the_remedy_and_read_with_it(lake: Lake,
 def test_marks_that_could_be_either_are_asked_for(lake: Lake, tmp_path: Path, first: str, second: str) -> None:
     text = f"ts;asset;close\n{T0.isoformat()};BTC;{first}\n{(T0 + H).isoformat()};BTC;{second}\n"
     with pytest.raises(ForedriftError, match="--thousands|--decimal"):
-        import_file(lake, "prices", written(tmp_path, "c.csv", text), now=NOW)
+        import_file(lake, "prices", written(tmp_path, "c.csv", text), known=Beforehand(now=NOW))
     assert lake.version("prices") == -1
 
 
@@ -342,10 +353,10 @@ def test_a_format_for_another_table_or_file_is_refused(lake: Lake, tmp_path: Pat
     path = written(tmp_path, "a.csv", PLAIN)
     for name, preset in (("prices", "nope"), ("gas", "freqtrade"), ("prices", "etherscan-gas")):
         with pytest.raises(ConfigError, match="format"):
-            import_file(lake, name, path, preset=preset, now=NOW)
+            import_file(lake, name, path, reading=Reading(preset=preset), known=Beforehand(now=NOW))
     for preset in ("binance-klines", "cryptodatadownload", "freqtrade", "coingecko"):
         with pytest.raises(ForedriftError):
-            import_file(lake, "prices", path, preset=preset, now=NOW)
+            import_file(lake, "prices", path, reading=Reading(preset=preset), known=Beforehand(now=NOW))
     assert lake.version("prices") == -1
 
 
@@ -366,16 +377,16 @@ MIXED = [
 def test_a_series_of_several_bar_lengths_is_refused(lake: Lake, tmp_path: Path, gaps: list[float]) -> None:
     path = written(tmp_path, "m.csv", spaced(gaps))
     with pytest.raises(ForedriftError, match="several spacings.*import them apart"):
-        import_file(lake, "prices", path, now=NOW)
+        import_file(lake, "prices", path, known=Beforehand(now=NOW))
     assert lake.version("prices") == -1
     text = spaced(gaps).replace("asset,close", "x,base_fee_gwei")
     with pytest.raises(ForedriftError, match="several spacings.*--lag"):
-        import_file(lake, "gas", written(tmp_path, "g.csv", text), now=NOW)
+        import_file(lake, "gas", written(tmp_path, "g.csv", text), known=Beforehand(now=NOW))
 
 
 @pytest.mark.parametrize("gaps", [[1] * 9, [1] * 40 + [2] * 3 + [1] * 40 + [3, 3, 7, 30], [24] * 9, [1] * 5 + [100]])
 def test_holes_in_a_series_are_holes(lake: Lake, tmp_path: Path, gaps: list[float]) -> None:
-    report = import_file(lake, "prices", written(tmp_path, "m.csv", spaced(gaps)), now=NOW)
+    report = import_file(lake, "prices", written(tmp_path, "m.csv", spaced(gaps)), known=Beforehand(now=NOW))
     assert report.rejected == 0
     assert list(report.steps.values()) == [3600 * min(gaps)]
     assert longer_than_an_hour(report) == (["file/BTC"] if min(gaps) > 1 else [])

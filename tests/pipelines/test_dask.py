@@ -7,6 +7,7 @@ import json
 import pytest
 
 from pipelines.stages.compare import compare
+from pipelines.wiring import PanelChoice
 from tests.pipelines.market import moment, project
 
 pytest.importorskip("prefect_dask", reason="the Dask engine needs the extra: pip install foredrift[dask]")
@@ -35,8 +36,7 @@ def test_two_workers_equal_threads(tmp_path, monkeypatch):
             settings,
             moment(24 * 14),
             moment(0),
-            portfolios=4,
-            policies=POLICIES,
+            asked=PanelChoice(4, POLICIES),
             engine=engine,
             artifacts=folder,
             track=False,

@@ -15,6 +15,7 @@ from pipelines.reports.charts import label_of
 from pipelines.reports.page import render
 from pipelines.settings import load
 from pipelines.stages import compare, train
+from pipelines.wiring import PanelChoice
 from tests.policy.conftest import HOURS, START, WARMUP, frames
 
 END = START + timedelta(hours=HOURS - WARMUP - 24)
@@ -41,8 +42,8 @@ def refused(work, *arguments, **more) -> str:
     return str(caught.value)
 
 
-def compared(settings, **more) -> str:
-    return refused(compare.compare, settings, track=False, portfolios=2, **more)
+def compared(settings, *policies: str) -> str:
+    return refused(compare.compare, settings, track=False, asked=PanelChoice(2, policies))
 
 
 def test_everything_missing_is_named_at_once_and_nothing_that_is_there(tmp_path):
@@ -84,7 +85,7 @@ def test_a_late_listing_within_the_span_is_compared_and_told(tmp_path):
     late = (pl.col("asset") != "BBB") | (pl.col("ts") >= listed)
     settings = project(tmp_path, prices=lambda r: r.filter(late))
     found = compare.compare(
-        settings, START.isoformat(), END.isoformat(), portfolios=6, policies=["hold", "gas_band"], track=False
+        settings, START.isoformat(), END.isoformat(), asked=PanelChoice(6, ["hold", "gas_band"]), track=False
     ).json
     assert any(n.startswith("BBB: listed 2023-03-05 01:00") for n in found["data"]["notes"])
     assert "BBB: listed 2023-03-05 01:00" in render(found, "id", {}, None)
@@ -101,7 +102,7 @@ def test_a_policy_that_could_not_trade_did_not_break_its_mandate():
 
 def test_unknown_policies_and_dials_cost_no_work(tmp_path):
     settings = project(tmp_path)
-    assert "no policy nonsense" in compared(settings, policies=["gas_band", "nonsense"])
+    assert "no policy nonsense" in compared(settings, "gas_band", "nonsense")
     assert "0 to 1" in compared(settings, skill=3.0)
 
 

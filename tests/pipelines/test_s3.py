@@ -15,7 +15,7 @@ from pipelines.settings import load
 from pipelines.stages.compare import compare
 from pipelines.stages.ingest import ingest_all
 from pipelines.stages.train import train
-from pipelines.wiring import lake_of
+from pipelines.wiring import PanelChoice, lake_of
 from tests.pipelines.market import END, TEXT, moment
 from tests.pipelines.ops_stack import has_postgres, postgres
 
@@ -57,7 +57,7 @@ def figures(root, extra: str) -> tuple[dict, dict, str]:
     ingest_all(settings, [], None, END.isoformat())
     trained = train(settings, ["gas"], moment(24 * 7), moment(0), register=False)
     outcome = compare(
-        settings, moment(24 * 7), moment(0), portfolios=2, policies=["gas_band", "threshold_5pct"], track=False
+        settings, moment(24 * 7), moment(0), asked=PanelChoice(2, ["gas_band", "threshold_5pct"]), track=False
     )
     return outcome.json, trained.json, lake_of(settings).digest("prices")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from policy.costs import trade_cost
-from policy.simulation.planner import NEVER, prepare, schedule
+from policy.simulation.planner import NEVER, Partial, prepare, schedule
 from policy.simulation.simulator import FEE, GAS, IMPACT, SQUARE, TRACKING, simulate
 from policy.solvers import step_kernel
 from policy.strategies.planner_policy import RulePolicy
@@ -96,7 +96,9 @@ def test_cap_splits_a_trade_and_resume_goes_on(history):
     T = len(history.ts)
     whole = simulate(case, schedule(T, 0.04, 0.0, box=True, scale=np.ones(4), direct=True), history.week())
     split = simulate(
-        case, schedule(T, 0.04, 0.0, resume=1e-3, cap=0.01, box=True, scale=np.ones(4), direct=True), history.week()
+        case,
+        schedule(T, 0.04, 0.0, partial=Partial(1e-3, 0.01), box=True, scale=np.ones(4), direct=True),
+        history.week(),
     )
     moved = np.abs(split.log.after - split.log.before).sum(axis=1) / 2
     assert moved.max() <= 0.01 * (1 + 1e-9)
@@ -109,7 +111,7 @@ def test_cap_splits_a_trade_and_resume_goes_on(history):
 def test_capped_forced_trade_still_ends_inside(history):
     case = prepare(history, basket(4, "hard", tolerance=0.01))
     T = len(history.ts)
-    run = simulate(case, schedule(T, NEVER, 0.0, cap=1e-4, box=True, must=True), history.week())
+    run = simulate(case, schedule(T, NEVER, 0.0, partial=Partial(cap=1e-4), box=True, must=True), history.week())
     assert run.trades > 0
     assert run.violations == 0
 

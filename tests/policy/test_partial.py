@@ -15,7 +15,7 @@ from scipy.optimize import linprog
 
 from policy.costs import chain_fees
 from policy.simulation.history import History
-from policy.simulation.planner import Portfolio, prepare, schedule
+from policy.simulation.planner import Partial, Portfolio, prepare, schedule
 from policy.simulation.simulator import simulate
 from policy.solvers import step_kernel
 from policy.solvers.partial import NEAR
@@ -73,8 +73,8 @@ def cases(draw):
         return case, draw(st.sampled_from(KEEPING)).plan(case)
     T = HOURS + 1
     inner = rng.uniform(0.0, 1.2, T)
-    levels = rng.uniform(0.3, 3.0, T), inner, rng.uniform(0.1, 3.0, T), rng.uniform(1e-5, 0.3, T)
-    return case, schedule(T, *levels, box=True, must=True, direct=draw(st.booleans()))
+    outer, partial = rng.uniform(0.3, 3.0, T), Partial(rng.uniform(0.1, 3.0, T), rng.uniform(1e-5, 0.3, T))
+    return case, schedule(T, outer, inner, partial=partial, box=True, must=True, direct=draw(st.booleans()))
 
 
 def best_level(w, case, open_) -> float:

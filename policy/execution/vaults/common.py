@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from lake.units import bps
 from policy.execution.base import BlockHead, Leg, OtherVault, Plan, Quote, Receipt, Settlement, Snapshot, Token, Verdict
 from policy.execution.checks.oracle_rules import Answer
 from policy.execution.checks.rules import PPB, Clock, Flow, Mandate, VaultBook, after_trading, loss_left, trade
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """The vault as an account of its holders: the chain it is on, its shares, whether it has stopped trading."""
+
+    chain_id: int
+    supply: int  # 0 where there are no shares
+    paused: bool = False
 
 
 def snapshot_of(
@@ -17,16 +26,13 @@ def snapshot_of(
     quotes: Sequence[Quote],
     clock: Clock,
     mandate: Mandate,
-    *,
-    chain_id: int,
-    supply: int,
-    paused: bool = False,
+    shares: Shares,
     verdicts: Sequence[Verdict] = (),
 ) -> Snapshot:
     """Return the snapshot of a portfolio at ``head``; the budget left is what its clock has not counted yet."""
     nav = book.nav()
     return Snapshot(
-        chain_id=chain_id,
+        chain_id=shares.chain_id,
         block_number=head.number,
         block_hash=head.hash,
         block_time=head.time,
@@ -36,9 +42,9 @@ def snapshot_of(
         quotes=tuple(quotes),
         targets_bps=book.targets_bps,
         nav=nav,
-        supply=supply,
+        supply=shares.supply,
         plan_nonce=clock.nonce,
-        paused=paused,
+        paused=shares.paused,
         max_turnover_bps=bps(mandate.turnover_bps),
         loss_budget_left=nav * loss_left(clock, mandate, head.time) // PPB,
         verdicts=tuple(verdicts),

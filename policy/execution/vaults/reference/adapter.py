@@ -34,7 +34,15 @@ from policy.execution.checks.rules import Mandate, VaultBook, before_trading, br
 from policy.execution.submission.node import read_receipt
 from policy.execution.submission.reverts import missed, why_reverted
 from policy.execution.submission.simulate_tx import dry_run
-from policy.execution.vaults.common import as_quoted, before_of, quotes_of, require_own, settlement_of, snapshot_of
+from policy.execution.vaults.common import (
+    Shares,
+    as_quoted,
+    before_of,
+    quotes_of,
+    require_own,
+    settlement_of,
+    snapshot_of,
+)
 from policy.execution.vaults.reference import logs
 from policy.execution.vaults.reference.state import Layout, VaultState, read_layout, read_state
 
@@ -106,7 +114,7 @@ class ReferenceVault:
             [t.symbol for t in s.book.tokens], s.book.prices_e8, s.codes, [t.address for t in s.book.tokens]
         )
         what = (s.head, s.book, quotes, s.clock, s.mandate)
-        return snapshot_of(*what, chain_id=s.layout.chain_id, supply=s.supply, paused=s.paused, verdicts=found)
+        return snapshot_of(*what, Shares(s.layout.chain_id, s.supply, s.paused), found)
 
     def seal(self, plan: Plan) -> Plan:
         """Return ``plan`` with the hash the contract recomputes."""

@@ -38,7 +38,15 @@ from policy.execution.checks.rules import Clock, Mandate, VaultBook, before_trad
 from policy.execution.submission.node import read_receipt
 from policy.execution.submission.reverts import missed, why_reverted
 from policy.execution.submission.simulate_tx import balances, dry_run
-from policy.execution.vaults.common import as_quoted, before_of, quotes_of, require_own, settlement_of, snapshot_of
+from policy.execution.vaults.common import (
+    Shares,
+    as_quoted,
+    before_of,
+    quotes_of,
+    require_own,
+    settlement_of,
+    snapshot_of,
+)
 from policy.execution.vaults.reference.adapter import plan_hash
 from policy.execution.vaults.reference.logs import moved
 from policy.execution.vaults.reference.state import Layout, evidence_of, feed_views
@@ -181,7 +189,7 @@ class SafeAccount:
         s = self.state(block)
         found = _priced(s)
         what = (s.head, s.book, s.quotes, s.clock, self.spec.mandate)
-        return snapshot_of(*what, chain_id=self.spec.chain_id, supply=0, verdicts=found)  # a Safe has no shares
+        return snapshot_of(*what, Shares(self.spec.chain_id, 0), found)  # a Safe has no shares
 
     def seal(self, plan: Plan) -> Plan:
         """Return ``plan`` with the Safe's transaction hash, which the chain recomputes and its owners sign."""

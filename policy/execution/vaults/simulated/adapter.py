@@ -44,8 +44,8 @@ from policy.execution.records.codec import leg_json, plan_json, plan_of
 from policy.execution.routing.amm import Pool, quote
 from policy.execution.submission.gas import NOOP_GAS
 from policy.execution.submission.node import Head, Node
-from policy.execution.vaults.common import require_own, settlement_of, snapshot_of
-from policy.execution.vaults.simulated.chain import SimBlock, SimChain, SimTx
+from policy.execution.vaults.common import Shares, require_own, settlement_of, snapshot_of
+from policy.execution.vaults.simulated.chain import Genesis, SimBlock, SimChain, SimTx
 from policy.execution.vaults.simulated.world import SimWorld, world_json, world_of
 
 GAS_BASE = 130_000
@@ -201,7 +201,7 @@ class SimulatedVault:
         book = book_of(self.spec, world)
         quotes = [Quote(t.address, *_price_round(world.prices[t.address])) for t in self.spec.tokens]
         what = (head, book, quotes, world.clock, self.spec.mandate)
-        return snapshot_of(*what, chain_id=self.node.chain_id(), supply=book.nav(), paused=world.paused)
+        return snapshot_of(*what, Shares(self.node.chain_id(), book.nav(), world.paused))
 
     def pools(self, snapshot: Snapshot) -> tuple[Pool, ...]:
         """Return the pools at the snapshot's block."""
@@ -308,7 +308,7 @@ def load(path: Path) -> tuple[SimChain, VaultSpec]:
         blocks = [_block_of(row, receipts) for row in data["blocks"]]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} holds no simulated vault ({type(error).__name__}); remove it to start anew") from error
-    chain = SimChain(blocks[0].world, executor(spec), chain_id=data["chain_id"])
+    chain = SimChain(blocks[0].world, executor(spec), Genesis(data["chain_id"]))
     chain.blocks = blocks
     first = blocks[0].head.number
     chain.past = {r.tx_hash: r for r in receipts if r.block_number < first}

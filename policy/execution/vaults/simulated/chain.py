@@ -96,6 +96,16 @@ def decode(raw: bytes) -> SimTx:
         raise RpcError("the simulated chain takes transactions of its own signer only", -32000) from None
 
 
+@dataclass(frozen=True, slots=True)
+class Genesis:
+    """Where a simulated chain begins: its first block's number, time (Unix seconds) and base fee, wei."""
+
+    chain_id: int = 31_337
+    time: int = 1_700_000_000
+    number: int = 1
+    base_fee_wei: int = 10**9
+
+
 class SimChain:
     """The chain itself; also a Node (see policy.execution.submission.node) that always tells the truth."""
 
@@ -103,16 +113,14 @@ class SimChain:
         self,
         world: SimWorld,
         execute: Execute,
+        first: Genesis | None = None,
         *,
-        chain_id: int = 31_337,
-        time: int = 1_700_000_000,
-        number: int = 1,
-        base_fee_wei: int = 10**9,
         block_time_s: int = 12,
         wei: Mapping[str, int] | None = None,
         background_gas: int = GAS_LIMIT // 2,
     ) -> None:
-        self.id = chain_id
+        first = first or Genesis()
+        self.id = first.chain_id
         self.block_time_s = block_time_s
         self.background_gas = background_gas  # other people's traffic in every block
         self.tip_floor_wei = 10**8
@@ -122,7 +130,9 @@ class SimChain:
         self.past: dict[str, Receipt] = {}  # receipts of blocks before the first one kept, by transaction
         self._execute = execute
         self._salt = 0
-        head = Head(number, _hash(f"genesis{time}"), time, base_fee_wei, GAS_LIMIT // 2, GAS_LIMIT)
+        head = Head(
+            first.number, _hash(f"genesis{first.time}"), first.time, first.base_fee_wei, GAS_LIMIT // 2, GAS_LIMIT
+        )
         self.blocks = [SimBlock(head, "0x0", (), (), world, {}, dict(wei or {}))]
 
     # ---- node
