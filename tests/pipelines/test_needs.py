@@ -42,8 +42,8 @@ def refused(work, *arguments, **more) -> str:
     return str(caught.value)
 
 
-def compared(settings, *policies: str) -> str:
-    return refused(compare.compare, settings, track=False, asked=PanelChoice(2, policies))
+def compared(settings, *policies: str, skill: float | None = None) -> str:
+    return refused(compare.compare, settings, track=False, asked=PanelChoice(2, policies, skill))
 
 
 def test_everything_missing_is_named_at_once_and_nothing_that_is_there(tmp_path):
