@@ -92,14 +92,9 @@ def spec(**mandate) -> VaultSpec:
     return VaultSpec(VAULT, KEEPER, TOKENS, limits, heartbeat_s=86_400)
 
 
-def chain(the_world: SimWorld | None = None, the_spec: VaultSpec | None = None, **more) -> SimChain:
-    return SimChain(
-        the_world or world(),
-        executor(the_spec or spec()),
-        Genesis(time=START, number=100),
-        wei={KEEPER: 10 * ETHER},
-        **more,
-    )
+def chain(the_world: SimWorld | None = None, the_spec: VaultSpec | None = None, base_fee_wei: int = 10**9) -> SimChain:
+    start = Genesis(time=START, number=100, base_fee_wei=base_fee_wei)
+    return SimChain(the_world or world(), executor(the_spec or spec()), start, wei={KEEPER: 10 * ETHER})
 
 
 class ToTarget:
