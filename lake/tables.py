@@ -236,14 +236,98 @@ class Lessons(dy.Schema):
     available_at = _ts()
 
 
+class Options(dy.Schema):
+    """Quotes of listed European options, one row an option and snapshot, known at its moment."""
+
+    venue = _key()
+    asset = _key()
+    expiry = _ts(key=True)
+    strike = dy.Float64(primary_key=True, min_exclusive=0, allow_inf=False, allow_nan=False)  # USD
+    kind = _key()  # c (call) or p (put)
+    ts = _ts(key=True)
+    bid = _float(at_least=0)  # in ``quote``; null: no quote
+    ask = _float(above=0)
+    mark = _float(at_least=0)
+    quote = dy.String(nullable=False)  # coin or usd
+    mark_iv = _float(above=0, required=True)  # a year, fraction: 0.65 is 65 %
+    forward = _float(above=0, required=True)  # USD, of this expiry
+    open_interest = _float(at_least=0)  # coins
+    available_at = _ts()
+
+
+class VolIndex(dy.Schema):
+    """Implied volatility indices. ``ts`` is the interval's open, the value its close."""
+
+    asset = _key()
+    ts = _ts(key=True)
+    value = _float(above=0, required=True)  # a year, fraction
+    horizon_s = dy.Int64(nullable=False, min=1)
+    available_at = _ts()
+
+
+class Perps(dy.Schema):
+    """Perpetual futures at a moment."""
+
+    venue = _key()
+    asset = _key()
+    ts = _ts(key=True)
+    mark = _float(above=0, required=True)  # USD
+    index = _float(above=0)
+    funding_rate = _float(required=True)  # fraction of the notional that longs pay shorts each interval
+    interval_s = dy.Int64(nullable=False, min=1)
+    taker_fee = _float(at_least=0)  # fraction
+    available_at = _ts()
+
+
+class Rates(dy.Schema):
+    """Exchange rates of yield-bearing tokens at a moment."""
+
+    chain_id = dy.Int64(primary_key=True, min=1)
+    token = _key()
+    ts = _ts(key=True)
+    rate = _float(above=0, required=True)  # underlying a token
+    available_at = _ts()
+
+
+class Positions(dy.Schema):
+    """What a portfolio holds at a moment: all its rows of one ``ts`` are the whole of it; units by kind."""
+
+    portfolio = _key()
+    position_id = _key()
+    ts = _ts(key=True)
+    kind = dy.String(nullable=False)  # stable | spot | yield | perp | perp_inverse | option | lp_v3
+    venue = dy.String(nullable=True)
+    asset = dy.String(nullable=True)  # the underlying; none of a stable
+    quantity = _float()  # signed: units of the underlying; USD of a stable; USD notional of an inverse perp
+    strike = _float(above=0)
+    expiry = dy.Datetime(nullable=True, time_unit="us", time_zone="UTC")
+    option_kind = dy.String(nullable=True)  # c or p
+    settle = dy.String(nullable=True)  # coin or usd
+    entry_price = _float(above=0)  # USD
+    margin = _float()  # USD; coins of an inverse perp
+    tick_lower = dy.Int64(nullable=True)
+    tick_upper = dy.Int64(nullable=True)
+    liquidity_raw = dy.Binary(nullable=True)  # 32-byte big-endian unsigned word
+    base_token = dy.Int64(nullable=True, min=0, max=1)  # which token of the pool the underlying is
+    base_decimals = dy.Int64(nullable=True, min=0, max=36)
+    quote_decimals = dy.Int64(nullable=True, min=0, max=36)
+    chain_id = dy.Int64(nullable=True, min=1)
+    contract = dy.String(nullable=True)  # token of a yield position, whose rate is in ``rates``
+    available_at = _ts()
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
-    """How one table is stored. ``time`` orders and partitions it; ``partition`` adds a month column on disk."""
+    """How one table is stored. ``time`` orders and partitions it; ``partition`` adds a month column on disk.
+
+    A row of a ``snapshot`` table is known at its time, not an interval later.
+    """
 
     name: str
     schema: type[dy.Schema]
     time: str
     partition: bool = False
+    snapshot: bool = False
     append_only: bool = False  # a row, once written, is never changed by a later write
     open_columns: bool = False  # further Float64 columns are allowed
 
@@ -271,6 +355,11 @@ TABLES: dict[str, Table] = {
         Table("pool_state", PoolState, "ts", partition=True),
         Table("oracle", Oracle, "updated_at"),
         Table("signals", Signals, "ts"),
+        Table("options", Options, "ts", partition=True, snapshot=True),
+        Table("volindex", VolIndex, "ts"),
+        Table("perps", Perps, "ts", snapshot=True),
+        Table("rates", Rates, "ts", snapshot=True),
+        Table("positions", Positions, "ts", snapshot=True),
         Table("features", Features, "ts", open_columns=True),
         Table("forecasts", Forecasts, "issued_at", append_only=True),
         Table("paths", Paths, "issued_at", append_only=True),

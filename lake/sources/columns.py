@@ -14,7 +14,9 @@ from lake.sources.rows import Value
 from lake.tables import Table, table
 from lake.units import WEI_PER_GWEI, duration
 
-IMPORTABLE = ("prices", "gas", "pool_state", "oracle", "signals")
+IMPORTABLE = (
+    "prices", "gas", "pool_state", "oracle", "signals", "options", "volindex", "perps", "rates", "positions",
+)  # fmt: skip
 """Tables a file may be loaded into; the others are computed here and nowhere else."""
 
 

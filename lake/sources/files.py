@@ -280,6 +280,8 @@ def _resolve(recipe: Recipe, profile: _Profile) -> tuple[Recipe, list[str]]:
         )
     step = spec.name == "prices" and "step" not in {*recipe.columns, *recipe.constants}
     late = spec.name != "prices" and "available_at" not in recipe.columns and recipe.lag_s is None
+    if spec.snapshot and late:
+        return recipe, [f"a row of {spec.name} is known at its {spec.time}; --lag says later"]
     if spec.name == "oracle" or not (step or late):
         return recipe, []
     remedy = "import them apart, or add --set step=1h" if step else "import them apart, or add --lag 1d"

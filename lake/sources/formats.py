@@ -278,6 +278,27 @@ def _columns(rows: list[list[Any]], names: tuple[str, ...]) -> pl.LazyFrame:
     return pl.DataFrame({n: pl.Series(values, dtype=pl.String) for n, values in zip(names, texts, strict=True)}).lazy()
 
 
+def _deribit_chain(file: Opened, reading: Reading, table: str) -> FileShape:
+    """Snapshots of Deribit's inverse options: ts, asset, expiry, strike, kind, mark_iv, forward, bid_coin, ask_coin."""
+    del table
+    scan, names = _renamed(_table(file, reading), file.path)
+    _need(file, names, ("ts", "asset", "expiry", "strike", "kind", "mark_iv", "forward"), "deribit-chain")
+    mapping = {c: c for c in ("ts", "asset", "expiry", "strike", "kind", "mark_iv", "forward", "open_interest")}
+    mapping |= {"bid": "bid_coin", "ask": "ask_coin", "mark": "mark_coin"}
+    mapping = {c: f for c, f in mapping.items() if f in names}
+    return FileShape(scan, mapping, {"venue": "deribit", "quote": "coin"}, {}, ("premiums are in coins",))
+
+
+def _dvol(file: Opened, reading: Reading, table: str) -> FileShape:
+    """Bars of a 30-day volatility index in vol points: ts (open), asset, close."""
+    del table
+    scan, names = _renamed(_table(file, reading), file.path)
+    _need(file, names, ("ts", "close"), "dvol")
+    mapping = {"ts": "ts", "value": "close"} | ({"asset": "asset"} if "asset" in names else {})
+    note = "vol points divided by 100; 30 days ahead; a bar is known at its end"
+    return FileShape(scan, mapping, {"horizon_s": str(30 * 86_400)}, {"value": 0.01}, (note,))
+
+
 PRESETS: dict[str, Preset] = {
     "binance-klines": Preset(("prices",), _klines),
     "cryptodatadownload": Preset(("prices",), _cryptodatadownload),
@@ -285,4 +306,6 @@ PRESETS: dict[str, Preset] = {
     "freqtrade": Preset(("prices",), _freqtrade),
     "coingecko": Preset(("prices",), _coingecko),
     "dune": Preset(("prices", "gas"), _dune),
+    "deribit-chain": Preset(("options",), _deribit_chain),
+    "dvol": Preset(("volindex",), _dvol),
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
 import dataframely as dy
@@ -17,11 +17,13 @@ import polars as pl
 
 from lake.errors import DataError
 from lake.freshness import FUTURE_TOLERANCE_S
+from lake.sources.option_rows import RULES
 from lake.sources.stamps import EARLIEST, first_of, times
 from lake.tables import UTC_US, Table
 from lake.units import WORD_BYTES, to_word
 
 Value = str | int | float | bool | None
+EXPIRIES = timedelta(days=3653)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +150,14 @@ def _column(recipe: Recipe, name: str, column: dy.Column, raw: pl.Series, proble
     if raw.dtype == pl.String:
         given &= raw.str.strip_chars().str.len_bytes() > 0
     if isinstance(column, dy.Datetime):
-        value, naive = times(raw, recipe.zone, recipe.now)
+        ahead = name == "expiry"  # the only time that may lie ahead
+        value, naive = times(raw, recipe.zone, (recipe.now or datetime.now(UTC)) + EXPIRIES if ahead else recipe.now)
         problems.add(f"{name} has no time zone", naive)
         unread = given & value.is_null() & ~naive
         numeric = _looks_numeric(raw) if unread.any() else unread
         problems.add(f"{name} is no time", unread & ~numeric)
-        problems.add(f"{name} is no time between {EARLIEST:%Y-%m-%d} and now plus a day", unread & numeric)
+        latest = "ten years ahead" if ahead else "now plus a day"
+        problems.add(f"{name} is no time between {EARLIEST:%Y-%m-%d} and {latest}", unread & numeric)
     elif isinstance(column, dy.Binary):
         value = words(raw)
         problems.add(f"{name} is no unsigned 256-bit integer", given & value.is_null())
@@ -221,6 +225,8 @@ def _rules(recipe: Recipe, frame: pl.DataFrame, problems: Problems) -> None:
         outside = (close < low * (1 - 1e-9)) | (close > high * (1 + 1e-9))
         problems.add("close lies outside low..high", outside)
         known = frame.select(pl.col("ts") + pl.duration(seconds="step"))["ts"]
+    for reason, at_fault in RULES.get(recipe.spec.name, ()):
+        problems.add(reason, frame.select(at_fault.alias("bad"))["bad"])
     problems.add("available_at is before the row could be known", frame["available_at"] < known)
     if recipe.now is not None:
         latest = recipe.now + timedelta(seconds=FUTURE_TOLERANCE_S)

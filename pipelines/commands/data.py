@@ -41,7 +41,12 @@ def init(
 
 
 def import_(
-    table: Annotated[str, typer.Argument(help="Lake table: prices, gas, pool_state, oracle, signals.")],
+    table: Annotated[
+        str,
+        typer.Argument(
+            help="Lake table: prices, gas, pool_state, oracle, signals, options, volindex, perps, rates, positions."
+        ),
+    ],
     file: Annotated[Path, typer.Argument(help="Parquet, Feather or CSV file, or one of them packed (zip, gz).")],
     mapping: Annotated[list[str] | None, typer.Option("--map", help="TABLE_COLUMN=FILE_COLUMN, repeatable.")] = None,
     constants: Annotated[list[str] | None, typer.Option("--set", help="COLUMN=VALUE for all rows, repeatable.")] = None,
@@ -53,7 +58,8 @@ def import_(
         str | None,
         typer.Option(
             "--format",
-            help="A known export: binance-klines, cryptodatadownload, etherscan-gas, freqtrade, coingecko, dune.",
+            help="A known export: binance-klines, cryptodatadownload, etherscan-gas, freqtrade, coingecko, dune, "
+            "deribit-chain, dvol.",
         ),
     ] = None,
     decimal: Annotated[str | None, typer.Option(help="Decimal mark of numbers: . or ,")] = None,

@@ -18,32 +18,60 @@ def register(app: typer.Typer) -> None:
 
 
 def greeks(
-    book: Annotated[Path, typer.Argument(metavar="BOOK.toml", help="Positions, prices and time stamp.")],
+    book: Annotated[
+        Path | None, typer.Argument(metavar="BOOK.toml", help="Positions, prices and time stamp.", show_default=False)
+    ] = None,
+    portfolio: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A portfolio of table positions instead of a file.")
+    ] = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="Moment (UTC) of --portfolio, by what was known (default: now).")
+    ] = None,
+    suggest: Annotated[
+        bool, typer.Option("--suggest", help="Cheapest listed options that bring gamma and vega inside [limits].")
+    ] = False,
+    chain: Annotated[
+        Path | None,
+        typer.Option(metavar="CHAIN.parquet", help="Option chain for --suggest (default: table options of the lake)."),
+    ] = None,
+    config: Config = None,
     json: Json = None,
 ) -> None:
     """Show value and Greeks of a book, its ladder, stress and break-even move."""
     from pipelines.reports import hedge_tables
-    from pipelines.stages.greeks import greeks as run
+    from pipelines.stages.greeks import greeks_of
 
-    result = run(book)
+    result = greeks_of(book, portfolio, as_of, config)
+    if suggest:
+        from pipelines.stages.chains import chain_of
+        from pipelines.stages.suggest import suggestions
+
+        result |= suggestions(book, chain_of(chain, config))
     hedge_tables.greeks(result)
+    if suggest:
+        hedge_tables.suggestions(result)
     write_json(json, result)
 
 
 def attribution(
-    chain: Annotated[Path, typer.Argument(metavar="CHAIN.parquet", help="Recorded option chain.")],
+    chain: Annotated[
+        Path | None,
+        typer.Argument(metavar="CHAIN.parquet", help="Recorded option chain (default: table options of the lake)."),
+    ] = None,
     start: Start = None,
     end: End = None,
     least: Annotated[
         float, typer.Option(min=0, max=1, help="Share of hedged profit, 7 to 35 days, that must be explained.")
     ] = 0.985,
+    config: Config = None,
     json: Json = None,
 ) -> None:
     """Attribute option profits to delta, gamma, theta, vega, vanna and volga; exit 1 where too much is unexplained."""
     from pipelines.reports import hedge_tables
     from pipelines.stages.attribution import attribution as run
+    from pipelines.stages.chains import chain_of
 
-    result = run(chain, start, end, least)
+    result = run(chain_of(chain, config), start, end, least)
     hedge_tables.attribution(result)
     write_json(json, result)
     if not result["ok"]:

@@ -44,6 +44,32 @@ def greeks(found: dict[str, Any]) -> None:
     say("Gamma USD is per unit return squared: a move r earns gamma r^2 / 2. The break-even move pays a day's theta.")
 
 
+def suggestions(found: dict[str, Any]) -> None:
+    """Print the option legs of every limit with their prices, and gamma and vega before and after."""
+    for s in found["suggestions"]:
+        asset, bounds = s["limit"]["asset"], (s["limit"]["cash_gamma_usd"], s["limit"]["vega_usd_per_point"])
+        rows = [
+            [name, None if bound is None else float(bound), float(before), float(after)]
+            for name, bound, before, after in zip(
+                ("gamma USD", "vega USD/pt"), bounds, s["before"], s["after"], strict=True
+            )
+        ]
+        table(f"Limits of {asset}", ["figure", "at most", "now", "after"], rows)
+        if s["reason"]:
+            say(f"{asset}: {s['reason']}")
+            continue
+        rows = [
+            ["buy" if leg["quantity"] > 0 else "sell", leg["name"], float(abs(leg["quantity"])),
+             f"{leg['price_coin']:.4f}", float(leg["premium_usd"]), float(leg["cost_usd"]),
+             float(leg["greeks"]["delta_usd"])]
+            for leg in s["legs"]
+        ]  # fmt: skip
+        names = ["", "option", "coins", "price coins", "premium USD", "cost USD", "delta USD"]
+        table(f"Cheapest legs, quotes of {s['quotes_of']}", names, rows, right_from=2)
+        say(f"cost beyond the marks, fees included, {s['cost_usd']:,.2f} USD (no less than {s['least_usd']:,.2f}); "
+            "their delta is for the hedge to clear; nothing was ordered")  # fmt: skip
+
+
 def attribution(found: dict[str, Any]) -> None:
     """Print shares explained, the sums of every term and how well prices and smile fit."""
     rows = [

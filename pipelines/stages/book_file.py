@@ -18,7 +18,7 @@ from policy.hedging.book import Book
 from policy.hedging.instruments import YEAR_S, InversePerp, Option, Perp, Pool, Position, Spot, Stable
 
 HIGHEST_VOL = 5.0
-_TOP = {"ts", "nav_usd", "spot", "position", "hedge"}
+_TOP = {"ts", "nav_usd", "spot", "position", "hedge", "limits"}
 _COMMON = {"name", "kind"}
 _FIELDS: dict[str, tuple[set[str], set[str]]] = {  # kind: (required, optional)
     "stable": ({"amount_usd"}, set()),

@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from lake.errors import ConfigError
+from lake.units import utc
 from pipelines.stages.book_file import read_book
+from pipelines.stages.book_lake import book_of
 from policy.hedging import book as books
 from policy.hedging.instruments import InversePerp, Option, Perp
 from policy.hedging.stress import ladder, liquidation_price, scenarios
@@ -17,9 +20,28 @@ SPOTS = np.array([-0.5, -0.3, -0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2, 0.3, 0.5])
 VOLS = np.array([-0.5, -0.25, 0.0, 0.25, 0.5, 1.0])
 
 
+def greeks_of(path: Path | None, portfolio: str | None, as_of: str | None, config: Path | None) -> dict[str, Any]:
+    """Return the view of the book in ``path``, or of ``portfolio`` in the lake at ``as_of`` (None: now)."""
+    if (path is None) == (portfolio is None):
+        raise ConfigError("give either a BOOK.toml or --portfolio NAME")
+    if path is not None:
+        if as_of is not None:
+            raise ConfigError("--as-of is for --portfolio; a BOOK.toml says its own ts")
+        return greeks(path)
+    from pipelines.settings import load
+    from pipelines.wiring import lake_of, now
+
+    at = utc(as_of) if as_of else now()
+    return view(book_of(lake_of(load(config)), str(portfolio), at))
+
+
 def greeks(path: Path) -> dict[str, Any]:
     """Return everything ``foredrift greeks`` prints for the book in ``path``; figures in the units of their names."""
-    book = read_book(path)
+    return view(read_book(path))
+
+
+def view(book: books.Book) -> dict[str, Any]:
+    """Return the same of a book."""
     found = books.lines(book)
     whole, nav = books.total(found), books.nav_of(book, found)
     assets = books.by_asset(book, found)

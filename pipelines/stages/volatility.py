@@ -27,11 +27,14 @@ def volatility(
 ) -> dict[str, Any]:
     """Return skills of 1, 7 and 30 days ahead of ``asset``, and why a target could not be scored."""
     span = (utc(start) if start else datetime.min.replace(tzinfo=UTC), utc(end) if end else datetime.now(UTC))
-    series: dict[Target, Vector] = {"realised": realised_variance(hourly(lake_of(settings), asset, span))}
-    if index is not None:
-        series["implied"] = implied(index, asset, span)
+    lake, notes = lake_of(settings), list[str]()
+    series: dict[Target, Vector] = {"realised": realised_variance(hourly(lake, asset, span))}
+    rows = read_index(index) if index is not None else lake_index(lake)
+    if index is not None or asset in set(rows["asset"]):
+        series["implied"] = implied(rows, str(index or "table volindex"), asset, span)
+    else:
+        notes.append(f"no implied volatility of {asset}: foredrift import volindex FILE --format dvol")
     found: list[VolatilitySkill] = []
-    notes: list[str] = []
     for target, variance in series.items():
         for ahead in AHEAD_D:
             try:
@@ -56,8 +59,14 @@ def hourly(lake: Lake, asset: str, span: tuple[datetime, datetime]) -> Vector:
     return pl.DataFrame({"ts": ts}).join_asof(bars.select("ts", "close"), on="ts")["close"].to_numpy()
 
 
-def implied(path: Path, asset: str, span: tuple[datetime, datetime]) -> Vector:
-    """Return daily implied variance a year from ``path`` (ts, asset, close in vol points), a missing day refused."""
+def lake_index(lake: Lake) -> pl.DataFrame:
+    """Return the volatility indices of the lake as ts, asset, close in vol points."""
+    rows = lake.scan("volindex", datetime.now(UTC)).collect()
+    return rows.select("ts", "asset", close=POINTS * pl.col("value"))
+
+
+def read_index(path: Path) -> pl.DataFrame:
+    """Return the volatility index in ``path`` (ts, asset, close in vol points)."""
     if not path.is_file():
         raise ConfigError(f"volatility index {path}: no such file")
     rows = pl.read_parquet(path)
@@ -67,16 +76,21 @@ def implied(path: Path, asset: str, span: tuple[datetime, datetime]) -> Vector:
     kind = rows.schema["ts"]
     if not isinstance(kind, pl.Datetime) or kind.time_zone is None:
         raise DataError(f"{path}: ts is {kind}; aware UTC time stamps are required: say which zone they are")
+    return rows
+
+
+def implied(rows: pl.DataFrame, name: str, asset: str, span: tuple[datetime, datetime]) -> Vector:
+    """Return daily implied variance a year of ``asset``, a missing day refused; ``name`` is where it was read."""
     mine = rows.filter((pl.col("asset") == asset) & pl.col("ts").is_between(*span)).sort("ts")
     if mine.is_empty():
-        raise NotEnoughData(f"{path}: no rows of {asset} in the span")
+        raise NotEnoughData(f"{name}: no rows of {asset} in the span")
     close = mine["close"].to_numpy()
     bad = ~(np.isfinite(close) & (close > 1.0) & (close < HIGHEST_POINTS))
     if bad.any():
         raise DataError(
-            f"{path}: close {close[bad][0]} at {mine['ts'][int(np.argmax(bad))]}: vol points (65 for 65 %) needed"
+            f"{name}: close {close[bad][0]} at {mine['ts'][int(np.argmax(bad))]}: vol points (65 for 65 %) needed"
         )
     gaps = mine.select((pl.col("ts").diff() != pl.duration(days=1)).sum()).item()
     if gaps:
-        raise DataError(f"{path}: {gaps} steps are not one day; give one row a day")
+        raise DataError(f"{name}: {gaps} steps are not one day; give one row a day")
     return np.asarray((close / POINTS) ** 2, dtype=np.float64)

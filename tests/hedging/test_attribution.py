@@ -99,7 +99,7 @@ def test_a_chain_that_is_none(tmp_path):
         read_chain(tmp_path / "bad.parquet")
     chain(1).write_parquet(tmp_path / "one.parquet")
     with pytest.raises(NotEnoughData, match="two snapshots in a row"):
-        attribution(tmp_path / "one.parquet", None, None, 0.985)
+        attribution(read_chain(tmp_path / "one.parquet"), None, None, 0.985)
     with pytest.raises(DataError, match="columns forward are missing"):
         check(chain(2).drop("forward"), "made")
 
@@ -108,7 +108,7 @@ def test_a_chain_that_is_none(tmp_path):
 def test_recorded_profits_are_explained():
     if not REAL.is_file():
         pytest.skip(f"no recorded option chain at {REAL} (set FOREDRIFT_DATA)")
-    found = attribution(REAL, "2026-03-01", "2026-04-01", 0.985)
+    found = attribution(read_chain(REAL), "2026-03-01", "2026-04-01", 0.985)
     assert found["ok"]
     need = {(2.0, 7.0): 0.92, (7.0, 35.0): 0.985, (35.0, 100.0): 0.995}
     for e in found["explained"]:

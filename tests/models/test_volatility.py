@@ -10,7 +10,7 @@ import pytest
 
 from lake.errors import ConfigError, DataError, NotEnoughData
 from models.volatility.har import past_means, realised_variance, skill, target_of, walk
-from pipelines.stages.volatility import implied
+from pipelines.stages.volatility import implied, read_index
 
 SPAN = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC))
 
@@ -69,9 +69,9 @@ def test_index_files_are_checked(tmp_path):
     ts = [datetime(2023, 1, 1, tzinfo=UTC) + timedelta(days=d) for d in range(5)]
     good = pl.DataFrame({"ts": ts, "asset": ["BTC"] * 5, "close": [60.0, 61, 62, 61, 60]})
     good.write_parquet(path)
-    assert implied(path, "BTC", SPAN)[0] == pytest.approx(0.36)
+    assert implied(read_index(path), str(path), "BTC", SPAN)[0] == pytest.approx(0.36)
     with pytest.raises(NotEnoughData, match="no rows of ETH"):
-        implied(path, "ETH", SPAN)
+        implied(read_index(path), str(path), "ETH", SPAN)
     for frame, said in (
         (good.with_columns(close=pl.col("close") / 100), "vol points"),
         (good.with_columns(close=pl.lit(None, pl.Float64)), "vol points"),
@@ -81,6 +81,6 @@ def test_index_files_are_checked(tmp_path):
     ):
         frame.write_parquet(path)
         with pytest.raises(DataError, match=said):
-            implied(path, "BTC", SPAN)
+            implied(read_index(path), str(path), "BTC", SPAN)
     with pytest.raises(ConfigError, match="no such file"):
-        implied(tmp_path / "none", "BTC", SPAN)
+        read_index(tmp_path / "none")
