@@ -1,4 +1,4 @@
-"""Listed options that bring a book within its gamma and vega limits, priced at the last snapshot before the book."""
+"""QuotedOption options that bring a book within its gamma and vega limits, priced at the last snapshot before the book."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipelines.stages.book_file import read_book
 from pipelines.stages.limits_file import read_limits
 from policy.hedging.book import Book, price_of
 from policy.hedging.instruments import Option
-from policy.hedging.suggest import GreekLimit, Listed, suggest
+from policy.hedging.suggest import GreekLimit, QuotedOption, suggest
 
 OLDEST = timedelta(days=1)
 FURTHEST = 0.2  # of spot that a forward may be away: beyond it quotes are of another moment
@@ -63,12 +63,12 @@ def snapshot(chain: pl.DataFrame, book: Book, limit: GreekLimit) -> pl.DataFrame
     return last.filter(lasting & (pl.col("bid_coin") > 0) & pl.col("ask_coin").is_not_null())
 
 
-def listed(rows: pl.DataFrame) -> list[Listed]:
+def listed(rows: pl.DataFrame) -> list[QuotedOption]:
     """Return the options of ``rows``, each of quantity 1; the open interest is nan where it is not recorded."""
     known = rows if "open_interest" in rows.columns else rows.with_columns(open_interest=pl.lit(None, pl.Float64))
     columns = ("asset", "expiry", "strike", "kind", "mark_iv", "forward", "bid_coin", "ask_coin", "open_interest")
     return [
-        Listed(
+        QuotedOption(
             Option(f"{asset}-{expiry:%d%b%y}-{strike:g}-{kind.upper()}", asset, 1.0, "call" if kind == "c" else "put",
                    strike, expiry, vol, forward, "coin"),
             bid, ask, np.nan if open_coins is None else float(open_coins),

@@ -45,7 +45,7 @@ class GreekLimit:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class QuotedOption:
     """An option of quantity 1 with a two-sided quote in coins; ``open_coins`` is nan where it is not known."""
 
     option: Option
@@ -79,7 +79,7 @@ class Suggestion:
     reason: str
 
 
-def suggest(book: Book, listed: Sequence[Listed], limit: GreekLimit) -> Suggestion:
+def suggest(book: Book, listed: Sequence[QuotedOption], limit: GreekLimit) -> Suggestion:
     """Return the cheapest legs of ``listed`` that bring ``limit.asset`` inside, or why none do."""
     sums = books.by_asset(book, books.lines(book)).get(limit.asset, Greeks())
     before = sums.cash_gamma_usd, sums.vega_usd_per_point
@@ -124,7 +124,7 @@ class _Problem:
 
 
 def _problem(
-    book: Book, listed: Sequence[Listed], each: Sequence[Greeks], limit: GreekLimit, before: tuple[float, float]
+    book: Book, listed: Sequence[QuotedOption], each: Sequence[Greeks], limit: GreekLimit, before: tuple[float, float]
 ) -> _Problem:
     costs = np.array([_beyond(book, o, g, limit) for o, g in zip(listed, each, strict=True)])
     gamma, vega = ([getattr(g, n) for g in each] for n in ("cash_gamma_usd", "vega_usd_per_point"))
@@ -143,7 +143,7 @@ def _problem(
     return _Problem(limit.lot_coins * costs.T.ravel(), np.array(rows), np.array(low), np.array(high), most)
 
 
-def _beyond(book: Book, o: Listed, g: Greeks, limit: GreekLimit) -> tuple[float, float]:
+def _beyond(book: Book, o: QuotedOption, g: Greeks, limit: GreekLimit) -> tuple[float, float]:
     """Return (bought, sold) USD a coin paid beyond the mark, fee included; never below the fee."""
     S = books.price_of(book, o.option.asset)
     buy, sell = (S * p for p in (o.ask_coin, o.bid_coin))
@@ -191,7 +191,7 @@ def _whole(p: _Problem, near: Sequence[int], legs: int) -> Vector | None:
     return lots
 
 
-def _leg(book: Book, o: Listed, g: Greeks, quantity: float, limit: GreekLimit) -> OptionLeg:
+def _leg(book: Book, o: QuotedOption, g: Greeks, quantity: float, limit: GreekLimit) -> OptionLeg:
     S, price = books.price_of(book, o.option.asset), o.ask_coin if quantity > 0 else o.bid_coin
     bought, sold = _beyond(book, o, g, limit)
     added = Greeks(*(quantity * getattr(g, f.name) for f in fields(Greeks)))

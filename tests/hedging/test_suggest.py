@@ -20,7 +20,7 @@ from pipelines.stages.suggest import snapshot
 from policy.hedging import book as books
 from policy.hedging.book import Book
 from policy.hedging.instruments import Option
-from policy.hedging.suggest import GreekLimit, Listed, suggest
+from policy.hedging.suggest import GreekLimit, QuotedOption, suggest
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 S = 3_000.0
@@ -37,7 +37,7 @@ def listed(spread=0.02, open_coins=np.nan):
     for strike, days in itertools.product((2_600.0, 3_000.0, 3_400.0), (10, 40, 80)):
         made = option(strike, days)
         mark = books.total(books.lines(Book(NOW, {"ETH": S}, (made,)))).value_usd / S
-        out.append(Listed(made, mark * (1 - spread), mark * (1 + spread), open_coins))
+        out.append(QuotedOption(made, mark * (1 - spread), mark * (1 + spread), open_coins))
     return out
 
 
