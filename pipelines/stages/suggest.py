@@ -1,4 +1,4 @@
-"""QuotedOption options that bring a book within its gamma and vega limits, priced at the last snapshot before the book."""
+"""Listed options that bring a book within its limits, priced at the last snapshot before it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Suggested option legs: inside the limits, whole lots, no dearer than an exhaustive search, refusals with reasons."""
+"""Suggested option legs keep the limits in whole lots, no dearer than an exhaustive search; refusals say why."""
 
 from __future__ import annotations
 
