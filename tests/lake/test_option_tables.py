@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from lake.errors import ConfigError, DataError, NotEnoughData
-from lake.sources.files import import_file
+from lake.sources.files import Beforehand, import_file
+from lake.sources.reading import Reading
 from lake.store import Lake
 from lake.units import to_word
 from pipelines.stages.book_lake import book_of
@@ -26,10 +27,11 @@ def lake(tmp_path):
     return Lake(str(tmp_path / "lake"))
 
 
-def loaded(lake, tmp_path, name, rows, **more):
+def loaded(lake, tmp_path, name, rows, preset=None, **more):
     path = tmp_path / f"{name}.csv"
     pl.DataFrame(rows).write_csv(path)
-    return import_file(lake, name, path, now=NOW + timedelta(hours=1), **more)
+    known = Beforehand(now=NOW + timedelta(hours=1))
+    return import_file(lake, name, path, known=known, reading=Reading(preset=preset), **more)
 
 
 def quote(strike=3000.0, kind="c", hours=0, **more):
