@@ -108,6 +108,8 @@ class Rpc:
         result = self._exchange([(method, params)])[0]
         if isinstance(result, RpcError):
             raise result
+        if method == "eth_chainId" and self._chain is not None:
+            self._same_chain(self.urls[0], result)
         return result
 
     def batch(self, calls: Sequence[Call], *, errors: bool = False) -> list[object]:
@@ -221,11 +223,15 @@ class Rpc:
             served = quantity(found)
         except RpcError as error:
             raise Unreachable(f"eth_chainId: {error}") from None
+        self._same_chain(url, served)
+        self._checked.add(url)
+
+    def _same_chain(self, url: str, found: object) -> None:
+        served = found if isinstance(found, int) else quantity(found)
         if served != self._chain:
             raise WrongChain(
                 f"{mask(url)} serves chain id {served}, required is {self._chain}; correct [chain] id or rpc_urls"
             )
-        self._checked.add(url)
 
 
 class WrongChain(RpcError):

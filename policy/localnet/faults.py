@@ -16,6 +16,7 @@ class FaultKind(StrEnum):
     HTTP_429 = "http_429"  # too many requests
     HTTP_502 = "http_502"  # a gateway without its node
     TRUNCATED = "truncated"  # half the answer
+    PAGE = "page"  # a web page in place of the answer, as a proxy shows one
     WRONG_CHAIN = "wrong_chain"  # another chain id
     LAGGING = "lagging"  # a node some blocks behind: old heads, old nonces, no fresh receipts
     LYING = "lying"  # the answer goes through a function first

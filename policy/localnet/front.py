@@ -51,11 +51,11 @@ class _Hang(Exception):
 
 
 class _Status(Exception):
-    """The answer is an HTTP status without JSON-RPC."""
+    """The answer is an HTTP status and a body that is no JSON-RPC."""
 
-    def __init__(self, code: int) -> None:
+    def __init__(self, code: int, body: bytes = b"try again later") -> None:
         super().__init__(code)
-        self.code = code
+        self.code, self.body = code, body
 
 
 class _Server(ThreadingHTTPServer):
@@ -168,6 +168,8 @@ class Front:
             raise _Hang(fault.hold_s)
         if fault.kind in {FaultKind.HTTP_429, FaultKind.HTTP_502}:
             raise _Status(int(fault.kind[-3:]))
+        if fault.kind is FaultKind.PAGE:
+            raise _Status(200, b"<!DOCTYPE html><html><body>Sign in</body></html>")
         if fault.kind is FaultKind.ERROR:
             raise RpcError(fault.message, fault.code)
         if fault.kind is FaultKind.WRONG_CHAIN:
@@ -177,7 +179,7 @@ class Front:
         result = self._serve(method, params, body, headers)
         if fault.kind is FaultKind.LYING:
             return fault.change(method, params, result) if fault.change is not None else None
-        raise _Hang(0.0) if fault.kind is FaultKind.LOST_REPLY else _Status(200)
+        raise _Hang(0.0) if fault.kind is FaultKind.LOST_REPLY else _Status(200, b'{"jsonrpc": "2.0", "id": 1, "resu')
 
     def _lagging(self, blocks: int, method: str, params: Params, body: bytes, headers: Mapping[str, str]) -> object:
         """Answer as a node that is ``blocks`` behind would."""
@@ -302,8 +304,7 @@ def _handler(front: Front) -> type[BaseHTTPRequestHandler]:
                 time.sleep(hang.seconds)
                 self.close_connection = True
             except _Status as status:
-                half = b'{"jsonrpc": "2.0", "id": 1, "resu' if status.code == 200 else b"try again later"
-                self._reply(status.code, half)
+                self._reply(status.code, status.body)
 
         def _reply(self, code: int, content: bytes) -> None:
             self.send_response(code)

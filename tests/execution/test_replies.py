@@ -27,6 +27,7 @@ NOT_HELD = [
     "Upfront cost exceeds account balance",
     "txpool is full",
     "exceeds block gas limit",
+    "sender not an eoa: address 0x12, codehash: 0x34",
     "intrinsic gas too low: gas 1, minimum needed 21000",
     "tx fee (2.00 ether) exceeds the configured cap (1.00 ether)",
     "max fee per gas less than block base fee: address 0x, maxFeePerGas: 1, baseFee: 2",

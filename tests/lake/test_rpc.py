@@ -81,6 +81,11 @@ def test_a_wrong_chain_is_noticed_on_every_node_even_a_fallback():
     node = Rpc([A, B], transport=Two({}), sleep=lambda _: None)
     with pytest.raises(RpcError, match="serves chain id 10, required is 1"):
         node.expect_chain(1)
+    moved, _ = rpc({"eth_chainId": ["0x1", "0x1", "0x1", "0x2"]})
+    moved.expect_chain(1)
+    assert moved.call("eth_chainId") == "0x1"
+    with pytest.raises(RpcError, match="serves chain id 2, required is 1"):
+        moved.call("eth_chainId")
     late, _ = rpc({"eth_chainId": [Unreachable("down"), Unreachable("down"), "0x2"], "eth_blockNumber": "0x1"}, tries=2)
     with pytest.raises(RpcError, match="no node answered"):
         late.expect_chain(1)

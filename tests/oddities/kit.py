@@ -27,7 +27,9 @@ from policy.execution.submission.channels import PrivateChannel, PublicChannel
 from policy.execution.submission.node import JsonNode
 from policy.execution.submission.signer import KeystoreSigner, create_keystore
 from policy.execution.vaults.reference.adapter import ReferenceVault
+from policy.execution.vaults.reference.logs import REBALANCED
 from policy.execution.vaults.safe.adapter import SafeAccount
+from policy.execution.vaults.safe.history import executions
 from policy.localnet.market import Localnet, start
 from policy.localnet.portfolio import reference_vault, safe_account, safe_spec
 from tests.chain_fixtures import CLOCK
@@ -75,6 +77,7 @@ def infos(net: Localnet, leave: Sequence[str] = ()) -> list[TradedPool]:
 def context(folder: Path, net: Localnet, adapter: str, leave: Sequence[str] = (), **more: Any) -> EngineContext:
     """A live context on one of the vaults, moving to target; pools of the assets ``leave`` are not configured."""
     rpc = Rpc(net.url, timeout=10, tries=1)
+    rpc.expect_chain(net.chain_id)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "keeper.json"
     if not path.exists():
@@ -112,6 +115,16 @@ def context(folder: Path, net: Localnet, adapter: str, leave: Sequence[str] = ()
         "clock": lambda: datetime.fromtimestamp(net.node.head().time, UTC),
     }
     return EngineContext(**{**fields, **more})
+
+
+def executed(net: Localnet, ctx: EngineContext) -> int:
+    """How often the account has traded."""
+    if isinstance(ctx.vault, SafeAccount):
+        return len(executions(net.node.admin, ctx.vault_address, 0, "latest"))
+    ask = {"address": ctx.vault_address, "topics": [REBALANCED], "fromBlock": "0x0"}
+    logs = net.node.admin.call("eth_getLogs", [ask])
+    assert isinstance(logs, list)
+    return len(logs)
 
 
 def afflict(net: Localnet, asset: str, kind: int, argument: int = 0, subject: str = ZERO) -> None:

@@ -32,6 +32,7 @@ REFUSED = (
     *("in-flight transaction limit", "delegated account", "already reserved", "pool is full", "limit exceeded"),
     *(
         "exceeds block gas limit",
+        "sender not an eoa",
         "gas limit too high",
         "intrinsic gas",
         "oversized data",
