@@ -10,7 +10,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 export PYTHONDONTWRITEBYTECODE =# empty: modules are compiled once, not again by every process that starts
 
-.PHONY: oddities demo test test-fast lint format lock env npm bench fuzz kills files matrix replay sandwich audit attacks suspects ops pictures growth mirrored realtime pruned nodefuzz
+.PHONY: keeper-kills oddities demo test test-fast lint format lock env npm bench fuzz kills files matrix replay sandwich audit attacks suspects ops pictures growth mirrored realtime pruned nodefuzz
 
 env: $(STAMP)
 
@@ -57,6 +57,9 @@ fuzz: env npm ## 10,000 random sequences of keepers, holders and strangers again
 kills: env ## import and ingest killed 25 times each, and ten million rows imported within 2 GiB
 	@FOREDRIFT_KILLS=25 FOREDRIFT_IMPORT_ROWS=10000000 $(BIN)/python -m pytest tests/lake/test_kill.py tests/lake/test_files.py \
 	  -k "killed or memory" -p no:xdist --timeout 1800
+
+keeper-kills: env ## a keeper killed at every checkpoint, in every state of its order, x reorganisations: the whole matrix
+	@FOREDRIFT_KEEPER_KILLS=1 $(BIN)/python -m pytest tests/execution/test_keeper_kill.py -p no:xdist --timeout 1800
 
 files: env ## 200 made-up files: every import ends as the truth or as a refusal in words
 	@FOREDRIFT_FILES=200 $(BIN)/python -m pytest tests/lake/test_generated_files.py tests/lake/test_reports.py -p no:xdist

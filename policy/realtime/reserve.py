@@ -27,8 +27,11 @@ def hard(r: Vector, usual: Vector, k: Vector, value: Vector) -> Vector:
     """Return the highest gas paid at distances ``r`` (in tolerances) in a hard mandate; infinite at the tolerance.
 
     ``value`` is the cost rate times the exit time, what a forced trade costs by renewal (``bands.hard_band``): before
-    the breach a trade is made where gas below ``usual`` saves more than waiting is worth.
+    the breach a trade is made where gas below ``usual`` saves more than waiting is worth. Nearer to the target than
+    where waiting is worth most (``y`` of the vertex) the fee would be paid for nothing, and no gas is.
     """
     y = 1.0 - r
+    vertex = np.maximum(2.0 * value - k, 0.0) / np.maximum(2.0 * value, 1e-300)
     worth = np.maximum(value * y * (2.0 - y) - k * y, 0.0)
-    return np.where(r >= 1.0, np.inf, np.maximum(usual - worth, 0.0))
+    early = np.where(y <= vertex, np.maximum(usual - worth, 0.0), 0.0)
+    return np.where(r >= 1.0, np.inf, early)
