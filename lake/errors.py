@@ -14,6 +14,7 @@
     ├── ModelError           a model cannot be loaded or does not fit its input
     └── ExecutionError       the execution path met a bug or a dead dependency
         ├── VaultBusy        another process acts for the vault now             (policy.execution.records.journal)
+        ├── OwnedElsewhere   another keeper keeps the vault block by block      (policy.execution.records.owner)
         ├── Damaged          a record's chain of hashes is broken               (policy.execution.records.hashlog)
         ├── OtherVault       what was read belongs to another vault             (policy.execution.base)
         └── NoNode           Node.js is missing, which the local chain needs    (policy.localnet.packages)
