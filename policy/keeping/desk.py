@@ -13,7 +13,7 @@ from policy.base import State, Vector
 from policy.execution.context import EngineContext, Limits, StepReport
 from policy.execution.records.journal import Journal
 from policy.execution.records.owner import OwnerFile
-from policy.keeping.orders import Order
+from policy.keeping.orders import GasOrder
 from policy.realtime.triggers import Trigger
 
 HOLD_BLOCKS, LONGEST_HOLD = 5, 300  # after a cycle that did not trade: doubled each time
@@ -113,7 +113,7 @@ class Desk:
     patient: bool = False
     minute_s: int = 0
     owner: OwnerFile | None = None
-    order: Order | None = None
+    order: GasOrder | None = None
     order_armed: int = 0  # orders armed so far
     flight: bool = False
     nonce: int | None = None

@@ -22,7 +22,7 @@ from policy.execution.context import StepReport
 from policy.execution.engine import step
 from policy.execution.records.journal import VaultBusy
 from policy.keeping.desk import Desk, Header, MarketReader, Occasion, VaultReading, hurried, told_of
-from policy.keeping.orders import ARMED_FROM, Moment, Order, ordered
+from policy.keeping.orders import ARMED_FROM, GasOrder, Moment, ordered
 from policy.keeping.ring import Ring, dump
 from policy.keeping.sights import Glance, Sights
 from policy.keeping.terms import terms_of
@@ -174,7 +174,7 @@ class Keeper:
             else:
                 desk.order = order
 
-    def _keep_order(self, row: int, desk: Desk, order: Order | None, why: str) -> None:
+    def _keep_order(self, row: int, desk: Desk, order: GasOrder | None, why: str) -> None:
         """Note in the journal that an order was armed or let go; a vault that is busy just now has none noted."""
         about, named = "armed" if order is not None else "let go", order or desk.order
         body = None if named is None else named.json()

@@ -15,7 +15,7 @@ ARMED_FROM, ARMED_TO = 0.7, 0.6
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class GasOrder:
     """A trade that is made once the next block's price is at most ``cap_gwei``; dies at ``expiry_s`` (Unix time).
 
     ``table``: digest of the surface its cap is from, empty for the closed form; ``block``, ``block_hash``: where it was
@@ -48,8 +48,8 @@ class Moment:
 
 
 def ordered(
-    order: Order | None, at: Moment, reserve_gwei: float, usual_gwei: float, price_gwei: float
-) -> tuple[Order | None, str]:
+    order: GasOrder | None, at: Moment, reserve_gwei: float, usual_gwei: float, price_gwei: float
+) -> tuple[GasOrder | None, str]:
     """Return the order after a look, and why one was armed or let go (empty: neither).
 
     It is armed where the price now is above the reservation price and that is within reach, its cap follows the
@@ -60,7 +60,7 @@ def ordered(
     if order is None:
         if ARMED_FROM <= reach < float("inf") and reserve_gwei < price_gwei:
             reason = f"{reserve_gwei:.2f} gwei or less pays, {price_gwei:.2f} is asked, {usual_gwei:.2f} is usual"
-            made = Order(reserve_gwei, at.time_s + LIFE_S, reason, at.number, at.block_hash, at.table)
+            made = GasOrder(reserve_gwei, at.time_s + LIFE_S, reason, at.number, at.block_hash, at.table)
             return made, reason
         return None, ""
     if at.time_s >= order.expiry_s:
