@@ -51,11 +51,6 @@ def deployments(settings: Settings) -> tuple[Deployment, ...]:
     return tuple(Deployment(**{f.name: getattr(v, f.name) for f in fields(v)}) for v in vaults_of(settings))
 
 
-def first(settings: Settings) -> Deployment:
-    """Return the deployment of the sections at the top of the file."""
-    return deployments(settings)[0]
-
-
 def chosen(settings: Settings, name: str | None) -> tuple[Deployment, ...]:
     """Return the deployment called ``name`` alone, or all of them (None)."""
     return deployments(settings) if name is None else (deployment(settings, name),)
@@ -65,7 +60,7 @@ def deployment(settings: Settings, name: str | None = None) -> Deployment:
     """Return the deployment called ``name`` (None: the first). Raises ConfigError naming those that there are."""
     known = {d.name: d for d in deployments(settings)}
     if name is None:
-        return first(settings)
+        return next(iter(known.values()))
     if name not in known:
         raise ConfigError(f"there is no deployment {name!r}{nearest(name, known)} (there are: {', '.join(known)})")
     return known[name]

@@ -35,7 +35,6 @@ from pipelines.monitor.logs import configure_logging
 from pipelines.reports.ingest_rows import as_rows
 from pipelines.servers import stuck_runs
 from pipelines.settings import Settings, load, served_file
-from pipelines.settlements.reconcile import owner_of
 from pipelines.stages import ingest as ingest_stage
 from pipelines.wiring import now
 
@@ -144,7 +143,7 @@ def forecast() -> Any:
 def _forecast(settings: Settings) -> dict[str, Any]:
     from pipelines.stages import forecast as forecast_stage
 
-    result = forecast_stage.forecast(settings, None)
+    result = forecast_stage.forecast(chosen(settings), None)
     create_table_artifact(table=result["rows"], key="forecasts", description="Forecasts as issued")
     return {"issued": len(result["rows"]), "abstained": result["abstained"]}
 
@@ -173,6 +172,8 @@ def _rebalance(settings: Settings) -> dict[str, Any] | State:
         )
         notify.notify("late", "a rebalance run declined", f"due at {scheduled}, {late} late")
         return {"outcome": "declined", "reason": f"{late} late"}
+    from pipelines.settlements.reconcile import owner_of
+
     one = chosen(settings, None if served.name in {None, SERVED} else str(served.name))
     owner = owner_of(one)
     if owner.fresh:
@@ -203,7 +204,7 @@ def retrain() -> Any:
 def _retrain(settings: Settings) -> dict[str, Any]:
     from pipelines.stages import train as train_stage
 
-    outcome = train_stage.train(settings, [], None, None)
+    outcome = train_stage.train(chosen(settings), [], None, None)
     create_table_artifact(table=outcome.table, key="forecast-scores", description="Skill against baselines")
     if outcome.url:
         create_markdown_artifact(f"[MLflow run]({outcome.url})", key="training", description="Where to look")

@@ -139,13 +139,14 @@ def doctor(config: Config = None, json: Json = None) -> None:
 
 def leakage(start: Start = None, end: End = None, config: Config = None, json: Json = None) -> None:
     """Perturb everything after a moment and prove that nothing at or before it changes."""
+    from pipelines.deployments import deployment
     from pipelines.reports import terminal
     from pipelines.settings import load
     from pipelines.stages.leakage import prove
 
-    settings = load(config)
+    own = deployment(load(config))
     with terminal.progress() as bar:
-        report = prove(settings, start, end, bar)
+        report = prove(own, start, end, bar)
     terminal.leakage(report)
     write_json(json, report)
     if report["leaks"]:

@@ -31,11 +31,12 @@ def train(
     from pipelines.settings import load
 
     settings = load(config)  # first: what is wrong with it is said before seconds of imports
+    from pipelines.deployments import deployment
     from pipelines.reports import terminal
     from pipelines.stages.train import train as run
 
     with terminal.progress() as bar:
-        result = run(settings, families or [], start, end, bar, report=report, register=register_)
+        result = run(deployment(settings), families or [], start, end, bar, report=report, register=register_)
     terminal.training(result)
     write_json(json, result.json)
 
@@ -46,11 +47,12 @@ def forecast(
     json: Json = None,
 ) -> None:
     """Issue forecasts into the lake with the champions."""
+    from pipelines.deployments import deployment
     from pipelines.reports import terminal
     from pipelines.settings import load
     from pipelines.stages.forecast import forecast as run
 
-    result = run(load(config), as_of)
+    result = run(deployment(load(config)), as_of)
     terminal.forecasts(result)
     write_json(json, result)
 
@@ -60,11 +62,12 @@ def models(ctx: typer.Context, config: Config = None, json: Json = None) -> None
     """List champions and challengers with the evidence of every promotion."""
     if ctx.invoked_subcommand is not None:
         return
+    from pipelines.deployments import deployment
     from pipelines.experiments.model_lifecycle import report as registry_report
     from pipelines.reports import terminal
     from pipelines.settings import load
 
-    report = registry_report(load(config))
+    report = registry_report(deployment(load(config)))
     terminal.models(report)
     write_json(json, report)
 

@@ -11,7 +11,7 @@ from lake.errors import ConfigError
 from pipelines.commands.options import Config, Deployment, End, Json, Start, write_json
 
 if TYPE_CHECKING:
-    from pipelines.settings import Settings
+    from pipelines.vault_settings import VaultSettings
 
 audit_app = typer.Typer(help="The tamper-evident record of every decision.", no_args_is_help=True)
 
@@ -60,11 +60,13 @@ def compare(
 
     settings = load(config)  # first: what is wrong with it is said before seconds of imports
     if hedge is not None:
+        from pipelines.deployments import deployment as called
+
         given = {"--portfolios": portfolios, "--policies": policies, "--skill": skill}
         others = [k for k, v in given.items() if v is not None]
         if others:
             raise ConfigError(f"{', '.join(others)}: of portfolios, not of a hedge; leave out with --hedge")
-        _compare_hedges(settings, hedge, start, end, artifacts, json, track)
+        _compare_hedges(called(settings), hedge, start, end, artifacts, json, track)
         return
     from pipelines.reports import terminal
     from pipelines.stages.compare import compare as run
@@ -84,7 +86,7 @@ def compare(
 
 
 def _compare_hedges(
-    settings: Settings, book: Path, start: str | None, end: str | None, artifacts: Path | None, json: str | None,
+    project: VaultSettings, book: Path, start: str | None, end: str | None, artifacts: Path | None, json: str | None,
     track: bool,
 ) -> None:  # fmt: skip
     """Compare hedge rules and write their frontier to ``artifacts``."""
@@ -92,13 +94,13 @@ def _compare_hedges(
     from pipelines.stages.hedge_compare import compare_hedges
 
     with terminal.progress() as bar:
-        found = compare_hedges(settings, book, start, end, bar)
+        found = compare_hedges(project, book, start, end, bar)
     hedge_tables.comparison(found)
     if track:
         from pipelines.experiments.hedge_runs import log_hedges
 
         with terminal.progress() as bar:
-            typer.echo(f"comparison {log_hedges(settings, found, bar)} is in MLflow (kind = hedge)")
+            typer.echo(f"comparison {log_hedges(project, found, bar)} is in MLflow (kind = hedge)")
     if artifacts is not None:
         from pipelines.reports.hedge_charts import write_frontier
 
@@ -112,11 +114,12 @@ def thresholds(
     json: Json = None,
 ) -> None:
     """Show where the marginal benefit of a tighter band meets its marginal cost, for the portfolio."""
+    from pipelines.deployments import deployment as called
     from pipelines.reports import terminal
     from pipelines.settings import load
     from pipelines.stages.thresholds import thresholds as run
 
-    result = run(load(config), plot)
+    result = run(called(load(config)), plot)
     terminal.thresholds(result)
     write_json(json, result)
 

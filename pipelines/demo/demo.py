@@ -11,6 +11,7 @@ from lake.private import STATE, private_folder, tighten
 from lake.sources.sample import HOURS, START
 from lake.units import utc
 from pipelines.reports import terminal
+from pipelines.sections import SampleSection
 from pipelines.settings import Settings, load
 from pipelines.stages.compare import compare
 from pipelines.stages.ingest import ingest_all
@@ -48,10 +49,10 @@ def demo(folder: Path, *, portfolios: int, chain: bool) -> dict[str, Any]:
     settings = prepare(folder)
     terminal.console.rule("1  ingest the sample market")
     with terminal.progress() as bar:
-        reports = ingest_all(settings, [], None, end_of(settings), bar)
+        reports = ingest_all(settings, [], None, end_of(settings.sources.sample), bar)
     terminal.ingest_reports(reports)
     terminal.console.rule("2  forecast walk-forward and compare the policies")
-    end = utc(end_of(settings))
+    end = utc(end_of(settings.sources.sample))
     start = end - timedelta(days=TEST_DAYS)
     with terminal.progress() as bar:
         outcome = compare(settings, start.isoformat(), end.isoformat(), bar, PanelChoice(portfolios))
@@ -76,9 +77,8 @@ def prepare(folder: Path) -> Settings:
     return load(file)
 
 
-def end_of(settings: Settings) -> str:
+def end_of(sample: SampleSection | None) -> str:
     """Return the end of the sample market."""
-    sample = settings.sources.sample
     assert sample is not None
     start = utc(sample.start) if sample.start else START
     return (start + timedelta(hours=sample.hours or HOURS)).isoformat()
@@ -86,7 +86,7 @@ def end_of(settings: Settings) -> str:
 
 def _rebalance(settings: Settings, *, chain: bool) -> Mapping[str, Any]:
     """Rebalance the vault of a local chain, or the simulated one where there is no Node.js (and say so)."""
-    end = utc(end_of(settings))
+    end = utc(end_of(settings.sources.sample))
     if chain:
         from pipelines.demo.demo_chain import NoNode, rebalance_on_local_chain
 

@@ -1,6 +1,6 @@
 """``foredrift localnet``: the local market left running, at the lake's prices where there is a lake.
 
-It holds a reference vault and a Safe with the portfolio's targets, all in dollars, and says what to put into the
+It holds a reference vault and a Safe with the targets of ``weights``, all in dollars, and says what to put into the
 settings to rebalance either.
 """
 
@@ -67,13 +67,15 @@ def serve(settings: Settings, how: Serving, stop: threading.Event | None = None)
     """
     if how.keystore is not None:
         _write_key(how.keystore)
-    lake, targets = lake_of(settings), targets_of(settings)
+    lake, targets = lake_of(settings), targets_of(settings.portfolio.weights)
     at = _opening(lake, how)
     assets = sorted({*PRICES, *settings.portfolio.assets} - {NUMERAIRE})
     history: Iterable[Tick] = ()
     depth: Mapping[str, float] | None = None
     if at is not None:
-        history = chain([tick_at(lake, at, assets)], _later(settings, at, assets) if how.replay else ())
+        history = chain(
+            [tick_at(lake, at, assets)], _later(lake, settings.chain.history, at, assets) if how.replay else ()
+        )
         depth = depths_at(lake, at, assets)
     extras = [reference_vault(targets, mandate=MANDATE), safe_account()]
 
@@ -86,9 +88,8 @@ def serve(settings: Settings, how: Serving, stop: threading.Event | None = None)
     )
 
 
-def targets_of(settings: Settings) -> dict[str, int]:
-    """Return the portfolio's targets in basis points where its first asset is the numeraire, else an example's."""
-    weights = settings.portfolio.weights
+def targets_of(weights: Mapping[str, float]) -> dict[str, int]:
+    """Return the targets of ``weights`` in basis points where its first asset is the numeraire, else an example's."""
     if next(iter(weights)) != NUMERAIRE:
         return TARGETS
     return dict(zip(weights, in_bps(list(weights.values())), strict=True))
@@ -134,12 +135,11 @@ def _opening(lake: Lake, how: Serving) -> datetime | None:
     return utc(how.start) if how.start is not None else newest
 
 
-def _later(settings: Settings, at: datetime, assets: list[str]) -> Iterator[Tick]:
+def _later(lake: Lake, chain_id: int, at: datetime, assets: list[str]) -> Iterator[Tick]:
     """Yield the lake's bars after ``at``, with the gas of the chain that history is recorded under."""
-    lake = lake_of(settings)
     ahead = pl.col("available_at") > at
     prices = lake.scan("prices").filter(ahead, pl.col("asset").is_in(assets)).collect()
-    gas = lake.scan("gas").filter(ahead, pl.col("chain_id") == settings.chain.history).collect()
+    gas = lake.scan("gas").filter(ahead, pl.col("chain_id") == chain_id).collect()
     if prices.height:
         yield from ticks(prices, gas)
 

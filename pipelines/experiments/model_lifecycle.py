@@ -31,8 +31,7 @@ from pipelines.experiments import client, saved_view
 from pipelines.monitor.forecast_value import cost_ratio
 from pipelines.progress import Progress, silent
 from pipelines.reports.model_charts import draw
-from pipelines.settings import Settings
-from pipelines.vault_settings import VaultSettings, vaults_of
+from pipelines.vault_settings import VaultSettings
 from pipelines.wiring import families_of, lake_of, model_config, now
 
 BASELINE = "baseline:"
@@ -55,14 +54,14 @@ def registry_of(stores: client.Stores) -> Registry:
     return Registry(client.client(stores), private_folder(stores.path(".foredrift/models")))
 
 
-def register(settings: Settings, cfg: ModelConfig, result: TrainResult, progress: Progress = silent) -> Judged:
+def register(deployment: VaultSettings, cfg: ModelConfig, result: TrainResult, progress: Progress = silent) -> Judged:
     """Log and register every family's new model, judge it against its champion and promote on evidence.
 
     A family without champion first gets its best baseline, so a model always has to beat something.
     """
-    registry = registry_of(settings)
-    experiment = client.experiment(settings, registry.mlf, client.FORECASTS)
-    lake = lake_of(settings)
+    registry = registry_of(deployment)
+    experiment = client.experiment(deployment, registry.mlf, client.FORECASTS)
+    lake = lake_of(deployment)
     verdicts = []
     for done, (name, model) in enumerate(result.live.items()):
         progress("judge", done, len(result.live))
@@ -71,7 +70,7 @@ def register(settings: Settings, cfg: ModelConfig, result: TrainResult, progress
         if champion is None:
             champion = _first_champion(registry, experiment.experiment_id, cfg, model.family, record, model.trained_at)
         version = _log_model(registry, experiment.experiment_id, cfg, result, model, record)
-        verdicts.append(_judge(vaults_of(settings)[0], registry, lake, cfg, model.family, version, champion, record))
+        verdicts.append(_judge(deployment, registry, lake, cfg, model.family, version, champion, record))
     progress("judge", len(result.live), len(result.live))
     names = ["family", "version", "against", "skill", "policy cost", "decision", "why"]
     cells = [
@@ -238,11 +237,11 @@ def _reference(
     return f"version {champion.number}", issued.unique(["target", "key", "issued_at", "horizon_s"], keep="first")
 
 
-def report(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
+def report(deployment: VaultSettings, at: datetime | None = None) -> dict[str, Any]:
     """Return every version, every decision and what is due, for ``foredrift models``."""
     at = at or now()
-    registry = registry_of(settings)
-    expiry = duration(settings.models.expiry)
+    registry = registry_of(deployment)
+    expiry = duration(deployment.models.expiry)
     versions: list[dict[str, Any]] = []
     decisions: list[dict[str, Any]] = []
     for name in families_of():
@@ -254,19 +253,23 @@ def report(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
                  "state": state}
             )  # fmt: skip
         decisions += registry.decisions(name)
-    return {"versions": versions, "decisions": sorted(decisions, key=lambda d: str(d["at"])), "due": due(settings, at)}
+    return {
+        "versions": versions,
+        "decisions": sorted(decisions, key=lambda d: str(d["at"])),
+        "due": due(deployment, at),
+    }
 
 
 def _days(age: timedelta) -> float:
     return round(age.total_seconds() / DAY_S, 1)
 
 
-def due(settings: Settings, at: datetime, registry: Registry | None = None) -> list[str]:
+def due(deployment: VaultSettings, at: datetime, registry: Registry | None = None) -> list[str]:
     """Return why models should be trained again now: none yet, old by schedule, expired, or what was lost since."""
     from pipelines.monitor.forecast_health import losses_of
 
-    registry = registry or registry_of(settings)
-    refit, expiry = duration(settings.models.refit_every), duration(settings.models.expiry)
+    registry = registry or registry_of(deployment)
+    refit, expiry = duration(deployment.models.refit_every), duration(deployment.models.expiry)
     reasons = []
     for name in families_of():
         known = registry.versions(name)
@@ -279,7 +282,7 @@ def due(settings: Settings, at: datetime, registry: Registry | None = None) -> l
         newest = max(v.trained_at for v in known)
         if at - newest > refit:
             reasons.append(f"{name}: last trained on data up to {newest:%Y-%m-%d}, refit every {refit.days} d")
-    return reasons + losses_of(lake_of(settings), model_config(vaults_of(settings)[0]), at)
+    return reasons + losses_of(lake_of(deployment), model_config(deployment), at)
 
 
 def promote(stores: client.Stores, family: str, version: str, reason: str) -> str:

@@ -10,8 +10,6 @@ from typing import Any
 import structlog
 
 from lake.errors import ForedriftError
-from pipelines.settings import Settings
-from pipelines.stages.status import status
 
 REFRESH_S = 60.0  # how often the metrics port looks at the stores again
 
@@ -80,12 +78,14 @@ class Metrics:
 
 
 @contextmanager
-def metrics_port(settings: Settings, every_s: float = REFRESH_S) -> Iterator[Metrics | None]:
-    """Answer on the configured Prometheus port, looking at the stores every ``every_s`` seconds, while the block lasts.
+def metrics_port(
+    port: int | None, look: Callable[[], dict[str, Any]], every_s: float = REFRESH_S
+) -> Iterator[Metrics | None]:
+    """Answer on ``port`` in Prometheus's format while the block lasts; ``look`` gives the status, every ``every_s`` s.
 
-    Yields None and does nothing where no port is configured. Stores that cannot be read are counted and logged.
+    Yields None and does nothing where ``port`` is None. Stores that cannot be read are counted and logged.
     """
-    if settings.watch.prometheus_port is None:
+    if port is None:
         yield None
         return
     metrics, done = Metrics(), threading.Event()
@@ -93,14 +93,14 @@ def metrics_port(settings: Settings, every_s: float = REFRESH_S) -> Iterator[Met
     def refresh() -> None:
         while True:
             try:
-                metrics.update(status(settings))
+                metrics.update(look())
             except (ForedriftError, OSError) as error:
                 metrics.failures.inc()
                 structlog.get_logger().warning("status", error=str(error))
             if done.wait(every_s):
                 return
 
-    end = metrics.serve(settings.watch.prometheus_port)
+    end = metrics.serve(port)
     worker = threading.Thread(target=refresh, name="metrics", daemon=True)
     worker.start()
     try:

@@ -20,6 +20,7 @@ from pipelines.scheduled.metrics import metrics_port
 from pipelines.servers import phrase
 from pipelines.servers.prefect_server import PASSWORD, scheduler
 from pipelines.settings import PREFECT, Settings
+from pipelines.stages.status import status
 
 NAMES = ("ingest", "forecast", "rebalance", "retrain", "compare")
 HEARTBEAT_S = "30"  # seconds between a run's signs of life, the least Prefect allows: a dead worker shows soonest
@@ -37,7 +38,7 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_S)
     os.environ |= {"FOREDRIFT_CONFIG": str(settings.file), "PYTHONSAFEPATH": "1"}
     home = settings.path(PREFECT)
-    with scheduler(home) as url, metrics_port(settings):
+    with scheduler(home) as url, metrics_port(settings.watch.prometheus_port, lambda: status(settings)):
         log(
             "scheduler", dashboard=url.removesuffix("/api"), config=str(settings.file), live=settings.live_on_schedule,
             sign_in=f"with the content of {home / PASSWORD}" if (home / PASSWORD).exists() else "as you set it up",

@@ -14,7 +14,7 @@ import polars as pl
 from lake.errors import ConfigError, NotEnoughData
 from lake.private import private_folder
 from lake.store import Lake
-from pipelines.deployments import Deployment, first
+from pipelines.deployments import Deployment, deployment
 from pipelines.experiments import client, saved_view
 from pipelines.experiments.comparison_runs import log_comparison
 from pipelines.progress import Progress, silent
@@ -60,12 +60,13 @@ def compare(
     span = window(lake, start, end)
     if asked.resolution != "hour" and engine != "threads":
         raise ConfigError(f"--engine {engine}: a panel finer than the hour shares one world in memory; take threads")
-    config = compare_config(first(settings), span, asked)
+    own = deployment(settings)
+    config = compare_config(own, span, asked)
     needs.of_comparison(lake, config)
     scores: list[dict[str, Any]] = []
     learning: dict[str, float] = {}
     if any(traits(name).reads for name in config.policies):
-        scores, learning = ensure_forecasts(first(settings), lake, span, progress)
+        scores, learning = ensure_forecasts(own, lake, span, progress)
     found = panel.run(
         lake,
         config,

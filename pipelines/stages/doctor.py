@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from pipelines.deployments import Deployment, deployments
 from pipelines.sections import ExchangeSection
 from pipelines.servers.phrase import passphrase
 from pipelines.setting_types import nearest
-from pipelines.settings import Settings, load
+from pipelines.settings import load
 
 Finding = dict[str, Any]
 _BOUNDS = {"fastapi": (0, 151), "sqlalchemy": (2, 1)}  # first versions with which the scheduler breaks silently
@@ -32,7 +32,9 @@ def examine(config: Path | None) -> list[Finding]:
         return [*found, _row("settings", "error", str(error), "foredrift init writes a starter file")]
     found.append(_row("settings", "ok", str(config or "foredrift.toml"), ""))
     found.extend(_sources(settings.sources.exchange, settings.portfolio.assets))
-    found.extend(_lake(settings))
+    from pipelines.stages.status import status
+
+    found.extend(_lake(lambda: status(settings), settings.portfolio.assets))
     found.extend(_tracking(settings.mlflow.tracking_uri))
     for i, deployment in enumerate(deployments(settings)):
         rows = [*_chain(deployment), *_vault(deployment)]
@@ -88,11 +90,9 @@ def _sources(exchange: ExchangeSection | None, assets: Sequence[str]) -> Iterato
         yield _row("exchange", "ok", exchange.exchange, "")
 
 
-def _lake(settings: Settings) -> Iterator[Finding]:
-    from pipelines.stages.status import status
-
+def _lake(look: Callable[[], dict[str, Any]], assets: Sequence[str]) -> Iterator[Finding]:
     try:
-        report = status(settings)
+        report = look()
     except (OSError, ForedriftError) as error:
         yield _row("lake", "error", str(error), "check [lake] path and options")
         return
@@ -110,7 +110,7 @@ def _lake(settings: Settings) -> Iterator[Finding]:
     if stale:
         yield _row("freshness", "warn", f"{len(stale)} stale: {', '.join(stale[:4])}", "foredrift ingest")
     have = {r["series"].split("/")[1] for r in report["tables"] if r["table"] == "prices"}
-    absent = [a for a in settings.portfolio.assets if a not in have and a not in STABLE]
+    absent = [a for a in assets if a not in have and a not in STABLE]
     if have and absent:
         named = [f"{a}{nearest(a, sorted(have))}" for a in absent]
         yield _row("prices", "error", f"no history for {', '.join(named)}", "import it, or change [portfolio] assets")

@@ -13,17 +13,16 @@ from lake.units import duration, utc
 from models.serving.live import LiveModel, issue, recent
 from models.serving.novelty import Inputs
 from models.serving.trust import Series, Trust
-from pipelines.deployments import first
+from pipelines.deployments import Deployment
 from pipelines.experiments.model_lifecycle import registry_of
 from pipelines.monitor import model_status
 from pipelines.monitor.forecast_health import health
-from pipelines.settings import Settings
 from pipelines.wiring import families_of, lake_of, model_config, now
 
 _KNOWN_DAYS = 60  # of logged forecasts that tell which series a model that cannot be loaded should have spoken for
 
 
-def forecast(settings: Settings, as_of: str | None) -> dict[str, Any]:
+def forecast(deployment: Deployment, as_of: str | None) -> dict[str, Any]:
     """Issue forecasts for the last full hour at or before ``as_of`` (UTC; None: now) and append them to the lake.
 
     Returns {issued_at, rows: [{target, key, horizon_h, q05, q50, q95, mean, abstains}], abstained}; ``abstains`` is the
@@ -32,8 +31,8 @@ def forecast(settings: Settings, as_of: str | None) -> dict[str, Any]:
     """
     at = utc(as_of) if as_of else now()
     at = at.replace(minute=0, second=0, microsecond=0)
-    lake, cfg = lake_of(settings), model_config(first(settings))
-    registry = registry_of(settings)
+    lake, cfg = lake_of(deployment), model_config(deployment)
+    registry = registry_of(deployment)
     models: dict[str, LiveModel] = {}
     inputs: dict[str, dict[str, Inputs]] = {}
     lost: dict[Series, str] = {}
@@ -56,9 +55,9 @@ def forecast(settings: Settings, as_of: str | None) -> dict[str, Any]:
         held |= found.coverage
     if not models and not broken:
         raise NotEnoughData("no family has a champion yet: foredrift train")
-    model_status.note(settings.path(model_status.FILE), at, versions, held)
+    model_status.note(deployment.path(model_status.FILE), at, versions, held)
     view = recent(lake, at)
-    trust = Trust(view, duration(settings.models.expiry), inputs, lost)
+    trust = Trust(view, duration(deployment.models.expiry), inputs, lost)
     issued = [issue(view, cfg, models, at, trust)] if models else []
     rows = pl.concat([*issued, *broken], how="diagonal")
     if not rows.is_empty():

@@ -15,10 +15,9 @@ from lake.errors import NotEnoughData
 from lake.store import Lake
 from pipelines.progress import Progress, silent
 from pipelines.reports.nulls import defined
-from pipelines.settings import Settings
 from pipelines.stages.book_file import Template, read_template
 from pipelines.stages.train import window
-from pipelines.wiring import lake_of
+from pipelines.wiring import HasLake, lake_of
 from policy.base import Vector
 from policy.comparison import hedges as panel
 from policy.comparison.hedges import HedgeMarket, HedgeTerms
@@ -35,10 +34,10 @@ LEAST_D = 14
 
 
 def compare_hedges(
-    settings: Settings, book: Path, start: str | None, end: str | None, progress: Progress = silent
+    project: HasLake, book: Path, start: str | None, end: str | None, progress: Progress = silent
 ) -> dict[str, Any]:
     """Return cells, hard limits and cadences for the template in ``book`` over ``start .. end``, undefined as None."""
-    template, lake = read_template(book), lake_of(settings)
+    template, lake = read_template(book), lake_of(project)
     span = window(lake, start, end)
     hourly = market(lake, template, span, 3600)
     if hourly is None:

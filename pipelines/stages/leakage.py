@@ -20,9 +20,8 @@ from lake.store import Lake
 from lake.tables import table
 from models.base import Family, LakeView
 from models.training.walkforward import train as walk_forward
-from pipelines.deployments import Deployment, first
+from pipelines.deployments import Deployment
 from pipelines.progress import Progress, silent
-from pipelines.settings import Settings
 from pipelines.stages.train import window
 from pipelines.wiring import PanelChoice, compare_config, families_of, lake_of, model_config
 from policy.comparison import compare as panel
@@ -57,9 +56,9 @@ class Perturbed:
         )
 
 
-def prove(settings: Settings, start: str | None, end: str | None, progress: Progress = silent) -> dict[str, Any]:
+def prove(deployment: Deployment, start: str | None, end: str | None, progress: Progress = silent) -> dict[str, Any]:
     """Return ``{stages: [{stage, moments, values, changed}], leaks: [names]}`` over moments of ``start .. end``."""
-    lake = lake_of(settings)
+    lake = lake_of(deployment)
     span = window(lake, start, end)
     step = (span[1] - span[0] - AFTER) / MOMENTS
     moments = [_hour(span[0] + step * (i + 1)) for i in range(MOMENTS)]
@@ -68,7 +67,7 @@ def prove(settings: Settings, start: str | None, end: str | None, progress: Prog
     for i, (name, run) in enumerate((("features", features), ("forecasts", forecasts), ("decisions", decisions))):
         progress(f"leakage {name}", i, 3)
         tested = moments if name == "features" else moments[-1:]
-        values, found = run(first(settings), lake, families, tested)
+        values, found = run(deployment, lake, families, tested)
         stages.append({"stage": name, "moments": len(tested), "values": values, "changed": len(found)})
         leaks += found
     progress("leakage", 3, 3)

@@ -9,8 +9,7 @@ from typing import Any
 import polars as pl
 
 from lake.errors import NotEnoughData
-from pipelines.deployments import first
-from pipelines.settings import Settings
+from pipelines.deployments import Deployment
 from pipelines.vault_setup.decider import portfolio_at
 from pipelines.wiring import lake_of
 from policy.comparison.band_width_curve import Widths, curve
@@ -21,14 +20,14 @@ from policy.simulation.planner import prepare
 SHOWN = 9  # rows of the printed table
 
 
-def thresholds(settings: Settings, plot: Path | None = None) -> dict[str, Any]:
+def thresholds(deployment: Deployment, plot: Path | None = None) -> dict[str, Any]:
     """Return the cost curve over band widths at the newest known market, the best width, and a sentence.
 
     With it gas by five minutes of the hour over the hour's mean, as far as finer gas is recorded, with its error.
 
     Costs are bp of NAV a year; ``plot`` also writes the picture. Raises NotEnoughData on an empty lake.
     """
-    lake, deployment = lake_of(settings), first(settings)
+    lake = lake_of(deployment)
     ends = [lake.scan(t).select(pl.col("available_at").max()).collect().item() for t in ("prices", "gas")]
     known = [e for e in ends if e is not None]
     if not known:
@@ -60,7 +59,7 @@ def thresholds(settings: Settings, plot: Path | None = None) -> dict[str, Any]:
     minutes = gas_by_slot(recorded_windows(lake, deployment.chain.history, at))
     return {
         "gas_by_minute": minutes.to_dicts(), "schedule_sentence": schedule_sentence(minutes, deployment.cron),
-        "title": f"Cost against band width, NAV ${settings.portfolio.nav_usd:,.0f}, gamma {settings.portfolio.gamma:g}",
+        "title": f"Cost against band width, NAV ${portfolio.nav_usd:,.0f}, gamma {portfolio.gamma:g}",
         "at": at.isoformat(), "curve": rows, "best_width": found.best_width, "best_inner": found.best_inner,
         "best_bp": found.best_bp, "gas_gwei": found.gas_gwei, "sentence": sentence,
     }  # fmt: skip

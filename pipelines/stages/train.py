@@ -16,10 +16,9 @@ from lake.store import Lake
 from lake.units import utc
 from models.training.walkforward import TrainResult
 from models.training.walkforward import train as walk_forward
-from pipelines.deployments import first
+from pipelines.deployments import Deployment
 from pipelines.monitor.notify import notify
 from pipelines.progress import Progress, silent
-from pipelines.settings import Settings
 from pipelines.stages import needs
 from pipelines.wiring import families_of, lake_of, model_config
 
@@ -38,7 +37,7 @@ class TrainOutcome:
 
 
 def train(
-    settings: Settings,
+    deployment: Deployment,
     families: Sequence[str],
     start: str | None,
     end: str | None,
@@ -58,11 +57,11 @@ def train(
     if unknown:
         raise ConfigError(f"there is no forecaster {', '.join(unknown)}; there are {', '.join(known)}")
     chosen = [known[f] for f in (families or known)]
-    lake = lake_of(settings)
+    lake = lake_of(deployment)
     span = window(lake, start, end)
-    cfg = model_config(first(settings))
+    cfg = model_config(deployment)
     needs.of_training(lake, cfg, chosen, span[1], named=bool(families))
-    workdir = private_folder(settings.path(".foredrift/walkforward")) / cfg.fingerprint()
+    workdir = private_folder(deployment.path(".foredrift/walkforward")) / cfg.fingerprint()
     with alarm(active=register):
         result = walk_forward(lake, cfg, chosen, *span, progress=progress, workdir=workdir)
         tables = [_scores(result)]
@@ -70,14 +69,14 @@ def train(
         if report:
             from pipelines.reports.train_report import evidence
 
-            extra, more = evidence(settings.models.expiry, lake, cfg, result, span)
+            extra, more = evidence(deployment.models.expiry, lake, cfg, result, span)
             data |= extra
             tables += more
         url = None
         if register:
             from pipelines.experiments.model_lifecycle import register as log_and_judge
 
-            judged = log_and_judge(settings, cfg, result, progress)
+            judged = log_and_judge(deployment, cfg, result, progress)
             data["promotion"] = judged.json
             tables.append(judged.table)
             url = judged.url

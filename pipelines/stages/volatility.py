@@ -14,20 +14,17 @@ from lake.errors import ConfigError, DataError, NotEnoughData
 from lake.store import Lake
 from lake.units import utc
 from models.volatility.har import Target, Vector, VolatilitySkill, realised_variance, skill
-from pipelines.settings import Settings
-from pipelines.wiring import lake_of
+from pipelines.wiring import HasLake, lake_of
 
 AHEAD_D = (1, 7, 30)
 POINTS = 100.0
 HIGHEST_POINTS = 500.0
 
 
-def volatility(
-    settings: Settings, asset: str, index: Path | None, start: str | None, end: str | None
-) -> dict[str, Any]:
+def volatility(project: HasLake, asset: str, index: Path | None, start: str | None, end: str | None) -> dict[str, Any]:
     """Return skills of 1, 7 and 30 days ahead of ``asset``, and why a target could not be scored."""
     span = (utc(start) if start else datetime.min.replace(tzinfo=UTC), utc(end) if end else datetime.now(UTC))
-    lake, notes = lake_of(settings), list[str]()
+    lake, notes = lake_of(project), list[str]()
     series: dict[Target, Vector] = {"realised": realised_variance(hourly(lake, asset, span))}
     rows = read_index(index) if index is not None else lake_index(lake)
     if index is not None or asset in set(rows["asset"]):

@@ -23,7 +23,7 @@ from pathlib import Path
 import polars as pl
 
 from lake.units import utc
-from pipelines.deployments import first
+from pipelines.deployments import deployment
 from pipelines.experiments import client
 from pipelines.settings import Settings, load
 from pipelines.settlements.reconcile import reconcile
@@ -91,7 +91,7 @@ def operate(root: Path, hours: int, databases: str | None, picture: Path | None)
         stack.kill("worker")
         os.environ["FOREDRIFT_REPLAY"] = stack.environment["FOREDRIFT_REPLAY"]
         last = rebalance.rebalance(settings, live=True)  # whatever was in flight is looked up by the next run
-        reconcile(first(settings), lake_of(settings))
+        reconcile(deployment(settings), lake_of(settings))
         return findings(settings, runs, began) | {"the run after the drill": last["outcome"]}
     finally:
         os.environ.pop("FOREDRIFT_REPLAY", None)
@@ -150,7 +150,7 @@ def findings(settings: Settings, runs: list[dict], began: datetime) -> dict[str,
         "hours in the lake, newest": f"{len(hours)}, {hours[-1]:%Y-%m-%d %H:%M}",
         "gaps in the lake": int((hours.diff().drop_nulls() > timedelta(hours=1)).sum()),
         "runs due, not shown by the scheduler": f"{len(runs)}, {len(missing)}",
-        "audit chain": rebalance.audit_verify(first(settings))["text"].split(",")[0],
+        "audit chain": rebalance.audit_verify(deployment(settings))["text"].split(",")[0],
         **{f"{flow} runs {state}": n for (flow, state), n in sorted(states.items())},
     }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import boto3
 import pytest
 
+from pipelines.deployments import deployment
 from pipelines.experiments import client
 from pipelines.settings import load
 from pipelines.stages.compare import compare
@@ -55,7 +56,7 @@ def figures(root, extra: str) -> tuple[dict, dict, str]:
     file.write_text(TEXT.replace('kind = "gas_band"', 'kind = "predictive"') + models + extra)
     settings = load(file)
     ingest_all(settings, [], None, END.isoformat())
-    trained = train(settings, ["gas"], moment(24 * 7), moment(0), register=False)
+    trained = train(deployment(settings), ["gas"], moment(24 * 7), moment(0), register=False)
     outcome = compare(
         settings, moment(24 * 7), moment(0), asked=PanelChoice(2, ["gas_band", "threshold_5pct"]), track=False
     )

@@ -15,6 +15,7 @@ from lake.units import utc
 from models.gas.family import GasFamily
 from models.registry.promotion import Figure
 from pipelines import wiring
+from pipelines.deployments import deployment
 from pipelines.experiments import model_lifecycle
 from pipelines.scheduled.metrics import Metrics
 from pipelines.settings import load
@@ -49,12 +50,12 @@ def project(tmp_path_factory):
     (root / "foredrift.toml").write_text(CONFIG)
     settings = load(root / "foredrift.toml")
     fill(Lake(str(root / "lake.data")), 90, season=0.6, noise=0.05)
-    first = training.train(settings, ["gas"], BEGIN.isoformat(), END.isoformat())
+    first = training.train(deployment(settings), ["gas"], BEGIN.isoformat(), END.isoformat())
     return settings, first
 
 
 def versions(settings):
-    return {v["version"]: v for v in model_lifecycle.report(settings)["versions"]}
+    return {v["version"]: v for v in model_lifecycle.report(deployment(settings))["versions"]}
 
 
 def champion(settings):
@@ -66,7 +67,7 @@ def champion(settings):
 def test_the_best_baseline_is_the_first_champion_and_the_model_is_judged_against_it(project):
     settings, first = project
     verdict = first.json["promotion"][0]
-    decisions = model_lifecycle.report(settings)["decisions"]
+    decisions = model_lifecycle.report(deployment(settings))["decisions"]
     assert decisions[0]["decision"] == "first champion"
     assert versions(settings)["1"]["kind"] == "baseline"
     assert verdict["version"] == "2"
@@ -93,7 +94,7 @@ def test_the_run_explains_the_model(project):
 def test_the_same_training_again_registers_nothing_new(project):
     settings, _ = project
     before = versions(settings)
-    again = training.train(settings, ["gas"], BEGIN.isoformat(), END.isoformat())
+    again = training.train(deployment(settings), ["gas"], BEGIN.isoformat(), END.isoformat())
     assert set(versions(settings)) == set(before)
     assert again.json["promotion"][0]["version"] == "2"
 
@@ -132,7 +133,7 @@ def test_by_hand_needs_a_reason_and_is_on_record(project):
     assert champion(settings).number == "1"
     with pytest.raises(ConfigError, match="champion already"):
         model_lifecycle.demote(settings, "gas", "again")
-    said = [(d["decision"], d["reason"]) for d in model_lifecycle.report(settings)["decisions"]]
+    said = [(d["decision"], d["reason"]) for d in model_lifecycle.report(deployment(settings))["decisions"]]
     assert ("promoted by hand", "looks right") in said
     assert ("demoted by hand", "looked wrong") in said
 
@@ -143,7 +144,7 @@ def test_a_challenger_that_loses_on_policy_cost_stays_one(project, monkeypatch):
     monkeypatch.setattr(model_lifecycle, "cost_ratio", lambda *_: dear)
     monkeypatch.setattr(model_lifecycle.promotion, "skill_over", lambda *_: Figure(0.05, 0.03, 0.07, 5))
     before = champion(settings).number
-    found = training.train(settings, ["gas"], BEGIN.isoformat(), (END + timedelta(days=2)).isoformat())
+    found = training.train(deployment(settings), ["gas"], BEGIN.isoformat(), (END + timedelta(days=2)).isoformat())
     verdict = found.json["promotion"][0]
     assert verdict["decision"] == "kept as challenger"
     assert "policy cost" in verdict["reason"]
@@ -169,11 +170,11 @@ def test_a_crash_in_mid_training_alerts_keeps_the_champion_and_the_rerun_resumes
         patch.setattr(GasFamily, "fit", crashing)
         patch.setattr(training, "notify", lambda *a: told.append(a))
         with pytest.raises(ModelError, match="planted"):
-            training.train(settings, ["gas"], begin, end)
+            training.train(deployment(settings), ["gas"], begin, end)
     assert told[0][0] == "retrain_failed"
     assert champion(settings) == before
     assert versions(settings).keys() == known.keys()
-    done = training.train(settings, ["gas"], begin, end)
+    done = training.train(deployment(settings), ["gas"], begin, end)
     assert (done.result.folds["train_s"] == 0).sum() >= 1
     assert len(versions(settings)) == len(known) + 1
 
@@ -181,13 +182,13 @@ def test_a_crash_in_mid_training_alerts_keeps_the_champion_and_the_rerun_resumes
 def test_forecasts_are_issued_once_and_never_rewritten(project):
     settings, _ = project
     at = (END + timedelta(hours=3, minutes=25)).isoformat()
-    first = forecasting.forecast(settings, at)
+    first = forecasting.forecast(deployment(settings), at)
     assert first["issued_at"].startswith((END + timedelta(hours=3)).isoformat())
     assert {r["target"] for r in first["rows"]} == {"gas", "gas_min"}
     model_lifecycle.promote(settings, "gas", "2", "another model")
-    again = forecasting.forecast(settings, at)
+    again = forecasting.forecast(deployment(settings), at)
     assert again == first
-    later = forecasting.forecast(settings, (END + timedelta(days=9, hours=5)).isoformat())
+    later = forecasting.forecast(deployment(settings), (END + timedelta(days=9, hours=5)).isoformat())
     stored = Lake(str(settings.path("lake.data"))).scan("forecasts")
     last = stored.filter(pl.col("issued_at") == END + timedelta(days=9, hours=5)).collect()
     assert len(later["rows"]) == last.height
@@ -225,7 +226,7 @@ def test_a_champion_that_cannot_be_loaded_abstains_for_every_series_it_spoke_for
         raise ModelError("torn")
 
     monkeypatch.setattr(model_lifecycle.Registry, "load", broken)
-    found = forecasting.forecast(settings, (END + timedelta(days=9, hours=9)).isoformat())
+    found = forecasting.forecast(deployment(settings), (END + timedelta(days=9, hours=9)).isoformat())
     assert found["abstained"] == len(found["rows"]) == 10
     assert all(r["mean"] is None and "torn" in r["abstains"] for r in found["rows"])
 
@@ -233,4 +234,4 @@ def test_a_champion_that_cannot_be_loaded_abstains_for_every_series_it_spoke_for
 def test_without_a_champion_there_is_nothing_to_issue(tmp_path):
     (tmp_path / "foredrift.toml").write_text(CONFIG)
     with pytest.raises(NotEnoughData, match="foredrift train"):
-        forecasting.forecast(load(tmp_path / "foredrift.toml"), END.isoformat())
+        forecasting.forecast(deployment(load(tmp_path / "foredrift.toml")), END.isoformat())

@@ -102,8 +102,7 @@ def test_nobody_to_tell_and_nobody_listening_are_no_failures(monkeypatch):
 
 def test_the_metrics_port_shows_ages_and_figures(settings):
     port = free_port()
-    mine = settings.model_copy(update={"watch": settings.watch.model_copy(update={"prometheus_port": port})})
-    with watching.metrics_port(mine, every_s=0.1):
+    with watching.metrics_port(port, lambda: status(settings), every_s=0.1):
         deadline = datetime.now(UTC) + timedelta(seconds=120)
         text = ""
         while "foredrift_table_age_hours{" not in text and datetime.now(UTC) < deadline:
@@ -113,7 +112,7 @@ def test_the_metrics_port_shows_ages_and_figures(settings):
 
 
 def test_without_a_port_nothing_is_served(settings):
-    with watching.metrics_port(settings) as metrics:
+    with watching.metrics_port(None, lambda: status(settings)) as metrics:
         assert metrics is None
 
 
