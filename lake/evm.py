@@ -23,7 +23,7 @@ _NUMBER, _WEI = 2**63 - 1, 2**96 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class BlockHeader:
     """A block's header, as far as anything here needs it; fees in wei per gas, ``time`` in Unix seconds."""
 
     number: int
@@ -69,7 +69,7 @@ def next_base_fee(base_fee_wei: int, gas_used: int, gas_limit: int, market: FeeM
     return max(fee, market.min_base_fee_wei)
 
 
-def head_of(rpc: Rpc, block: int | str = "latest", *, fees: bool = True) -> Header:
+def head_of(rpc: Rpc, block: int | str = "latest", *, fees: bool = True) -> BlockHeader:
     """Return the block of a number, tag or hash; RpcError when the node has none, or answers with another one.
 
     ``fees=False`` is for those who want number and time only: a block from before EIP-1559 then has base fee 0.
@@ -81,7 +81,7 @@ def head_of(rpc: Rpc, block: int | str = "latest", *, fees: bool = True) -> Head
     return read_head(raw, block, fees=fees)
 
 
-def read_head(raw: object, block: int | str = "latest", *, fees: bool = True) -> Header:
+def read_head(raw: object, block: int | str = "latest", *, fees: bool = True) -> BlockHeader:
     """Return a header as a node sent it for ``block``; RpcError naming the first field that does not fit."""
     what = f"block {block}"
     row = fields(raw, what)
@@ -94,7 +94,7 @@ def read_head(raw: object, block: int | str = "latest", *, fees: bool = True) ->
     asked = block if isinstance(block, int) else block.lower()
     if asked not in {number, found} and (isinstance(block, int) or _is_hash(block)):
         raise RpcError(f"{what}: the node answered with block {number} ({found[:10]}...)")
-    return Header(number, found, row.quantity("timestamp", LAST_TIME_S), fee, used, limit, row.hash("parentHash"))
+    return BlockHeader(number, found, row.quantity("timestamp", LAST_TIME_S), fee, used, limit, row.hash("parentHash"))
 
 
 def _is_hash(block: int | str) -> bool:

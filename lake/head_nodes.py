@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from lake.errors import ConfigError, RpcError
-from lake.evm import Header, read_head
+from lake.evm import BlockHeader, read_head
 from lake.evm import head_of as header_of
 from lake.head_ring import Head
 from lake.rpc import Rpc
@@ -51,13 +51,13 @@ class HeadNodes:
         self._pool = ThreadPoolExecutor(len(nodes), "heads")
         self.health: tuple[NodeHealth, ...] = ()
 
-    def latest(self, tip: Head | None = None) -> Header:
+    def latest(self, tip: Head | None = None) -> BlockHeader:
         """Return the highest head any node has; among equals ``tip``, else the first node's.
 
         RpcError when none answers. Books the health of every node on the way, against ``tip`` where that is higher.
         """
         answers = list(self._pool.map(_newest, self._quick))
-        heads = [a for a in answers if isinstance(a, Header)]
+        heads = [a for a in answers if isinstance(a, BlockHeader)]
         top = max((h.number for h in heads), default=0)
         ahead = max(top, tip.number if tip is not None else 0)
         self.health = tuple(_health(n, a, ahead) for n, a in zip(self._quick, answers, strict=True))
@@ -66,7 +66,7 @@ class HeadNodes:
         best = [h for h in heads if h.number == top]
         return next((h for h in best if tip is not None and h.hash == tip.hash), best[0])
 
-    def by_hash(self, block: str) -> Header:
+    def by_hash(self, block: str) -> BlockHeader:
         """Return the header of a hash from the first node that has it; RpcError when none does."""
         failures = []
         for node in self._quick:
@@ -85,14 +85,14 @@ class HeadNodes:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _newest(node: Rpc) -> Header | RpcError:
+def _newest(node: Rpc) -> BlockHeader | RpcError:
     try:
         return read_head(node.call("eth_getBlockByNumber", ["latest", False]))
     except RpcError as error:
         return error
 
 
-def _health(node: Rpc, answer: Header | RpcError, top: int) -> NodeHealth:
+def _health(node: Rpc, answer: BlockHeader | RpcError, top: int) -> NodeHealth:
     name = mask(node.urls[0])
     if isinstance(answer, RpcError):
         return NodeHealth(name, None, 0, str(answer))

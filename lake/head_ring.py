@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from lake.errors import RpcError
-from lake.evm import FeeMarket, Header, next_base_fee
+from lake.evm import BlockHeader, FeeMarket, next_base_fee
 from lake.universe import CHAINS
 
 DEPTH = 256
@@ -82,16 +82,16 @@ HeadEvent = Extended | Reorged | Jumped | Stale
 class Blocks(Protocol):
     """Where headers are asked for; both methods raise RpcError when no node answers."""
 
-    def latest(self, tip: Head | None) -> Header:
+    def latest(self, tip: Head | None) -> BlockHeader:
         """Return the highest head any node has; among equals ``tip``, where a node has it."""
         ...
 
-    def by_hash(self, block: str) -> Header:
+    def by_hash(self, block: str) -> BlockHeader:
         """Return the header of a hash."""
         ...
 
 
-def head_of(header: Header, market: FeeMarket) -> Head:
+def head_of(header: BlockHeader, market: FeeMarket) -> Head:
     """Return a header as a node sent it, as a Head of a chain with these constants."""
     h = header
     return Head(h.number, h.hash, h.parent, h.time, h.base_fee_wei, h.gas_used, h.gas_limit, market)
@@ -118,12 +118,12 @@ class HeadRing:
         self._chain.clear()
         self._chain[head.number] = head
 
-    def extends(self, header: Header) -> bool:
+    def extends(self, header: BlockHeader) -> bool:
         """Return whether :meth:`take` needs no node for this header: it is known, or the tip is its parent."""
         tip, known = self.tip, self._chain.get(header.number)
         return (known is not None and known.hash == header.hash) or (tip is not None and _child(tip, header))
 
-    def take(self, header: Header, blocks: Blocks) -> tuple[Move, ...]:
+    def take(self, header: BlockHeader, blocks: Blocks) -> tuple[Move, ...]:
         """Join ``header`` and return what that changed, empty for a duplicate or an orphan.
 
         Raises RpcError, and changes nothing, when a block that is needed cannot be read.
@@ -150,21 +150,21 @@ class HeadRing:
             path.append(self._parent(path[-1], blocks))
         return self._apply(path[::-1])
 
-    def _has(self, header: Header) -> bool:
+    def _has(self, header: BlockHeader) -> bool:
         known = self._chain.get(header.number)
         return known is not None and known.hash == header.hash
 
-    def _joins(self, header: Header) -> bool:
+    def _joins(self, header: BlockHeader) -> bool:
         below = self._chain.get(header.number - 1)
         return below is not None and _child(below, header)
 
-    def _parent(self, header: Header, blocks: Blocks) -> Header:
+    def _parent(self, header: BlockHeader, blocks: Blocks) -> BlockHeader:
         found = blocks.by_hash(header.parent)
         if found.number != header.number - 1 or found.hash != header.parent:
             raise RpcError(f"block {header.number}: its parent was answered as block {found.number}")
         return found
 
-    def _apply(self, path: list[Header]) -> tuple[Move, ...]:
+    def _apply(self, path: list[BlockHeader]) -> tuple[Move, ...]:
         heads = [head_of(h, self._market) for h in path]
         undone = []
         while next(reversed(self._chain)) >= heads[0].number:
@@ -176,11 +176,11 @@ class HeadRing:
             self._chain.popitem(last=False)
         return (Reorged(ancestor, tuple(undone), tuple(heads)),) if undone else tuple(Extended(h) for h in heads)
 
-    def _jump(self, header: Header, reason: str) -> Jumped:
+    def _jump(self, header: BlockHeader, reason: str) -> Jumped:
         head = head_of(header, self._market)
         self.seed(head)
         return Jumped(head, reason)
 
 
-def _child(below: Head, header: Header) -> bool:
+def _child(below: Head, header: BlockHeader) -> bool:
     return header.parent == below.hash and header.number == below.number + 1

@@ -23,7 +23,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from lake.answers import fields
 from lake.errors import ConfigError, RpcError
-from lake.evm import Header, read_head
+from lake.evm import BlockHeader, read_head
 from lake.head_nodes import LAG, HeadNodes, NodeHealth
 from lake.head_ring import DEPTH, Extended, Head, HeadEvent, HeadRing, Jumped, Reorged, Stale
 from lake.rpc import Rpc
@@ -89,11 +89,11 @@ class HeadFollower:
         self._nodes, self._ring = HeadNodes(http), HeadRing(chain, depth)
         if since is not None:
             self._ring.seed(since)
-        self._mail: deque[Header] = deque(maxlen=MAIL)
+        self._mail: deque[BlockHeader] = deque(maxlen=MAIL)
         self._bell = asyncio.Event()
         self._moved = self._heard = self._checked = time.monotonic()
         self._told, self._told_at, self._failure = "", -math.inf, ""
-        self._held: Header | None = None  # could not be joined yet for want of a block, tried again at _again
+        self._held: BlockHeader | None = None  # could not be joined yet for want of a block, tried again at _again
         self._again = math.inf
         self._asked = self._linked = False
         self.counts: Counter[str] = Counter()
@@ -170,7 +170,7 @@ class HeadFollower:
             self._checked = time.monotonic()
         return events + await self._take(found)
 
-    async def _take(self, header: Header) -> list[HeadEvent]:
+    async def _take(self, header: BlockHeader) -> list[HeadEvent]:
         try:
             if self._ring.extends(header):
                 moves = self._ring.take(header, self._nodes)

@@ -12,7 +12,7 @@ import polars as pl
 
 from lake.answers import fields, quantity, rows, share
 from lake.errors import SourceError, SourceUnavailable
-from lake.evm import Header, head_of, read_head
+from lake.evm import BlockHeader, head_of, read_head
 from lake.rpc import Rpc
 from lake.tables import TABLES
 from lake.units import WEI_PER_GWEI
@@ -39,7 +39,7 @@ class Block:
     tips_wei: tuple[int, ...] | None
 
 
-def block_at(rpc: Rpc, number: int | str) -> Header:
+def block_at(rpc: Rpc, number: int | str) -> BlockHeader:
     """Return the header of a block by number or tag; raises RpcError when the node does not have it.
 
     Blocks from before EIP-1559 count, with base fee 0: what is wanted here is number, hash and time.

@@ -16,7 +16,7 @@ from pipelines.vault_setup.paper import close_vault, open_vault
 from pipelines.wiring import now, rpc_of
 from policy.execution.context import EngineContext
 from policy.execution.records.audit import Audit
-from policy.execution.submission.node import Header
+from policy.execution.submission.node import BlockHeader
 from policy.execution.vaults.simulated.chain import SimChannel, SimSigner
 
 
@@ -51,7 +51,7 @@ def _paper(deployment: VaultSettings, at: datetime, choice: Choice, *, live: boo
     """Yield the simulated vault's context; in a live cycle every block is written as it is mined, as a chain would."""
     chain, vault = open_vault(deployment, choice.market)
 
-    def wait(head: Header) -> None:
+    def wait(head: BlockHeader) -> None:
         del head
         chain.mine()
         if live:

@@ -35,7 +35,7 @@ from policy.execution.submission.channels import (
     ShareChannel,
     SignedRelay,
 )
-from policy.execution.submission.node import Header, JsonNode
+from policy.execution.submission.node import BlockHeader, JsonNode
 from policy.execution.submission.quorum import Testimony, Witness
 from policy.execution.submission.signer import ExternalSigner, KeystoreSigner, plain_http
 from policy.execution.vaults.reference.adapter import ReferenceVault
@@ -64,7 +64,7 @@ def open_onchain(deployment: VaultSettings, choice: Choice, *, live: bool) -> En
     limits = limits_of(deployment, feeds)
     sender = signer.address if signer is not None else keeper_of(deployment)
 
-    def wait(head: Header) -> None:
+    def wait(head: BlockHeader) -> None:
         deadline = time.monotonic() + 10 * POLL_S
         while node.head().number <= head.number and time.monotonic() < deadline:
             if deployment.chain.id == LOCAL_CHAIN:

@@ -27,7 +27,7 @@ from policy.execution.submission.gas import (
     raised,
     usual_tip,
 )
-from policy.execution.submission.node import Header
+from policy.execution.submission.node import BlockHeader
 from policy.execution.submission.signer import Signer, TxRequest
 from policy.execution.vaults.common import require_own
 
@@ -36,7 +36,7 @@ OLD_BLOCKS = 64
 """Blocks after which what was mined is in every node's count; only younger transactions are remembered against it."""
 
 
-def account_nonce(ctx: EngineContext, head: Header) -> int:
+def account_nonce(ctx: EngineContext, head: BlockHeader) -> int:
     """Return the sender's next nonce; a lagging node cannot make it fall below what was mined just now."""
     used = [
         a.account_nonce + 1
@@ -61,7 +61,7 @@ def earlier_bids(ctx: EngineContext, nonce: int) -> list[Bid]:
 
 
 def affordable(
-    ctx: EngineContext, gas_limit: int, head: Header, *, urgent: bool = False
+    ctx: EngineContext, gas_limit: int, head: BlockHeader, *, urgent: bool = False
 ) -> tuple[Bid | None, int, list[Verdict]]:
     """Return the first bid, the account nonce and the refusals: market above the ceiling, or too little gas money.
 
@@ -109,7 +109,7 @@ def _send(ctx: EngineContext, signer: Signer, flight: Flight, request: TxRequest
     return _hand_over(ctx, flight.plan, attempt, head)
 
 
-def _hand_over(ctx: EngineContext, plan: Plan, attempt: Attempt, head: Header) -> Flight:
+def _hand_over(ctx: EngineContext, plan: Plan, attempt: Attempt, head: BlockHeader) -> Flight:
     """Give the signed bytes to their channel (the first time or again: the same bytes can only land once)."""
     blocks = max(1, int((plan.deadline - head.time) // ctx.limits.block_time_s))
     name = attempt.channel if attempt.channel in ctx.channels else "public"
@@ -129,7 +129,7 @@ def follow(ctx: EngineContext, flight: Flight) -> tuple[Flight, Settlement | Non
     told = ""
     first: int | None = None
     for _ in range(max(4 * ctx.limits.watch_blocks, 1)):
-        head = Header(0, "", 0, 0, 0, 1)
+        head = BlockHeader(0, "", 0, 0, 0, 1)
         try:
             head = ctx.node.head()
             first = head.number if first is None else first
@@ -163,7 +163,7 @@ def standing(flight: Flight) -> str:
     return "; ".join(parts) or "planned, not signed"
 
 
-def _pause(ctx: EngineContext, head: Header) -> None:
+def _pause(ctx: EngineContext, head: BlockHeader) -> None:
     """Wait although the node just failed; it may fail here too."""
     try:
         ctx.wait(head)
@@ -171,7 +171,7 @@ def _pause(ctx: EngineContext, head: Header) -> None:
         ctx.checkpoint("node_down")
 
 
-def look(ctx: EngineContext, flight: Flight, head: Header) -> tuple[Flight, Settlement | None]:
+def look(ctx: EngineContext, flight: Flight, head: BlockHeader) -> tuple[Flight, Settlement | None]:
     """Look the flight up once: journal what is found, settle it when final. RpcError when the node does not answer."""
     found = mined(ctx, flight)
     if found is not None:
@@ -260,7 +260,7 @@ def record(ctx: EngineContext, flight: Flight, outcome: str, settlement: Settlem
     )
 
 
-def _push(ctx: EngineContext, flight: Flight, head: Header) -> Flight:
+def _push(ctx: EngineContext, flight: Flight, head: BlockHeader) -> Flight:
     """Move a waiting flight on: send unsent or forgotten bytes again, replace what waits too long."""
     if flight.state == "mined" and mined(ctx, flight) is not None:
         return flight
@@ -295,7 +295,7 @@ def _stands(ctx: EngineContext, flight: Flight, last: Attempt) -> tuple[bool, bo
     return False, reply.outbid
 
 
-def _replace(ctx: EngineContext, signer: Signer, flight: Flight, last: Attempt, head: Header) -> Flight:
+def _replace(ctx: EngineContext, signer: Signer, flight: Flight, last: Attempt, head: BlockHeader) -> Flight:
     """Bump the plan if it still pays at the new price, else replace it by a no-op of 21,000 gas."""
     history = ctx.node.fee_history(20)
     old = Bid(last.max_fee_wei, last.tip_wei)

@@ -21,7 +21,7 @@ from policy.execution.routing.amm import Pool
 from policy.execution.state_builder import OffchainView, RiskTerms
 from policy.execution.submission.channels import DEFAULT_COSTS, Channel, Cost
 from policy.execution.submission.gas import FeeRules
-from policy.execution.submission.node import Header, Node
+from policy.execution.submission.node import BlockHeader, Node
 from policy.execution.submission.quorum import Witness
 from policy.execution.submission.signer import Signer
 
@@ -87,7 +87,7 @@ class EngineContext:
     journal: Journal
     audit: Audit
     channels: Mapping[str, Channel]
-    wait: Callable[[Header], None]
+    wait: Callable[[BlockHeader], None]
     signer: Signer | None = None
     live: bool = False
     channel: str = "auto"

@@ -19,7 +19,7 @@ from policy.execution.records.journal import Flight
 from policy.execution.routing.amm import Pool
 from policy.execution.state_builder import OffchainView, state_of
 from policy.execution.submission.gas import next_base_fee, usual_tip
-from policy.execution.submission.node import Header, JsonNode
+from policy.execution.submission.node import BlockHeader, JsonNode
 from policy.execution.submission.quorum import alone
 
 
@@ -30,7 +30,7 @@ class Seen:
     snapshot: Snapshot
     view: OffchainView
     pools: tuple[Pool, ...]
-    head: Header
+    head: BlockHeader
     gas_price_wei: int
     state: State
 

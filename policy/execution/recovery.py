@@ -8,7 +8,7 @@ from policy.execution.base import AttemptFate, OtherVault, Receipt, Settlement
 from policy.execution.context import EngineContext
 from policy.execution.records.hashlog import LOST
 from policy.execution.records.journal import Flight
-from policy.execution.submission.node import Header
+from policy.execution.submission.node import BlockHeader
 from policy.execution.vaults.common import require_own
 
 RECHECK_S = 86_400
@@ -57,7 +57,7 @@ def _recheck(ctx: EngineContext, flight: Flight) -> Flight:
     return ctx.journal.reopen(f"{receipt.tx_hash} is in block {receipt.block_number} with status {receipt.status}")
 
 
-def _block_gone(ctx: EngineContext, flight: Flight, head: Header) -> bool:
+def _block_gone(ctx: EngineContext, flight: Flight, head: BlockHeader) -> bool:
     """Return whether the block that ``flight`` ended in is certainly not in the chain any more."""
     if flight.mined is None:
         return False

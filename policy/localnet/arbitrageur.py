@@ -13,7 +13,7 @@ from datetime import datetime
 from fractions import Fraction
 
 from lake.errors import ConfigError, ExecutionError
-from lake.evm import Call, Header, calldata, read
+from lake.evm import BlockHeader, Call, calldata, read
 from lake.units import WEI_PER_GWEI
 from policy.execution.routing.amm import V2Pool, quote
 from policy.localnet.accounts import dev_accounts
@@ -43,7 +43,7 @@ class Arbitrageur:
         gas_gwei: float | None = None,
         at: datetime | None = None,
         pools: bool = True,
-    ) -> Header:
+    ) -> BlockHeader:
         """Mine one block with the feeds at ``prices`` and (``pools``) every pool at their ratio; return it.
 
         Raises ConfigError for an asset the world lacks, ExecutionError when ``at`` is not after the newest block.

@@ -12,7 +12,7 @@ from pathlib import Path
 from eth_account import Account
 
 from lake.errors import ExecutionError
-from lake.evm import Header
+from lake.evm import BlockHeader
 from lake.rpc import Rpc, quantity
 from lake.units import WEI_PER_GWEI
 from policy.localnet.accounts import BUILDER_WEI, DevAccount, builder, dev_accounts
@@ -46,7 +46,7 @@ class Localnet:
         """What goes wrong between a program and the node."""
         return self.front.faults
 
-    def mine(self, blocks: int = 1, seconds: int | None = None, base_fee_wei: int | None = None) -> Header:
+    def mine(self, blocks: int = 1, seconds: int | None = None, base_fee_wei: int | None = None) -> BlockHeader:
         """Build ``blocks`` blocks ``seconds`` apart (12 where not said); return the newest."""
         return self.node.mine(blocks, seconds, base_fee_wei)
 
@@ -57,7 +57,7 @@ class Localnet:
         gas_gwei: float | None = None,
         at: datetime | None = None,
         pools: bool = True,
-    ) -> Header:
+    ) -> BlockHeader:
         """Move the market to USD ``prices`` by asset: feeds are posted, and (``pools``) the arbitrageur trades.
 
         The block is mined at time ``at`` (later than the last; else 12 s on) with a base fee of ``gas_gwei`` if given.

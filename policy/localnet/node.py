@@ -14,7 +14,7 @@ from eth_account import Account
 from eth_utils.address import to_checksum_address
 
 from lake.errors import RpcError
-from lake.evm import Header, head_of, next_base_fee
+from lake.evm import BlockHeader, head_of, next_base_fee
 from lake.rpc import Rpc, quantity
 from lake.universe import CHAINS, Chain
 from policy.localnet.accounts import builder, dev_accounts
@@ -59,7 +59,7 @@ class LocalNode:
     _known: dict[str, PooledTx] = field(default_factory=dict)
     _saved: dict[str, _Waiting] = field(default_factory=dict)
 
-    def head(self) -> Header:
+    def head(self) -> BlockHeader:
         """Return the newest block's header."""
         return head_of(self.admin)
 
@@ -127,7 +127,7 @@ class LocalNode:
         seconds: int | None = None,
         base_fee_wei: int | None = None,
         first: Sequence[Mapping[str, str]] = (),
-    ) -> Header:
+    ) -> BlockHeader:
         """Build ``blocks`` blocks, each ``seconds`` after the last; return the newest.
 
         ``base_fee_wei`` sets the first one's base fee (to replay a gas history); EIP-1559 sets the others'. ``first``
@@ -235,7 +235,7 @@ class LocalNode:
     def _mined(self, tx_hash: str) -> PooledTx:
         return decode(str(self.admin.call("eth_getRawTransactionByHash", [tx_hash])))
 
-    def _choose(self, head: Header, fee: int, time: int, world: Sequence[Mapping[str, str]]) -> list[PooledTx]:
+    def _choose(self, head: BlockHeader, fee: int, time: int, world: Sequence[Mapping[str, str]]) -> list[PooledTx]:
         """Return the next block's transactions: bundles that hold, best paid first, then the pool."""
         number = head.number + 1
         offers = [b for b in self.bundles if b.first_block <= number <= b.last_block]

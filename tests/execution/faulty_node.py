@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from lake.errors import RpcError
 from policy.execution.base import Receipt
-from policy.execution.submission.node import FeeHistory, Header
+from policy.execution.submission.node import BlockHeader, FeeHistory
 from policy.execution.vaults.simulated.chain import SimBlock, SimChain
 
 LAG = 4
@@ -65,7 +65,7 @@ class FaultyNode:
             return 1
         return self.chain.id
 
-    def head(self) -> Header:
+    def head(self) -> BlockHeader:
         """Return the newest block this node admits to."""
         self._read()
         return self._tip().head

@@ -22,15 +22,15 @@ from policy.execution.submission.gas import (
     survives,
     usual_tip,
 )
-from policy.execution.submission.node import FeeHistory, Header
+from policy.execution.submission.node import BlockHeader, FeeHistory
 
 LIMIT = 30_000_000
 QUIET = FeeHistory((10**9,) * 5, (0.5,) * 5, (10**9,) * 5)
 WEI = st.integers(7, 10**13)
 
 
-def head(base: int, used: int = LIMIT // 2) -> Header:
-    return Header(1, "0x1", 0, base, used, LIMIT)
+def head(base: int, used: int = LIMIT // 2) -> BlockHeader:
+    return BlockHeader(1, "0x1", 0, base, used, LIMIT)
 
 
 @given(WEI, st.integers(0, LIMIT))

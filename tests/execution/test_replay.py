@@ -18,7 +18,7 @@ from policy.execution.engine import step
 from policy.execution.routing.pool_reader import read_pools
 from policy.execution.state_builder import state_of
 from policy.execution.submission.gas import next_base_fee, usual_tip
-from policy.execution.submission.node import Header
+from policy.execution.submission.node import BlockHeader
 from policy.execution.vaults.simulated.adapter import SimulatedVault, VaultSpec, executor
 from policy.execution.vaults.simulated.chain import Genesis, SimChain
 from policy.execution.vaults.simulated.world import SimWorld
@@ -86,7 +86,7 @@ def test_replayed_rebalances_decide_exactly_the_same_and_fill_the_same(vaultnet,
             snapshot, pools, before.mandate, before.clock, vault=ctx.vault_address, keeper=ctx.sender
         )
         # the same decision, exactly
-        at = Header(head.number, head.hash, head.time, snapshot.base_fee_wei, head.gas_used, head.gas_limit)
+        at = BlockHeader(head.number, head.hash, head.time, snapshot.base_fee_wei, head.gas_used, head.gas_limit)
         price = next_base_fee(at, ctx.limits.gas) + usual_tip(ctx.node.fee_history(1), ctx.limits.gas)
         state = state_of(vault.snapshot(), ctx.portfolio, ctx.view(snapshot), vault.pools(vault.snapshot()), price)
         decision = base.policy.decide(state, {})

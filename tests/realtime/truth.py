@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass, field
 
 from lake.errors import RpcError
-from lake.evm import Header, read_head
+from lake.evm import BlockHeader, read_head
 from lake.heads import Extended, Head, HeadEvent, Jumped, Reorged
 
 START_S = 1_700_000_000
@@ -71,12 +71,12 @@ class TruthBlocks:
     sick: float = 0.0
     asked: int = 0
 
-    def latest(self, tip: Head | None) -> Header:
+    def latest(self, tip: Head | None) -> BlockHeader:
         del tip
         self._perhaps()
         return read_head(self.chain.at(max(self.chain.first, self.chain.height - self.lag)))
 
-    def by_hash(self, block: str) -> Header:
+    def by_hash(self, block: str) -> BlockHeader:
         self._perhaps()
         return read_head(self.chain.blocks[block], block)
 

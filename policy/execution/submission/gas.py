@@ -9,7 +9,7 @@ from statistics import median
 from lake import evm
 from lake.errors import ConfigError
 from lake.universe import Chain
-from policy.execution.submission.node import FeeHistory, Header
+from policy.execution.submission.node import BlockHeader, FeeHistory
 
 BUMP_PERCENT = 110
 """geth replaces a pooled transaction only when BOTH caps rise by at least 10 % (core/txpool PriceBump)."""
@@ -57,7 +57,7 @@ def fee_rules(chain: Chain, ceiling_wei: int = 500 * 10**9, blocks: int = 6) -> 
     )
 
 
-def next_base_fee(head: Header, rules: FeeRules) -> int:
+def next_base_fee(head: BlockHeader, rules: FeeRules) -> int:
     """Return the exact base fee of the block after ``head`` (EIP-1559)."""
     return evm.next_base_fee(head.base_fee_wei, head.gas_used, head.gas_limit, rules)
 
@@ -83,7 +83,7 @@ def plan_ceiling(rules: FeeRules) -> int:
     return rules.ceiling_wei * 100 // BUMP_PERCENT - 1
 
 
-def first_bid(head: Header, history: FeeHistory, rules: FeeRules, beyond: Sequence[Bid] = ()) -> Bid | None:
+def first_bid(head: BlockHeader, history: FeeHistory, rules: FeeRules, beyond: Sequence[Bid] = ()) -> Bid | None:
     """Return the bid for a new transaction, None where the market is above the ceiling.
 
     ``beyond``: earlier bids at the same account nonce that may still be pooled; the bid replaces every one of them.
@@ -104,7 +104,7 @@ def raised(wei: int) -> int:
     return -(-wei * BUMP_PERCENT // 100)
 
 
-def bump(old: Bid, head: Header, history: FeeHistory, rules: FeeRules) -> Bid | None:
+def bump(old: Bid, head: BlockHeader, history: FeeHistory, rules: FeeRules) -> Bid | None:
     """Return the replacement of a plan's ``old`` bid (both caps up 10 % at least), None at the ceiling."""
     tip = max(raised(old.tip_wei), usual_tip(history, rules))
     fee = max(
@@ -113,7 +113,7 @@ def bump(old: Bid, head: Header, history: FeeHistory, rules: FeeRules) -> Bid | 
     return Bid(fee, tip) if fee <= plan_ceiling(rules) else None
 
 
-def noop(old: Bid, head: Header, history: FeeHistory, rules: FeeRules) -> Bid:
+def noop(old: Bid, head: BlockHeader, history: FeeHistory, rules: FeeRules) -> Bid:
     """Return the bid of the no-op that replaces ``old``; room for it was kept above every plan."""
     tip = max(raised(old.tip_wei), usual_tip(history, rules))
     fee = max(

@@ -7,11 +7,11 @@ from typing import Protocol
 
 from lake.answers import fields, log_of, quantity, rows, share
 from lake.errors import RpcError
-from lake.evm import Header, head_of, read_head
+from lake.evm import BlockHeader, head_of, read_head
 from lake.rpc import Rpc
 from policy.execution.base import Receipt
 
-__all__ = ["FeeHistory", "Header", "JsonNode", "Node", "read_receipt"]
+__all__ = ["BlockHeader", "FeeHistory", "JsonNode", "Node", "read_receipt"]
 
 
 NONCES, WEI = 2**63 - 1, 2**96 - 1
@@ -34,7 +34,7 @@ class Node(Protocol):
         """Return the chain id the node serves."""
         ...
 
-    def head(self) -> Header:
+    def head(self) -> BlockHeader:
         """Return the newest block."""
         ...
 
@@ -73,7 +73,7 @@ class JsonNode:
         """Return eth_chainId."""
         return quantity(self.rpc.call("eth_chainId"))
 
-    def head(self) -> Header:
+    def head(self) -> BlockHeader:
         """Return the latest block."""
         return head_of(self.rpc)
 

@@ -14,7 +14,7 @@ from eth_abi.exceptions import DecodingError
 
 from lake.answers import Fields, data, fields, rows
 from lake.errors import RpcError
-from lake.evm import Call, Header, calldata, head_of
+from lake.evm import BlockHeader, Call, calldata, head_of
 from lake.rpc import Rpc
 from policy.execution.base import Leg, Plan, Receipt, Token, Verdict
 from policy.execution.checks.verdicts import refused
@@ -88,7 +88,7 @@ def why_reverted(
     return f"{lead}{meaning(revert or UNSAID)} (each leg alone goes through)"
 
 
-def failing_leg(rpc: Rpc, plan: Plan, tokens: Sequence[Token], head: Header) -> str | None:
+def failing_leg(rpc: Rpc, plan: Plan, tokens: Sequence[Token], head: BlockHeader) -> str | None:
     """Return the first leg that fails or pays too little after ``head``, in words; None when all go through.
 
     Raises RpcError when the node cannot execute calls one after the other (eth_simulateV1).
@@ -164,7 +164,7 @@ def revert_of(call: Fields) -> str:
     return reason_of(raw if isinstance(raw, str) and raw != "0x" else None, str(told.get("message") or UNSAID))
 
 
-def _mined_reason(rpc: Rpc, receipt: Receipt, head: Header) -> str | None:
+def _mined_reason(rpc: Rpc, receipt: Receipt, head: BlockHeader) -> str | None:
     """Return the revert text of a mined transaction, from executing it once more after ``head``; None if it passes."""
     what = "eth_getTransactionByHash"
     tx = fields(rpc.call(what, [receipt.tx_hash]), what)

@@ -10,7 +10,7 @@ from eth_utils.address import to_checksum_address
 
 from lake.answers import quantity
 from lake.errors import RpcError
-from lake.evm import Call, Header, read, symbols, try_read
+from lake.evm import BlockHeader, Call, read, symbols, try_read
 from lake.rpc import Rpc
 from policy.execution.base import Token
 from policy.execution.checks.oracle_rules import (
@@ -71,7 +71,7 @@ class VaultState:
     ``doubted_until``: oracle-priced deposits and exits are closed until then; ``pause``: who paused it, else empty.
     """
 
-    head: Header
+    head: BlockHeader
     layout: Layout
     book: VaultBook
     codes: tuple[int, ...]
@@ -115,7 +115,7 @@ def read_layout(rpc: Rpc, vault: str, block_hash: str) -> Layout:
     )
 
 
-def read_state(rpc: Rpc, vault: str, layout: Layout, head: Header) -> VaultState | None:
+def read_state(rpc: Rpc, vault: str, layout: Layout, head: BlockHeader) -> VaultState | None:
     """Return the vault at ``head``; None when its oracle is no longer the layout's."""
     views = [
         Call(vault, "oracle()", "address"),

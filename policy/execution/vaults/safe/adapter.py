@@ -18,7 +18,7 @@ from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
 from lake.errors import ConfigError
-from lake.evm import Call, Header, calldata, head_of, read, selector, try_read
+from lake.evm import BlockHeader, Call, calldata, head_of, read, selector, try_read
 from lake.rpc import Rpc
 from policy.execution.base import (
     AttemptFate,
@@ -97,7 +97,7 @@ class SafeSpec:
 class SafeState:
     """The account at one block; ``codes`` are the oracle's verdicts on the prices in ``book``."""
 
-    head: Header
+    head: BlockHeader
     book: VaultBook
     codes: tuple[int, ...]
     quotes: tuple[Quote, ...]

@@ -13,7 +13,7 @@ from typing import Any, cast
 from eth_utils.crypto import keccak
 
 from lake.errors import RpcError
-from lake.evm import Header, head_of, read_logs
+from lake.evm import BlockHeader, head_of, read_logs
 from lake.rpc import Rpc
 from policy.execution.base import Receipt
 from policy.execution.checks.rules import PPB, Clock, Mandate, VaultBook, add_loss
@@ -51,7 +51,7 @@ def executed(log: Mapping[str, Any], safe: str) -> str | None:
 
 
 def clock_of(
-    rpc: Rpc, safe: str, book: VaultBook, mandate: Mandate, head: Header, nonce: int, block_time_s: int
+    rpc: Rpc, safe: str, book: VaultBook, mandate: Mandate, head: BlockHeader, nonce: int, block_time_s: int
 ) -> Clock:
     """Return nonce, last batch and counted losses of ``safe`` as of ``head``.
 

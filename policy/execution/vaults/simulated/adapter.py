@@ -43,7 +43,7 @@ from policy.execution.checks.rules import (
 from policy.execution.records.codec import leg_json, plan_json, plan_of
 from policy.execution.routing.amm import Pool, quote
 from policy.execution.submission.gas import NOOP_GAS
-from policy.execution.submission.node import Header, Node
+from policy.execution.submission.node import BlockHeader, Node
 from policy.execution.vaults.common import Shares, require_own, settlement_of, snapshot_of
 from policy.execution.vaults.simulated.chain import Genesis, SimBlock, SimChain, SimTx
 from policy.execution.vaults.simulated.world import SimWorld, world_json, world_of
@@ -327,7 +327,7 @@ def _block_json(block: SimBlock) -> dict[str, Any]:
 
 
 def _block_of(data: dict[str, Any], receipts: Sequence[Receipt]) -> SimBlock:
-    head = Header(**data["head"])
+    head = BlockHeader(**data["head"])
     return SimBlock(
         head, data["parent"], (), tuple(r for r in receipts if r.block_number == head.number), world_of(data["world"]),
         data["nonces"], {k: int(v) for k, v in data["wei"].items()},

@@ -16,7 +16,7 @@ from lake.errors import RpcError
 from policy.execution.base import Receipt
 from policy.execution.submission.channels import Reply, classify
 from policy.execution.submission.gas import BUMP_PERCENT, FeeRules, next_base_fee
-from policy.execution.submission.node import FeeHistory, Header
+from policy.execution.submission.node import BlockHeader, FeeHistory
 from policy.execution.submission.signer import SignedTx, TxRequest
 from policy.execution.vaults.simulated.world import SimWorld
 
@@ -44,7 +44,7 @@ class SimTx:
 class SimBlock:
     """A block with the world after it."""
 
-    head: Header
+    head: BlockHeader
     parent: str
     txs: tuple[SimTx, ...]
     receipts: tuple[Receipt, ...]
@@ -130,7 +130,7 @@ class SimChain:
         self.past: dict[str, Receipt] = {}  # receipts of blocks before the first one kept, by transaction
         self._execute = execute
         self._salt = 0
-        head = Header(
+        head = BlockHeader(
             first.number, _hash(f"genesis{first.time}"), first.time, first.base_fee_wei, GAS_LIMIT // 2, GAS_LIMIT
         )
         self.blocks = [SimBlock(head, "0x0", (), (), world, {}, dict(wei or {}))]
@@ -141,7 +141,7 @@ class SimChain:
         """Return the chain id."""
         return self.id
 
-    def head(self) -> Header:
+    def head(self) -> BlockHeader:
         """Return the newest block."""
         return self.blocks[-1].head
 
@@ -247,7 +247,7 @@ class SimChain:
             self.executions += int(revert is None and bool(tx.data))
             used += gas
         block = SimBlock(
-            Header(number, block_hash, time, base, min(used, GAS_LIMIT), GAS_LIMIT),
+            BlockHeader(number, block_hash, time, base, min(used, GAS_LIMIT), GAS_LIMIT),
             head.hash,
             tuple(txs),
             tuple(receipts),
