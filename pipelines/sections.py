@@ -182,6 +182,10 @@ class VaultSection(Section):
     address: Address | None = None
     keeper: Address | None = None  # the keeper's address
     multisend: Address | None = None  # safe: its chain's MultiSendCallOnly
+    access: Literal["roles", "owner-key-can-take-all"] = "roles"  # safe: who signs; see docs/vaults.md
+    roles: Address | None = None  # safe, by roles: its Zodiac Roles v2 modifier
+    unwrapper: Address | None = None  # safe, by roles: MultiSendUnwrapper, where it is not at its usual address
+    allowance_bps: int = Field(default=1_000, gt=0, le=10_000)  # safe, by roles: of NAV, sold of each token a day
     tokens: dict[Name, Address] = Field(
         default_factory=dict
     )  # safe: token address by asset; its feed is in sources.feeds
@@ -308,9 +312,11 @@ class DeploymentSection(Section):
         return values | {"vault": own | vault, "portfolio": portfolio | {"name": name}}
 
 
-OWN = frozenset({"address", "keeper", "keystore", "signer_url", "tokens", "state", "start", "journal", "audit"})
+OWN = frozenset(
+    {"address", "roles", "keeper", "keystore", "signer_url", "tokens", "state", "start", "journal", "audit"}
+)
 """Keys of [vault] that another deployment never takes over: they name the vault, its keys and its files."""
-OF_A_CHAIN = frozenset({"multisend", "relay", "relay_url", "relay_identity", "refund_to"})
+OF_A_CHAIN = frozenset({"multisend", "unwrapper", "relay", "relay_url", "relay_identity", "refund_to"})
 OF_THE_ASSETS = frozenset({"targets", "tolerance"})
 
 

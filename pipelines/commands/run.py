@@ -34,6 +34,9 @@ def localnet(
     replay: Annotated[bool, typer.Option("--replay", help="Each block takes the lake's next bar.")] = False,
     every: Annotated[float, typer.Option(min=0.01, help="Seconds between blocks.")] = 2.0,
     keystore: Annotated[Path | None, typer.Option(help="Also write the keeper's development key here.")] = None,
+    owner_keystore: Annotated[
+        Path | None, typer.Option(help="Also write the development key of the Safe's owner here.")
+    ] = None,
     config: Config = None,
 ) -> None:
     """Start the local market: chain, pools, feeds, vault, Safe, arbitrageur and a sandwich searcher.
@@ -43,5 +46,5 @@ def localnet(
     from pipelines.demo.localnet import Serving, serve
     from pipelines.settings import load
 
-    how = Serving(port, every, start, replay, keystore)
+    how = Serving(port, every, start, replay, keystore, owner_keystore)
     typer.echo(f"{serve(load(config, required=False), how)} blocks made")

@@ -1,6 +1,9 @@
-"""Verbs around the vault itself: vault describe."""
+"""Verbs around the vault itself: vault describe, roles."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -24,4 +27,34 @@ def describe(deployment: Deployment = None, config: Config = None, json: Json = 
 
     result = run(chosen(load(config), deployment))
     vault_tables.described(result)
+    write_json(json, result)
+
+
+@vault_app.command()
+def roles(
+    live: Annotated[
+        bool, typer.Option("--live", help="Install it with --owner's key (for a Safe that needs one signature).")
+    ] = False,
+    owner: Annotated[
+        Path | None, typer.Option(metavar="KEYSTORE", help="Encrypted key of an owner of the Safe, for --live.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Write the calls for Safe{Wallet}'s transaction builder.")
+    ] = None,
+    deployment: Deployment = None,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Print what the keeper may do in the configured Safe (Zodiac Roles v2), and what its owners still have to sign."""
+    from lake.errors import ConfigError
+    from pipelines.deployments import deployment as chosen
+    from pipelines.reports import vault_tables
+    from pipelines.settings import load
+    from pipelines.stages.vault_roles import roles as run
+
+    if live != (owner is not None):
+        raise ConfigError("--live and --owner KEYSTORE belong together: the owner's key signs the installation")
+    settings = load(config)
+    result = run(chosen(settings, deployment), owner=owner, out=out, on_plan=vault_tables.role)
+    vault_tables.installed(result)
     write_json(json, result)

@@ -29,7 +29,7 @@ from policy.execution.submission.signer import create_keystore
 from policy.localnet.accounts import dev_accounts
 from policy.localnet.history import Tick, depths, ticks
 from policy.localnet.market import Localnet
-from policy.localnet.portfolio import TARGETS, reference_vault, safe_account
+from policy.localnet.portfolio import TARGETS, reference_vault, roles_safe, safe_account
 from policy.localnet.serve import Running, run
 from policy.localnet.world import NUMERAIRE, PRICES
 
@@ -50,7 +50,8 @@ class Serving:
     """How the market is left running: a block every ``every_s`` seconds, on 127.0.0.1:``port``.
 
     ``start``: when it opens (the lake's newest price where not given); ``replay``: each block takes the lake's next
-    bar, instead of twelve seconds; ``keystore``: where to write the keeper's development key, encrypted.
+    bar, instead of twelve seconds; ``keystore`` and ``owner_keystore``: where to write the development keys of the
+    keeper and of the owner of the Safe that is traded by role, encrypted.
     """
 
     port: int = 8545
@@ -58,6 +59,7 @@ class Serving:
     start: str | None = None
     replay: bool = False
     keystore: Path | None = None
+    owner_keystore: Path | None = None
 
 
 def serve(settings: Settings, how: Serving, stop: threading.Event | None = None) -> int:
@@ -65,8 +67,9 @@ def serve(settings: Settings, how: Serving, stop: threading.Event | None = None)
 
     Raises NoNode without Node.js, ConfigError where what is asked for needs a lake that is not there.
     """
-    if how.keystore is not None:
-        _write_key(how.keystore)
+    for role, path in (("keeper", how.keystore), ("owner", how.owner_keystore)):
+        if path is not None:
+            _write_key(path, role)
     lake, targets = lake_of(settings), targets_of(settings.portfolio.weights)
     at = _opening(lake, how)
     assets = sorted({*PRICES, *settings.portfolio.assets} - {NUMERAIRE})
@@ -77,10 +80,10 @@ def serve(settings: Settings, how: Serving, stop: threading.Event | None = None)
             [tick_at(lake, at, assets)], _later(lake, settings.chain.history, at, assets) if how.replay else ()
         )
         depth = depths_at(lake, at, assets)
-    extras = [reference_vault(targets, mandate=MANDATE), safe_account()]
+    extras = [reference_vault(targets, mandate=MANDATE), safe_account(), roles_safe(targets)]
 
     def ready(net: Localnet) -> None:
-        typer.echo('settings to rebalance the vault (kind = "safe": the address and multisend of the Safe):')
+        typer.echo('settings to rebalance the vault (kind = "safe": the commented lines instead of its address):')
         typer.echo(toml_of(net, targets))
 
     return run(
@@ -99,8 +102,10 @@ def toml_of(net: Localnet, targets: Mapping[str, int]) -> str:
     """Return the settings of the market as TOML: chain, vault, tokens, feeds and pools among ``targets``."""
     rows = ["[chain]", f"id = {net.chain_id}", f'rpc_urls = ["{net.url}"]', "history_id = 1", "", "[vault]"]
     rows += ['kind = "reference"', f'address = "{net.world.extras["vault"]}"']
-    rows += [f'# address = "{net.world.extras["safe"]}"  # the Safe']
-    rows += [f'# multisend = "{net.world.extras["multisend"]}"']
+    extras = net.world.extras
+    rows += [f'# address = "{extras["roles_safe"]}"  # the Safe, traded by role']
+    rows += [f'# multisend = "{extras["roles_multisend"]}"', f'# roles = "{extras["roles"]}"']
+    rows += [f'# unwrapper = "{extras["unwrapper"]}"', "# allowance_bps = 10_000"]
     rows += [f'keeper = "{net.accounts["keeper"].address}"', 'keystore = "keeper.json"', f'relay_url = "{net.url}"']
     rows += ["", "[vault.tokens]", *[f'{a} = "{net.world.token(a).address}"' for a in targets]]
     for asset in targets:
@@ -144,11 +149,11 @@ def _later(lake: Lake, chain_id: int, at: datetime, assets: list[str]) -> Iterat
         yield from ticks(prices, gas)
 
 
-def _write_key(path: Path) -> None:
-    """Write the keeper's development key as a keystore, once; the passphrase is the environment's."""
+def _write_key(path: Path, role: str) -> None:
+    """Write the development key of ``role`` as a keystore, once; the passphrase is the environment's."""
     if path.exists():
         return
     phrase = passphrase()
     if phrase is None:
         raise ConfigError("--keystore needs a passphrase in FOREDRIFT_PASSPHRASE")
-    create_keystore(path, phrase, dev_accounts()["keeper"].key, iterations=2)
+    create_keystore(path, phrase, dev_accounts()[role].key, iterations=2)

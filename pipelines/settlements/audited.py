@@ -8,7 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from eth_utils.address import to_checksum_address
+
 from lake.errors import RpcError
+from lake.evm import head_of
 from lake.rpc import Rpc
 from pipelines.vault_settings import VaultSettings
 from pipelines.wiring import rpc_of
@@ -16,6 +19,7 @@ from policy.execution.records import audit
 from policy.execution.records.mending import may_give_up, repair
 from policy.execution.vaults.anchored import Find, faults, known, plans_executed, reference_find
 from policy.execution.vaults.safe.history import executions
+from policy.execution.vaults.safe.register import landings, next_nonce
 
 SHOWN = 5  # differences named in the text
 
@@ -62,9 +66,7 @@ def _anchored(deployment: VaultSettings, path: Path, since: int) -> tuple[bool, 
         rpc = rpc_of(deployment.chain)
         rpc.expect_chain(deployment.chain.id)
         plans = known(audit.Audit(path).records(), deployment.chain.id, vault)
-        safe = deployment.vault.kind == "safe"
-        executed = None if safe else plans_executed(rpc, vault)
-        find = _safe_find(rpc, vault) if safe else reference_find(rpc, vault)
+        executed, find = _sides(deployment, rpc, vault)
         differ = faults(plans, executed, find, since)
     except RpcError as error:
         return True, f"the vault was not asked: {error}"
@@ -73,6 +75,23 @@ def _anchored(deployment: VaultSettings, path: Path, since: int) -> tuple[bool, 
         return False, f"the vault on chain {deployment.chain.id} disagrees: {'; '.join(differ[:SHOWN])}{more}"
     agreed = sum(p.outcome == "landed" for p in plans)
     return True, f"the vault on chain {deployment.chain.id} agrees on {agreed} executed plans"
+
+
+def _sides(deployment: Deployment, rpc: Rpc, vault: str) -> tuple[int | None, Find]:
+    """Return the plans the vault counts (None: it counts others' too) and the lookup of its events."""
+    if deployment.vault.kind != "safe":
+        return plans_executed(rpc, vault), reference_find(rpc, vault)
+    if deployment.vault.access == "roles":
+        safe = to_checksum_address(vault)
+        return next_nonce(rpc, safe, head_of(rpc).hash), _register_find(rpc, safe)
+    return None, _safe_find(rpc, vault)
+
+
+def _register_find(rpc: Rpc, safe: str) -> Find:
+    def find(nonce: int | None, first: int, last: int) -> list[str]:
+        return [h for _, _, h in landings(rpc, safe, first, last, nonce)]
+
+    return find
 
 
 def _safe_find(rpc: Rpc, safe: str) -> Find:

@@ -217,8 +217,29 @@ def _adapter(deployment: Deployment) -> Iterator[Finding]:
         return
     symbols = ", ".join(t.symbol for t in snapshot.tokens)
     yield _row("vault", "ok", f"{deployment.vault.kind} {deployment.vault.address} holds {symbols}", "")
+    if deployment.vault.kind == "safe":
+        yield from _access(deployment)
     found = list(faults(deployment, snapshot))
     for check, words, remedy in found:
         yield _row(check, "warn" if check == HISTORY else "error", words, remedy)
     if not found:
         yield _row("on chain", "ok", "tokens, feeds, pools and node fit, every token trades there and back", "")
+
+
+def _access(deployment: Deployment) -> Iterator[Finding]:
+    """Yield who may sign for the configured Safe, and for a role whether the chain bounds it as it should."""
+    if deployment.vault.access != "roles":
+        found = "the keeper is the Safe's only needed owner: whoever steals its key takes EVERYTHING in the Safe"
+        yield _row("access", "warn", found, 'set [vault] access = "roles" (docs/vaults.md)')
+        return
+    from pipelines.stages.vault_roles import role_faults
+
+    try:
+        faults, tried = role_faults(deployment)
+    except ForedriftError as error:
+        yield _row("role", "error", f"the role could not be proven: {error}", "use a node that keeps all logs")
+        return
+    for words in faults:
+        yield _row("role", "error", words, "foredrift vault roles")
+    if not faults:
+        yield _row("role", "ok", f"the keeper can swap within its allowance; {tried} thefts tried, all refused", "")

@@ -150,7 +150,7 @@ def signer_of(deployment: VaultSettings) -> KeystoreSigner | ExternalSigner:
     """Return the keeper's signer: an encrypted keystore, or an external one."""
     if deployment.vault.signer_url is not None:
         return ExternalSigner(Rpc([deployment.vault.signer_url.get_secret_value()]), keeper_of(deployment))
-    return _keystore_signer(keystore(deployment))
+    return keystore_signer(keystore(deployment))
 
 
 def keeper_of(deployment: VaultSettings) -> str:
@@ -172,13 +172,15 @@ def channels_of(deployment: VaultSettings, rpc: Rpc) -> dict[str, Channel]:
                 "lands; use the relay's https:// address"
             )
         identity = given.relay_identity
-        relay = Rpc([url]) if identity is None else SignedRelay(url, _keystore_signer(deployment.path(identity)))
+        relay = Rpc([url]) if identity is None else SignedRelay(url, keystore_signer(deployment.path(identity)))
         share = ShareChannel(relay, refund_percent=given.refund_percent, refund_to=given.refund_to)
         found |= {"private": PrivateChannel(relay), "bundle": BundleChannel(relay), "share": share}
     return found
 
 
-def _keystore_signer(path: Path) -> KeystoreSigner:
+def keystore_signer(path: Path) -> KeystoreSigner:
+    """Return the signer of a keystore file; its passphrase is the environment's. ConfigError where there is none."""
+
     def secret() -> str:
         found = passphrase()
         if found is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from eth_utils.address import is_address, to_checksum_address
@@ -16,9 +17,12 @@ from pipelines.vault_setup.paper import in_bps
 from pipelines.wiring import mandate_of
 from policy.execution.base import Token
 from policy.execution.checks.oracle_rules import ALONE, PriceSource
+from policy.execution.routing.pool_reader import describe_pools
 from policy.execution.submission.signer import ExternalSigner, KeystoreSigner
 from policy.execution.vaults.reference.deployment import SWAP_CALLS, V2_CALLS
-from policy.execution.vaults.safe.adapter import ZERO, SafeAccount, SafeSpec
+from policy.execution.vaults.safe.adapter import ZERO, SafeAccount, SafeSpec, SignTyped
+from policy.execution.vaults.safe.roles import RolesSafe
+from policy.execution.vaults.safe.scoping import Scope, lanes_of
 
 CALLS = {"uniswap_v2": V2_CALLS, "uniswap_v3": SWAP_CALLS}
 
@@ -26,38 +30,60 @@ CALLS = {"uniswap_v2": V2_CALLS, "uniswap_v3": SWAP_CALLS}
 def safe_of(
     deployment: VaultSettings, rpc: Rpc, keeper: str, signer: KeystoreSigner | ExternalSigner | None
 ) -> SafeAccount:
-    """Return the adapter of the configured Safe, whose one needed signature is the keeper's.
+    """Return the adapter of the configured Safe: traded by role, or by a keeper who is its only needed owner.
 
-    Without a ``signer`` (a dry run) the keeper vouches for the batch as its sender, which is enough to simulate it.
-    Raises ConfigError naming what is missing, or when the Safe needs more owners than the keeper.
+    Without a ``signer`` (a dry run) such a keeper vouches for the batch as its sender, which is enough to simulate it.
+    Raises ConfigError naming what is missing, or when the Safe needs more owners than that keeper.
     """
-    given = deployment.vault
-    safe, multisend = _address(given.address, "[vault] address"), _address(given.multisend, "[vault] multisend")
-    views = [Call(safe, "getThreshold()", "uint256"), Call(safe, "isOwner(address)", "bool", (keeper,))]
+    if deployment.vault.access == "roles":
+        return roles_safe_of(deployment, rpc, keeper)
+    spec = _spec(deployment, rpc, keeper, {} if signer is None else {signer.address: signer.sign_typed})
+    views = [Call(spec.address, "getThreshold()", "uint256"), Call(spec.address, "isOwner(address)", "bool", (keeper,))]
     (needed,), (owner,) = read(rpc, views)
     if not owner or needed != 1:
         raise ConfigError(
             f"the Safe needs {needed} signatures, the keeper {keeper} is {'one' if owner else 'none'} of its owners; "
-            "the command line signs with the keeper's key only, so make the keeper an owner with threshold 1"
+            '[vault] access = "owner-key-can-take-all" signs with the keeper\'s key alone: set access = "roles", where '
+            "the keeper is no owner and can only swap within its allowance (docs/vaults.md)"
         )
+    return SafeAccount(rpc, spec)
+
+
+def roles_safe_of(deployment: Deployment, rpc: Rpc, keeper: str) -> RolesSafe:
+    """Return the adapter of the configured Safe traded through Zodiac Roles; its scope lists the configured pools."""
+    if deployment.vault.roles is None:
+        raise ConfigError(
+            "a Safe is traded through Zodiac Roles: set [vault] roles to the address of its modifier and run "
+            '`foredrift vault roles` (docs/vaults.md); access = "owner-key-can-take-all" trades with the keeper as the '
+            "only owner, whose stolen key takes everything"
+        )
+    spec = _spec(deployment, rpc, keeper, {})
+    routers = {target for target, _ in spec.calls}
+    rows = [(p.address, p.venue, p.router) for p in deployment.sources.pools if p.router]
+    listed = [row for row in rows if to_checksum_address(row[2]) in routers]
+    if not listed:
+        raise ConfigError("no pool to trade in: add [[sources.pools]] rows with address, venue, router and asset")
+    scope = Scope(spec.tokens, lanes_of(describe_pools(rpc, listed), spec.tokens))
+    return RolesSafe(rpc, spec, _address(deployment.vault.roles, "[vault] roles"), scope)
+
+
+def _spec(deployment: Deployment, rpc: Rpc, keeper: str, owners: Mapping[str, SignTyped]) -> SafeSpec:
+    given = deployment.vault
     tokens, sources = _tokens(deployment, rpc)
     sequencer = deployment.chain.sequencer_feed
-    return SafeAccount(
-        rpc,
-        SafeSpec(
-            address=safe,
-            multisend=multisend,
-            chain_id=deployment.chain.id,
-            tokens=tokens,
-            targets_bps=in_bps(list(deployment.portfolio.weights.values())),
-            sources=sources,
-            calls=calls_of(deployment),
-            mandate=mandate_of(deployment.mandate, len(deployment.portfolio.assets)),
-            owners={} if signer is None else {signer.address: signer.sign_typed},
-            sender=keeper,
-            sequencer=None if sequencer is None else to_checksum_address(sequencer),
-            block_time_s=max(1, round(chain(deployment.chain.id).block_time_s)),
-        ),
+    return SafeSpec(
+        address=_address(given.address, "[vault] address"),
+        multisend=_address(given.multisend, "[vault] multisend"),
+        chain_id=deployment.chain.id,
+        tokens=tokens,
+        targets_bps=in_bps(list(deployment.portfolio.weights.values())),
+        sources=sources,
+        calls=calls_of(deployment),
+        mandate=mandate_of(deployment.mandate, len(deployment.portfolio.assets)),
+        owners=owners,
+        sender=keeper,
+        sequencer=None if sequencer is None else to_checksum_address(sequencer),
+        block_time_s=max(1, round(chain(deployment.chain.id).block_time_s)),
     )
 
 

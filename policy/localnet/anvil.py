@@ -48,6 +48,7 @@ class Anvil:
         command += ["--order", "fifo", "--slots-in-an-epoch", "4", "--chain-id", str(self.chain_id)]
         command += ["--block-base-fee-per-gas", str(self.base_fee_wei), "--gas-limit", str(GAS_LIMIT)]
         command += ["--balance", "1000000000", "--no-request-size-limit", "--preserve-historical-states"]
+        command += ["--disable-code-size-limit"]  # the published Roles v2 is built without an optimiser
         if self.state is not None:
             command += ["--load-state", str(self.state)]
         if self.timestamp is not None:

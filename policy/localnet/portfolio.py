@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from eth_account import Account
 from eth_utils.address import to_checksum_address
 
 from lake.errors import ConfigError
-from lake.evm import calldata
+from lake.evm import Call, calldata, read
+from lake.rpc import Rpc
 from policy.execution.checks.oracle_rules import ALONE, PriceSource
 from policy.execution.checks.rules import Mandate
 from policy.execution.contracts.compile import source_digest
+from policy.execution.routing.pool_reader import describe_pools
 from policy.execution.vaults.reference.deployment import (
     SECOND_FEED,
     SWAP_CALLS,
@@ -23,11 +26,15 @@ from policy.execution.vaults.reference.deployment import (
     VaultSetup,
     deploy,
 )
-from policy.execution.vaults.safe.adapter import SafeSpec
+from policy.execution.vaults.safe import scoping
+from policy.execution.vaults.safe.adapter import EXEC, ZERO, SafeSpec
+from policy.execution.vaults.safe.install import missing_calls
+from policy.execution.vaults.safe.roles import RolesSafe
 from policy.localnet.accounts import dev_accounts
 from policy.localnet.deploy import Deployer
 from policy.localnet.packages import lock_digest
 from policy.localnet.world import FEED_DECIMALS, NUMERAIRE, Extra, World
+from policy.localnet.zodiac import roles_modifier, singleton_factory, unwrapper
 
 HEARTBEAT_S = 90_000  # replayed history posts at least daily
 DEVIATION_BPS = 100
@@ -80,25 +87,84 @@ def safe_account(*, deposit_usd: int = 1_000_000, version: str = "1.5.0") -> Ext
     """
 
     def build(on: Deployer, world: World) -> Mapping[str, str]:
-        keeper = dev_accounts()["keeper"].address
-        of = "" if version == "1.5.0" else f" {version}"  # the newest has its plain name among the artefacts
-        singleton, factory = on.package(f"Safe{of}"), on.package(f"SafeProxyFactory{of}")
-        multisend, handler = on.package(f"MultiSendCallOnly{of}"), on.package(f"CompatibilityFallbackHandler{of}")
-        zero = "0x" + "0" * 40
-        setup = calldata(
-            "setup(address[],uint256,address,bytes,address,address,uint256,address)",
-            *([keeper], 1, zero, b"", handler, zero, 0, zero),
-        )
-        create = "createProxyWithNonce(address,bytes,uint256)"
-        receipt = on.call("deployer", factory, create, singleton, setup, 0)
-        logs = [log for log in receipt["logs"] if str(log["address"]).lower() == factory.lower()]  # type: ignore[attr-defined]
-        place = logs[0]["topics"][1] if len(logs[0]["topics"]) > 1 else logs[0]["data"][:66]  # not indexed in 1.3.0
-        safe = to_checksum_address("0x" + place[-40:])
-        cash = world.token(NUMERAIRE)
-        on.call("investor", cash.address, "transfer(address,uint256)", safe, deposit_usd * 10**cash.decimals)
+        safe, multisend = _safe(on, world, ("keeper",), 1, deposit_usd, version)
         return {"safe": safe, "multisend": multisend}
 
     return Extra("safe", hashlib.sha256(repr((lock_digest(), deposit_usd, version)).encode()).hexdigest(), build)
+
+
+def roles_safe(
+    targets_bps: Mapping[str, int] | None = None, *, deposit_usd: int = 1_000_000, allowance_usd: int = 1_000_000
+) -> Extra:
+    """Return the extra that deploys a Safe of ``owner`` (1 of 1) with Zodiac Roles and the keeper's role installed.
+
+    ``allowance_usd``: what may be sold of each token a day. Adds ``roles_safe``, ``roles_multisend``, ``roles``,
+    ``unwrapper`` to the world's extras; see :func:`roles_vault`.
+    """
+    targets = dict(targets_bps or TARGETS)
+
+    def build(on: Deployer, world: World) -> Mapping[str, str]:
+        safe, multisend = _safe(on, world, ("owner",), 1, deposit_usd, "1.5.0")
+        singleton_factory(on)
+        found = {"roles_safe": safe, "roles_multisend": multisend, "roles": roles_modifier(on, safe)}
+        found["unwrapper"] = unwrapper(on)
+        vault = roles_vault(on.rpc, replace(world, extras=found), targets, allowance_usd=allowance_usd)
+        for call in missing_calls(vault, dev_accounts()["keeper"].address, found["unwrapper"]):
+            on.call("owner", safe, EXEC, call.to, 0, call.data, 0, 0, 0, 0, ZERO, ZERO, vouched("owner"))
+        return found
+
+    folder = Path(scoping.__file__).parent
+    parts = [(folder / f"{m}.py").read_bytes() for m in ("scoping", "install", "register")]
+    shape = (lock_digest(), source_digest("plan_register"), parts, targets, deposit_usd, allowance_usd)
+    return Extra("roles_safe", hashlib.sha256(repr(shape).encode()).hexdigest(), build)
+
+
+def vouched(role: str) -> bytes:
+    """Return the pre-validated signature of an owner who sends the Safe's transaction himself."""
+    return bytes(12) + bytes.fromhex(dev_accounts()[role].address[2:]) + bytes(32) + b"\x01"
+
+
+def roles_vault(
+    rpc: Rpc,
+    world: World,
+    targets_bps: Mapping[str, int] | None = None,
+    *,
+    mandate: Mandate | None = None,
+    allowance_usd: int = 1_000_000,
+) -> RolesSafe:
+    """Return the adapter of the world's Safe with roles, scoped to all pools among its tokens."""
+    extras = {"safe": world.extras["roles_safe"], "multisend": world.extras["roles_multisend"]}
+    spec = safe_spec(replace(world, extras=extras), targets_bps, mandate=mandate, signed=False)
+    rows = [(p.address, p.venue, p.router) for p in world.pools.values()]
+    lanes = scoping.lanes_of(describe_pools(rpc, rows), spec.tokens)
+    feeds = [Call(s.feed, "latestRoundData()", "uint80,int256") for s in spec.sources]
+    prices = [cast("int", row[1]) for row in read(rpc, feeds)]
+    refill = {
+        t.address: allowance_usd * 10 ** (t.decimals + FEED_DECIMALS) // price
+        for t, price in zip(spec.tokens, prices, strict=True)
+    }
+    return RolesSafe(rpc, spec, world.extras["roles"], scoping.Scope(spec.tokens, lanes, refill))
+
+
+def _safe(
+    on: Deployer, world: World, owners: Sequence[str], threshold: int, deposit_usd: int, version: str
+) -> tuple[str, str]:
+    """Deploy a Safe of these roles' accounts, fund it, and return it with its MultiSendCallOnly."""
+    of = "" if version == "1.5.0" else f" {version}"  # the newest has its plain name among the artefacts
+    singleton, factory = on.package(f"Safe{of}"), on.package(f"SafeProxyFactory{of}")
+    multisend, handler = on.package(f"MultiSendCallOnly{of}"), on.package(f"CompatibilityFallbackHandler{of}")
+    accounts = [dev_accounts()[o].address for o in owners]
+    setup = calldata(
+        "setup(address[],uint256,address,bytes,address,address,uint256,address)",
+        *(accounts, threshold, ZERO, b"", handler, ZERO, 0, ZERO),
+    )
+    receipt = on.call("deployer", factory, "createProxyWithNonce(address,bytes,uint256)", singleton, setup, 0)
+    logs = [log for log in receipt["logs"] if str(log["address"]).lower() == factory.lower()]  # type: ignore[attr-defined]
+    place = logs[0]["topics"][1] if len(logs[0]["topics"]) > 1 else logs[0]["data"][:66]  # not indexed in 1.3.0
+    safe = str(to_checksum_address("0x" + place[-40:]))
+    cash = world.token(NUMERAIRE)
+    on.call("investor", cash.address, "transfer(address,uint256)", safe, deposit_usd * 10**cash.decimals)
+    return safe, multisend
 
 
 def safe_spec(

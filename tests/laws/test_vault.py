@@ -82,26 +82,30 @@ def simulated() -> Iterator[Lab]:
 
 @lru_cache(maxsize=1)
 def both() -> Localnet:
-    """One market with a reference vault and a Safe, for as long as the tests run."""
+    """One market with a reference vault and the Safes, for as long as the tests run."""
     from policy.localnet.market import start
-    from policy.localnet.portfolio import reference_vault, safe_account
+    from policy.localnet.portfolio import reference_vault, roles_safe, safe_account
     from tests.execution.vault_kit import need_node
 
     need_node()
-    return MARKETS.enter_context(start(extras=[reference_vault(), safe_account()], at=CLOCK))
+    return MARKETS.enter_context(start(extras=[reference_vault(), safe_account(), roles_safe()], at=CLOCK))
 
 
 @contextmanager
 def on_chain(kind: str) -> Iterator[Lab]:
-    """The reference vault or the Safe among the local market's real Uniswap pools, as they were built."""
-    from policy.localnet.portfolio import safe_spec
+    """The reference vault or a Safe among the local market's real Uniswap pools, as they were built."""
+    from policy.localnet.portfolio import roles_vault, safe_spec
     from tests.execution.chain_kit import USD, landed, sealed, v3_leg
 
     with fresh(both(), 1) as net:
         node = Rpc(net.node_url)
-        safe = kind == "safe"
-        vault = SafeAccount(node, safe_spec(net.world)) if safe else ReferenceVault(node, net.world.extras["vault"])
-        address = net.world.extras["safe" if safe else "vault"]
+        made: dict[str, tuple[str, Callable[[], Vault]]] = {
+            "reference": ("vault", lambda: ReferenceVault(node, net.world.extras["vault"])),
+            "safe": ("safe", lambda: SafeAccount(node, safe_spec(net.world))),
+            "safe with roles": ("roles_safe", lambda: roles_vault(node, net.world)),
+        }
+        place, make = made[kind]
+        vault, address = make(), net.world.extras[place]
         pools = ("v3:ETH/USDC:500", "v3:BTC/USDC:3000")
 
         def plan() -> Plan:
@@ -113,7 +117,13 @@ def on_chain(kind: str) -> Iterator[Lab]:
 
         who = {role: account.address for role, account in net.accounts.items()}
         yield Lab(
-            vault, who["keeper"], who["trader"], plan, lambda tx: landed(net, "keeper", tx.to, tx.data), wait, safe
+            vault,
+            who["keeper"],
+            who["trader"],
+            plan,
+            lambda tx: landed(net, "keeper", tx.to, tx.data),
+            wait,
+            relayable=kind == "safe",
         )
 
 
@@ -121,6 +131,7 @@ LABS: dict[str, tuple[Callable[[], AbstractContextManager[Lab]], tuple[pytest.Ma
     "simulated": (simulated, ()),
     "reference": (lambda: on_chain("reference"), (pytest.mark.chain,)),
     "safe": (lambda: on_chain("safe"), (pytest.mark.chain,)),
+    "safe with roles": (lambda: on_chain("safe with roles"), (pytest.mark.chain,)),
 }
 
 

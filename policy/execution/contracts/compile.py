@@ -30,6 +30,7 @@ DEPLOYABLE = (
     "foredrift_investors",
     "foredrift_auctions",
     "foredrift_oracle",
+    "plan_register",
     "mock_feed",
     "mock_router",
     "mock_token",

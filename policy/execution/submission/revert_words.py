@@ -123,8 +123,26 @@ CUSTOM = {
     "96c6fd1e": "ERC20InvalidSender: the token refuses the sender",
     "d93c0665": "EnforcedPause: the token is paused by its issuer",
     "5274afe7": "SafeERC20FailedOperation: the token refuses the call",
+    "fd8e9f28": "NoMembership: the keeper holds no such role: it was revoked, or never given (foredrift vault roles)",
+    "4a0bfec1": "NotAuthorized: the account may not act on this Safe",
 }
-"""Selectors of errors with names of their own (OpenZeppelin 5)."""
+"""Selectors of errors with names of their own (OpenZeppelin 5, Zodiac Roles v2)."""
+
+CONDITION_VIOLATION = "d0a9bf58"
+ROLE_STATUS = {
+    1: "a delegate call is not allowed",
+    2: "the contract called is not in the role",
+    3: "the function called is not in the role",
+    4: "sending native coins is not allowed",
+    5: "a call is along no listed way: wrong recipient, pool, token or router, or its token's allowance is used up",
+    6: "a value is one of those excluded",
+    7: "a value is not the one allowed",
+    8: "a value is less than allowed",
+    9: "a value is more than allowed",
+    10: "a list has another length than allowed",
+    17: "the token's allowance of this period is used up",
+}
+"""Zodiac Roles v2, PermissionChecker.sol, Status: why a role does not allow a call."""
 
 MEANINGS = {**OTHER, **UNISWAP, **SAFE, **VAULT}
 

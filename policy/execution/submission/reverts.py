@@ -18,7 +18,7 @@ from lake.evm import BlockHeader, Call, calldata, head_of
 from lake.rpc import Rpc
 from policy.execution.base import Leg, Plan, Receipt, Token, Verdict
 from policy.execution.checks.verdicts import refused
-from policy.execution.submission.revert_words import CUSTOM, PANICS, meaning
+from policy.execution.submission.revert_words import CONDITION_VIOLATION, CUSTOM, PANICS, ROLE_STATUS, meaning
 
 RECENT = 64
 """Blocks back to which a mined revert is replayed on its own state; older ones are replayed on the newest block, since
@@ -26,6 +26,7 @@ most nodes keep the state of 128 blocks."""
 
 UNSAID = "reverted without a reason"
 _ERROR, _PANIC = bytes.fromhex("08c379a0"), bytes.fromhex("4e487b71")  # Error(string), Panic(uint256)
+_WORD = 32
 _APPROVE = "approve(address,uint256)"
 _PART = 4  # calls of one replayed leg: balance, approval, swap, balance
 
@@ -56,6 +57,9 @@ def reason_of(raw: str | None, fallback: str = UNSAID) -> str:
         return "0x" + given.hex()
     if kind.hex() in CUSTOM:
         return CUSTOM[kind.hex()]
+    if kind.hex() == CONDITION_VIOLATION and len(rest) >= _WORD:
+        status = int.from_bytes(rest[:_WORD], "big")
+        return f"the keeper's role forbids it (status {status}): {ROLE_STATUS.get(status, 'see Zodiac Roles')}"
     return "0x" + given.hex() if given else fallback
 
 

@@ -23,6 +23,7 @@ from lake.rpc import Rpc
 from policy.execution.base import (
     AttemptFate,
     Capabilities,
+    Leg,
     Plan,
     Quote,
     Receipt,
@@ -50,7 +51,7 @@ from policy.execution.vaults.common import (
 from policy.execution.vaults.reference.adapter import plan_hash
 from policy.execution.vaults.reference.logs import moved
 from policy.execution.vaults.reference.state import Layout, evidence_of, feed_views
-from policy.execution.vaults.safe.history import clock_of, executed, executions
+from policy.execution.vaults.safe.history import clock_of, executed, executions, window_start
 
 ZERO = "0x" + "0" * 40
 VERSIONS = ("1.3.0", "1.4.1", "1.5.0")
@@ -106,16 +107,28 @@ class SafeState:
 
 def batch(plan: Plan) -> bytes:
     """Return MultiSend's packed list: for every leg the exact approval, the swap, the approval back to 0."""
-    packed = b""
-    for leg in plan.legs:
-        for to, data in (
+    return packed(calls_of(plan))
+
+
+def calls_of(plan: Plan) -> list[tuple[str, bytes]]:
+    """Return (contract, data) of every call of a plan, in order."""
+    return [
+        call
+        for leg in plan.legs
+        for call in (
             (leg.token_in, calldata(APPROVE, leg.target, leg.amount_in)),
             (leg.target, leg.calldata),
             (leg.token_in, calldata(APPROVE, leg.target, 0)),
-        ):
-            head = bytes([CALL]) + bytes.fromhex(to[2:]) + (0).to_bytes(32, "big")
-            packed += head + len(data).to_bytes(32, "big") + data
-    return packed
+        )
+    ]
+
+
+def packed(calls: Sequence[tuple[str, bytes]]) -> bytes:
+    """Return ``calls`` as MultiSend takes them: operation, address, value, length, data, one after the other."""
+    head = bytes([CALL])
+    return b"".join(
+        head + bytes.fromhex(to[2:]) + bytes(32) + len(data).to_bytes(32, "big") + data for to, data in calls
+    )
 
 
 def commitment(plan: Plan) -> str:
@@ -181,7 +194,8 @@ class SafeAccount:
         quotes = quotes_of(self.spec.tokens, prices, evidence.first)
         nonce = self._nonce(head.hash)
         book = VaultBook(self.spec.tokens, self.spec.targets_bps, prices, held)
-        clock = clock_of(self.rpc, self.spec.address, book, self.spec.mandate, head, nonce, self.spec.block_time_s)
+        done = self._done(window_start(self.spec.mandate, head, self.spec.block_time_s), head.number)
+        clock = clock_of(self.rpc, self.spec.address, book, self.spec.mandate, nonce, done)
         return SafeState(head, book, found, tuple(quotes), clock)
 
     def snapshot(self, block: int | str = "latest") -> Snapshot:
@@ -206,12 +220,7 @@ class SafeAccount:
         failed += [v for v in _priced(s) if v.figures["token"] in touched]  # a bad price stops no other token
         if failed:
             return failed
-        allowed = {(target, selector(signature)) for target, signature in self.spec.calls}
-        never = {self.spec.address, *(t.address for t in self.spec.tokens)}
-        return as_quoted(
-            plan, s.book, s.clock, self.spec.mandate, at,
-            lambda leg: leg.target not in never and (leg.target, leg.calldata[:4]) in allowed,
-        )  # fmt: skip
+        return as_quoted(plan, s.book, s.clock, self.spec.mandate, at, self._allowed)
 
     def build(self, plan: Plan) -> UnsignedTx:
         """Encode the batch with the owners' signatures; ConfigError when there is neither an owner nor a sender."""
@@ -233,9 +242,7 @@ class SafeAccount:
         """
         head = head_of(self.rpc, receipt.block_number)
         now = self.state().book
-        mine = "0x" + plan.plan_hash.hex()
-        landed = receipt.status == 1 and head.hash == receipt.block_hash
-        landed = landed and any(executed(log, self.spec.address) == mine for log in receipt.logs)
+        landed = receipt.status == 1 and head.hash == receipt.block_hash and self._recorded(receipt, plan)
         deltas = moved(self.spec.address, receipt.logs, [t.address for t in self.spec.tokens])
         found: tuple[Verdict, ...] = ()
         if not landed:
@@ -251,15 +258,34 @@ class SafeAccount:
         require_own(plan, self.spec.address)
         head = head_of(self.rpc, "latest")
         if self._nonce(head.hash) > plan.nonce:
-            done = executions(self.rpc, self.spec.address, plan.block_number, "latest")
+            done = self._done(plan.block_number, "latest")
             return AttemptFate.LANDED if any(h == "0x" + plan.plan_hash.hex() for _, _, h in done) else AttemptFate.VOID
         receipts = (read_receipt(self.rpc, tx_hash) for tx_hash in tx_hashes)
         if any(r is not None and r.status == 0 for r in receipts):
             return AttemptFate.VOID
         return AttemptFate.VOID if head.time > plan.deadline else AttemptFate.REPLACEABLE
 
+    def _done(self, since: int, until: int | str) -> list[tuple[int, str, str]]:
+        """Return (block number, transaction hash, plan hash) of what landed in these blocks."""
+        return executions(self.rpc, self.spec.address, since, until)
+
+    def _recorded(self, receipt: Receipt, plan: Plan) -> bool:
+        """Return whether the logs of ``receipt`` hold the Safe's record of ``plan``."""
+        mine = "0x" + plan.plan_hash.hex()
+        return any(executed(log, self.spec.address) == mine for log in receipt.logs)
+
+    def _allowed(self, leg: Leg) -> bool:
+        """Return whether a leg calls a listed function of a listed contract, which is never a token or the Safe."""
+        listed = {(target, selector(signature)) for target, signature in self.spec.calls}
+        never = {self.spec.address, *(t.address for t in self.spec.tokens)}
+        return leg.target not in never and (leg.target, leg.calldata[:4]) in listed
+
     def _nonce(self, block_hash: str) -> int:
         """Return the Safe's next nonce; ConfigError when it is of a version whose events and hashes are not known."""
+        self._require_version(block_hash)
+        return cast("int", read(self.rpc, [Call(self.spec.address, "nonce()", "uint256")], block_hash)[0][0])
+
+    def _require_version(self, block_hash: str) -> None:
         if not self._known:
             told = read(self.rpc, [Call(self.spec.address, "VERSION()", "string")], block_hash)[0][0]
             if told not in VERSIONS:
@@ -268,7 +294,6 @@ class SafeAccount:
                     f"{', '.join(VERSIONS)}: move to one of them before this account is traded"
                 )
             self._known = True
-        return cast("int", read(self.rpc, [Call(self.spec.address, "nonce()", "uint256")], block_hash)[0][0])
 
     def _multisend(self, plan: Plan) -> bytes:
         return calldata("multiSend(bytes)", batch(plan))

@@ -6,7 +6,7 @@ of now. No ledger of our own can be lost or disagree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -50,18 +50,21 @@ def executed(log: Mapping[str, Any], safe: str) -> str | None:
     return "0x" + body[:_WORD] if len(body) == 2 * _WORD else None
 
 
-def clock_of(
-    rpc: Rpc, safe: str, book: VaultBook, mandate: Mandate, head: BlockHeader, nonce: int, block_time_s: int
-) -> Clock:
-    """Return nonce, last batch and counted losses of ``safe`` as of ``head``.
+def window_start(mandate: Mandate, head: BlockHeader, block_time_s: int) -> int:
+    """Return the first block whose plans count against the budget as of ``head``: the last two loss windows'."""
+    return max(0, head.number - 2 * mandate.window_s // block_time_s - 2)
 
-    Reads the logs of the last two loss windows and, per batch, its receipt. Losses are in billionths of the present
-    NAV at the present prices of ``book``, rounded up: an old loss in a token that has since risen counts for more.
+
+def clock_of(
+    rpc: Rpc, safe: str, book: VaultBook, mandate: Mandate, nonce: int, done: Sequence[tuple[int, str, str]]
+) -> Clock:
+    """Return nonce, last batch and counted losses of ``safe``; ``done``: its batches since :func:`window_start`.
+
+    Reads each batch's block and receipt. Losses are in billionths of the present NAV at the present prices of ``book``,
+    rounded up: an old loss in a token that has since risen counts for more.
     """
-    span = 2 * mandate.window_s // block_time_s + 2
-    since = max(0, head.number - span)
     clock = Clock(nonce=nonce)
-    for number, tx_hash, _ in executions(rpc, safe, since, head.number):
+    for number, tx_hash, _ in done:
         block, receipt = head_of(rpc, number), read_receipt(rpc, tx_hash)
         if receipt is None:
             raise RpcError(f"the node lists {tx_hash} in block {number} and has no receipt of it")

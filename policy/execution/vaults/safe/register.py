@@ -1,0 +1,77 @@
+"""The register of plans (contracts/plan_register.vy): the number, the deadline and the record a Safe's role lacks.
+
+It is the same contract at the same address on every chain, made by the singleton factory of EIP-2470, which Zodiac
+Roles needs too; anyone may create it, nobody owns it.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import cast
+
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
+
+from lake.evm import Call, read, read_logs, selector
+from lake.rpc import Rpc
+from policy.execution.base import Plan
+from policy.execution.contracts.compile import contract
+
+FACTORY = "0xce0042B868300000d44A59004Da54A005ffdcf9f"
+"""EIP-2470's singleton factory, the same address on every chain."""
+DEPLOY = "deploy(bytes,bytes32)"
+LAND = "land(uint256,uint256,bytes32)"
+LANDED = "0x" + keccak(text="Landed(address,uint256,bytes32)").hex()
+SALT = bytes(32)
+
+
+@lru_cache(maxsize=1)
+def creation() -> bytes:
+    """Return the creation code of the register."""
+    return contract("plan_register").bytecode
+
+
+@lru_cache(maxsize=1)
+def register_address() -> str:
+    """Return where the factory puts the register (CREATE2 with salt 0)."""
+    body = b"\xff" + bytes.fromhex(FACTORY[2:]) + SALT + keccak(creation())
+    return str(to_checksum_address(keccak(body)[12:]))
+
+
+def land_args(plan: Plan, plan_hash: bytes) -> tuple[int, int, bytes]:
+    """Return the arguments of ``land`` for ``plan``."""
+    return plan.nonce, plan.deadline, plan_hash
+
+
+def next_nonce(rpc: Rpc, account: str, block_hash: str) -> int:
+    """Return the number of the plan ``account`` lands next."""
+    ask = Call(register_address(), "nonces(address)", "uint256", (account,))
+    return cast("int", read(rpc, [ask], block_hash)[0][0])
+
+
+def landings(
+    rpc: Rpc, account: str, since: int, until: int | str, nonce: int | None = None
+) -> list[tuple[int, str, str]]:
+    """Return (block number, transaction hash, plan hash) of each plan ``account`` landed in these blocks."""
+    upto = hex(until) if isinstance(until, int) else until
+    topics = [LANDED, _topic(account), *([] if nonce is None else [f"0x{nonce:064x}"])]
+    ask = {"address": register_address(), "topics": topics, "fromBlock": hex(since), "toBlock": upto}
+    found = read_logs(rpc, ask)
+    return sorted(
+        (cast("int", log["blockNumber"]), str(log["transactionHash"]), str(cast("list[object]", log["topics"])[3]))
+        for log in found
+    )
+
+
+def landed_topics(account: str, nonce: int, plan_hash: bytes) -> list[str]:
+    """Return the topics of the record of one plan."""
+    return [LANDED, _topic(account), f"0x{nonce:064x}", "0x" + plan_hash.hex()]
+
+
+def land_selector() -> bytes:
+    """Return the four bytes that select ``land``."""
+    return selector(LAND)
+
+
+def _topic(account: str) -> str:
+    return "0x" + account[2:].lower().rjust(64, "0")
