@@ -77,7 +77,7 @@ def _anchored(deployment: VaultSettings, path: Path, since: int) -> tuple[bool, 
     return True, f"the vault on chain {deployment.chain.id} agrees on {agreed} executed plans"
 
 
-def _sides(deployment: Deployment, rpc: Rpc, vault: str) -> tuple[int | None, Find]:
+def _sides(deployment: VaultSettings, rpc: Rpc, vault: str) -> tuple[int | None, Find]:
     """Return the plans the vault counts (None: it counts others' too) and the lookup of its events."""
     if deployment.vault.kind != "safe":
         return plans_executed(rpc, vault), reference_find(rpc, vault)

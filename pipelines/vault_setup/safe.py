@@ -49,7 +49,7 @@ def safe_of(
     return SafeAccount(rpc, spec)
 
 
-def roles_safe_of(deployment: Deployment, rpc: Rpc, keeper: str) -> RolesSafe:
+def roles_safe_of(deployment: VaultSettings, rpc: Rpc, keeper: str) -> RolesSafe:
     """Return the adapter of the configured Safe traded through Zodiac Roles; its scope lists the configured pools."""
     if deployment.vault.roles is None:
         raise ConfigError(
@@ -67,7 +67,7 @@ def roles_safe_of(deployment: Deployment, rpc: Rpc, keeper: str) -> RolesSafe:
     return RolesSafe(rpc, spec, _address(deployment.vault.roles, "[vault] roles"), scope)
 
 
-def _spec(deployment: Deployment, rpc: Rpc, keeper: str, owners: Mapping[str, SignTyped]) -> SafeSpec:
+def _spec(deployment: VaultSettings, rpc: Rpc, keeper: str, owners: Mapping[str, SignTyped]) -> SafeSpec:
     given = deployment.vault
     tokens, sources = _tokens(deployment, rpc)
     sequencer = deployment.chain.sequencer_feed

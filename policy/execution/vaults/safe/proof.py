@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from eth_utils.address import to_checksum_address
 
 from lake.errors import RpcError
-from lake.evm import Call, Head, calldata, head_of, read
+from lake.evm import BlockHeader, Call, calldata, head_of, read
 from policy.execution.base import Token
 from policy.execution.vaults.safe.adapter import DELEGATECALL, packed
 from policy.execution.vaults.safe.install import MULTISEND, SET_ALLOWANCE, missing_calls, name_of, wanted_functions
@@ -204,7 +204,7 @@ def thefts_that_work(vault: RolesSafe, keeper: str) -> list[str]:
     return [t.words for t, answer in zip(tries, rest, strict=True) if not isinstance(answer, RpcError)]
 
 
-def _control(vault: RolesSafe, head: Head) -> Theft:
+def _control(vault: RolesSafe, head: BlockHeader) -> Theft:
     """Return a call the role must allow: without it, failing thefts would prove nothing."""
     nonce = next_nonce(vault.rpc, vault.spec.address, head.hash)
     land = calldata(LAND, nonce, FAR, b"\1" * 32)
