@@ -8,7 +8,7 @@ from lake.errors import ExecutionError
 from lake.rpc import Rpc, quantity
 from lake.units import BPS
 from lake.universe import chain
-from pipelines.deployments import Deployment
+from pipelines.vault_settings import VaultSettings
 from policy.execution.base import Receipt, UnsignedTx
 from policy.execution.submission.channels import PublicChannel
 from policy.execution.submission.gas import fee_rules, first_bid
@@ -21,7 +21,7 @@ MARGIN_BPS = 12_500
 PATIENCE_S = 300.0
 
 
-def send(deployment: Deployment, rpc: Rpc, signer: KeystoreSigner, tx: UnsignedTx) -> Receipt:
+def send(deployment: VaultSettings, rpc: Rpc, signer: KeystoreSigner, tx: UnsignedTx) -> Receipt:
     """Sign ``tx``, send it once and return its receipt; ExecutionError says what became of it where it did not land.
 
     Nothing is resent: where no receipt comes, the hash is named, and the verb, which looks at the chain before it acts,
