@@ -37,13 +37,13 @@ Lane = tuple[tuple[str, str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class Condition:
     """A condition with what it is made of."""
 
     kind: int
     op: int = PASS
     value: bytes = b""
-    children: tuple[Node, ...] = ()
+    children: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +118,12 @@ def _hop(pool: TradedPool, start: str, end: str) -> tuple[str, str, int]:
 # Parameters after the last one that matters are left out of a condition: each would be read, and cost gas, for nothing.
 
 
-def flat(root: Node) -> tuple[Flat, ...]:
+def flat(root: Condition) -> tuple[Flat, ...]:
     """Return a tree of conditions as the contract takes it: level by level, each node with its parent's place."""
     rows: list[Flat] = [(0, root.kind, root.op, root.value)]
     level = [(0, root)]
     while level:
-        below: list[tuple[int, Node]] = []
+        below: list[tuple[int, Condition]] = []
         for place, node in level:
             for child in node.children:
                 below.append((len(rows), child))
@@ -132,20 +132,20 @@ def flat(root: Node) -> tuple[Flat, ...]:
     return tuple(rows)
 
 
-def _either(nodes: Sequence[Node]) -> Node:
-    return nodes[0] if len(nodes) == 1 else Node(NONE, OR, children=tuple(nodes))
+def _either(nodes: Sequence[Condition]) -> Condition:
+    return nodes[0] if len(nodes) == 1 else Condition(NONE, OR, children=tuple(nodes))
 
 
-def _is(address: str) -> Node:
-    return Node(STATIC, EQUAL, encode(["address"], [address]))
+def _is(address: str) -> Condition:
+    return Condition(STATIC, EQUAL, encode(["address"], [address]))
 
 
-def _sold(token: str) -> Node:
-    return Node(STATIC, WITHIN, allowance_key(token))
+def _sold(token: str) -> Condition:
+    return Condition(STATIC, WITHIN, allowance_key(token))
 
 
 def _approval(token: Token, routers: Sequence[str]) -> Permission:
-    root = Node(CALLDATA, MATCHES, children=(_either([_is(r) for r in routers]),))
+    root = Condition(CALLDATA, MATCHES, children=(_either([_is(r) for r in routers]),))
     return Permission(token.address, APPROVE, flat(root), f"approve {token.symbol} to {', '.join(routers)}")
 
 
@@ -159,7 +159,7 @@ def _swaps(router: str, venue: str, lanes: Sequence[Lane], symbols: Mapping[str,
 
 
 def _permission(
-    router: str, signature: str, root: Node, lanes: Sequence[Lane], symbols: Mapping[str, str]
+    router: str, signature: str, root: Condition, lanes: Sequence[Lane], symbols: Mapping[str, str]
 ) -> Permission:
     rows = flat(root)
     if len(rows) > MOST_NODES:
@@ -172,43 +172,43 @@ def _permission(
     return Permission(router, signature, rows, words)
 
 
-def _v3_single(lanes: Sequence[Lane]) -> Node:
+def _v3_single(lanes: Sequence[Lane]) -> Condition:
     """exactInputSingle: tokenIn, tokenOut, fee, recipient, deadline, amountIn, amountOutMinimum, sqrtPriceLimitX96."""
     groups: dict[tuple[str, int], list[str]] = {}
     for ((start, end, fee),) in lanes:
         groups.setdefault((start, fee), []).append(end)
     ways = [
-        Node(TUPLE, MATCHES, children=(
+        Condition(TUPLE, MATCHES, children=(
             _is(start), _either([_is(end) for end in dict.fromkeys(ends)]),
-            Node(STATIC, EQUAL, encode(["uint24"], [fee])), Node(STATIC, AVATAR), Node(STATIC), _sold(start),
+            Condition(STATIC, EQUAL, encode(["uint24"], [fee])), Condition(STATIC, AVATAR), Condition(STATIC), _sold(start),
         ))
         for (start, fee), ends in groups.items()
     ]  # fmt: skip
-    return Node(CALLDATA, MATCHES, children=(_either(ways),))
+    return Condition(CALLDATA, MATCHES, children=(_either(ways),))
 
 
-def _v3_many(lanes: Sequence[Lane]) -> Node:
+def _v3_many(lanes: Sequence[Lane]) -> Condition:
     """exactInput((path, recipient, deadline, amountIn, amountOutMinimum))."""
     ways = []
     for start, group in _by_start(lanes).items():
-        paths = [Node(DYNAMIC, EQUAL, encode(["bytes"], [path_of(lane)])) for lane in group]
-        rest = (Node(STATIC, AVATAR), Node(STATIC), _sold(start))
-        ways.append(Node(TUPLE, MATCHES, children=(_either(paths), *rest)))
-    return Node(CALLDATA, MATCHES, children=(_either(ways),))
+        paths = [Condition(DYNAMIC, EQUAL, encode(["bytes"], [path_of(lane)])) for lane in group]
+        rest = (Condition(STATIC, AVATAR), Condition(STATIC), _sold(start))
+        ways.append(Condition(TUPLE, MATCHES, children=(_either(paths), *rest)))
+    return Condition(CALLDATA, MATCHES, children=(_either(ways),))
 
 
-def _v2(lanes: Sequence[Lane]) -> Node:
+def _v2(lanes: Sequence[Lane]) -> Condition:
     """swapExactTokensForTokens(amountIn, amountOutMin, path, to, deadline)."""
     ways = []
     for start, group in _by_start(lanes).items():
         paths = [_path([start, *(hop[1] for hop in lane)]) for lane in group]
-        parts = (_sold(start), Node(STATIC), _either(paths), Node(STATIC, AVATAR))
-        ways.append(Node(CALLDATA, MATCHES, children=parts))
+        parts = (_sold(start), Condition(STATIC), _either(paths), Condition(STATIC, AVATAR))
+        ways.append(Condition(CALLDATA, MATCHES, children=parts))
     return _either(ways)
 
 
-def _path(tokens: Sequence[str]) -> Node:
-    return Node(ARRAY, EQUAL, encode(["address[]"], [list(tokens)]), (Node(STATIC),))
+def _path(tokens: Sequence[str]) -> Condition:
+    return Condition(ARRAY, EQUAL, encode(["address[]"], [list(tokens)]), (Condition(STATIC),))
 
 
 def _by_start(lanes: Sequence[Lane]) -> dict[str, list[Lane]]:
