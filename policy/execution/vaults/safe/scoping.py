@@ -180,7 +180,8 @@ def _v3_single(lanes: Sequence[Lane]) -> Condition:
     ways = [
         Condition(TUPLE, MATCHES, children=(
             _is(start), _either([_is(end) for end in dict.fromkeys(ends)]),
-            Condition(STATIC, EQUAL, encode(["uint24"], [fee])), Condition(STATIC, AVATAR), Condition(STATIC), _sold(start),
+            Condition(STATIC, EQUAL, encode(["uint24"], [fee])), Condition(STATIC, AVATAR), Condition(STATIC),
+            _sold(start),
         ))
         for (start, fee), ends in groups.items()
     ]  # fmt: skip
