@@ -364,7 +364,7 @@ TABLES: dict[str, Table] = {
         Table("forecasts", Forecasts, "issued_at", append_only=True),
         Table("paths", Paths, "issued_at", append_only=True),
         Table("decisions", Decisions, "ts"),  # one taken again in its hour replaces the row; the audit keeps every one
-        Table("executions", Executions, "ts"),  # a deep reorganisation sets a row right; the audit keeps every fate
+        Table("executions", Executions, "ts"),  # a deep reorganisation sets a row right; the audit keeps every status
         Table("imports", Imports, "ts", append_only=True),
         Table("undo", Undo, "available_at", append_only=True),
         Table("accepted", Accepted, "start"),

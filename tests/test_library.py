@@ -24,12 +24,12 @@ class Twice:
     name: str = "twice"
     base: Bands = Bands("gas_band", constant=False)  # noqa: RUF009 - frozen
 
-    def plan(self, case):
-        plan = self.base.plan(case)
+    def levels_over(self, case):
+        plan = self.base.levels_over(case)
         return replace(plan, outer=2 * plan.outer)
 
-    def levels(self, state, forecasts):
-        levels = self.base.levels(state, forecasts)
+    def levels_at(self, state, forecasts):
+        levels = self.base.levels_at(state, forecasts)
         return replace(levels, outer=2 * levels.outer)
 
 

@@ -72,7 +72,7 @@ class SampleParams:
     0.22, 0.12 and 0.07 at 1, 24 and 168 hours ([R] 0.24-0.32, 0.16-0.21, 0.09-0.12).
 
     Gas. ``gas_gwei``: median ([R] 21.8 gwei). ``gas_season``: log range of the mean over hours of day, cheapest
-    at 05-11 h UTC, dearest at 15-17 h ([R] 0.55 to 0.85 depending on the year; Coin Metrics, 2021: cheap from 04 to
+    at 05-11 h UTC, most expensive at 15-17 h ([R] 0.55 to 0.85 depending on the year; Coin Metrics, 2021: cheap 04 to
     12 UTC and on week-ends). ``gas_season_shift``: hours a year by which the pattern moves. ``gas_weekend``: log
     change on Saturday and Sunday ([R] -0.39, other years less). ``gas_slow_*``, ``gas_fast_*``: AR(1) around it
     ([R] autocorrelation of log gas 0.80-0.86 at 1 h, 0.36-0.42 at 12 h, 0.66-0.71 at 24 h). Spikes: ``gas_spikes`` a

@@ -120,7 +120,7 @@ def judge(
 
     It must be better on pinball (its whole interval above zero), not worse on policy cost (the upper end of the ratio's
     interval at most 1 + COST_MARGIN) and cover within COVERAGE_BAND, as far as the coverage's interval can tell.
-    Cost, the dearest test, is run only where the others pass.
+    Cost, the most expensive test, is run only where the others pass.
     """
     skill = skill_over(rows, reference_rows, outcomes, specs)
     covered = coverage(rows, outcomes, specs)

@@ -92,11 +92,11 @@ class Inputs:
             worst = int(np.argmax(row))
             if row[worst] > 1.0:
                 out[n] = (
-                    f"novel input: {self.features[worst]} is {row[worst] * BEYOND:.3g} times as far from usual "
+                    f"out of distribution: {self.features[worst]} is {row[worst] * BEYOND:.3g} times as far from usual "
                     f"as ever in training"
                 )
             else:
-                out[n] = f"novel input: dissimilarity {value:.2f}, trained up to {self.threshold:.2f}"
+                out[n] = f"out of distribution: dissimilarity {value:.2f}, trained up to {self.threshold:.2f}"
         return out
 
     def _index(self, z: Array) -> Array:

@@ -1,4 +1,4 @@
-"""When a forecast should not be trusted: expired model, stale feed, novel inputs, lost calibration.
+"""When a forecast should not be trusted: expired model, stale feed, inputs out of distribution, lost calibration.
 
 A row that is not trusted keeps its numbers, so that it can still be judged later, but abstains with the reason; the
 policy then uses its fallback. What a model cannot compute at all is handled in ``models.serving.live``.

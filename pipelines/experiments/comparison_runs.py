@@ -14,7 +14,7 @@ import polars as pl
 
 from pipelines.experiments import client, saved_view
 from pipelines.progress import Progress, silent
-from pipelines.reports.nulls import sound
+from pipelines.reports.nulls import complete_rows
 from policy.names import CLAIMANT, HEADLINE, RULES
 
 if TYPE_CHECKING:
@@ -152,10 +152,12 @@ def _summary_run(
         write_artifacts(scratch, data, comparison_id, frames, timeline, lineage)
         values = {
             f"ratio_{r['a']}_{r['b']}_{r['scenario']}_{r['nav_usd']:.0f}": r["ratio"]
-            for r in sound(data, "pairs")
+            for r in complete_rows(data, "pairs")
             if r["a"] == CLAIMANT and r["b"] in RULES
         }
-        values |= {f"headroom_{r['scenario']}_{r['nav_usd']:.0f}": r["captured"] for r in sound(data, "headroom")}
+        values |= {
+            f"headroom_{r['scenario']}_{r['nav_usd']:.0f}": r["captured"] for r in complete_rows(data, "headroom")
+        }
         client.log_values(mlf, run_id, values)
         client.log_dataset(mlf, run_id, "lake", data["data"]["sha256"], settings_free_source(data))
         mlf.log_artifacts(run_id, str(scratch))
@@ -174,7 +176,7 @@ def note(data: Mapping[str, Any]) -> str:
     lines += [
         f"| {r['a']} / {r['b']} | {r['scenario']} | {r['nav_usd']:,.0f} | {r['ratio']:.3f} | "
         f"{r['ci_low']:.3f} to {r['ci_high']:.3f} |"
-        for r in sound(data, "pairs")
+        for r in complete_rows(data, "pairs")
         if r["a"] == CLAIMANT and r["b"] in HEADLINE
     ]
     return "\n".join(lines)

@@ -38,7 +38,7 @@ def note(path: Path, at: datetime, versions: Mapping[str, tuple[str, datetime]],
     scratch.replace(path)
 
 
-def standing(path: Path, at: datetime) -> dict[str, Any]:
+def models_in_force(path: Path, at: datetime) -> dict[str, Any]:
     """Return ``models`` (family, version, trained_until, age_d at ``at``) and ``coverage``; empty before a forecast."""
     if not path.exists():
         return {"models": [], "coverage": []}

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def defined(value: Any) -> Any:
+def nan_to_none(value: Any) -> Any:
     """Return ``value`` with None for every NaN: a ratio over no cost is undefined, and JSON has no word for NaN."""
     if isinstance(value, dict):
-        return {k: defined(v) for k, v in value.items()}
+        return {k: nan_to_none(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [defined(v) for v in value]
+        return [nan_to_none(v) for v in value]
     return None if isinstance(value, float) and value != value else value  # noqa: PLR0124
 
 
-def sound(data: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """Return the records of ``data[name]`` whose every figure is defined."""
+def complete_rows(data: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the records of ``data[name]`` without a null."""
     return [r for r in data[name] if None not in r.values()]

@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from pipelines.reports.charts import COLOURS, PARTS, cells, label_of, rows_of
-from pipelines.reports.nulls import sound
+from pipelines.reports.nulls import complete_rows
 from policy.names import BASELINE, CLAIMANT, IDLE, traits
 
 _LAYOUT = {
@@ -41,7 +41,7 @@ def render(
     }  # fmt: skip
     baselines = sorted({b for r in data["forecasts"] for b in r["skill_vs"]})
     return environment.get_template("report.html.j2").render(
-        data={**data, "pairs": sound(data, "pairs"), "headroom": sound(data, "headroom")},
+        data={**data, "pairs": complete_rows(data, "pairs"), "headroom": complete_rows(data, "headroom")},
         comparison_id=comparison_id, lineage=lineage, premium=premium(data), headline=headline(data), nulls=nulls(data),
         rivals=sorted({b for row in nulls(data) for b in row["ratios"]}),
         charts={k: Markup(v) for k, v in charts.items()}, baselines=baselines,  # nosec B704 - made by plotly, above
@@ -52,7 +52,7 @@ def render(
 
 def headline(data: Mapping[str, Any]) -> str:
     """Return the main result in few sentences, with its intervals; a loss or a null is said as plainly."""
-    pairs = [r for r in sound(data, "pairs") if r["a"] == CLAIMANT and r["b"] == BASELINE]
+    pairs = [r for r in complete_rows(data, "pairs") if r["a"] == CLAIMANT and r["b"] == BASELINE]
     if not pairs:
         return "This comparison holds no pair of predictive and gas_band, the strongest reactive policy."
     ordered = sorted(pairs, key=lambda r: (r["scenario"], r["nav_usd"]))
@@ -80,7 +80,7 @@ def _sentence(pair: Mapping[str, Any]) -> str:
 
 def nulls(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what prediction was not shown to beat: a row per cell with the ratio and interval against each rival."""
-    bad = [r for r in sound(data, "pairs") if r["a"] == CLAIMANT and r["ci_high"] >= 1]
+    bad = [r for r in complete_rows(data, "pairs") if r["a"] == CLAIMANT and r["ci_high"] >= 1]
     rows: dict[str, dict[str, str]] = {}
     for r in bad:
         text = f"{r['ratio']:.3f} ({r['ci_low']:.3f} to {r['ci_high']:.3f})"
@@ -96,8 +96,8 @@ def premium(data: Mapping[str, Any]) -> list[dict[str, Any]]:
 def ratios(data: Mapping[str, Any]) -> go.Figure:
     """Return each paired ratio of the predictive policy with its interval, around the line at 1."""
     figure = go.Figure()
-    for b in sorted({r["b"] for r in sound(data, "pairs") if r["a"] == CLAIMANT}):
-        rows = [r for r in sound(data, "pairs") if r["a"] == CLAIMANT and r["b"] == b]
+    for b in sorted({r["b"] for r in complete_rows(data, "pairs") if r["a"] == CLAIMANT}):
+        rows = [r for r in complete_rows(data, "pairs") if r["a"] == CLAIMANT and r["b"] == b]
         figure.add_scatter(
             x=[r["ratio"] for r in rows], y=[f"{r['scenario']} ${r['nav_usd']:,.0f}" for r in rows], mode="markers",
             name=f"vs {b}", marker={"size": 9, "color": traits(b).colour},

@@ -263,9 +263,9 @@ def policies(data: Mapping[str, Any]) -> None:
         say("broken a+b: a hours in breach a trade could have ended, b in which none could")
     for note in data["data"].get("notes", ()):
         say(f"note: {note}")
-    chosen = [r for r in nulls.sound(data, "pairs") if r["a"] == CLAIMANT and r["b"] in HEADLINE]
-    chosen += [r for r in nulls.sound(data, "pairs") if r["a"] == BOUND and r["b"] == BASELINE]
-    chosen += [r for r in nulls.sound(data, "pairs") if r["a"] in FINER and r["b"] == BASELINE]
+    chosen = [r for r in nulls.complete_rows(data, "pairs") if r["a"] == CLAIMANT and r["b"] in HEADLINE]
+    chosen += [r for r in nulls.complete_rows(data, "pairs") if r["a"] == BOUND and r["b"] == BASELINE]
+    chosen += [r for r in nulls.complete_rows(data, "pairs") if r["a"] in FINER and r["b"] == BASELINE]
     if chosen:
         table(
             "Paired cost ratios, 95 % weekly block bootstrap (below 1: the first is cheaper)",
@@ -282,7 +282,7 @@ def policies(data: Mapping[str, Any]) -> None:
             ["scenario", "NAV", "captured", "low", "high"],
             [
                 [r["scenario"], f"{r['nav_usd']:,.0f}", *[r[n] for n in ("captured", "ci_low", "ci_high")]]
-                for r in nulls.sound(data, "headroom")
+                for r in nulls.complete_rows(data, "headroom")
             ],
         )
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from lake.errors import NotEnoughData
 from lake.units import utc
-from pipelines.reports.nulls import defined
+from pipelines.reports.nulls import nan_to_none
 from policy.hedging.attribution import TERMS, attribute, explained, intervals
 from policy.hedging.quotes import fit
 
@@ -33,7 +33,7 @@ def attribution(rows: pl.DataFrame, start: str | None, end: str | None, least: f
     shares = explained(found)
     sums = found.select("pnl", *TERMS, "unexplained").sum().row(0, named=True)
     judged = [s.hedged for s in shares if (s.from_days, s.to_days) == JUDGED_D]
-    out: dict[str, Any] = defined({
+    out: dict[str, Any] = nan_to_none({
         "intervals": len(found), "from": rows["ts"].min().isoformat(), "to": rows["ts"].max().isoformat(),  # type: ignore[union-attr]
         "explained": [asdict(s) for s in shares], "sums_usd": sums, "fit": asdict(fit(rows)),
         "least": least, "ok": bool(judged) and min(judged) >= least,

@@ -19,7 +19,7 @@ from pipelines.experiments import client, saved_view
 from pipelines.experiments.comparison_runs import log_comparison
 from pipelines.progress import Progress, silent
 from pipelines.reports.artifacts import write_artifacts
-from pipelines.reports.nulls import defined
+from pipelines.reports.nulls import nan_to_none
 from pipelines.servers.engines import engine_of
 from pipelines.settings import PREFECT, Settings
 from pipelines.stages import needs
@@ -73,7 +73,7 @@ def compare(
         lambda done, total: progress("panel", done, total),
         engine=engine_of(engine, config.threads, settings.path(PREFECT)),
     )
-    data: dict[str, Any] = defined(dict(found.json) | {"forecasts": scores})
+    data: dict[str, Any] = nan_to_none(dict(found.json) | {"forecasts": scores})
     data["timing"] = data["timing"] | {k: v for k, v in learning.items() if k in data["timing"]}
     identity = comparison_id(data)
     frames = {n: _plain(f) for n, f in artifact_frames(found).items()}

@@ -14,7 +14,7 @@ import polars as pl
 from lake.errors import NotEnoughData
 from lake.store import Lake
 from pipelines.progress import Progress, silent
-from pipelines.reports.nulls import defined
+from pipelines.reports.nulls import nan_to_none
 from pipelines.stages.book_file import Template, read_template
 from pipelines.stages.train import window
 from pipelines.wiring import HasLake, lake_of
@@ -62,7 +62,7 @@ def compare_hedges(
     else:
         notes += [f"no 5-minute bars of {template.asset}: cadence not measured"] if fine is None else []
     cadence = [] if fine is None else _cadence(fine, template, terms, cells, progress)
-    found: dict[str, Any] = defined({
+    found: dict[str, Any] = nan_to_none({
         "template": asdict(template), "from": span[0].isoformat(), "to": span[1].isoformat(),
         "starts": len(paths), "vega_per_point": float(np.mean([p.vega for p in paths])),
         "cells": [asdict(c) for c in cells], "means": means(cells), "hard": [asdict(h) for h in hard],

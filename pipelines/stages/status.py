@@ -14,7 +14,7 @@ from lake.ingest import status as lake_status
 from lake.store import Lake
 from lake.units import DAY_S, duration
 from pipelines.deployments import Deployment, deployments
-from pipelines.monitor.model_status import FILE, standing
+from pipelines.monitor.model_status import FILE, models_in_force
 from pipelines.servers.stuck_runs import api_url, zombies
 from pipelines.settings import Settings
 from pipelines.wiring import lake_of, now
@@ -53,7 +53,7 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
     )
     last = decisions.tail(1).drop("expected", "verdicts").to_dicts()
     sick = _untradable(decisions)
-    models = standing(settings.path(FILE), at)
+    models = models_in_force(settings.path(FILE), at)
     dead, trouble = _zombies()
     return {
         "at": at.isoformat(),

@@ -30,10 +30,10 @@ def describe(deployment: Deployment) -> dict[str, Any]:
     ``stolen_key``: in words, what a thief of the keeper's key can take. Raises ConfigError where the settings do not
     fit the vault.
     """
-    return {"address": deployment.vault.address, **told(_capabilities(deployment))}
+    return {"address": deployment.vault.address, **stated_by(_capabilities(deployment))}
 
 
-def told(found: Capabilities) -> dict[str, Any]:
+def stated_by(found: Capabilities) -> dict[str, Any]:
     """Return capabilities as shown: kind, rules in words, exposure."""
     rules = [{"rule": rule, "words": words, "on_chain": getattr(found, rule)} for rule, words in RULES.items()]
     bound = found.stolen_key

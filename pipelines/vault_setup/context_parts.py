@@ -43,7 +43,7 @@ def view_of(choice: Choice, snapshot: Snapshot, chain: OracleEvidence | None = N
     return OffchainView(
         choice.forecasts, choice.covariance, market.native_usd, basis.data_at, evidence=evidence,
         usual_gwei=market.usual_gwei, inputs=basis.inputs, shut=basis.shut, doubts=basis.doubts,
-        dearest_gwei=market.dearest_gwei,
+        highest_gwei=market.highest_gwei,
     )  # fmt: skip
 
 

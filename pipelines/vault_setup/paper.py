@@ -44,7 +44,7 @@ class MarketPoint:
     usual_gwei: float  # mean of the last week
     native_usd: float
     price_at: Mapping[str, datetime] = field(default_factory=dict)  # when a price was made; without: just now
-    dearest_gwei: float | None = None  # highest recorded
+    highest_gwei: float | None = None  # highest recorded
 
 
 def address(name: str) -> str:

@@ -151,7 +151,7 @@ def series_frame(history: History, panel: Sequence[Portfolio], rules: Sequence[B
 
 
 def _story(case: Case, rule: BandRule) -> pl.DataFrame:
-    run = simulate(case, rule.plan(case), case.history.week(), path=True)
+    run = simulate(case, rule.levels_over(case), case.history.week(), path=True)
     assert run.log is not None
     assert run.path is not None
     span = slice(case.first, case.last)

@@ -95,7 +95,7 @@ def simulate_chunk(
         prices = rebalancing_premium.PathPrices.of(case.returns[case.first : case.last], portfolio.target)
         for rule in rules:
             began = time.perf_counter()
-            schedule = rule.plan(case)
+            schedule = rule.levels_over(case)
             planned = time.perf_counter()
             run = simulate(case, schedule, week)
             done = time.perf_counter()

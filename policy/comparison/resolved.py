@@ -154,7 +154,7 @@ def simulate_chunk(
             out.append(PortfolioRun(position, look.name, run, columns, spent, done, growth(run, field, prices, begin)))
         for rule in rules:
             began = time.perf_counter()
-            plan = rule.plan(case)
+            plan = rule.levels_over(case)
             ready = time.perf_counter()
             run = simulate(case, field, week, plan=plan)
             columns = artifacts.trade_columns(case, run)

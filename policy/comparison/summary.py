@@ -132,7 +132,7 @@ class CostTable:
         return rows
 
     def regimes(self) -> pl.DataFrame:
-        """Return each policy's cost over gas_band's in calm, volatile, cheap-gas and dear-gas weeks (median splits)."""
+        """Return each policy's cost over gas_band's in calm, volatile, cheap and expensive weeks (median splits)."""
         rows: list[dict[str, object]] = []
         if BASELINE in self.names:
             for (label, nav), costs in self.weekly.items():

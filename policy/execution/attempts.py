@@ -1,6 +1,6 @@
 """The life of one plan after it was journaled: sign, send, watch, bump, cancel, and what became of it.
 
-Nothing is sent before its bytes are on disk; no answer is never "failed" but "look it up"; a fate is final only
+Nothing is sent before its bytes are on disk; no answer is never "failed" but "look it up"; a status is final only
 after enough blocks on the canonical chain, and is looked at once more by the next step.
 """
 
@@ -121,7 +121,7 @@ def _hand_over(ctx: EngineContext, plan: Plan, attempt: Attempt, head: BlockHead
 
 
 def follow(ctx: EngineContext, flight: Flight) -> tuple[Flight, Settlement | None]:
-    """Watch ``flight`` until its fate is final or the step's patience ends; bumps, cancels and rebroadcasts on the way.
+    """Watch ``flight`` until its status is final or the step's patience ends; bumps, cancels, rebroadcasts on the way.
 
     A node that fails or contradicts itself ends nothing: the next look decides. A flight that stays open carries the
     error of the last look, if it failed, as its note.
@@ -223,13 +223,13 @@ def _settle(ctx: EngineContext, flight: Flight, attempt: Attempt, receipt: Recei
     if attempt.kind == "cancel":
         return _void(ctx, flight, "cancelled by a no-op"), None
     settlement = ctx.vault.verify(receipt, flight.plan)
-    state = fate(settlement, receipt)
+    state = final_status(settlement, receipt)
     record(ctx, flight, state, settlement, receipt.tx_hash)
     ctx.checkpoint("audit_settled")
     return ctx.journal.close(state, where(receipt)), settlement
 
 
-def fate(settlement: Settlement, receipt: Receipt) -> str:
+def final_status(settlement: Settlement, receipt: Receipt) -> str:
     """Return landed or reverted; what succeeded and moved balances was a trade, and is never made a second time."""
     acted = settlement.landed or (receipt.status == 1 and any(settlement.deltas.values()))
     return "landed" if acted else "reverted"

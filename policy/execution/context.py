@@ -38,8 +38,8 @@ def _utc_now() -> datetime:
 class Limits:
     """Bounds of a step.
 
-    ``confirmations``: blocks (the transaction's own included) before a fate is final; deeper reorganisations are still
-    noticed by the next step. ``bump_after``: blocks an attempt waits before it is replaced. ``watch_blocks``: blocks a
+    ``confirmations``: blocks (the transaction's own included) before a status is final; deeper reorganisations are
+    still noticed by the next step. ``bump_after``: blocks before an attempt is replaced. ``watch_blocks``: those a
     step follows a transaction before it leaves it to the next step; 0: one look, without waiting. ``epoch_s``: one
     decision per vault, policy and epoch. ``gas_margin_percent``: gas limit over the simulated use. ``tries``: plans per
     decision. ``urgent_blocks``: full blocks a forced trade's first bid survives (12: the base fee may rise fourfold).

@@ -227,7 +227,7 @@ def _context(seen: Seen, decision: Decision, ready: Ready) -> dict[str, Any]:
 
 
 def _settled(report: StepReport, flight: Flight, settlement: Settlement | None) -> None:
-    """Put the fate of ``flight`` into the report."""
+    """Put the final status of ``flight`` into the report."""
     outcomes = {"landed": "traded", "reverted": "reverted", "void": "void"}
     report.outcome = outcomes.get(flight.state, "pending")
     report.attempts = attempts_json(flight)

@@ -93,7 +93,7 @@ def observe(ctx: EngineContext, report: StepReport, stages: Stages) -> Seen | No
         return None
     head = ctx.node.head()
     price = next_base_fee(head, ctx.limits.gas) + usual_tip(ctx.node.fee_history(20), ctx.limits.gas)
-    report.verdicts.append(guards.gas_plausible(price / WEI_PER_GWEI, view.dearest_gwei))
+    report.verdicts.append(guards.gas_plausible(price / WEI_PER_GWEI, view.highest_gwei))
     if not report.verdicts[-1].ok:
         refuse(report, [])
         audit_refusal(ctx, report, snapshot)

@@ -31,7 +31,7 @@ MOST_GAIN = Bps(500)
 class PlanRules:
     """How a plan is made.
 
-    ``min_trade_usd``: smaller legs are dropped (gas of a leg over the band's benefit; raise it where gas is dear).
+    ``min_trade_usd``: smaller legs are dropped (gas of a leg over the band's benefit; raise it where gas is expensive).
     ``max_slippage_bps``: most a leg may lose to its minimum. ``max_gain_bps``: a leg whose quote beats the oracle by
     more proves the oracle wrong and is refused (the deviation allowed between two sources of a price). ``deadline_s``:
     a plan can land no later; long enough for several bumps, short against the quotes' life. ``z``: price moves of this

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lake.errors import RpcError
-from policy.execution.attempts import GONE, fate, follow, look, mined, record, where
+from policy.execution.attempts import GONE, final_status, follow, look, mined, record, where
 from policy.execution.base import AttemptFate, OtherVault, Receipt, Settlement
 from policy.execution.context import EngineContext
 from policy.execution.records.hashlog import LOST
@@ -16,7 +16,7 @@ RECHECK_S = 86_400
 
 
 def recover(ctx: EngineContext) -> tuple[Flight | None, Settlement | None]:
-    """Finish what an earlier run left: return the newest flight, open if its fate is still not final.
+    """Finish what an earlier run left: return the newest flight, open if its status is still not final.
 
     A dry run only looks it up. OtherVault where the plans are another vault's or another chain's.
     """
@@ -27,7 +27,7 @@ def recover(ctx: EngineContext) -> tuple[Flight | None, Settlement | None]:
     if not flight.open:
         flight = _recheck(ctx, flight)
     if flight.open and not ctx.live:
-        flight, settlement = look(ctx, flight, ctx.node.head())  # a dry run sends nothing, also not again
+        flight, settlement = look(ctx, flight, ctx.node.head())  # a dry run sends nothing, not even again
     elif flight.open:
         flight, settlement = follow(ctx, flight)
     if not flight.open:
@@ -36,7 +36,7 @@ def recover(ctx: EngineContext) -> tuple[Flight | None, Settlement | None]:
 
 
 def _recheck(ctx: EngineContext, flight: Flight) -> Flight:
-    """Reopen a closed flight whose fate turned out otherwise: a deep reorganisation, a node that lied or lagged.
+    """Reopen a closed flight whose status turned out otherwise: a deep reorganisation, a node that lied or lagged.
 
     However late that is seen: past its deadline the plan cannot land any more, and is then found void.
     """
@@ -86,7 +86,7 @@ def genesis(ctx: EngineContext) -> str | None:
 
 
 def _correct_earlier(ctx: EngineContext) -> None:
-    """Set the fate of earlier plans right that a reorganisation deeper than the newest one changed.
+    """Set the final status of earlier plans right that a reorganisation deeper than the newest one changed.
 
     Oldest first: a run that dies in between leaves the newer ones, where the next run finds where to go on.
     """
@@ -111,13 +111,13 @@ def _correct_earlier(ctx: EngineContext) -> None:
 
 
 def _correct(ctx: EngineContext, flight: Flight, kind: str, receipt: Receipt | None, note: str) -> None:
-    """Record the new fate of an earlier plan in audit and journal."""
+    """Record the new final status of an earlier plan in audit and journal."""
     settlement, state, block = None, "void", None
     if receipt is not None:
         block = (receipt.tx_hash, receipt.block_number, receipt.block_hash, receipt.status)
         if kind == "plan":
             settlement = ctx.vault.verify(receipt, flight.plan)
-            state = fate(settlement, receipt)
+            state = final_status(settlement, receipt)
     record(ctx, flight, state, settlement, note)
     ctx.checkpoint("audit_settled")
     ctx.journal.correct(flight.plan, state, block, note)

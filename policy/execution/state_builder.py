@@ -51,7 +51,7 @@ class OffchainView:
     inputs: tuple[Input, ...] = ()
     shut: Mapping[str, str] = field(default_factory=dict)
     doubts: tuple[Verdict, ...] = ()
-    dearest_gwei: float | None = None  # highest gas price recorded; None: no record
+    highest_gwei: float | None = None  # highest gas price recorded; None: no record
 
 
 def pool_depth_usd(snapshot: Snapshot, pool: Pool) -> float:
@@ -91,7 +91,7 @@ def fees(snapshot: Snapshot, pools: Sequence[Pool]) -> Vector:
 
 
 def _market_of(snapshot: Snapshot, pools: Sequence[Pool]) -> tuple[Vector, Vector]:
-    """Return fee and depth by token for a policy; a token that cannot be traded gets the dearest of the others'.
+    """Return fee and depth by token for a policy; a token that cannot be traded gets the most expensive of the others'.
 
     It is never traded (see ``policy.execution.probes.sick``): the figures only keep the policy's arithmetic finite.
     """

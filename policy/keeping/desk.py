@@ -101,7 +101,7 @@ class Desk:
     """One vault of a keeper. ``cycle`` opens the engine's context for an occasion and closes it after the step.
 
     ``minute_s``: seconds into the hour at which its scheduled decision is due; ``looks``: folder of the looks that are
-    written with each decision; ``patient``: its cycles wait for the fate of a plan, where a chain costs no time. The
+    written with each decision; ``patient``: its cycles wait for the status of a plan, where a chain costs no time. The
     rest is what it waits for: an armed ``order``, and a ``hold`` after a cycle that did not trade, at the ``asked``
     price and reservation price.
     """

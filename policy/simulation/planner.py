@@ -174,15 +174,15 @@ class LevelRule(Protocol):
         """Name of the policy."""
         ...
 
-    def levels(self, state: State, forecasts: ForecastView) -> Levels:
-        """Return the levels for one state: equal to a planner's ``plan`` at that step."""
+    def levels_at(self, state: State, forecasts: ForecastView) -> Levels:
+        """Return the levels for one state: equal to a planner's ``levels_over`` at that step."""
         ...
 
 
 class BandRule(LevelRule, Protocol):
     """A rebalancing rule over a history."""
 
-    def plan(self, case: Case) -> Schedule:
+    def levels_over(self, case: Case) -> Schedule:
         """Return the levels of every step; those of step t depend on nothing after t (bounds excepted)."""
         ...
 

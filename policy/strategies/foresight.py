@@ -30,7 +30,7 @@ from policy.strategies.registry import Workshop
 
 CONSTANT_BAND = Bands("band", constant=True)
 NODES = 64
-REACH = 2.5  # of the band at the dearest tenth of gas
+REACH = 2.5  # of the band at the most expensive tenth of gas
 
 
 @njit(cache=True, nogil=True)
@@ -88,27 +88,27 @@ class ForesightGas:
     predictive: Predictive | None = None
     name: str = "foresight_gas"
 
-    def plan(self, case: Case) -> Schedule:
+    def levels_over(self, case: Case) -> Schedule:
         """Return the cheapest on this path of gas_band, the predictive policy and the programme along the true gas."""
         return cheapest(case, self.candidates(case))
 
     def candidates(self, case: Case) -> list[Schedule]:
         """Return the schedules to choose from."""
-        others = [] if self.predictive is None else [self.predictive.plan(case)]
-        return [GAS_BAND.plan(case), *others, along_true_gas(case)]
+        others = [] if self.predictive is None else [self.predictive.levels_over(case)]
+        return [GAS_BAND.levels_over(case), *others, along_true_gas(case)]
 
     def taught(self, lessons: Mapping[Kind, Matrix]) -> ForesightGas:
         """Return this bound over the policy taught ``lessons``."""
         return self if self.predictive is None else replace(self, predictive=self.predictive.taught(lessons))
 
-    def levels(self, state: State, forecasts: ForecastView) -> Levels:
+    def levels_at(self, state: State, forecasts: ForecastView) -> Levels:
         """Return gas_band's levels: a bound needs a future, and a live state has none."""
-        return GAS_BAND.levels(state, forecasts)
+        return GAS_BAND.levels_at(state, forecasts)
 
 
 def along_true_gas(case: Case) -> Schedule:
     """Return the programme's levels along the true gas; at the end the cost-to-go is that of the band at median gas."""
-    base = GAS_BAND.plan(case)
+    base = GAS_BAND.levels_over(case)
     first, last = case.first, case.last
     part = slice(first, last)
     p, h = case.portfolio, case.history
@@ -222,17 +222,19 @@ class Clairvoyant:
     foresight: ForesightGas = field(default_factory=ForesightGas)
     name: str = "clairvoyant"
 
-    def plan(self, case: Case) -> Schedule:
+    def levels_over(self, case: Case) -> Schedule:
         """Return the cheapest of ``full_rebalances``, the constant band and what foresight_gas chooses from."""
-        return cheapest(case, [*self.foresight.candidates(case), CONSTANT_BAND.plan(case), full_rebalances(case)])
+        return cheapest(
+            case, [*self.foresight.candidates(case), CONSTANT_BAND.levels_over(case), full_rebalances(case)]
+        )
 
     def taught(self, lessons: Mapping[Kind, Matrix]) -> Clairvoyant:
         """Return this bound over the policy taught ``lessons``."""
         return replace(self, foresight=self.foresight.taught(lessons))
 
-    def levels(self, state: State, forecasts: ForecastView) -> Levels:
+    def levels_at(self, state: State, forecasts: ForecastView) -> Levels:
         """Return gas_band's levels: a bound needs a future, and a live state has none."""
-        return GAS_BAND.levels(state, forecasts)
+        return GAS_BAND.levels_at(state, forecasts)
 
 
 def full_rebalances(case: Case) -> Schedule:

@@ -28,7 +28,7 @@ class RulePolicy:
 
     def decide(self, state: State, forecasts: ForecastView) -> Decision:
         """Return the decision for ``state``; pure, and dependent on nothing after ``state.ts``."""
-        levels = self.planner.levels(state, forecasts)
+        levels = self.planner.levels_at(state, forecasts)
         return decision(state, levels, apply(state, levels))
 
 

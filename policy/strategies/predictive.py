@@ -40,7 +40,7 @@ class Predictive:
         self.latest.held.clear()  # shared with the bounds that look at this policy: what was planned before is void
         return replace(self, lessons={**self.lessons, **lessons})
 
-    def plan(self, case: Case) -> Schedule:
+    def levels_over(self, case: Case) -> Schedule:
         """Return the levels of every step of ``case``; those of step t depend on nothing after t.
 
         A kind without a lesson is learnt about on the spot, and again at the next call: teach it before.
@@ -48,17 +48,17 @@ class Predictive:
         return self.latest.of(case, self._plan)
 
     def _plan(self, case: Case) -> Schedule:
-        base = GAS_BAND.plan(case)
+        base = GAS_BAND.levels_over(case)
         weights = self.weights(case, case.first, case.last + 1)
         outer, inner = self.moved(case, base, weights, case.first, case.last + 1)
         return split(case, replace(base, outer=outer, inner=inner), self.outlook.trust)
 
-    def levels(self, state: State, forecasts: ForecastView) -> Levels:
-        """Return the levels for ``state`` with the memory of that moment: those of ``plan`` at that step."""
+    def levels_at(self, state: State, forecasts: ForecastView) -> Levels:
+        """Return the levels for ``state`` with the memory of that moment: those of ``levels_over`` at that step."""
         if silent(forecasts):
-            return Remembered(nothing_learnt(state.ts)).levels(state, forecasts)
+            return Remembered(nothing_learnt(state.ts)).levels_at(state, forecasts)
         step = int(np.searchsorted(self.history.ts, int(state.ts.timestamp() * 1e6), side="right")) - 1
-        return Remembered(self.memory(portfolio_of(state, self.history, step), step)).levels(state, forecasts)
+        return Remembered(self.memory(portfolio_of(state, self.history, step), step)).levels_at(state, forecasts)
 
     def memory(self, portfolio: Portfolio, step: int) -> PolicyMemory:
         """Return what this policy knows at ``step`` about ``portfolio``, frozen; nothing where gas is too young."""
@@ -112,7 +112,7 @@ class Predictive:
             everywhere = np.ones((len(self.history.ts), 1))
             return programme(case, base, self.outlook.windows, everywhere, self.outlook.slow)
 
-        return experts.past_costs(self.history, kind, edges, GAS_BAND.plan, view)
+        return experts.past_costs(self.history, kind, edges, GAS_BAND.levels_over, view)
 
     def moved(self, case: Case, base: Schedule, weights: Matrix, first: int, last: int) -> tuple[Vector, Vector]:
         """Return (outer, inner) of ``base`` moved by ``weights`` in steps ``first`` .. ``last`` (exclusive)."""

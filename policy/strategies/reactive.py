@@ -28,11 +28,11 @@ class Hold:
 
     name: str = "hold"
 
-    def plan(self, case: Case) -> Schedule:
+    def levels_over(self, case: Case) -> Schedule:
         """Return a schedule that never acts."""
         return schedule(len(case.history.ts), NEVER, 0.0)
 
-    def levels(self, state: State, forecasts: ForecastView) -> Levels:  # noqa: ARG002
+    def levels_at(self, state: State, forecasts: ForecastView) -> Levels:  # noqa: ARG002
         """Return levels that never act."""
         return Levels(NEVER, 0.0, why="holds")
 
@@ -48,12 +48,12 @@ class Calendar:
         days, rest = divmod(seconds, DAY_S)
         return rest < HOUR_S and (not self.weekly or (days + 3) % 7 == 0)
 
-    def plan(self, case: Case) -> Schedule:
+    def levels_over(self, case: Case) -> Schedule:
         """Return a schedule open at the calendar's hours."""
         due = np.array([self._due(int(t)) for t in case.history.ts // 1_000_000])
         return schedule(due.size, np.where(due, 0.0, NEVER), 0.0, box=True, direct=True)
 
-    def levels(self, state: State, forecasts: ForecastView) -> Levels:  # noqa: ARG002
+    def levels_at(self, state: State, forecasts: ForecastView) -> Levels:  # noqa: ARG002
         """Return open levels at the calendar's hours."""
         due = self._due(int(state.ts.timestamp()))
         return Levels(
@@ -71,12 +71,12 @@ class Threshold:
     def _scale(self, n: int) -> Vector | None:
         return None if self.trigger is None else np.full(n, 1.0 / self.trigger)
 
-    def plan(self, case: Case) -> Schedule:
+    def levels_over(self, case: Case) -> Schedule:
         """Return the constant trigger."""
         scale = self._scale(len(case.columns))
         return schedule(len(case.history.ts), 1.0, 0.0, box=True, must=self.trigger is None, scale=scale, direct=True)
 
-    def levels(self, state: State, forecasts: ForecastView) -> Levels:  # noqa: ARG002
+    def levels_at(self, state: State, forecasts: ForecastView) -> Levels:  # noqa: ARG002
         """Return the constant trigger."""
         why = "trigger is the tolerance" if self.trigger is None else f"trigger {self.trigger:.2%}"
         return Levels(
@@ -89,23 +89,23 @@ class TunedThreshold:
     """The threshold with the trigger that would have cost least so far (soft), or the mandate's tolerance (hard).
 
     Every 30 days the trigger is chosen by simulating all of GRID on the portfolio's own assets and costs from the
-    first recorded gas to that moment. ``trigger`` is what ``levels`` uses for a live soft portfolio.
+    first recorded gas to that moment. ``trigger`` is what ``levels_at`` uses for a live soft portfolio.
     """
 
     name: str = "threshold"
     trigger: float = FIVE_PERCENT
 
-    def plan(self, case: Case) -> Schedule:
+    def levels_over(self, case: Case) -> Schedule:
         """Return the trigger in force at each step."""
         if case.portfolio.scenario == "hard":
-            return Threshold(self.name, None).plan(case)
+            return Threshold(self.name, None).levels_over(case)
         triggers = tuned_triggers(case)
         return schedule(triggers.size, triggers, 0.0, box=True, scale=np.ones(len(case.columns)), direct=True)
 
-    def levels(self, state: State, forecasts: ForecastView) -> Levels:
+    def levels_at(self, state: State, forecasts: ForecastView) -> Levels:
         """Return the tuned trigger (soft) or the tolerance (hard)."""
         if state.scenario == "hard":
-            return Threshold(self.name, None).levels(state, forecasts)
+            return Threshold(self.name, None).levels_at(state, forecasts)
         return Levels(
             self.trigger,
             0.0,
@@ -124,7 +124,7 @@ def tuned_triggers(case: Case) -> Vector:
     block = np.maximum(np.arange(steps) - case.first, -1) // TUNE_EVERY_H + 1  # 0 is the past, then one per period
     spent = np.zeros((len(GRID), int(block[-1]) + 1))
     for i, trigger in enumerate(GRID):
-        run = simulate(case, Threshold("trial", trigger).plan(case), block, log=False, span=(begin, case.last))
+        run = simulate(case, Threshold("trial", trigger).levels_over(case), block, log=False, span=(begin, case.last))
         spent[i] = run.weekly[:, GAS : TRACKING + 1].sum(axis=1)
     past = np.cumsum(spent, axis=1)
     best = np.array(GRID)[np.argmin(past, axis=0)]
@@ -141,7 +141,7 @@ class Bands:
     mandate: trades at the tolerance back to the inner level with the least cost per expected hour until the next
     breach, at the gas usual in the last week; not ``constant`` also trades early where gas is so far below usual that
     trading now beats the expected forced trade (one step of policy improvement). ``median_gwei`` and
-    ``median_depth_usd`` (n,) are the past figures of a ``constant`` band for ``levels``; None takes the present ones.
+    ``median_depth_usd`` (n,) are past values of a ``constant`` band for ``levels_at``; None takes the present ones.
     """
 
     name: str
@@ -149,7 +149,7 @@ class Bands:
     median_gwei: float | None = None
     median_depth_usd: Vector | None = None
 
-    def plan(self, case: Case) -> Schedule:
+    def levels_over(self, case: Case) -> Schedule:
         """Return the band of every step."""
         h, day = case.history, case.history.day
         if case.portfolio.scenario == "hard":
@@ -167,7 +167,7 @@ class Bands:
         outer, inner = bands.solve(g, case.unit_fee[day], case.portfolio.gamma, m)
         return schedule(outer.size, outer, inner)
 
-    def levels(self, state: State, forecasts: ForecastView) -> Levels:  # noqa: ARG002
+    def levels_at(self, state: State, forecasts: ForecastView) -> Levels:  # noqa: ARG002
         """Return the band for the state's gas and depth (or the median ones when ``constant``)."""
         market, n = state.market, state.target.size
         now = gas_of(state, market.gas_gwei, 1)

@@ -1,6 +1,6 @@
 """The predictive policy at one moment: levels from the state, the forecasts handed over and a frozen memory, no more.
 
-It computes what ``Predictive.plan`` computes at that step of a history, from the same functions.
+It computes what ``Predictive.levels_over`` computes at that step of a history, from the same functions.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class Remembered:
         """Refuse the memory of another policy."""
         expect(self.memory, "predictive")
 
-    def levels(self, state: State, forecasts: ForecastView) -> Levels:
+    def levels_at(self, state: State, forecasts: ForecastView) -> Levels:
         """Return the levels for ``state``; those of gas_band, with the reason in ``why``, where nothing has a say."""
-        base = GAS_BAND.levels(state, forecasts)
+        base = GAS_BAND.levels_at(state, forecasts)
         values = gas_outlook.handed(forecasts)
         reason = gas_outlook.silent(forecasts) or self._unlearnt()
         if reason is None and not gas_outlook.fresh(values):

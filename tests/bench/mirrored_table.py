@@ -40,14 +40,14 @@ def main(project: str, start: str, end: str, baskets: str = "24") -> None:
         spent = np.zeros(4)
         for i, p in enumerate(portfolios(history, config.portfolios, config.seed, config.start, config.end, [cell])):
             case = prepare(history, p)
-            base = GAS_BAND.plan(case)
+            base = GAS_BAND.levels_over(case)
             everywhere = np.ones((len(history.ts), 1))
             found = programme(case, base, policy.outlook.windows, everywhere, policy.outlook.slow)
             full = np.zeros((len(history.ts), len(experts.MEMBERS)))
             full[:, -1] = 1.0
             outer, inner = experts.moved(p.scenario, (base.outer, base.inner), found, full)
             followed = replace(base, outer=outer, inner=inner)
-            plans = (base, policy.plan(case), followed, along_true_gas(case))
+            plans = (base, policy.levels_over(case), followed, along_true_gas(case))
             soft = p.scenario == "soft"
             for draw in range(PATHS):
                 path = experts.mirrored(case, i * PATHS + draw)

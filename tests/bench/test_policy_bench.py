@@ -61,7 +61,7 @@ def case():
 
 
 def test_steps_a_second(pace, benchmark, case):
-    plan, week = Threshold("t", TRIGGER).plan(case), case.history.week()
+    plan, week = Threshold("t", TRIGGER).levels_over(case), case.history.week()
     simulate(case, plan, week)
     run = benchmark(lambda: simulate(case, plan, week, log=False))
     assert run.steps == case.last - case.first
@@ -150,8 +150,8 @@ def test_a_decision_is_cheaper_than_all_weeks(pace, tmp_path):
     handed = said(history, dialled(history, 0.6, 1), step)
     rule, found, plans = RulePolicy(policy), [], []
     one = pace.seconds(lambda: found.append(rule.decide(state, handed)), 5, time.thread_time)
-    whole = pace.seconds(lambda: plans.append(replace(policy, latest=Latest()).plan(case)), 5, time.thread_time)
-    assert policy.levels(state, handed).outer == pytest.approx(plans[0].outer[step], rel=1e-9)
+    whole = pace.seconds(lambda: plans.append(replace(policy, latest=Latest()).levels_over(case)), 5, time.thread_time)
+    assert policy.levels_at(state, handed).outer == pytest.approx(plans[0].outer[step], rel=1e-9)
     assert found[0].why
     if pace.timed:
         print(f"\none decision {1e3 * one:.1f} ms, the plan of all weeks {1e3 * whole:.1f} ms of thread time")
@@ -162,7 +162,7 @@ def test_a_decision_is_cheaper_than_all_weeks(pace, tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_against_vectorbt_and_cvxportfolio(pace, case, capsys):
     """The same band rebalance (2 %, 5 bp of each traded weight): equal wealth, and how long each takes."""
-    plan, week = Threshold("t", TRIGGER).plan(case), case.history.week()
+    plan, week = Threshold("t", TRIGGER).levels_over(case), case.history.week()
     run = simulate(case, plan, week)
     ours = pace.seconds(lambda: simulate(case, plan, week), 20, time.thread_time)
     close = pd.DataFrame(

@@ -49,7 +49,7 @@ def test_gas_within_the_reservation_price_is_where_the_band_of_each_vault_acts(s
         reserve = glance.reserve_gwei[row]
         for gas in (0.97 * reserve, 1.03 * reserve) if 0 < reserve < np.inf else (5.0,):
             here = replace(s, market=replace(s.market, gas_gwei=float(gas)))
-            levels = GAS_BAND.levels(here, {})
+            levels = GAS_BAND.levels_at(here, {})
             acts = glance.distance[row] >= levels.outer or (levels.must and glance.in_tolerances[row] >= 1.0)
             assert acts == (gas <= reserve), (row, s.scenario, gas, reserve, levels)
 

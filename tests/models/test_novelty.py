@@ -54,7 +54,7 @@ def test_a_feature_in_other_units_is_novel_and_named(factor):
     known = panel(a=1.0, b=5.0, c=0.01).with_columns(pl.col("c") + 0.05)
     inputs = novelty.learn(known)["single"]
     reasons = inputs.reasons(known.with_columns(pl.col("c") * factor))
-    assert all(r is not None and "novel input: c" in r for r in reasons)
+    assert all(r is not None and "out of distribution: c" in r for r in reasons)
 
 
 def test_what_is_merely_shifted_is_seen_by_its_distance():

@@ -43,7 +43,7 @@ PLAIN = forecast(KEY, np.zeros(len(Y)), np.sqrt(2.0))
 
 
 def never(mine, reference):
-    raise AssertionError("the dearest test was run on a challenger that had failed already")
+    raise AssertionError("the most expensive test was run on a challenger that had failed already")
 
 
 def test_skill_is_the_fall_of_pinball_and_nothing_against_itself():

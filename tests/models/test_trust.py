@@ -1,4 +1,4 @@
-"""When forecasts abstain: expired, stale, novel, out of calibration, failing; always with a reason, never zero."""
+"""When forecasts abstain: expired, stale, out of distribution, uncalibrated, failing; with a reason, never zero."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_unit_change_silences_every_horizon(setup, tmp_path):
     broken.write("prices", lake.scan("prices").collect())
     rows = issued(broken, model, inputs, at)
     assert rows["abstain"].all()
-    assert rows["reason"].str.contains("novel input").all()
+    assert rows["reason"].str.contains("out of distribution").all()
 
 
 def test_a_series_out_of_calibration_is_silent_alone(setup):

@@ -87,14 +87,14 @@ def test_the_headline_says_a_gain_a_loss_and_a_null_as_plainly():
 
 def test_an_undefined_ratio_is_null_in_json_and_left_out_of_words():
     from pipelines.experiments.comparison_runs import note
-    from pipelines.reports.nulls import defined
+    from pipelines.reports.nulls import nan_to_none
     from pipelines.reports.page import render
 
     data = fake.data()
     for pair in data["pairs"][:2]:
         pair.update(ratio=float("nan"), ci_low=float("nan"), ci_high=float("nan"))
     data["headroom"][0].update(captured=float("nan"))
-    clean = defined(data)
+    clean = nan_to_none(data)
     assert json.loads(json.dumps(clean, allow_nan=False))["pairs"][0]["ratio"] is None
     assert "nan" not in headline(clean) + str(nulls(clean)) + note(clean)
     assert "soft" in render(clean, "x", {})

@@ -45,7 +45,7 @@ def test_compiled_loop_equals_decisions_made_one_by_one(history, name, scenario)
     rule = next(r for r in REACTIVE if r.name == name)
     case = prepare(history, basket(4, scenario, nav=2e5, tolerance=0.02))
     steps = 250 if name != "threshold" else 60
-    run = simulate(case, rule.plan(case), history.week(), span=(case.first, case.first + steps))
+    run = simulate(case, rule.levels_over(case), history.week(), span=(case.first, case.first + steps))
     sums, trades, violations = plain(case, rule, steps)
     total = run.weekly.sum(axis=0)
     for column, key in ((GAS, "gas"), (FEE, "fee"), (IMPACT, "impact"), (TRACKING, "tracking")):
@@ -56,7 +56,7 @@ def test_compiled_loop_equals_decisions_made_one_by_one(history, name, scenario)
 
 def test_log_repeats_the_ledger(history):
     case = prepare(history, basket(5, nav=3e5))
-    run = simulate(case, REACTIVE[-1].plan(case), history.week())
+    run = simulate(case, REACTIVE[-1].levels_over(case), history.week())
     cost = [
         trade_cost(case.state(int(t), b).market, 3e5, b, a)
         for t, b, a in zip(run.log.step, run.log.before, run.log.after, strict=True)
@@ -71,7 +71,7 @@ def test_log_repeats_the_ledger(history):
 
 def test_hold_drifts_like_buy_and_hold(history):
     case = prepare(history, basket(3))
-    run = simulate(case, REACTIVE[0].plan(case), history.week(), path=True)
+    run = simulate(case, REACTIVE[0].levels_over(case), history.week(), path=True)
     growth = history.close[case.last - 1, :3] / history.close[case.first, :3]
     expected = case.portfolio.target * growth
     assert run.trades == 0
@@ -81,12 +81,12 @@ def test_hold_drifts_like_buy_and_hold(history):
 
 def test_forced_trades_leave_no_violation_and_a_shut_market_trades_nothing(history):
     case = prepare(history, basket(4, "hard", tolerance=0.01))
-    run = simulate(case, REACTIVE[-1].plan(case), history.week())
+    run = simulate(case, REACTIVE[-1].levels_over(case), history.week())
     assert run.violations == 0
     assert set(np.unique(run.log.reason)) <= {step_kernel.TRADE, step_kernel.FORCED}
     assert step_kernel.FORCED in run.log.reason
     shut = replace(case, history=replace(history, tradable=np.zeros_like(history.tradable)))
-    still = simulate(shut, REACTIVE[-1].plan(case), history.week())
+    still = simulate(shut, REACTIVE[-1].levels_over(case), history.week())
     assert still.trades == 0
     assert still.violations > 0
 
@@ -118,7 +118,7 @@ def test_capped_forced_trade_still_ends_inside(history):
 
 def test_weeks_add_up_and_span_is_respected(history):
     case = prepare(history, basket(3))
-    plan = Threshold("t", 0.02).plan(case)
+    plan = Threshold("t", 0.02).levels_over(case)
     middle = (case.first + case.last) // 2
     week = history.week()
     whole = simulate(case, plan, week)

@@ -73,7 +73,7 @@ def test_weights_know_only_earlier_blocks():
 
 @pytest.mark.parametrize("scenario", ["soft", "hard"])
 def test_no_weight_leaves_the_band_and_full_weight_stays_within_the_member(history, scenario):
-    base = GAS_BAND.plan(prepare(history, basket(4, scenario)))
+    base = GAS_BAND.levels_over(prepare(history, basket(4, scenario)))
     band = (base.outer, base.inner)
     rng = np.random.default_rng(2)
     programme = tuple(level * np.exp(rng.standard_normal(level.size)) for level in band)
@@ -95,7 +95,7 @@ def test_a_block_costs_what_was_paid_and_the_rise_of_what_is_left_to_pay(history
     case = replace(case, first=history.gas_known, last=len(history.ts) - 1)
     edges = np.linspace(history.gas_known + 500, len(history.ts) - 1, 6).astype(np.int64)
     number = np.searchsorted(edges, np.arange(len(history.ts)), side="right")
-    plan = GAS_BAND.plan(case)
+    plan = GAS_BAND.levels_over(case)
     blocks = experts.block_costs(case, plan, edges, number)
     run = simulate(case, plan, number, log=False, path=True)
     paid = run.weekly[1:6, : 3 + (scenario == "soft")].sum()
@@ -108,8 +108,8 @@ def test_waiting_for_ever_is_charged_for_the_deviation_it_leaves(history):
     case = prepare(history, basket(4, "soft", 1e6))
     edges = np.array([case.first, case.first + 24 * 7], dtype=np.int64)
     number = np.searchsorted(edges, np.arange(len(history.ts)), side="right")
-    run = simulate(case, Hold().plan(case), number, log=False, span=(history.gas_known, int(edges[-1])))
-    cost = experts.block_costs(case, Hold().plan(case), edges, number)[0]
+    run = simulate(case, Hold().levels_over(case), number, log=False, span=(history.gas_known, int(edges[-1])))
+    cost = experts.block_costs(case, Hold().levels_over(case), edges, number)[0]
     assert cost != pytest.approx(run.weekly[1, :4].sum(), rel=1e-6)
 
 

@@ -20,7 +20,7 @@ def premium_of(case, plan):
 @pytest.mark.parametrize("rule", REACTIVE, ids=lambda r: r.name)
 def test_growth_between_trades_is_that_of_the_hourly_weights(history, rule):
     case = prepare(history, basket(4))
-    plan = rule.plan(case)
+    plan = rule.levels_over(case)
     run = simulate(case, plan, history.week(), path=True)
     held = run.path.copy()
     held[run.log.step] = run.log.after
@@ -41,7 +41,7 @@ def test_constant_weights_earn_the_excess_growth_over_the_growth_average(history
 
 def test_hold_earns_no_premium_over_buy_and_hold(history):
     case = prepare(history, basket(4))
-    found = premium_of(case, REACTIVE[0].plan(case))
+    found = premium_of(case, REACTIVE[0].levels_over(case))
     assert found.over_buy_and_hold == pytest.approx(0.0, abs=1e-9)
     assert found.cost == 0.0
 
@@ -62,7 +62,7 @@ def test_premium_is_a_bet_against_dispersion():
 
 def test_tracking_error_of_the_run(history):
     case = prepare(history, basket(4))
-    run = simulate(case, Calendar("c", weekly=True).plan(case), history.week(), path=True)
+    run = simulate(case, Calendar("c", weekly=True).levels_over(case), history.week(), path=True)
     held = run.path.copy()
     held[run.log.step] = run.log.after
     span = slice(case.first, case.last)

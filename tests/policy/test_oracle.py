@@ -60,9 +60,9 @@ def test_clairvoyant_equals_enumeration(seed, tolerance):
 @pytest.mark.parametrize("nav", [1e5, 1e7])
 def test_no_rule_that_trades_to_target_beats_the_clairvoyant(history, scenario, nav):
     case = prepare(history, basket(4, scenario, nav))
-    bound = total(case, Clairvoyant().plan(case))
+    bound = total(case, Clairvoyant().levels_over(case))
     for planner in TO_TARGET:
-        schedule = planner.plan(case)
+        schedule = planner.levels_over(case)
         if scenario == "hard" and not schedule.must:
             continue  # may leave the mandate, so it is not admissible
         assert bound <= total(case, schedule) * (1 + 1e-9), planner.name
@@ -70,7 +70,7 @@ def test_no_rule_that_trades_to_target_beats_the_clairvoyant(history, scenario, 
 
 def test_clairvoyant_keeps_the_hard_mandate(history):
     case = prepare(history, basket(4, "hard", tolerance=0.02))
-    run = simulate(case, Clairvoyant().plan(case), np.zeros(len(history.ts), dtype=np.int64), log=False)
+    run = simulate(case, Clairvoyant().levels_over(case), np.zeros(len(history.ts), dtype=np.int64), log=False)
     assert run.violations == 0
 
 
@@ -81,8 +81,8 @@ def test_foresight_beats_the_band_over_a_panel_and_keeps_the_hard_mandate(histor
             target = np.arange(1.0, n + 1.0) ** shift
             portfolio = replace(basket(n, scenario, nav), target=target / target.sum())
             case = prepare(history, portfolio)
-            plan = ForesightGas().plan(case)
-            own, base = own + total(case, plan), base + total(case, GAS_BAND.plan(case))
+            plan = ForesightGas().levels_over(case)
+            own, base = own + total(case, plan), base + total(case, GAS_BAND.levels_over(case))
             run = simulate(case, plan, np.zeros(len(history.ts), dtype=np.int64), log=False)
             assert run.violations == 0
         assert own < base
@@ -98,10 +98,10 @@ def test_no_policy_of_a_comparison_beats_its_bounds(history, market_lake, end, s
     assert gas.predictive is predictive  # made once for all three
     for n in (2, 3, 5):
         case = prepare(history, basket(n, scenario, nav))
-        found = [total(case, p.plan(case)) for p in (GAS_BAND, predictive, gas, everything)]
+        found = [total(case, p.levels_over(case)) for p in (GAS_BAND, predictive, gas, everything)]
         assert found[2] <= min(found[:2])
         assert found[3] <= min(found[:3])
         for planner in REACTIVE:
-            schedule = planner.plan(case)
+            schedule = planner.levels_over(case)
             if scenario == "soft" or schedule.must:
                 assert found[3] <= total(case, schedule) * (1 + 1e-9), planner.name

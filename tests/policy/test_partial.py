@@ -70,7 +70,7 @@ def cases(draw):
     )  # fmt: skip
     case = prepare(history, portfolio)
     if draw(st.booleans()):
-        return case, draw(st.sampled_from(KEEPING)).plan(case)
+        return case, draw(st.sampled_from(KEEPING)).levels_over(case)
     T = HOURS + 1
     inner = rng.uniform(0.0, 1.2, T)
     outer, partial = rng.uniform(0.3, 3.0, T), Partial(rng.uniform(0.1, 3.0, T), rng.uniform(1e-5, 0.3, T))
@@ -130,7 +130,7 @@ def test_no_breach_is_left_that_one_admissible_trade_could_have_ended(given_):
 def test_a_live_decision_with_an_untradable_asset_is_that_of_the_panel(given_):
     case, _ = given_
     rule = KEEPING[-1]
-    run = simulate(case, rule.plan(case), case.history.week(), path=True)
+    run = simulate(case, rule.levels_over(case), case.history.week(), path=True)
     after, last = dict(zip(run.log.step, run.log.after, strict=True)), None
     for t in range(case.first, case.last, 5):
         last = case.history.when(t - 1) if t - 1 in after else None
@@ -148,7 +148,7 @@ def test_without_holes_and_caps_nothing_changes():
     )  # fmt: skip
     case = prepare(history, portfolio)
     runs = [
-        simulate(c, KEEPING[-1].plan(c), history.week())
+        simulate(c, KEEPING[-1].levels_over(c), history.week())
         for c in (case, replace(case, history=replace(history, tradable=np.ones(HOURS + 1, dtype=np.bool_))))
     ]
     assert runs[0].trades == runs[1].trades > 0
@@ -167,7 +167,7 @@ def test_a_calendar_trades_what_it_can(history):
     )  # fmt: skip
     case = prepare(gone, portfolio)
     for rule in REACTIVE:
-        run = simulate(case, rule.plan(case), history.week())
+        run = simulate(case, rule.levels_over(case), history.week())
         assert np.all(run.log.after[:, 0] == run.log.before[:, 0]), rule.name
         assert np.all(run.log.after >= 0.0)
         assert rule.name == "hold" or run.trades > 0, rule.name

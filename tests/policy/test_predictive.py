@@ -102,7 +102,7 @@ def same(a, b) -> bool:
 def test_without_forecasts_it_is_gas_band(history, market_lake, end, scenario):
     case = prepare(history, basket(4, scenario))
     made = make(history, market_lake, CompareConfig(START, end))
-    assert same(made.plan(case), GAS_BAND.plan(case))
+    assert same(made.levels_over(case), GAS_BAND.levels_over(case))
 
 
 @pytest.mark.parametrize("scenario", ["soft", "hard"])
@@ -110,7 +110,7 @@ def test_without_skill_the_cost_is_gas_bands(history, market_lake, end, scenario
     case = prepare(history, basket(4, scenario, 1e5))
     made = make(history, market_lake, CompareConfig(START, end, skill=0.0))
     week = np.zeros(len(history.ts), dtype=np.int64)
-    own, base = (simulate(case, p.plan(case), week, log=False).weekly.sum(axis=0) for p in (made, GAS_BAND))
+    own, base = (simulate(case, p.levels_over(case), week, log=False).weekly.sum(axis=0) for p in (made, GAS_BAND))
     assert own[:4].sum() == pytest.approx(base[:4].sum(), rel=1e-3)
 
 
@@ -128,15 +128,15 @@ def test_trust_grows_with_skill(history, market_lake, end):
 @pytest.mark.parametrize("nav", [1e5, 1e7])
 def test_one_decision_equals_the_panels(history, policy, seen, scenario, nav):
     case = prepare(history, basket(4, scenario, nav))
-    plan = policy.plan(case)
+    plan = policy.levels_over(case)
     acted = 0
     for step in range(case.first + 3, case.last, 211):
-        levels = policy.levels(case.state(step, case.portfolio.target), said(history, seen, step))
+        levels = policy.levels_at(case.state(step, case.portfolio.target), said(history, seen, step))
         assert levels.outer == pytest.approx(plan.outer[step], rel=1e-9)
         assert levels.inner == pytest.approx(plan.inner[step], rel=1e-9, abs=1e-12)
         assert levels.cap == pytest.approx(plan.cap[step], rel=1e-9)
         assert levels.resume == pytest.approx(plan.resume[step], rel=1e-9)
-        acted += levels.outer != GAS_BAND.plan(case).outer[step]
+        acted += levels.outer != GAS_BAND.levels_over(case).outer[step]
     assert acted > 0
 
 
@@ -151,7 +151,7 @@ def test_a_decision_solves_its_own_week_only(history, policy, seen, monkeypatch)
         monkeypatch.setattr(module, "solve", lambda *terms: solved.append(terms) or solve(*terms))
     decision = rule.decide(state, said(history, seen, step))
     assert len(solved) == 1
-    replace(policy, latest=Latest()).plan(case)
+    replace(policy, latest=Latest()).levels_over(case)
     assert len(solved) - 1 == sum(w.first < case.last and w.last > case.first for w in policy.outlook.windows) > 1
     text = explain(state, decision)
     assert f"{decision.cost_usd:,.2f} USD" in text
@@ -172,7 +172,7 @@ def test_nothing_depends_on_what_comes_after(history, seen, scenario):
     for h, values in ((history, seen), (other, later)):
         planned = Predictive(h, outlook(h, values))
         case = prepare(h, basket(4, scenario, 1e5))
-        plans.append(planned.plan(case))
+        plans.append(planned.levels_over(case))
         weights = planned.lesson(case)
         windows_before = sum(w.first <= cut for w in planned.outlook.windows)
         plans.append(weights[:windows_before])
@@ -184,16 +184,16 @@ def test_nothing_depends_on_what_comes_after(history, seen, scenario):
 def test_silent_forecasts_leave_the_decision_to_gas_band(history, policy):
     case = prepare(history, basket(4))
     state = case.state(case.last - 5, case.portfolio.target)
-    base = GAS_BAND.levels(state, {})
+    base = GAS_BAND.levels_at(state, {})
     for forecasts, reason in (({}, "no gas forecast"), (view(state.ts, abstain=True), "abstain (stale)")):
-        levels = policy.levels(state, forecasts)
+        levels = policy.levels_at(state, forecasts)
         assert (levels.outer, levels.inner) == (base.outer, base.inner)
         assert reason in levels.why
 
 
 def test_a_soft_mandate_does_not_wait_in_a_market_faster_than_most_of_the_past(history, policy):
     case = prepare(history, basket(4))
-    base, plan = GAS_BAND.plan(case), policy.plan(case)
+    base, plan = GAS_BAND.levels_over(case), policy.levels_over(case)
     speed = speeds(growth_squares(case, len(history.ts)))
     moved = 0
     for w in policy.outlook.windows:
@@ -206,7 +206,7 @@ def test_a_soft_mandate_does_not_wait_in_a_market_faster_than_most_of_the_past(h
 
 def test_the_hard_trigger_never_exceeds_the_tolerance(history, policy):
     case = prepare(history, basket(4, "hard"))
-    plan = policy.plan(case)
+    plan = policy.levels_over(case)
     assert (plan.outer <= 1.0).all()
     assert (plan.inner <= plan.outer).all()
     run = simulate(case, plan, np.zeros(len(history.ts), dtype=np.int64), log=False)
@@ -246,9 +246,9 @@ def test_trust_needs_outcomes_and_vanishes_with_the_forecast(history, seen):
 def test_large_trades_are_split_only_when_impact_asks_for_it(history, policy):
     small, large = (prepare(history, basket(4, "soft", nav)) for nav in (1e5, 1e8))
     everywhere = np.ones(len(history.ts))
-    assert not np.isfinite(policy.plan(small).cap).any()
-    assert np.isfinite(policy.plan(large).cap).any()
-    plan = split(large, GAS_BAND.plan(large), everywhere)
+    assert not np.isfinite(policy.levels_over(small).cap).any()
+    assert np.isfinite(policy.levels_over(large).cap).any()
+    plan = split(large, GAS_BAND.levels_over(large), everywhere)
     run = simulate(large, plan, np.zeros(len(history.ts), dtype=np.int64), log=False)
     whole = replace(plan, cap=np.full_like(plan.cap, np.inf), resume=np.full_like(plan.cap, np.inf))
     at_once = simulate(large, whole, np.zeros(len(history.ts), dtype=np.int64), log=False)
@@ -305,7 +305,7 @@ def test_the_skill_dial_pays_where_waiting_is_worth_most(tmp_path):
     costs = []
     for turn in (0.0, 0.5, 1.0):
         made = make(long, lake, CompareConfig(START, last, skill=turn))
-        costs.append(sum(simulate(c, made.plan(c), week, log=False).weekly[:, :3].sum() for c in cases))
+        costs.append(sum(simulate(c, made.levels_over(c), week, log=False).weekly[:, :3].sum() for c in cases))
     falls = [b / a for a, b in zip(costs[:-1], costs[1:], strict=True)]
     assert max(falls) < 1.03, falls  # monotone but for the luck of sixteen baskets
     assert costs[2] < 0.98 * costs[0], falls
@@ -326,7 +326,7 @@ def test_what_the_forecasts_say_changes_the_levels(history, policy, seen, scenar
             for by in (0.3, 3.0)
         )
         rule = recall(memory)
-        levels = [rule.levels(state, forecasts) for forecasts in (low, handed, high)]
+        levels = [rule.levels_at(state, forecasts) for forecasts in (low, handed, high)]
         asked += 1
         changed += len({(found.outer, found.inner) for found in levels}) > 1
     assert asked > 3

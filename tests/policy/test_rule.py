@@ -66,6 +66,6 @@ def test_levels_do_not_depend_on_the_future(tmp_path, history, end, scenario):
     known = history.step_of(cut) + 1
     portfolio = basket(4, scenario, nav=1e5)
     for rule in REACTIVE:
-        a, b = rule.plan(prepare(history, portfolio)), rule.plan(prepare(other, portfolio))
+        a, b = rule.levels_over(prepare(history, portfolio)), rule.levels_over(prepare(other, portfolio))
         for name in ("outer", "inner", "resume", "cap"):
             assert np.array_equal(getattr(a, name)[:known], getattr(b, name)[:known]), (rule.name, name)

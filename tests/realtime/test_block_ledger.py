@@ -51,7 +51,7 @@ def test_with_one_block_an_hour_it_is_the_hourly_simulator_to_the_last_digits(hi
     field, week = plain_field(hourly_world(history)), history.week()
     case = prepare(history, basket(4, scenario, nav=1e5, tolerance=0.02))
     for rule in REACTIVE:
-        plan = rule.plan(case)
+        plan = rule.levels_over(case)
         whole, fine = simulator.simulate(case, plan, week), resolved.simulate(case, field, week, plan=plan, delay=0)
         assert np.allclose(fine.weekly, whole.weekly, rtol=1e-9, atol=1e-15), rule.name
         assert (fine.trades, fine.violations, fine.violations_could_not) == (

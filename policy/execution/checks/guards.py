@@ -17,9 +17,9 @@ from policy.execution.base import Plan, Quote, Snapshot, Verdict
 from policy.execution.checks.verdicts import passed, refused
 
 GAS_CEILING_GWEI = 1e5
-"""Above ten times the dearest block there ever was: wei taken for gwei, or a node that errs."""
+"""Above ten times the most expensive block there ever was: wei taken for gwei, or a node that errs."""
 FAR_ABOVE = 1_000.0
-"""Gas this many times the dearest recorded hour is a wrong unit; quiet weeks are followed by spikes a hundredfold."""
+"""Gas this many times the most expensive recorded hour is a wrong unit; after quiet weeks it rises a hundredfold."""
 
 FROZEN_ROUNDS = 6
 """Rounds in a row with one and the same answer that count as frozen. A live market feed with 8 decimals practically
@@ -224,15 +224,15 @@ def data_fresh(data_at: datetime | None, now: datetime, max_age: timedelta) -> V
     return passed("data_fresh", f"{age.total_seconds():.0f} s old", age_s=age.total_seconds())
 
 
-def gas_plausible(gas_gwei: float, dearest_gwei: float | None) -> Verdict:
+def gas_plausible(gas_gwei: float, highest_gwei: float | None) -> Verdict:
     """Return whether the gas price can be one: not negative, below the ceiling, not far above its own record."""
-    figures = {"gas_gwei": gas_gwei, "dearest_gwei": -1.0 if dearest_gwei is None else dearest_gwei}
+    figures = {"gas_gwei": gas_gwei, "dearest_gwei": -1.0 if highest_gwei is None else highest_gwei}
     if not 0.0 <= gas_gwei <= GAS_CEILING_GWEI:
         reason = f"gas at {gas_gwei:.6g} gwei, no chain is above {GAS_CEILING_GWEI:g}: is it in wei?"
         return refused("gas_implausible", reason, **figures)
-    if dearest_gwei is not None and dearest_gwei > 0.0 and gas_gwei > FAR_ABOVE * dearest_gwei:
+    if highest_gwei is not None and highest_gwei > 0.0 and gas_gwei > FAR_ABOVE * highest_gwei:
         reason = (
-            f"gas at {gas_gwei:.6g} gwei, the dearest hour on record had {dearest_gwei:.6g}; collect newer gas "
+            f"gas at {gas_gwei:.6g} gwei, the most expensive hour on record had {highest_gwei:.6g}; collect newer gas "
             "(foredrift ingest), or look at the node"
         )
         return refused("gas_implausible", reason, **figures)

@@ -75,7 +75,7 @@ class Flight:
 
     @property
     def open(self) -> bool:
-        """Whether the plan's fate is not yet final."""
+        """Whether the plan's status is not yet final."""
         return self.state not in FINAL
 
     def hashes(self, kind: str = "plan") -> tuple[str, ...]:
@@ -149,7 +149,7 @@ class Journal:
         return self._flights[-1] if self._flights else None
 
     def in_flight(self) -> Flight | None:
-        """Return the plan whose fate is not final, if there is one."""
+        """Return the plan whose status is not final, if there is one."""
         last = self.last()
         return last if last is not None and last.open else None
 
@@ -183,7 +183,7 @@ class Journal:
         )
 
     def sent(self, tx_hash: str, reply: str, taken: bool | None = None) -> Flight:
-        """Record that ``tx_hash`` was handed over and what came back (also an error: its fate is then unknown)."""
+        """Record that ``tx_hash`` was handed over and what came back (also an error: its status is then unknown)."""
         return self._write({"event": "sent", "tx_hash": tx_hash, "reply": reply, "taken": taken})
 
     def mined(self, tx_hash: str, block_number: int, block_hash: str, status: int) -> Flight:
@@ -201,13 +201,13 @@ class Journal:
         self._seen += 1
 
     def close(self, state: str, note: str) -> Flight:
-        """Record the plan's final fate: landed, reverted or void."""
+        """Record the plan's final status: landed, reverted or void."""
         if state not in CLOSING:
             raise ExecutionError(f"{state!r} is no final state; final are {', '.join(sorted(CLOSING))}")
         return self._write({"event": state, "note": note})
 
     def reopen(self, note: str) -> Flight:
-        """Record that a final fate turned out otherwise (a deep reorg, a node that lied)."""
+        """Record that a final status turned out otherwise (a deep reorg, a node that lied)."""
         return self._write({"event": "reopened", "note": note})
 
     def correct(self, plan: Plan, state: str, mined: tuple[str, int, str, int] | None, note: str) -> None:

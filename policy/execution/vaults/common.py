@@ -110,7 +110,7 @@ def settlement_of(
 
 
 def require_own(plan: Plan, address: str, chain_id: int | None = None) -> None:
-    """Raise OtherVault where ``plan`` is not that vault's (on that chain): its fate cannot be read off another one."""
+    """Raise OtherVault where ``plan`` is not that vault's (on that chain): another one knows not its status."""
     if plan.vault.lower() != address.lower() or plan.chain_id != (chain_id or plan.chain_id):
         raise OtherVault(
             f"the plan {plan.decision_id} is of vault {plan.vault} on chain {plan.chain_id}, this run is for {address} "
