@@ -212,10 +212,12 @@ def test_thresholds_say_what_the_schedules_minute_pays(fine_lake):
 def test_the_verb_compares_within_the_hour_and_refuses_in_words(tmp_path, capsys):
     from pipelines.reports import terminal
     from pipelines.stages import compare
+    from pipelines.wiring import PanelChoice
     from tests.pipelines.test_needs import project, refused
 
     settings = project(tmp_path)
-    given = {"track": False, "portfolios": 1, "policies": ["gas_band", "gas_band_5m"], "resolution": "5m"}
+    asked = PanelChoice(1, ["gas_band", "gas_band_5m"], resolution="5m")
+    given = {"track": False, "asked": asked}
     end = START + timedelta(days=10)
     found = compare.compare(settings, START.isoformat(), end.isoformat(), **given).json
     assert found["data"]["resolution"] == "5m"
@@ -226,6 +228,6 @@ def test_the_verb_compares_within_the_hour_and_refuses_in_words(tmp_path, capsys
     assert "looked at every 5m" in told
     assert "gas_band_5m / gas_band" in told
     assert "take threads" in refused(compare.compare, settings, engine="dask", **given)
-    unknown = refused(compare.compare, settings, **{**given, "policies": ["gas_bund"]})
+    unknown = refused(compare.compare, settings, **{**given, "asked": replace(asked, policies=["gas_bund"])})
     assert "no policy gas_bund" in unknown
     assert "surface_block" in unknown
