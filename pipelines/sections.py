@@ -11,6 +11,7 @@ from pipelines.setting_types import (
     Address,
     ChainId,
     Cron,
+    DayAtMost,
     Distinct,
     Duration,
     FallbackPolicy,
@@ -233,6 +234,7 @@ class MandateSection(Section):
     max_oracle_deviation_bps: int = Field(default=500, gt=0, le=10_000)  # oracle against the lake's newest price
     max_average_deviation_bps: int = Field(default=500, gt=0, le=10_000)  # oracle against each traded pool's average
     average_window: PositiveDuration = "30m"  # longer: harder to manipulate, lags the market more
+    close_when_denied: DayAtMost = "6h"  # deposits and exits, where fills deny NAV; 0s leaves that to people
     min_trade_usd: float = Field(default=100.0, ge=0)
     allow: Annotated[
         tuple[Address, ...], Distinct

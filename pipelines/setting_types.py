@@ -6,10 +6,12 @@ import difflib
 import re
 import zoneinfo
 from collections.abc import Callable, Hashable, Iterable
+from datetime import timedelta
 from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, SecretStr
 
+from lake.units import duration
 from lake.universe import CHAINS
 from policy.names import LIVE_NAMES, PARTS, REACTIVE_NAMES, installed
 
@@ -118,6 +120,12 @@ def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     return values
 
 
+def _day_at_most(text: str) -> str:
+    if duration(_duration(text)) > timedelta(days=1):
+        raise ValueError(f"{text!r} is more than a day, which is the most a vault's contract allows")
+    return text
+
+
 Distinct = AfterValidator(_distinct)
 Cron = Annotated[str, AfterValidator(_cron)]
 Zone = Annotated[str, AfterValidator(_zone)]
@@ -129,6 +137,7 @@ Url = Annotated[str, AfterValidator(_url)]
 SecretUrl = Annotated[SecretStr, AfterValidator(_secret_url)]
 Duration = Annotated[str, AfterValidator(_duration)]
 PositiveDuration = Annotated[str, AfterValidator(_positive_duration)]
+DayAtMost = Annotated[str, AfterValidator(_day_at_most)]
 PolicyName = Annotated[str, AfterValidator(one_of("policy", PARTS))]
 LivePolicy = Annotated[str, AfterValidator(one_of("policy that can decide", LIVE_NAMES))]
 FallbackPolicy = Annotated[str, AfterValidator(one_of("policy without forecasts", REACTIVE_NAMES))]

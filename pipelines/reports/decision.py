@@ -43,9 +43,13 @@ def as_shown(report: StepReport, note: str, seen: Snapshot) -> dict[str, Any]:
     data["note"] = note
     alone = ", ".join(u["symbol"] for u in data["untradable"])
     action = [] if report.why.startswith(report.action) else [report.action]
-    words = [*action, report.why, f"left alone: {alone}" if alone else "", note]
+    words = [*action, report.why, f"left alone: {alone}" if alone else "", _denied(data), note]
     data["summary"] = "; ".join(w for w in words if w)
     return data
+
+
+def _denied(data: Shown) -> str:
+    return f"the market denies NAV: {data['nav_denied']}" if data["nav_denied"] else ""
 
 
 def _amount(token: Token | None, raw: int) -> str:

@@ -15,6 +15,7 @@ from lake.evm import head_of
 from lake.rpc import Rpc
 from pipelines.vault_settings import VaultSettings
 from pipelines.wiring import rpc_of
+from policy.execution.closing import closings_of
 from policy.execution.records import audit
 from policy.execution.records.mending import may_give_up, repair
 from policy.execution.vaults.anchored import Find, faults, known, plans_executed, reference_find
@@ -103,7 +104,10 @@ def _safe_find(rpc: Rpc, safe: str) -> Find:
 
 
 def audit_repair(deployment: VaultSettings) -> list[str]:
-    """Mend audit and journal where a disk damaged them; return one line a file. ExecutionError where it must wait."""
+    """Mend audit, journal and closing orders where a disk damaged them; return one line a file.
+
+    ExecutionError where it must wait.
+    """
     now = datetime.now(UTC)
     reason = f"damaged on the disk and given up on {now:%Y-%m-%d %H:%M} UTC"
     record, journal = deployment.path(deployment.vault.audit), deployment.path(deployment.vault.journal)
@@ -113,6 +117,8 @@ def audit_repair(deployment: VaultSettings) -> list[str]:
         noted = None
     done = [repair(record, reason, noted=noted).words()]
     age = time.time() - journal.stat().st_mtime if journal.exists() else 0.0
+    closings = closings_of(journal)
+    done += [repair(closings, reason).words()] if closings.exists() else []
     return [*done, repair(journal, reason, may_give_up(age, now.timestamp())).words()]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lake.errors import ConfigError
-from lake.units import bps
+from lake.units import bps, duration
 from lake.universe import STABLE, chain
 from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.decider import Choice
@@ -69,7 +69,8 @@ def limits_of(deployment: VaultSettings, feeds: dict[str, FeedRule]) -> Limits:
         max_gain_bps=bps(deployment.mandate.max_oracle_deviation_bps),
     )
     row = chain(deployment.chain.id)
-    return Limits(plan=rules, feeds=feeds, gas=fee_rules(row), block_time_s=row.block_time_s)
+    close_s = int(duration(deployment.mandate.close_when_denied).total_seconds())
+    return Limits(plan=rules, feeds=feeds, gas=fee_rules(row), block_time_s=row.block_time_s, close_s=close_s)
 
 
 def keystore(deployment: VaultSettings) -> Path:

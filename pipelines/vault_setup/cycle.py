@@ -79,12 +79,14 @@ def moment_of(deployment: VaultSettings, at: datetime | None) -> datetime:
 
 
 def announce_decision(deployment: VaultSettings, choice: Choice, shown: Shown) -> None:
-    """Notify people of a refusal, of tokens left alone, and of a fallback that decided."""
+    """Notify people of a refusal, tokens left alone, a NAV that the market denies, and a fallback that decided."""
     if shown["outcome"] == "refused":
         notify.notify("refused", f"{shown['policy']} refused", shown["summary"])
     if shown["untradable"]:
         names = ", ".join(u["symbol"] for u in shown["untradable"])
         notify.notify("untradable", f"{names} left alone", "\n".join(u["reason"] for u in shown["untradable"]))
+    if shown["nav_denied"]:
+        notify.notify("denied", "the market denies the vault's NAV", shown["nav_denied"])
     if choice.abstained:
         notify.notify("abstained", f"{deployment.policy.fallback} decided", choice.note)
 

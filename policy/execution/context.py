@@ -11,7 +11,7 @@ from typing import Any
 from policy.base import Decision, Policy, State
 from policy.execution.base import Leg, Plan, Settlement, Snapshot, Vault, Verdict
 from policy.execution.checks.guards import FeedRule
-from policy.execution.checks.verdicts import UNTRADABLE
+from policy.execution.checks.verdicts import NAV_DENIED, UNTRADABLE
 from policy.execution.planner import PlanRules
 from policy.execution.probes.roundtrip import Proven
 from policy.execution.records.audit import Audit
@@ -42,7 +42,9 @@ class Limits:
     still noticed by the next step. ``bump_after``: blocks before an attempt is replaced. ``watch_blocks``: those a
     step follows a transaction before it leaves it to the next step; 0: one look, without waiting. ``epoch_s``: one
     decision per vault, policy and epoch. ``gas_margin_percent``: gas limit over the simulated use. ``tries``: plans per
-    decision. ``urgent_blocks``: full blocks a forced trade's first bid survives (12: the base fee may rise fourfold).
+    decision. ``close_s``: how long deposits and oracle-priced exits are closed when the market denies NAV, in seconds;
+    0 leaves it to people. ``urgent_blocks``: full blocks a forced trade's first bid survives (12: the base fee may
+    rise fourfold).
     """
 
     plan: PlanRules = field(default_factory=PlanRules)
@@ -58,6 +60,7 @@ class Limits:
     sequencer_grace_s: int = 3_600
     gas_margin_percent: int = 25
     tries: int = 3
+    close_s: int = 21_600
     urgent_blocks: int = 12
     block_time_s: float = 12.0
 
@@ -102,6 +105,15 @@ class EngineContext:
     not_before: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """What says that the market denies NAV, and the block and pools that it was read from."""
+
+    snapshot: Snapshot
+    pools: tuple[Pool, ...]
+    verdicts: tuple[Verdict, ...]
+
+
 @dataclass(slots=True)
 class StepReport:
     """What a step found, did and why; ``json()`` is what ``foredrift rebalance --json`` writes.
@@ -127,6 +139,7 @@ class StepReport:
     gas_limit: int = 0
     verdicts: list[Verdict] = field(default_factory=list)
     data: list[dict[str, Any]] = field(default_factory=list)  # series behind the decision, oldest first
+    denial: Denial | None = None
     sick: dict[str, Verdict] = field(default_factory=dict)  # tokens left alone in this step, by address
     asked: tuple[State, Decision] | None = None  # what the policy was asked about, and its answer
     settlement: Settlement | None = None
@@ -165,6 +178,7 @@ class StepReport:
                 for v in self.verdicts
                 if v.check == UNTRADABLE
             ],
+            "nav_denied": "; ".join(v.reason for v in self.verdicts if v.check == NAV_DENIED) or None,
             "settlement": None if self.settlement is None else settlement_json(self.settlement),
             "recovered": self.recovered,
             "attempts": self.attempts,

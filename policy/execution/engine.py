@@ -11,10 +11,11 @@ from typing import Any
 
 from lake.errors import RpcError
 from policy.base import Decision, tradable
+from policy.execution import closing
 from policy.execution.attempts import affordable, follow, launch, standing
 from policy.execution.base import OtherVault, Settlement, Verdict
 from policy.execution.checks import guards
-from policy.execution.checks.verdicts import explain, refusals, refused
+from policy.execution.checks.verdicts import NAV_DENIED, explain, refusals, refused
 from policy.execution.context import EngineContext, Stages, StepReport, attempts_json
 from policy.execution.decision_record import audit_decision
 from policy.execution.observation import Seen, observe, refuse
@@ -71,6 +72,8 @@ def _cycle(ctx: EngineContext, report: StepReport, stages: Stages) -> None:
     if not _recovered(ctx, report, stages):
         return
     seen = observe(ctx, report, stages)
+    if report.denial is not None:
+        seen = _closed(ctx, report, seen, stages)
     if seen is None:
         return
     decision, ready = _decided(ctx, report, seen, stages)
@@ -86,6 +89,21 @@ def _cycle(ctx: EngineContext, report: StepReport, stages: Stages) -> None:
         stages.done("audit")
         return
     _execute(ctx, report, seen, decision, ready, stages)
+
+
+def _closed(ctx: EngineContext, report: StepReport, seen: Seen | None, stages: Stages) -> Seen | None:
+    """Close deposits and exits where the market denies NAV; return what to decide on now, None where nothing is."""
+    went = closing.close(ctx, report)
+    stages.done("close")
+    if went == closing.WAITS:
+        return None
+    if went == closing.KEPT or seen is None:
+        return seen
+    told = [v for v in report.verdicts if v.check == NAV_DENIED]  # blocks went by: look again
+    report.verdicts.clear()
+    seen = observe(ctx, report, stages)
+    report.verdicts = [*told, *(v for v in report.verdicts if v.check != NAV_DENIED)]
+    return seen
 
 
 def _decided(ctx: EngineContext, report: StepReport, seen: Seen, stages: Stages) -> tuple[Decision, Ready | None]:
@@ -142,7 +160,7 @@ def _recovered(ctx: EngineContext, report: StepReport, stages: Stages) -> bool:
     flight, settlement = recover(ctx)
     stages.done("recover")
     if flight is None:
-        return True
+        return closing.recovered(ctx, report)
     if flight.open:
         report.recovered = "pending"
         report.decision_id = flight.plan.decision_id
@@ -152,7 +170,7 @@ def _recovered(ctx: EngineContext, report: StepReport, stages: Stages) -> bool:
         report.recovered = flight.state
         report.decision_id = flight.plan.decision_id
         _settled(report, flight, settlement)
-    return True
+    return closing.recovered(ctx, report)
 
 
 def _note(report: StepReport, seen: Seen, decision: Decision) -> None:

@@ -11,9 +11,10 @@ from policy.base import State
 from policy.execution.base import Snapshot, Verdict
 from policy.execution.checks import guards, inputs
 from policy.execution.checks.verdicts import explain, passed, refusals, refused
-from policy.execution.context import EngineContext, Stages, StepReport
+from policy.execution.context import Denial, EngineContext, Stages, StepReport
 from policy.execution.decision_record import audit_refusal
 from policy.execution.probes import sick
+from policy.execution.probes.denial import denied
 from policy.execution.probes.roundtrip import Proven, prove
 from policy.execution.records.journal import Flight
 from policy.execution.routing.amm import Pool
@@ -21,6 +22,9 @@ from policy.execution.state_builder import OffchainView, state_of
 from policy.execution.submission.gas import next_base_fee, usual_tip
 from policy.execution.submission.node import BlockHeader, JsonNode
 from policy.execution.submission.quorum import alone
+
+BLIND = frozenset({"chain_id", "node_behind", "node_lagging", "clock", "vault_paused", "vault_empty"})
+"""Refusals after which nothing is said about the market: what was read is not of now, or the vault is closed anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +88,14 @@ def observe(ctx: EngineContext, report: StepReport, stages: Stages) -> Seen | No
     report.sick = parted.sick
     stages.done("guards")
     if refusals(parted.rest):
+        if not {v.check for v in refusals(parted.rest)} & BLIND:
+            _deny(ctx, report, snapshot, view)
         refuse(report, list(parted.sick.values()))
         audit_refusal(ctx, report, snapshot)
         stages.done("audit")
         return None
     pools = tuple(ctx.pools(snapshot))
+    _deny(ctx, report, snapshot, view, pools)
     if not _healthy(ctx, report, snapshot, pools, stages):
         return None
     head = ctx.node.head()
@@ -102,6 +109,21 @@ def observe(ctx: EngineContext, report: StepReport, stages: Stages) -> Seen | No
     state = state_of(snapshot, ctx.portfolio, view, pools, price)
     stages.done("read_pools")
     return Seen(snapshot, view, pools, head, price, state)
+
+
+def _deny(
+    ctx: EngineContext,
+    report: StepReport,
+    snapshot: Snapshot,
+    view: OffchainView,
+    pools: tuple[Pool, ...] | None = None,
+) -> None:
+    """Put it into the report where the market denies NAV."""
+    pools = tuple(ctx.pools(snapshot)) if pools is None else pools
+    averages = {} if view.evidence is None else view.evidence.average_e8
+    found = denied(snapshot, pools, averages, ctx.limits.plan.max_gain_bps)
+    report.denial = Denial(snapshot, pools, tuple(found)) if found else None
+    report.verdicts += found
 
 
 def _healthy(ctx: EngineContext, report: StepReport, snapshot: Snapshot, pools: Sequence[Pool], stages: Stages) -> bool:

@@ -14,7 +14,7 @@ from pipelines.stages import rebalance as stage
 from pipelines.stages import status
 from pipelines.vault_setup import cycle
 from policy.execution.base import Token
-from policy.execution.checks.verdicts import refused
+from policy.execution.checks.verdicts import NAV_DENIED, passed, refused
 from policy.execution.context import StepReport
 from policy.execution.probes import sick
 from policy.execution.probes.roundtrip import Proven
@@ -58,6 +58,17 @@ def test_people_are_notified_of_it_by_name(tmp_path, monkeypatch):
         ("untradable", f"{name} left alone")
     ]
     assert "bought and not sold" in next(body for event, _, body in said if event == "untradable")
+
+
+def test_people_are_told_of_a_nav_that_the_market_denies(monkeypatch):
+    said = []
+    monkeypatch.setattr(cycle.notify, "notify", lambda *words: said.append(words))
+    denied = passed(NAV_DENIED, "ETH: 700 bp apart; closed deposits and exits", token="0xb")
+    report = StepReport(outcome="traded", action="trade", why="drift", verdicts=[denied])
+    shown = as_shown(report, "", SimpleNamespace(tokens=TOKENS, targets_bps=(4_000, 3_000, 3_000)))
+    assert "the market denies NAV: ETH: 700 bp apart; closed deposits and exits" in shown["summary"]
+    cycle.announce_decision(SimpleNamespace(), SimpleNamespace(abstained=False), shown)
+    assert said == [("denied", "the market denies the vault's NAV", denied.reason)]
 
 
 def doubted(snapshot, pools):

@@ -64,6 +64,7 @@ def test_the_environment_wins_over_the_file(tmp_path, monkeypatch):
         ("[schedule]\nrebalance = '61 25 * * *'", "no cron expression"),
         ("[schedule]\nretrain = '0 0 31 2 *'", "no cron expression"),
         ("[schedule]\nmax_late = '0m'", "longer than nothing"),
+        ("[mandate]\nclose_when_denied = '25h'", "more than a day"),
         ("[models]\nexpiry = '45'", "'90s', '1h', '14d'"),
         ("[chain]\nid = 5", "chain 5 is not known"),
         ("[vault]\nkind = 'saffe'", "did you mean 'safe'"),

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from policy.execution.base import Verdict
 
+NAV_DENIED = "nav_denied"
+"""The check that says deposits and oracle-priced exits must not go on at this NAV, and what was done about it."""
 UNTRADABLE = "token_untradable"
 """The check that names a token which is left alone while the rest is traded."""
 

@@ -220,6 +220,10 @@ class ReferenceVault:
         """
         return self._call("doubt(uint256)", seconds)
 
+    def doubted_until(self, block: int | str = "latest") -> int:
+        """Return until when deposits and oracle-priced exits are closed, unix seconds."""
+        return cast("int", read(self.rpc, [Call(self.address, "doubted_until()", "uint256")], block)[0][0])
+
     def revoke(self) -> UnsignedTx:
         """Return the owner's call that takes the keeper's key away at once."""
         return self._call("revoke_keeper()")
