@@ -14,7 +14,7 @@ from policy.execution.routing.amm import Pool
 from policy.execution.state_builder import OffchainView, RiskTerms
 from policy.execution.submission.gas import FeeRules, usual_tip
 from policy.execution.submission.node import Node
-from policy.keeping.desk import Changes, Header, VaultReading
+from policy.keeping.desk import Changes, SeenBlock, VaultReading
 from policy.keeping.readings import reading_of
 
 ROUND, ANSWER = "latestRoundData()", "uint80,int256"
@@ -46,7 +46,7 @@ class ChainMarket:
         self._decimals: dict[str, int] = {}
         self._tip, self._tip_at = rules.min_tip_wei, -TIP_BLOCKS
 
-    def changes(self, head: Header) -> Changes:
+    def changes(self, head: SeenBlock) -> Changes:
         """Return prices of every feed and the vaults with a log in ``head``, by one batch at its hash."""
         feeds = list(self._decimals)
         where = at_block(head.hash)
@@ -61,7 +61,7 @@ class ChainMarket:
             self._tip, self._tip_at = usual_tip(self._node.fee_history(20), self._rules), head.number
         return Changes({f: p for f, p in prices.items() if p > 0}, frozenset(touched), self._tip)
 
-    def read(self, row: int, head: Header) -> VaultReading:
+    def read(self, row: int, head: SeenBlock) -> VaultReading:
         """Return vault ``row`` at the hash of ``head``."""
         one = self._kept[row]
         snapshot = one.vault.snapshot(head.hash)

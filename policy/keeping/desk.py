@@ -20,7 +20,7 @@ HOLD_BLOCKS, LONGEST_HOLD = 5, 300  # after a cycle that did not trade: doubled 
 MOVED = 0.1  # a price this much lower, or a reserve this much higher, ends a hold at once
 
 
-class Header(Protocol):
+class SeenBlock(Protocol):
     """What is known of a block: also of the next one's base fee, which follows from it exactly."""
 
     @property
@@ -48,7 +48,7 @@ class Header(Protocol):
 class Occasion:
     """Why and at which block a cycle is run; ``scheduled``: by the configured policy, else by the block's own rule."""
 
-    head: Header
+    head: SeenBlock
     triggers: tuple[Trigger, ...]
 
     @property
@@ -87,11 +87,11 @@ class Changes:
 class MarketReader(Protocol):
     """Where a keeper reads: one batch a block for all vaults, one vault in full when it was touched."""
 
-    def changes(self, head: Header) -> Changes:
+    def changes(self, head: SeenBlock) -> Changes:
         """Return what ``head`` changed; RpcError where the node does not tell."""
         ...
 
-    def read(self, row: int, head: Header) -> VaultReading:
+    def read(self, row: int, head: SeenBlock) -> VaultReading:
         """Return vault ``row`` at ``head``; RpcError where the node does not tell."""
         ...
 

@@ -9,19 +9,19 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from lake.errors import ForedriftError, RpcError
+from lake.errors import ForedriftError
 from lake.units import WEI_PER_GWEI
 from policy.execution.context import StepReport
 from policy.execution.engine import step
 from policy.execution.records.journal import VaultBusy
-from policy.keeping.desk import Desk, Header, MarketReader, Occasion, VaultReading, hurried, told_of
+from policy.keeping.desk import Desk, MarketReader, Occasion, SeenBlock, VaultReading, hurried, told_of
 from policy.keeping.orders import ARMED_FROM, GasOrder, Moment, ordered
 from policy.keeping.ring import Ring, dump
 from policy.keeping.sights import Glance, Sights
@@ -55,6 +55,7 @@ class Tally:
     blind: int = 0  # blocks that could not be read
     acts: int = 0
     undone: int = 0
+    reason: str = ""  # why the last of them could not be
     look_s: deque[float] = field(default_factory=lambda: deque(maxlen=LAST_LOOKS))  # of looks, without cycles
 
     def json(self) -> dict[str, Any]:
@@ -71,6 +72,7 @@ class Keeper:
         self.tally = Tally()
         self.glance: Glance | None = None
         self.table = [""] * len(desks)
+        self.told: Mapping[str, Any] = {}  # what the owner's files say of the heads and nodes
         self._workers = workers
         self._reports: list[StepReport | None] = [None] * len(desks)
         self._stale = set(range(len(desks)))
@@ -89,14 +91,15 @@ class Keeper:
                 self._keep_order(row, desk, None, "its block was replaced")
             self._flights[row] = self._flights[row] or desk.acted_at > ancestor - DEEPEST
 
-    def on_block(self, head: Header, *, quiet: str = "") -> list[Act]:
+    def on_block(self, head: SeenBlock, *, quiet: str = "") -> list[Act]:
         """Look at every vault at ``head`` and run the cycles it asks for; ``quiet``: only look, for that reason."""
         began = time.perf_counter()
         self.tally.blocks += 1
         try:
             price_wei, tip_wei = self._read(head)
-        except RpcError:
+        except ForedriftError as error:
             self.tally.blind += 1
+            self.tally.reason = str(error)
             self._stale = set(range(len(self.desks)))
             return []
         price = price_wei / WEI_PER_GWEI
@@ -109,7 +112,7 @@ class Keeper:
         self._refresh(head)
         return acts
 
-    def _read(self, head: Header) -> tuple[int, int]:
+    def _read(self, head: SeenBlock) -> tuple[int, int]:
         """Bring prices and touched vaults up to ``head``; return price of the next block and its tip, wei."""
         found = self.market.changes(head)
         self.sights.reprice(found.prices)
@@ -119,7 +122,7 @@ class Keeper:
             self._stale.discard(row)
         return head.next_base_fee_wei + found.tip_wei, found.tip_wei
 
-    def _adopt(self, row: int, found: VaultReading, head: Header) -> None:
+    def _adopt(self, row: int, found: VaultReading, head: SeenBlock) -> None:
         desk = self.desks[row]
         self.sights.read(row, terms_of(found.state), found.feeds, found.holdings, found.prices)
         desk.read_at, desk.oracle_age_s, desk.heartbeat_s = head.number, found.oracle_age_s, found.heartbeat_s
@@ -127,7 +130,7 @@ class Keeper:
             self._flights[row] = True
         desk.nonce = found.plan_nonce
 
-    def _asked(self, head: Header, glance: Glance, price: float, tip_wei: int) -> list[tuple[int, Occasion]]:
+    def _asked(self, head: SeenBlock, glance: Glance, price: float, tip_wei: int) -> list[tuple[int, Occasion]]:
         """Return the vaults that a cycle is run for, with why: first by arrays, then by the triggers' own words."""
         epoch = (head.timestamp_s - self._due) // EPOCH_S
         paid = (glance.reserve_gwei > 0.0) & (price <= glance.reserve_gwei)
@@ -160,7 +163,7 @@ class Keeper:
         gas = terms.gas_fixed + terms.gas_slope * price
         return float(bands.solve_one(gas, terms.k, terms.m, terms.B)[0])
 
-    def _orders(self, head: Header, glance: Glance, price: float) -> None:
+    def _orders(self, head: SeenBlock, glance: Glance, price: float) -> None:
         """Arm, follow and let go orders; only vaults whose order changes cost more than an array."""
         reach = glance.reserve_gwei / np.where(self.sights.usual_gwei > 0.0, self.sights.usual_gwei, np.nan)
         for row in np.flatnonzero(self._armed | (np.isfinite(reach) & (reach >= ARMED_FROM))).tolist():
@@ -186,7 +189,7 @@ class Keeper:
         except VaultBusy:
             return
 
-    def _act(self, head: Header, asked: list[tuple[int, Occasion]], price: float, glance: Glance) -> list[Act]:
+    def _act(self, head: SeenBlock, asked: list[tuple[int, Occasion]], price: float, glance: Glance) -> list[Act]:
         if len(asked) > 1 and self._workers > 1:
             with ThreadPoolExecutor(min(self._workers, len(asked))) as pool:
                 acts = list(pool.map(lambda one: self._cycle(*one), asked))
@@ -227,7 +230,8 @@ class Keeper:
             looks_sha256=dump(path, self.ring.of(row)),
         )  # fmt: skip
 
-    def _refresh(self, head: Header) -> None:
+    def _refresh(self, head: SeenBlock) -> None:
         for row, desk in enumerate(self.desks):
             if desk.owner is not None:
-                desk.owner.refresh(head.number, told_of(desk, self._reports[row]) | {"table": self.table[row]})
+                told = told_of(desk, self._reports[row]) | {"table": self.table[row], "blind": self.tally.blind}
+                desk.owner.refresh(head.number, told | dict(self.told))
