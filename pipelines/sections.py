@@ -270,6 +270,17 @@ class ScheduleSection(Section):
     work_pool: Name = "foredrift"
 
 
+class KeepSection(Section):
+    """How ``foredrift keep`` follows the chain: ``ws`` announces blocks, ``http`` nodes are asked for the truth.
+
+    Two nodes of different operators, where money is kept. Without ``http`` those of [chain] rpc_urls are asked.
+    """
+
+    ws: SecretUrl | None = None  # without one the nodes are polled every half block time
+    http: Annotated[tuple[SecretUrl, ...], Distinct] = ()
+    workers: int = Field(default=4, ge=1, le=64)  # decision cycles of different vaults at once
+
+
 class WatchSection(Section):
     """Logs, metrics and notifications. Apprise URLs come from FOREDRIFT_NOTIFY (space separated)."""
 

@@ -26,6 +26,7 @@ from pipelines.sections import (
     CompareSection,
     CostsSection,
     DeploymentSection,
+    KeepSection,
     LakeSection,
     MandateSection,
     MlflowSection,
@@ -73,6 +74,7 @@ class Settings(Section):
     compare: CompareSection = CompareSection()
     schedule: ScheduleSection = ScheduleSection()
     watch: WatchSection = WatchSection()
+    keep: KeepSection = KeepSection()
     deployments: tuple[DeploymentSection, ...] = ()  # further vaults, beside that of [vault]
     root: Path = Path()
     _file: Path | None = PrivateAttr(default=None)

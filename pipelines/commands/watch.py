@@ -1,4 +1,4 @@
-"""Verbs that keep Foredrift running: serve, ui."""
+"""Verbs that keep Foredrift running: serve, keep, ui."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.options import Config
+from pipelines.commands.options import Config, Json, Start, write_json
 
 
 def register(app: typer.Typer) -> None:
     """Add this file's verbs to ``app``."""
     app.command("serve", rich_help_panel="Operate")(serve)
+    app.command("keep", rich_help_panel="Operate")(keep)
     app.command("ui", rich_help_panel="Operate")(ui)
 
 
@@ -28,6 +29,41 @@ def serve(
     from pipelines.scheduled.serve import serve as run
 
     run(settings, only.split(",") if only else None)
+
+
+def keep(
+    live: Annotated[bool, typer.Option("--live", help="Execute on a chain; without it plans are only made.")] = False,
+    ws: Annotated[str | None, typer.Option(help="Websocket that announces blocks (default: [keep] ws).")] = None,
+    http: Annotated[
+        list[str] | None,
+        typer.Option(help="Node asked for the truth, again for each (default: [keep] http, else [chain] rpc_urls)."),
+    ] = None,
+    blocks: Annotated[int | None, typer.Option(min=1, help="Blocks to look at (default: until interrupted).")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Look at one block and end.")] = False,
+    deployment: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Keep this one alone (default: all on the first one's chain).")
+    ] = None,
+    start: Start = None,
+    speed: Annotated[
+        float, typer.Option(min=0.0, help="With --start: times as fast as blocks came; 0: as fast as it goes.")
+    ] = 0.0,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Keep vaults block by block: look at each new block, trade where its gas is worth it, until interrupted.
+
+    The simulated vault is kept on paper: on the heads of a real chain, or with --start on recorded blocks.
+    """
+    from pipelines.servers.phrase import hand_over
+    from pipelines.settings import load
+
+    settings = load(config)
+    if live:
+        hand_over()
+    from pipelines.scheduled.keep_vaults import KeepChoice, keep_vaults
+
+    asked = KeepChoice(live, ws, tuple(http or ()), 1 if once else blocks, deployment, start, speed)
+    write_json(json, keep_vaults(settings, asked))
 
 
 def ui(

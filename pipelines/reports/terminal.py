@@ -174,11 +174,22 @@ def status(report: Mapping[str, Any]) -> None:
     if len(report["deployments"]) > 1:
         names = ["name", "vault", "chain", "policy", "live", "action", "ts", "drift_distance"]
         table("Deployments", names, [[r[n] for n in names] for r in report["deployments"]], right_from=7)
+    kept = [(r["name"], r["keeper"]) for r in report["deployments"] if r["keeper"]["held"]]
+    if kept:
+        names = ["pid", "block", "age_s", "head_age_s", "table", "order"]
+        table("Kept block by block", ["name", *names], [[name, *_kept(k, names)] for name, k in kept], right_from=1)
     figures = {k.replace("_", " "): v for k, v in report["figures"].items() if v is not None}
     if figures:
         table("At the last decision", list(figures), [list(figures.values())], right_from=0)
     for line in report["advice"]:
         say(("→ ", "yellow"), line)
+
+
+def _kept(keeper: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
+    """Return a keeper's cells; an armed order as the gas it waits for, a surface as the start of its hash."""
+    order, table_ = keeper["order"], keeper["table"]
+    said = {"order": f"{order['cap_gwei']:.2f} gwei" if order else "-", "table": (table_ or "closed form")[:12]}
+    return [said.get(n, keeper[n]) for n in names]
 
 
 def findings(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""``foredrift keep``: heads in, looks and decision cycles out, until a signal, a count of blocks, or the end of a replay.
+"""The loop of ``foredrift keep``: heads in, looks and decision cycles out, until a signal, a count or the end.
 
 Looks run on the newest head only; what arrived meanwhile was seen by the follower and needs no decision of its own. A
 signal ends the loop between two blocks: a cycle that has begun is carried to its end.
@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,8 +114,7 @@ def percentiles(name: str, seconds: Sequence[float]) -> dict[str, float | None]:
 def rss_mb() -> float:
     """Return this process's resident memory, MB; the most it ever had where the system does not tell the present."""
     try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 

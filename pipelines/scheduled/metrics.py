@@ -40,6 +40,10 @@ class Metrics:
         self.value = Gauge("foredrift_value", "Figures of the last decision", ["name"], registry=self.registry)
         self.outcomes = Gauge("foredrift_decisions", "Decisions kept, by action", ["action"], registry=self.registry)
         self.zombies = Gauge("foredrift_zombie_runs", "Runs whose worker is gone", registry=self.registry)
+        self.kept = Gauge(
+            "foredrift_keeper", "Of the vault's keeper: fresh (0, 1), block, ages (s), gwei of its order",
+            ["vault", "figure"], registry=self.registry,
+        )  # fmt: skip
         self.failures = Counter(
             "foredrift_status_failures", "Times the stores could not be read", registry=self.registry
         )
@@ -61,6 +65,9 @@ class Metrics:
                 self.value.labels(name).set(figure)
         for action, count in report.get("actions", {}).items():
             self.outcomes.labels(action).set(count)
+        for row in report.get("deployments", ()):
+            for figure, value in _kept(row["keeper"]).items():
+                self.kept.labels(row["name"], figure).set(value)
         self.zombies.set(len(report.get("zombies", ())))
 
     def serve(self, port: int) -> Callable[[], None]:
@@ -75,6 +82,14 @@ class Metrics:
             thread.join()
 
         return end
+
+
+def _kept(keeper: Mapping[str, Any]) -> dict[str, float]:
+    """Return a keeper's figures; an order that is not armed is 0 gwei, which nothing costs."""
+    order = keeper["order"] or {}
+    found = {"fresh": float(keeper["fresh"]), "order_gwei": order.get("cap_gwei", 0.0)}
+    told = {"block": keeper["block"], "age_s": keeper["age_s"], "head_age_s": keeper["head_age_s"]}
+    return found | {name: float(v) for name, v in told.items() if v is not None}
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from pipelines.sections import ExchangeSection
 from pipelines.servers.phrase import passphrase
 from pipelines.setting_types import nearest
 from pipelines.settings import load
+from pipelines.settlements.reconcile import owner_of
 
 Finding = dict[str, Any]
 _BOUNDS = {"fastapi": (0, 151), "sqlalchemy": (2, 1)}  # first versions with which the scheduler breaks silently
@@ -37,7 +38,7 @@ def examine(config: Path | None) -> list[Finding]:
     found.extend(_lake(lambda: status(settings), settings.portfolio.assets))
     found.extend(_tracking(settings.mlflow.tracking_uri))
     for i, deployment in enumerate(deployments(settings)):
-        rows = [*_chain(deployment), *_vault(deployment)]
+        rows = [*_chain(deployment), *_vault(deployment), *_keeper(deployment)]
         found.extend(row | {"check": f"{deployment.name}: {row['check']}"} if i else row for row in rows)
     found.extend(_private(settings.root))
     return found
@@ -182,6 +183,22 @@ def _vault(deployment: Deployment) -> Iterator[Finding]:
             yield _row("keystore", "error", f"{path} is readable by others", f"chmod 600 {path}")
         else:
             yield _passphrase(path)
+
+
+def _keeper(deployment: Deployment) -> Iterator[Finding]:
+    """Yield whether a keeper that lives sees blocks, and what keeps it from sending."""
+    found = owner_of(deployment)
+    if not found.held:
+        return
+    refusal = found.told.get("refusal")
+    if not found.fresh:
+        yield _row("keeper", "error", found.words(), "look at its log, then restart it; scheduled runs stand in")
+    elif refusal:
+        yield _row("keeper", "warn", f"it sends nothing: {refusal}", "see the nodes in [keep] http and this clock")
+    else:
+        order, table = found.told.get("order"), found.told.get("table") or "closed form"
+        armed = f", an order at {order['cap_gwei']:.2f} gwei" if isinstance(order, dict) else ""
+        yield _row("keeper", "ok", f"{found.words()}, reservation price by {str(table)[:12]}{armed}", "")
 
 
 def _passphrase(keystore: Path) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipelines.deployments import Deployment, deployments
 from pipelines.monitor.model_status import FILE, models_in_force
 from pipelines.servers.stuck_runs import api_url, zombies
 from pipelines.settings import Settings
+from pipelines.settlements.reconcile import owner_of
 from pipelines.wiring import lake_of, now
 from policy.execution.checks.verdicts import UNTRADABLE
 
@@ -29,7 +31,8 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
     (or None), ``figures`` (of the last decision: drift_distance in tolerances, loss_budget_left_bp, gas_gwei, and
     last_execution_h ago; None where unknown), ``actions`` (decisions by action), ``models`` (family, version,
     trained_until, age_d) and ``coverage`` (target, horizon_h, coverage90, outcomes) as the last forecast run saw them,
-    ``deployments`` (name, vault, chain, policy, live, and its last decision: decision_id, ts, action, drift_distance),
+    ``deployments`` (name, vault, chain, policy, live, and its last decision: decision_id, ts, action, drift_distance;
+    and its keeper: held, fresh, age_s, pid, block, head_age_s, refusal, nodes, table, order, flight, blind),
     ``zombies`` (runs whose worker is gone, where PREFECT_API_URL names a scheduler), ``advice`` (sentences).
     """
     at = at or now()
@@ -68,6 +71,7 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
         "deployments": [_deployment(d, taken, i == 0, decisions) for i, d in enumerate(project)],
         "advice": sick
         + _advice(tables, forecasts, stale_h)
+        + _silent_keepers(project)
         + _old_models(settings.models.expiry, models["models"])
         + trouble,
     }
@@ -83,7 +87,17 @@ def _deployment(deployment: Deployment, taken: pl.DataFrame, first: bool, decisi
         "chain": deployment.chain.id, "policy": deployment.policy.kind, "live": deployment.live,
         "decision_id": last and last["decision_id"], "ts": last and last["ts"].isoformat(),
         "action": last and last["action"], "drift_distance": seen.get("drift_distance"),
+        "keeper": _keeper(deployment),
     }  # fmt: skip
+
+
+def _keeper(deployment: Deployment) -> dict[str, Any]:
+    """Return who keeps the vault block by block (owner, fresh), and what it says of heads, nodes, table and order."""
+    found = owner_of(deployment)
+    told = found.told if found.held else {}
+    names = ("pid", "block", "head_age_s", "refusal", "nodes", "table", "order", "flight", "blind")
+    age = None if found.age_s is None or not found.held else round(found.age_s, 1)
+    return {"held": found.held, "fresh": found.fresh, "age_s": age, **{n: told.get(n) for n in names}}
 
 
 def _untradable(decisions: pl.DataFrame) -> list[str]:
@@ -152,6 +166,12 @@ def _old_models(expiry: str, models: list[dict[str, Any]]) -> list[str]:
     allowed_d = duration(expiry).total_seconds() / DAY_S
     old = [r["family"] for r in models if r["age_d"] > allowed_d]
     return [f"models older than {allowed_d:g} d, so they abstain ({', '.join(old)}): foredrift train"] if old else []
+
+
+def _silent_keepers(project: Sequence[Deployment]) -> list[str]:
+    """Return a sentence for each keeper that lives and has seen no block of late."""
+    found = [(d.name, owner_of(d)) for d in project]
+    return [f"{name}: {o.words()}; scheduled runs decide in its stead" for name, o in found if o.held and not o.fresh]
 
 
 def _hours(at: datetime, then: datetime) -> float:

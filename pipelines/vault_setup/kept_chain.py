@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from lake.evm import BlockHeader
 from lake.rpc import Rpc
 from lake.universe import chain
 from pipelines.settlements.reconcile import journal_of
@@ -16,7 +17,7 @@ from pipelines.vault_setup.kept import RENEW_S, Standing, minute_s, rule_at
 from pipelines.vault_setup.onchain import open_onchain
 from policy.execution.context import EngineContext
 from policy.execution.submission.gas import fee_rules
-from policy.execution.submission.node import Head, JsonNode
+from policy.execution.submission.node import JsonNode
 from policy.keeping.chain_market import ChainMarket, Kept
 from policy.keeping.desk import Desk, Occasion
 
@@ -49,7 +50,7 @@ class ChainDesk:
         self.standing.record()
 
 
-def _no_wait(head: Head) -> None:
+def _no_wait(head: BlockHeader) -> None:
     """Wait for nothing: the keeper comes back at the next block."""
 
 

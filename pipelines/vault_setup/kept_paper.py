@@ -51,7 +51,12 @@ class PaperDesk:
         choice, market = self.market(occasion.head)
         here = replace(choice, market=market, policy=rule_at(choice, occasion))
         with open_context(self.standing.deployment, market.at, here, live=True) as ctx:
-            yield replace(ctx, audit=self.standing.audit)
+
+            def clock() -> datetime:  # its chain makes blocks of its own for a plan, and stands ahead of the tape then
+                return max(market.at, datetime.fromtimestamp(ctx.node.head().time, UTC))
+
+            limits = replace(ctx.limits, confirmations=1)
+            yield replace(ctx, audit=self.standing.audit, clock=clock, limits=limits)
         if not self.quiet:
             self.standing.record()
 
@@ -87,10 +92,8 @@ class PaperMarket:
         return self._desks[row].read(head)
 
 
-def paper_desks(
-    deployments: Sequence[VaultSettings], until: datetime | None = None
-) -> tuple[list[Desk], PaperMarket, list[PaperDesk]]:
-    """Return the desks of simulated ``deployments`` on one tape, what reads them, and the desks' own halves.
+def paper_desks(deployments: Sequence[VaultSettings], until: datetime | None = None) -> tuple[list[Desk], PaperMarket]:
+    """Return the desks of simulated ``deployments`` on one tape, and what reads them.
 
     ``until``: the end of a replay, beyond which nothing is read; its decisions are kept in the vault's own files and
     out of the lake.
@@ -105,4 +108,4 @@ def paper_desks(
         own.append(desk)
         looks = one.audit.parent / "looks"
         desks.append(Desk(one.name, journal_of(one), desk.cycle, looks, patient=True, minute_s=minute_s(one)))
-    return desks, PaperMarket(own), own
+    return desks, PaperMarket(own)

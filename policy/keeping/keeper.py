@@ -202,6 +202,8 @@ class Keeper:
                 self._epochs[row] = (head.timestamp_s - desk.minute_s) // EPOCH_S
             self._flights[row], self._reports[row] = desk.flight, act.report
             self._stale.add(row)
+            if act.report.settlement is not None:
+                desk.nonce = None  # it was moved by the plan that was just settled
             if act.report.outcome in {"traded", "pending"} and desk.order is not None:
                 self._keep_order(row, desk, None, f"the cycle at block {head.number}: {act.report.outcome}")
         self.tally.acts += len(acts)

@@ -1,0 +1,173 @@
+"""``foredrift keep``: which vaults of a project are kept, on which heads, and what becomes of the run."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from lake.errors import ConfigError
+from lake.evm import head_of
+from lake.heads import HeadFollower
+from lake.private import STATE
+from lake.rpc import Rpc
+from lake.units import utc
+from lake.universe import chain
+from pipelines.deployments import Deployment, chosen
+from pipelines.monitor.logs import configure_logging, log
+from pipelines.reports import terminal
+from pipelines.scheduled.keep import KeepRun, Shown, keep, replay
+from pipelines.settings import Settings
+from pipelines.vault_setup.kept_chain import chain_desks
+from pipelines.vault_setup.kept_paper import paper_desks
+from pipelines.vault_setup.onchain import LOCAL_CHAIN
+from pipelines.vault_setup.tape import replayed
+from pipelines.wiring import lake_of
+from policy.execution.records.owner import OwnerFile, owning
+from policy.keeping.desk import Desk, MarketReader, SeenBlock
+from policy.keeping.keeper import Act, Keeper
+
+BEAT_BLOCKS = 50  # a line a person sees although nothing was done
+REPLAYED = 7_200  # blocks of a replay where no number is given: a day
+
+
+@dataclass(frozen=True, slots=True)
+class KeepChoice:
+    """What is asked for at the command line. ``ws`` and ``http`` stand in for the settings' own; ``start``: replay
+    recorded blocks from that moment on, ``speed`` times as fast as they came (0: as fast as this machine goes).
+    """
+
+    live: bool = False
+    ws: str | None = None
+    http: tuple[str, ...] = ()
+    blocks: int | None = None
+    name: str | None = None
+    start: str | None = None
+    speed: float = 0.0
+
+
+def keep_vaults(settings: Settings, asked: KeepChoice) -> dict[str, Any]:
+    """Keep the chosen vaults until a signal or the asked number of blocks; return what was done (``--json``).
+
+    Raises ConfigError where vaults, chain and options do not fit together, OwnedElsewhere where another keeper lives.
+    """
+    if settings.watch.log == "json":
+        configure_logging("json")
+    kept = _together(settings, asked)
+    if asked.start is not None:
+        kept = [_apart(d) for d in kept]
+    with ExitStack() as held:
+        owners = [held.enter_context(owning(d.journal)) for d in kept]
+        if asked.start is not None:
+            run, notes = _replay(kept, owners, asked)
+        else:
+            run, notes = asyncio.run(_follow(settings, kept, owners, asked)), ""
+    log("kept", blocks=run.blocks, cycles=len(run.acts))
+    return {"vaults": [d.name for d in kept], "live": asked.live, "notes": notes, **run.json()}
+
+
+def _together(settings: Settings, asked: KeepChoice) -> list[Deployment]:
+    """Return the vaults that one process keeps: the chosen one, or all on the first one's chain, of its kind."""
+    every = chosen(settings, asked.name)
+    first = every[0]
+    paper = first.vault.kind == "simulated"
+    kept = [d for d in every if (d.vault.kind == "simulated") == paper and (paper or d.chain.id == first.chain.id)]
+    others = [d.name for d in every if d not in kept]
+    if others:
+        terminal.say(f"not kept here: {', '.join(others)} (another chain, or paper); keep each with --deployment NAME")
+    if paper and asked.live:
+        raise ConfigError("--live executes on a chain; the simulated vault trades on paper without it: leave it out")
+    if not paper and asked.start is not None:
+        raise ConfigError("--start replays recorded blocks for the simulated vault; a chain has no other moment")
+    if asked.http:
+        urls = tuple(SecretStr(u) for u in asked.http)
+        kept = [replace(d, chain=d.chain.model_copy(update={"rpc_urls": urls})) for d in kept]
+    return kept
+
+
+def _apart(deployment: Deployment) -> Deployment:
+    """Return a simulated vault with files of its own that begins anew: a replay leaves the project's as it is."""
+    folder = Path(STATE) / "replay" / deployment.name
+    names = {"state": "vault.json", "journal": "journal", "audit": "audit.jsonl"}
+    shutil.rmtree(deployment.path(str(folder)), ignore_errors=True)
+    files = {key: str(folder / name) for key, name in names.items()}
+    return replace(deployment, vault=deployment.vault.model_copy(update=files))
+
+
+def _keeper(
+    kept: Sequence[Deployment], read: tuple[Sequence[Desk], MarketReader], owners: Sequence[OwnerFile], workers: int
+) -> Keeper:
+    for desk, owner in zip(read[0], owners, strict=True):
+        desk.owner = owner
+        owner.refresh(0)
+    width = max(len(d.portfolio.assets) for d in kept)
+    return Keeper(*read, width=width, workers=workers)
+
+
+def _replay(kept: list[Deployment], owners: list[OwnerFile], asked: KeepChoice) -> tuple[KeepRun, str]:
+    start = utc(str(asked.start))
+    blocks = asked.blocks or REPLAYED
+    heads, notes = replayed(kept[0], lake_of(kept[0]), start, blocks)
+    read = paper_desks(kept, start + timedelta(seconds=12 * blocks))
+    pace = 12.0 / asked.speed if asked.speed > 0 else 0.0
+    return replay(_keeper(kept, read, owners, 1), heads, pace, beat()), notes
+
+
+async def _follow(settings: Settings, kept: list[Deployment], owners: list[OwnerFile], asked: KeepChoice) -> KeepRun:
+    first = kept[0]
+    ws = asked.ws or (settings.keep.ws.get_secret_value() if settings.keep.ws else None)
+    urls = [u.get_secret_value() for u in (settings.keep.http if not asked.http else ()) or first.chain.rpc_urls]
+    if not urls:
+        raise ConfigError("heads need a node: --http URL, [keep] http or [chain] rpc_urls; --start needs none")
+    paper = first.vault.kind == "simulated"
+    row = chain(first.chain.history if paper else first.chain.id)
+    local = first.chain.id == LOCAL_CHAIN and not paper
+
+    def clock() -> float:  # the local chain's blocks carry replayed time, so its own time is the clock
+        return float(follower.tip.timestamp_s) if local and follower.tip is not None else time.time()
+
+    follower = HeadFollower(ws, urls, chain=row, clock=clock)
+    if paper:
+        read: tuple[Sequence[Desk], MarketReader] = paper_desks(kept)
+    else:
+        rpc = Rpc(urls)
+        rpc.expect_chain(first.chain.id)
+        at = head_of(rpc).time if local else int(time.time())
+        read = chain_desks(kept, rpc, live=asked.live, time_s=at)
+    keeper = _keeper(kept, read, owners, settings.keep.workers)
+
+    def refusal() -> str | None:
+        tip = follower.tip
+        keeper.told = {
+            "head_age_s": None if tip is None else round(time.time() - tip.timestamp_s, 1),
+            "refusal": follower.refusal,
+            "nodes": [{"node": n.node, "block": n.number, "behind": n.behind} for n in follower.nodes()],
+        }
+        return follower.refusal
+
+    return await keep(keeper, aiter(follower), blocks=asked.blocks, refusal=refusal, shown=beat())
+
+
+def beat() -> Shown:
+    """Return what tells a person of cycles, and every so often that blocks come."""
+    seen = [0]
+
+    def shown(head: SeenBlock, acts: Sequence[Act]) -> None:
+        for act in acts:
+            report = act.report
+            said = report.recovered or report.outcome
+            terminal.say(f"block {head.number} {act.vault} [{', '.join(act.triggers)}] {said}: {report.why}")
+            log("cycle", vault=act.vault, block=head.number, outcome=said, decision_id=report.decision_id)
+        seen[0] += 1
+        if seen[0] % BEAT_BLOCKS == 1:
+            terminal.say(f"block {head.number}: next base fee {head.next_base_fee_wei / 1e9:.2f} gwei")
+
+    return shown
