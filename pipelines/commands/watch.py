@@ -60,10 +60,14 @@ def keep(
     settings = load(config)
     if live:
         hand_over()
+    from pipelines.deployments import chosen
+    from pipelines.monitor.logs import configure_logging
     from pipelines.scheduled.keep_vaults import KeepChoice, keep_vaults
 
-    asked = KeepChoice(live, ws, tuple(http or ()), 1 if once else blocks, deployment, start, speed)
-    write_json(json, keep_vaults(settings, asked))
+    if settings.watch.log == "json":
+        configure_logging("json")
+    asked = KeepChoice(live, ws, tuple(http or ()), 1 if once else blocks, start, speed)
+    write_json(json, keep_vaults(chosen(settings, deployment), settings.keep, asked))
 
 
 def ui(

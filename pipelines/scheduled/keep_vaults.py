@@ -21,11 +21,11 @@ from lake.private import STATE
 from lake.rpc import Rpc
 from lake.units import utc
 from lake.universe import chain
-from pipelines.deployments import Deployment, chosen
-from pipelines.monitor.logs import configure_logging, log
+from pipelines.deployments import Deployment
+from pipelines.monitor.logs import log
 from pipelines.reports import terminal
 from pipelines.scheduled.keep import KeepRun, Shown, keep, replay
-from pipelines.settings import Settings
+from pipelines.sections import KeepSection
 from pipelines.vault_setup.kept_chain import chain_desks
 from pipelines.vault_setup.kept_paper import paper_desks
 from pipelines.vault_setup.onchain import LOCAL_CHAIN
@@ -49,19 +49,16 @@ class KeepChoice:
     ws: str | None = None
     http: tuple[str, ...] = ()
     blocks: int | None = None
-    name: str | None = None
     start: str | None = None
     speed: float = 0.0
 
 
-def keep_vaults(settings: Settings, asked: KeepChoice) -> dict[str, Any]:
-    """Keep the chosen vaults until a signal or the asked number of blocks; return what was done (``--json``).
+def keep_vaults(project: Sequence[Deployment], section: KeepSection, asked: KeepChoice) -> dict[str, Any]:
+    """Keep vaults of ``project`` until a signal or the asked number of blocks; return what was done (``--json``).
 
     Raises ConfigError where vaults, chain and options do not fit together, OwnedElsewhere where another keeper lives.
     """
-    if settings.watch.log == "json":
-        configure_logging("json")
-    kept = _together(settings, asked)
+    kept = _together(project, asked)
     if asked.start is not None:
         kept = [_apart(d) for d in kept]
     with ExitStack() as held:
@@ -69,14 +66,13 @@ def keep_vaults(settings: Settings, asked: KeepChoice) -> dict[str, Any]:
         if asked.start is not None:
             run, notes = _replay(kept, owners, asked)
         else:
-            run, notes = asyncio.run(_follow(settings, kept, owners, asked)), ""
+            run, notes = asyncio.run(_follow(section, kept, owners, asked)), ""
     log("kept", blocks=run.blocks, cycles=len(run.acts))
     return {"vaults": [d.name for d in kept], "live": asked.live, "notes": notes, **run.json()}
 
 
-def _together(settings: Settings, asked: KeepChoice) -> list[Deployment]:
-    """Return the vaults that one process keeps: the chosen one, or all on the first one's chain, of its kind."""
-    every = chosen(settings, asked.name)
+def _together(every: Sequence[Deployment], asked: KeepChoice) -> list[Deployment]:
+    """Return the vaults that one process keeps: all on the first one's chain, of its kind."""
     first = every[0]
     paper = first.vault.kind == "simulated"
     kept = [d for d in every if (d.vault.kind == "simulated") == paper and (paper or d.chain.id == first.chain.id)]
@@ -121,10 +117,10 @@ def _replay(kept: list[Deployment], owners: list[OwnerFile], asked: KeepChoice) 
     return replay(_keeper(kept, read, owners, 1), heads, pace, beat()), notes
 
 
-async def _follow(settings: Settings, kept: list[Deployment], owners: list[OwnerFile], asked: KeepChoice) -> KeepRun:
+async def _follow(section: KeepSection, kept: list[Deployment], owners: list[OwnerFile], asked: KeepChoice) -> KeepRun:
     first = kept[0]
-    ws = asked.ws or (settings.keep.ws.get_secret_value() if settings.keep.ws else None)
-    urls = [u.get_secret_value() for u in (settings.keep.http if not asked.http else ()) or first.chain.rpc_urls]
+    ws = asked.ws or (section.ws.get_secret_value() if section.ws else None)
+    urls = [u.get_secret_value() for u in (section.http if not asked.http else ()) or first.chain.rpc_urls]
     if not urls:
         raise ConfigError("heads need a node: --http URL, [keep] http or [chain] rpc_urls; --start needs none")
     paper = first.vault.kind == "simulated"
@@ -142,7 +138,7 @@ async def _follow(settings: Settings, kept: list[Deployment], owners: list[Owner
         rpc.expect_chain(first.chain.id)
         at = head_of(rpc).time if local else int(time.time())
         read = chain_desks(kept, rpc, live=asked.live, time_s=at)
-    keeper = _keeper(kept, read, owners, settings.keep.workers)
+    keeper = _keeper(kept, read, owners, section.workers)
 
     def refusal() -> str | None:
         tip = follower.tip

@@ -13,7 +13,7 @@ import pytest
 
 from lake.errors import ConfigError
 from lake.heads import Extended, Head, Jumped, Reorged, Stale
-from pipelines.deployments import deployment
+from pipelines.deployments import deployment, deployments
 from pipelines.scheduled.keep import Mail, keep, percentiles, slope
 from pipelines.scheduled.keep_vaults import KeepChoice, keep_vaults
 from pipelines.scheduled.metrics import Metrics
@@ -37,7 +37,7 @@ def settings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def kept(settings):
-    return keep_vaults(settings, KeepChoice(start=moment(48), blocks=60))
+    return keep_vaults(deployments(settings), settings.keep, KeepChoice(start=moment(48), blocks=60))
 
 
 def test_a_replay_looks_at_every_block_trades_on_paper_and_leaves_the_project_as_it_was(settings, kept):
@@ -65,18 +65,16 @@ def test_a_decision_says_what_asked_for_it_and_keeps_the_looks_before_it(setting
 
 
 def test_the_same_blocks_give_the_same_trades(settings, kept):
-    again = keep_vaults(settings, KeepChoice(start=moment(48), blocks=60))
+    again = keep_vaults(deployments(settings), settings.keep, KeepChoice(start=moment(48), blocks=60))
     names = ("block", "outcome", "decision_id", "triggers")
     assert [[a[n] for n in names] for a in again["acts"]] == [[a[n] for n in names] for a in kept["acts"]]
 
 
 def test_what_does_not_fit_together_is_refused(settings):
     with pytest.raises(ConfigError, match="--live executes on a chain"):
-        keep_vaults(settings, KeepChoice(live=True))
+        keep_vaults(deployments(settings), settings.keep, KeepChoice(live=True))
     with pytest.raises(ConfigError, match="heads need a node"):
-        keep_vaults(settings, KeepChoice(blocks=1))
-    with pytest.raises(ConfigError, match="no deployment"):
-        keep_vaults(settings, KeepChoice(name="nobody", start=moment(48)))
+        keep_vaults(deployments(settings), settings.keep, KeepChoice(blocks=1))
 
 
 def test_status_doctor_and_metrics_tell_of_a_keeper_and_of_one_that_is_silent(settings):
