@@ -66,7 +66,9 @@ def reference_vault(
         who = {role: account.address for role, account in dev_accounts().items()}
         calls = [(world.contracts["v3_router"], c) for c in SWAP_CALLS]
         calls += [(world.contracts["v2_router"], c) for c in V2_CALLS]
-        setup = VaultSetup(sources, who["owner"], who["keeper"], who["guardian"], calls, limits, delay_s=DELAY_S)
+        named = [(p.address, p.venue, p.router) for p in world.pools.values() if {p.asset, p.quote} <= {*targets}]
+        roles = who["owner"], who["keeper"], who["guardian"]
+        setup = VaultSetup(sources, *roles, calls, limits, delay_s=DELAY_S, pools=named)
         vault = deploy(on.rpc, setup, who["deployer"])
         cash = world.token(NUMERAIRE)
         on.call("investor", cash.address, "approve(address,uint256)", vault, 2**256 - 1)

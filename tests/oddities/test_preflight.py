@@ -14,6 +14,7 @@ from policy.execution.probes.preflight import Listed, node_methods, pools_and_ro
 from policy.execution.vaults.reference.adapter import ReferenceVault
 from policy.execution.vaults.reference.deployment import TokenSource, VaultSetup, deploy
 from tests.execution.chainlab import TARGETS, known_pools
+from tests.oddities import kit
 
 pytestmark = pytest.mark.chain
 KINDS = ["uint8", "string", "int256"]
@@ -76,6 +77,37 @@ def test_a_vault_is_not_created_on_a_feed_in_another_quote(vaultnet):
     setup = VaultSetup(sources, who["owner"], who["keeper"], who["guardian"], [])
     with pytest.raises(ConfigError, match="BTC / ETH; prices are in USD"):
         deploy(net.node.admin, setup, who["deployer"])
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (lambda net: kit.afflict(net, "LINK", kit.SHARES), "LINK"),
+        (lambda net: kit.afflict(net, "LINK", kit.NO_SALE, 0, net.world.pools["v3:LINK/ETH:3000"].address), "not sold"),
+        (lambda net: kit.afflict(net, "LINK", kit.FEE, 100), "fee on transfers"),
+        (lambda net: net.front.refused.add("eth_simulateV1"), "no eth_simulateV1 to prove it with"),
+        (lambda net: None, ""),
+    ],
+    ids=["rounds down", "not sold", "taxed", "unproven", "sound"],
+)
+def test_a_vault_is_created_only_of_tokens_that_go_there_and_back(localnet, act, words):
+    net = localnet
+    act(net)
+    who = {role: a.address for role, a in net.accounts.items()}
+    shares = {"USDC": 5_000, "ETH": 3_000, "LINK": 2_000}
+    tokens = {a: net.world.token(a) for a in shares}
+    sources = [TokenSource(t.address, t.decimals, shares[a], str(t.feed), 90_000) for a, t in tokens.items()]
+    pools = [(p.address, p.venue, p.router) for p in net.world.pools.values() if {p.asset, p.quote} <= set(shares)]
+    setup = VaultSetup(sources, who["owner"], who["keeper"], who["guardian"], [], pools=pools)
+    if not words:
+        assert deploy(net.rpc, setup, who["deployer"]).startswith("0x")
+        return
+    with pytest.raises(ConfigError, match="the vault is not created: ") as refused:
+        deploy(net.rpc, setup, who["deployer"])
+    assert words in str(refused.value)
+    foreign = replace(setup, pools=[(p, v, net.world.contracts["weth"]) for p, v, _ in pools])
+    with pytest.raises(ConfigError, match=r"has no factory\(\)"):
+        deploy(net.rpc, foreign, who["deployer"])
 
 
 def settings_of(net, **more):

@@ -18,6 +18,7 @@ from policy.execution.checks.rules import Mandate
 from policy.execution.contracts.compile import contract
 from policy.execution.probes.preflight import quotes
 from policy.execution.submission.reverts import reason_of
+from policy.execution.vaults.reference.birth import unfit
 
 ZERO = "0x0000000000000000000000000000000000000000"
 SECOND_NONE, SECOND_FEED, SECOND_TWAP_0, SECOND_TWAP_1, WORTHLESS = 0, 1, 2, 3, 4
@@ -80,8 +81,10 @@ class VaultSetup:
     ``hold_s``: how long bought shares are held; None: the longest heartbeat of a feed, within which its price may lag.
     ``entry_bps`` and ``exit_bps`` stay in the vault; None: what a feed may lag by (half of ``deviation_bps``), of the
     accounting asset and of the token with most of it, so that a flow at lagging prices takes nothing from the others.
-    All three may be 0. ``venues``: where orders of this vault can be filled; it offers nothing before the pair (venue,
-    ``auctions.orders.ARM``) is among ``calls``, at birth or by the timelock.
+    All three may be 0. ``pools``: (address, venue, router) of the pools its plans will trade in; where they are named,
+    a vault is created only if every token goes there and back through them. ``venues``: where orders of this vault can
+    be filled; it offers nothing before the pair (venue, ``auctions.orders.ARM``) is among ``calls``, at birth or by the
+    timelock.
     """
 
     sources: Sequence[TokenSource]
@@ -100,6 +103,7 @@ class VaultSetup:
     name: str = "Foredrift portfolio"
     symbol: str = "fdp"
     venues: Venues = field(default_factory=Venues)
+    pools: Sequence[tuple[str, str, str]] = ()
 
     def terms(self) -> tuple[int, int, int]:
         """Return hold (seconds), entry and exit fee (bp), with their defaults worked out."""
@@ -191,12 +195,16 @@ def deploy(
     """Create oracle and vault from ``sender``, for whom the node itself signs (a local chain); return the vault.
 
     ``investors``, ``auctions``: where the two halves are already; None: create them too. Where blocks are not made
-    automatically they are mined. Raises ExecutionError with the contract's own reason when a creation fails.
+    automatically they are mined. Raises ConfigError where a feed is in another quote or a token does not go there and
+    back through the set-up's pools, ExecutionError with the contract's own reason when a creation fails.
     """
     _sound(setup)
     wrong = quotes(rpc, [s.feed for s in setup.sources])
+    live = [(s.token, s.decimals, s.feed, s.feed_decimals) for s in setup.sources if s.second_kind != WORTHLESS]
+    if not wrong and setup.pools:
+        wrong = unfit(rpc, live, setup.pools)
     if wrong:
-        raise ConfigError("; ".join(wrong))
+        raise ConfigError(f"the vault is not created: {'; '.join(wrong)}")
     oracle = create(rpc, oracle_code(setup), sender)
     half = investors or create(rpc, investors_code(), sender)
     orders = auctions or create(rpc, auctions_code(setup.venues), sender)
