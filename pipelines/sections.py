@@ -183,10 +183,12 @@ class VaultSection(Section):
     address: Address | None = None
     keeper: Address | None = None  # the keeper's address
     multisend: Address | None = None  # safe: its chain's MultiSendCallOnly
-    access: Literal["roles", "owner-key-can-take-all"] = "roles"  # safe: who signs; see docs/vaults.md
+    access: Literal["roles", "proposal", "owner-key-can-take-all"] = "roles"  # safe: who signs; see docs/vaults.md
     roles: Address | None = None  # safe, by roles: its Zodiac Roles v2 modifier
     unwrapper: Address | None = None  # safe, by roles: MultiSendUnwrapper, where it is not at its usual address
     allowance_bps: int = Field(default=1_000, gt=0, le=10_000)  # safe, by roles: of NAV, sold of each token a day
+    proposal_life: PositiveDuration = "24h"  # safe, by proposal: how long its owners have to sign
+    safe_service: SecretUrl | None = None  # safe, by proposal: its transaction service (FOREDRIFT_SAFE_API_KEY)
     tokens: dict[Name, Address] = Field(
         default_factory=dict
     )  # safe: token address by asset; its feed is in sources.feeds
@@ -329,7 +331,7 @@ OWN = frozenset(
     {"address", "roles", "keeper", "keystore", "signer_url", "tokens", "state", "start", "journal", "audit"}
 )
 """Keys of [vault] that another deployment never takes over: they name the vault, its keys and its files."""
-OF_A_CHAIN = frozenset({"multisend", "unwrapper", "relay", "relay_url", "relay_identity", "refund_to"})
+OF_A_CHAIN = frozenset({"multisend", "unwrapper", "safe_service", "relay", "relay_url", "relay_identity", "refund_to"})
 OF_THE_ASSETS = frozenset({"targets", "tolerance"})
 
 

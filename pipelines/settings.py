@@ -221,6 +221,11 @@ def replay() -> tuple[datetime, datetime, float] | None:
         raise ConfigError("FOREDRIFT_REPLAY is SIMULATED_START,REAL_START,SPEED") from error
 
 
+def safe_api_key() -> str | None:
+    """Return the key of the Safe transaction service from FOREDRIFT_SAFE_API_KEY, None without one."""
+    return os.environ.get("FOREDRIFT_SAFE_API_KEY") or None
+
+
 def notify_urls() -> list[str]:
     """Return the Apprise URLs of FOREDRIFT_NOTIFY."""
     return os.environ.get("FOREDRIFT_NOTIFY", "").split()

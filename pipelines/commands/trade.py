@@ -127,16 +127,35 @@ def thresholds(
 def rebalance(
     live: Annotated[bool, typer.Option("--live", help="Execute the printed plan.")] = False,
     as_of: Annotated[str | None, typer.Option("--as-of", help="A past moment (simulated vault only).")] = None,
+    propose: Annotated[
+        bool,
+        typer.Option("--propose", help="Lay the plan before a Safe's owners, or look up the last one; see --live."),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="With --propose: the batch for Safe{Wallet}.")
+    ] = None,
     deployment: Deployment = None,
     config: Config = None,
     json: Json = None,
 ) -> None:
-    """Run one decision cycle against the configured vault; prints the plan, --live executes it."""
+    """Run one decision cycle against the configured vault; prints the plan, --live executes it.
+
+    With --propose the owners of a Safe sign it: the first run lays the plan before them, later ones say how many have
+    signed, send it when they are enough (--live, which pays the gas), or void it with the reason.
+    """
     from pipelines.reports import terminal
     from pipelines.settings import load
+    from pipelines.stages.rebalance import propose as run_proposal
     from pipelines.stages.rebalance import rebalance as run
 
-    result = run(load(config), live=live, as_of=as_of, on_plan=terminal.plan, name=deployment)
+    if propose and as_of is not None:
+        raise ConfigError("--as-of replays history; a proposal is of the present")
+    if out is not None and not propose:
+        raise ConfigError("--out is where --propose writes the batch")
+    if propose:
+        result = run_proposal(load(config), live=live, out=out, on_plan=terminal.plan, name=deployment)
+    else:
+        result = run(load(config), live=live, as_of=as_of, on_plan=terminal.plan, name=deployment)
     terminal.settlement(result)
     write_json(json, result)
     if result["outcome"] == "failed":

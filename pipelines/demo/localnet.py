@@ -29,7 +29,7 @@ from policy.execution.submission.signer import create_keystore
 from policy.localnet.accounts import dev_accounts
 from policy.localnet.history import Tick, depths, ticks
 from policy.localnet.market import Localnet
-from policy.localnet.portfolio import TARGETS, reference_vault, roles_safe, safe_account
+from policy.localnet.portfolio import TARGETS, owners_safe, reference_vault, roles_safe, safe_account
 from policy.localnet.serve import Running, run
 from policy.localnet.world import NUMERAIRE, PRICES
 
@@ -80,7 +80,7 @@ def serve(settings: Settings, how: Serving, stop: threading.Event | None = None)
             [tick_at(lake, at, assets)], _later(lake, settings.chain.history, at, assets) if how.replay else ()
         )
         depth = depths_at(lake, at, assets)
-    extras = [reference_vault(targets, mandate=MANDATE), safe_account(), roles_safe(targets)]
+    extras = [reference_vault(targets, mandate=MANDATE), safe_account(), roles_safe(targets), owners_safe()]
 
     def ready(net: Localnet) -> None:
         typer.echo('settings to rebalance the vault (kind = "safe": the commented lines instead of its address):')

@@ -82,7 +82,7 @@ def _sides(deployment: VaultSettings, rpc: Rpc, vault: str) -> tuple[int | None,
     """Return the plans the vault counts (None: it counts others' too) and the lookup of its events."""
     if deployment.vault.kind != "safe":
         return plans_executed(rpc, vault), reference_find(rpc, vault)
-    if deployment.vault.access == "roles":
+    if deployment.vault.access != "owner-key-can-take-all":
         safe = to_checksum_address(vault)
         return next_nonce(rpc, safe, head_of(rpc).hash), _register_find(rpc, safe)
     return None, _safe_find(rpc, vault)

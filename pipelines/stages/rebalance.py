@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,20 @@ def rebalance(
     if as_of is not None and deployment.vault.kind != "simulated":
         raise ConfigError("--as-of replays history and works on the simulated vault only")
     return deployment.step(utc(as_of) if as_of else None, live=live, on_plan=on_plan)
+
+
+def propose(
+    settings: Settings,
+    *,
+    live: bool = False,
+    out: Path | None = None,
+    on_plan: Callable[[Mapping[str, Any]], None] | None = None,
+    name: str | None = None,
+) -> dict[str, Any]:
+    """Lay a plan before the owners of a deployment's Safe, or say what became of the last; see ``run_proposal``."""
+    from pipelines.vault_setup.proposing import run_proposal
+
+    return run_proposal(chosen(settings, name), live=live, out=out, on_plan=on_plan)
 
 
 def explain(settings: Settings, decision_id: str) -> dict[str, Any]:

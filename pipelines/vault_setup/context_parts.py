@@ -70,6 +70,9 @@ def limits_of(deployment: VaultSettings, feeds: dict[str, FeedRule]) -> Limits:
     )
     row = chain(deployment.chain.id)
     close_s = int(duration(deployment.mandate.close_when_denied).total_seconds())
+    if deployment.vault.kind == "safe" and deployment.vault.access == "proposal":
+        life_s = int(duration(deployment.vault.proposal_life).total_seconds())
+        rules = replace(rules, deadline_s=life_s, wait_blocks=int(life_s / row.block_time_s))
     return Limits(plan=rules, feeds=feeds, gas=fee_rules(row), block_time_s=row.block_time_s, close_s=close_s)
 
 

@@ -21,6 +21,7 @@ from policy.execution.routing.pool_reader import describe_pools
 from policy.execution.submission.signer import ExternalSigner, KeystoreSigner
 from policy.execution.vaults.reference.deployment import SWAP_CALLS, V2_CALLS
 from policy.execution.vaults.safe.adapter import ZERO, SafeAccount, SafeSpec, SignTyped
+from policy.execution.vaults.safe.proposal import ProposedSafe
 from policy.execution.vaults.safe.roles import RolesSafe
 from policy.execution.vaults.safe.scoping import Scope, lanes_of
 
@@ -30,13 +31,15 @@ CALLS = {"uniswap_v2": V2_CALLS, "uniswap_v3": SWAP_CALLS}
 def safe_of(
     deployment: VaultSettings, rpc: Rpc, keeper: str, signer: KeystoreSigner | ExternalSigner | None
 ) -> SafeAccount:
-    """Return the adapter of the configured Safe: traded by role, or by a keeper who is its only needed owner.
+    """Return the adapter of the configured Safe: traded by role, by proposals, or by a keeper who is its only owner.
 
     Without a ``signer`` (a dry run) such a keeper vouches for the batch as its sender, which is enough to simulate it.
     Raises ConfigError naming what is missing, or when the Safe needs more owners than that keeper.
     """
     if deployment.vault.access == "roles":
         return roles_safe_of(deployment, rpc, keeper)
+    if deployment.vault.access == "proposal":
+        return ProposedSafe(rpc, _spec(deployment, rpc, keeper, {}))
     spec = _spec(deployment, rpc, keeper, {} if signer is None else {signer.address: signer.sign_typed})
     views = [Call(spec.address, "getThreshold()", "uint256"), Call(spec.address, "isOwner(address)", "bool", (keeper,))]
     (needed,), (owner,) = read(rpc, views)

@@ -101,6 +101,7 @@ class EngineContext:
     probe: Callable[[Snapshot, Sequence[Pool]], Proven] | None = None
     on_plan: Callable[[StepReport], None] | None = None
     witnesses: Sequence[Witness] = ()
+    others_sign: bool = False  # a Safe's owners sign what is decided here: it is recorded as acted on
     per_nonce: bool = False
     not_before: int = 0
 

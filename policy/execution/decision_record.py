@@ -89,7 +89,7 @@ def _head_fields(ctx: EngineContext, report: StepReport) -> dict[str, Any]:
         "ts": ctx.clock().isoformat(),
         "vault": ctx.vault_address,
         "policy": ctx.policy.name,
-        "live": ctx.live and ctx.signer is not None,
+        "live": ctx.live and (ctx.signer is not None or ctx.others_sign),
         "action": report.action or "refuse",
         "outcome_so_far": report.outcome,
         "why": report.why,

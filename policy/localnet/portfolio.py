@@ -27,8 +27,9 @@ from policy.execution.vaults.reference.deployment import (
     deploy,
 )
 from policy.execution.vaults.safe import scoping
-from policy.execution.vaults.safe.adapter import EXEC, ZERO, SafeSpec
+from policy.execution.vaults.safe.adapter import EXEC, ZERO, SafeSpec, SignTyped
 from policy.execution.vaults.safe.install import missing_calls
+from policy.execution.vaults.safe.proposal import ProposedSafe
 from policy.execution.vaults.safe.roles import RolesSafe
 from policy.localnet.accounts import dev_accounts
 from policy.localnet.deploy import Deployer
@@ -121,6 +122,44 @@ def roles_safe(
     return Extra("roles_safe", hashlib.sha256(repr(shape).encode()).hexdigest(), build)
 
 
+SIGNERS = ("owner", "guardian", "investor")
+"""Owners of the local market's Safe that takes proposals; two of them must sign."""
+
+
+def owners_safe(*, deposit_usd: int = 1_000_000) -> Extra:
+    """Return the extra that deploys a Safe of three owners, two of whom must sign, and funds it.
+
+    Adds ``owners_safe`` and ``owners_multisend`` to the world's extras; see :func:`proposed_vault`. Makes EIP-2470's
+    factory too, where no extra before it did.
+    """
+
+    def build(on: Deployer, world: World) -> Mapping[str, str]:
+        if "roles" not in world.extras:
+            singleton_factory(on)
+        safe, multisend = _safe(on, world, SIGNERS, 2, deposit_usd, "1.5.0")
+        return {"owners_safe": safe, "owners_multisend": multisend}
+
+    return Extra("owners_safe", hashlib.sha256(repr((lock_digest(), deposit_usd)).encode()).hexdigest(), build)
+
+
+def proposed_vault(
+    rpc: Rpc, world: World, targets_bps: Mapping[str, int] | None = None, *, mandate: Mandate | None = None,
+    signed: bool = False,
+) -> ProposedSafe:  # fmt: skip
+    """Return the adapter of the world's Safe of three; ``signed``: two development keys sign whatever is built."""
+    extras = {"safe": world.extras["owners_safe"], "multisend": world.extras["owners_multisend"]}
+    spec = safe_spec(replace(world, extras=extras), targets_bps, mandate=mandate, signed=False)
+    owners = {dev_accounts()[o].address: _signing(o) for o in SIGNERS[:2]} if signed else {}
+    return ProposedSafe(rpc, replace(spec, owners=owners))
+
+
+def _signing(role: str) -> SignTyped:
+    def sign(typed: Mapping[str, Any]) -> bytes:
+        return bytes(Account.sign_typed_data(dev_accounts()[role].key, full_message=dict(typed)).signature)
+
+    return sign
+
+
 def vouched(role: str) -> bytes:
     """Return the pre-validated signature of an owner who sends the Safe's transaction himself."""
     return bytes(12) + bytes.fromhex(dev_accounts()[role].address[2:]) + bytes(32) + b"\x01"
@@ -175,10 +214,6 @@ def safe_spec(
     """Return the spec of the world's Safe: ``signed`` by the keeper's development key, else vouched for by sending."""
     targets = dict(targets_bps or TARGETS)
     keeper = dev_accounts()["keeper"]
-
-    def sign(typed: Mapping[str, Any]) -> bytes:
-        return bytes(Account.sign_typed_data(keeper.key, full_message=dict(typed)).signature)
-
     tokens = tuple(replace(world.token(a), address=to_checksum_address(world.token(a).address)) for a in targets)
     calls = [(world.contracts["v3_router"], c) for c in SWAP_CALLS]
     calls += [(world.contracts["v2_router"], c) for c in V2_CALLS]
@@ -195,7 +230,7 @@ def safe_spec(
         sources=tuple(sources),
         calls=tuple(calls),
         mandate=mandate or Mandate(),
-        owners={keeper.address: sign} if signed else {},
+        owners={keeper.address: _signing("keeper")} if signed else {},
         sender=keeper.address,
     )
 

@@ -84,17 +84,19 @@ def simulated() -> Iterator[Lab]:
 def both() -> Localnet:
     """One market with a reference vault and the Safes, for as long as the tests run."""
     from policy.localnet.market import start
-    from policy.localnet.portfolio import reference_vault, roles_safe, safe_account
+    from policy.localnet.portfolio import owners_safe, reference_vault, roles_safe, safe_account
     from tests.execution.vault_kit import need_node
 
     need_node()
-    return MARKETS.enter_context(start(extras=[reference_vault(), safe_account(), roles_safe()], at=CLOCK))
+    return MARKETS.enter_context(
+        start(extras=[reference_vault(), safe_account(), roles_safe(), owners_safe()], at=CLOCK)
+    )
 
 
 @contextmanager
 def on_chain(kind: str) -> Iterator[Lab]:
     """The reference vault or a Safe among the local market's real Uniswap pools, as they were built."""
-    from policy.localnet.portfolio import roles_vault, safe_spec
+    from policy.localnet.portfolio import proposed_vault, roles_vault, safe_spec
     from tests.execution.chain_kit import USD, landed, sealed, v3_leg
 
     with fresh(both(), 1) as net:
@@ -103,6 +105,7 @@ def on_chain(kind: str) -> Iterator[Lab]:
             "reference": ("vault", lambda: ReferenceVault(node, net.world.extras["vault"])),
             "safe": ("safe", lambda: SafeAccount(node, safe_spec(net.world))),
             "safe with roles": ("roles_safe", lambda: roles_vault(node, net.world)),
+            "safe proposals": ("owners_safe", lambda: proposed_vault(node, net.world, signed=True)),
         }
         place, make = made[kind]
         vault, address = make(), net.world.extras[place]
@@ -123,7 +126,7 @@ def on_chain(kind: str) -> Iterator[Lab]:
             plan,
             lambda tx: landed(net, "keeper", tx.to, tx.data),
             wait,
-            relayable=kind == "safe",
+            relayable=kind in {"safe", "safe proposals"},
         )
 
 
@@ -132,6 +135,7 @@ LABS: dict[str, tuple[Callable[[], AbstractContextManager[Lab]], tuple[pytest.Ma
     "reference": (lambda: on_chain("reference"), (pytest.mark.chain,)),
     "safe": (lambda: on_chain("safe"), (pytest.mark.chain,)),
     "safe with roles": (lambda: on_chain("safe with roles"), (pytest.mark.chain,)),
+    "safe proposals": (lambda: on_chain("safe proposals"), (pytest.mark.chain,)),
 }
 
 
@@ -294,4 +298,4 @@ def test_describe_states_every_capability(lab):
     bounded = told.stolen_key
     assert (bounded is not None) == told.loss_budget  # without a budget on chain a stolen key takes everything
     if bounded:
-        assert 0 < bounded.day_ppb <= bounded.quarter_ppb <= bounded.ever_ppb
+        assert 0 <= bounded.day_ppb <= bounded.quarter_ppb <= bounded.ever_ppb

@@ -13,14 +13,16 @@ import time
 from pathlib import Path
 
 import pytest
+from eth_account import Account
 from typer.testing import CliRunner
 
-from lake.evm import Call, read
-from lake.rpc import Rpc
+from lake.evm import Call, calldata, read
+from lake.rpc import Rpc, quantity
 from pipelines.cli import app
 from pipelines.settings import load
 from pipelines.stages.doctor import examine
 from policy.execution.records.audit import Audit
+from policy.localnet.accounts import dev_accounts
 
 DOC = Path(__file__).resolve().parents[2] / "docs/execution.md"
 pytestmark = pytest.mark.chain
@@ -155,3 +157,39 @@ def test_a_safe_says_what_its_settings_lack(market, name):
     (folder / "wrong.toml").write_text(text.replace(old, new))
     rows = [r for r in examine(folder / "wrong.toml") if r["check"] in {"vault", "role"} and r["level"] == "error"]
     assert any(said in r["found"] for r in rows)
+
+
+def test_owners_sign_a_proposal_from_the_command_line(market):
+    """Two of three approve on the chain; the next run sends what they signed, and the vault agrees with the record."""
+    folder, url, _ = market
+    printed = dict(re.findall(r"^  (\w+) +(0x\w{40})$", (folder / "localnet.txt").read_text(), re.MULTILINE))
+    text = (folder / "safe.toml").read_text()
+    text = re.sub(r"^(roles|unwrapper|allowance_bps) = .*$", "", text, flags=re.MULTILINE).replace("/safe/", "/owners/")
+    for name, value in (("address", printed["owners_safe"]), ("multisend", printed["owners_multisend"])):
+        text = re.sub(rf'(\[vault\](?:\n.*)*?\n{name} = )"0x\w+"', rf'\1"{value}"', text, count=1)
+    (folder / "owners.toml").write_text(text.replace('kind = "safe"', 'kind = "safe"\naccess = "proposal"'))
+    more = ["--config", "owners.toml"]
+    assert "its owners sign every plan" in say("foredrift doctor", *more)
+    proposed = say("foredrift rebalance --propose", *more, "--json", "proposed.json", "--out", "batch.json")
+    assert "outcome: proposed" in proposed
+    batch = json.loads((folder / "batch.json").read_text())
+    assert batch["meta"]["createdFromSafeAddress"] == printed["owners_safe"]
+    safe_hash = re.search(r"to be signed as (0x\w{64})", json.loads((folder / "proposed.json").read_text())["why"])[1]
+    assert "0 of 2 owners have signed" in say("foredrift rebalance --propose --live", *more)
+    rpc = Rpc(url)
+    for role in ("owner", "guardian"):
+        account = dev_accounts()[role]
+        count = quantity(rpc.call("eth_getTransactionCount", [account.address, "latest"]))
+        tx = {
+            "type": 2, "chainId": 31_337, "to": printed["owners_safe"], "value": 0, "gas": 200_000,
+            "data": calldata("approveHash(bytes32)", bytes.fromhex(safe_hash[2:])), "maxFeePerGas": 10**12,
+            "maxPriorityFeePerGas": 10**9, "nonce": count,
+        }  # fmt: skip
+        rpc.call(
+            "eth_sendRawTransaction", ["0x" + bytes(Account.sign_transaction(tx, account.key).raw_transaction).hex()]
+        )
+        rpc.call("evm_mine")
+    traded = say("foredrift rebalance --propose --live", *more)
+    assert "outcome: traded" in traded
+    assert "agrees on 1 executed plans" in say("foredrift audit verify", *more)
+    assert "executed already" in say("foredrift rebalance --live", *more)

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from lake.evm import Call, calldata, head_of, read
 from lake.rpc import Rpc
-from policy.execution.base import Capabilities, Exposure, Leg, Plan, Receipt, Snapshot, UnsignedTx, Verdict
+from policy.execution.base import Capabilities, Exposure, Leg, Plan, Snapshot, UnsignedTx, Verdict
 from policy.execution.checks.rules import PPB, VaultBook, broken
-from policy.execution.vaults.reference.adapter import plan_hash
-from policy.execution.vaults.safe.adapter import DELEGATECALL, SafeAccount, SafeSpec, calls_of, packed
-from policy.execution.vaults.safe.register import LAND, landed_topics, landings, next_nonce, register_address
+from policy.execution.vaults.safe.adapter import DELEGATECALL, SafeSpec
+from policy.execution.vaults.safe.registered import RegisteredSafe
 from policy.execution.vaults.safe.scoping import ROLE, Scope, allowance_key
 
 EXEC_ROLE = "execTransactionWithRole(address,uint256,bytes,uint8,bytes32,bool)"
@@ -53,7 +52,7 @@ class Allowance:
         return self.time + ((now - self.time) // self.period_s + 1) * self.period_s
 
 
-class RolesSafe(SafeAccount):
+class RolesSafe(RegisteredSafe):
     """A Safe traded through the Roles contract at ``modifier``, within ``scope``."""
 
     def __init__(self, rpc: Rpc, spec: SafeSpec, modifier: str, scope: Scope) -> None:
@@ -107,27 +106,8 @@ class RolesSafe(SafeAccount):
         args = (self.spec.multisend, 0, self._multisend(plan), DELEGATECALL, ROLE, True)
         return UnsignedTx(plan.chain_id, self.modifier, calldata(EXEC_ROLE, *args))
 
-    def _multisend(self, plan: Plan) -> bytes:
-        land = calldata(LAND, plan.nonce, plan.deadline, self._hash(plan))
-        return calldata("multiSend(bytes)", packed([(register_address(), land), *calls_of(plan)]))
-
-    def _hash(self, plan: Plan) -> bytes:
-        return plan_hash(plan)
-
     def _allowed(self, leg: Leg) -> bool:
         return super()._allowed(leg) and self.scope.allows(leg)
-
-    def _nonce(self, block_hash: str) -> int:
-        self._require_version(block_hash)
-        return next_nonce(self.rpc, self.spec.address, block_hash)
-
-    def _done(self, since: int, until: int | str) -> list[tuple[int, str, str]]:
-        return landings(self.rpc, self.spec.address, since, until)
-
-    def _recorded(self, receipt: Receipt, plan: Plan) -> bool:
-        wanted = landed_topics(self.spec.address, plan.nonce, plan.plan_hash)
-        mine = register_address().lower()
-        return any(str(log["address"]).lower() == mine and _topics(log) == wanted for log in receipt.logs)
 
 
 def exposure_of(vault: RolesSafe) -> Exposure:
@@ -177,8 +157,3 @@ def _over_allowance(plan: Plan, left: Mapping[str, Allowance], names: Mapping[st
         reason = f"the plan sells {amount} of {names[token]}, the role's allowance leaves {given}; {when}"
         failed.append(broken("allowance", reason, token=token, sold=str(amount), left=str(given)))
     return failed
-
-
-def _topics(log: Mapping[str, object]) -> list[str]:
-    rows = cast("Sequence[object]", log["topics"])
-    return [t.lower() if isinstance(t, str) else "0x" + bytes(t).hex() for t in rows]  # type: ignore[call-overload]
