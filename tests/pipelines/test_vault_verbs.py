@@ -7,7 +7,7 @@ import json
 from typer.testing import CliRunner
 
 from pipelines.cli import app
-from pipelines.stages.vault import ALL, RULES, told
+from pipelines.stages.vault import ALL, RULES, stated_by
 from policy.execution.base import Capabilities
 
 
@@ -24,4 +24,4 @@ def test_describe_says_every_capability_of_the_paper_vault(tmp_path):
 
 
 def test_a_vault_without_a_bound_says_that_everything_is_at_stake():
-    assert told(Capabilities("safe", *[False] * 10))["stolen_key"] == ALL
+    assert stated_by(Capabilities("safe", *[False] * 10))["stolen_key"] == ALL
