@@ -59,7 +59,7 @@ class ProposalFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ProposalFate:
     """Where a proposal stands: waiting, ready, executed or void, with the reason and the signatures there are."""
 
     state: str
@@ -69,7 +69,7 @@ class Standing:
     block: int | None = None
 
 
-def look_up(ctx: EngineContext, vault: ProposedSafe, proposal: Proposal, collect: Collect) -> Standing:
+def look_up(ctx: EngineContext, vault: ProposedSafe, proposal: Proposal, collect: Collect) -> ProposalFate:
     """Return where ``proposal`` stands, by the chain first, then by the signatures collected."""
     plan, head = proposal.plan, ctx.node.head()
     landed = vault._done(plan.block_number, head.number)  # noqa: SLF001 - the register's record of this Safe
@@ -77,7 +77,7 @@ def look_up(ctx: EngineContext, vault: ProposedSafe, proposal: Proposal, collect
     if mine is not None:
         receipt = read_receipt(vault.rpc, mine[1])
         settlement = None if receipt is None else vault.verify(receipt, plan)
-        return Standing("executed", f"executed by {mine[1]} in block {mine[0]}", {}, settlement, mine[0])
+        return ProposalFate("executed", f"executed by {mine[1]} in block {mine[0]}", {}, settlement, mine[0])
     told = vault.signers(head.hash)
     if told.nonce != proposal.safe_nonce:
         return _void(f"nonce {proposal.safe_nonce} of the Safe was taken by another of its transactions")
@@ -93,12 +93,12 @@ def look_up(ctx: EngineContext, vault: ProposedSafe, proposal: Proposal, collect
         return _void(f"the market left the plan's limits: {culprit}")
     signed = {o: s for o, s in {**vault.approvals(proposal), **collect(proposal)}.items() if o in told.owners}
     if len(signed) < told.threshold:
-        return Standing("waiting", f"{len(signed)} of {told.threshold} owners have signed", signed)
-    return Standing("ready", f"{len(signed)} owners have signed, {told.threshold} are needed", signed)
+        return ProposalFate("waiting", f"{len(signed)} of {told.threshold} owners have signed", signed)
+    return ProposalFate("ready", f"{len(signed)} owners have signed, {told.threshold} are needed", signed)
 
 
-def _void(reason: str) -> Standing:
-    return Standing("void", reason, {})
+def _void(reason: str) -> ProposalFate:
+    return ProposalFate("void", reason, {})
 
 
 def _changed(proposal: Proposal, owners: tuple[str, ...], threshold: int) -> str:
@@ -109,7 +109,7 @@ def _changed(proposal: Proposal, owners: tuple[str, ...], threshold: int) -> str
 
 
 def execute(
-    ctx: EngineContext, vault: ProposedSafe, proposal: Proposal, found: Standing
+    ctx: EngineContext, vault: ProposedSafe, proposal: Proposal, found: ProposalFate
 ) -> tuple[Flight, Settlement | None]:
     """Send a proposal that enough owners signed, journaled like any plan; who sends it only pays the gas.
 
@@ -139,7 +139,7 @@ def _context(ctx: EngineContext, gas_used: int) -> dict[str, Any]:
     return {"channel": channel, "forced": True, "gas_used": gas_used, **figures}
 
 
-def close(ctx: EngineContext, proposal: Proposal, found: Standing) -> None:
+def close(ctx: EngineContext, proposal: Proposal, found: ProposalFate) -> None:
     """Put the end of a proposal that this side did not send into the audit record, once."""
     outcome = {"executed": "landed", "void": "void"}[found.state]
     plan_hash = "0x" + proposal.plan.plan_hash.hex()
