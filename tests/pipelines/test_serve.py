@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -15,11 +16,15 @@ import psutil
 import pytest
 
 from lake.errors import ConfigError
+from lake.units import utc
+from pipelines.deployments import deployments
 from pipelines.scheduled.serve import serve
 from pipelines.servers.prefect_server import server_environment
 from pipelines.servers.subprocesses import stop
 from pipelines.settings import load
+from pipelines.stages.status import status
 from pipelines.wiring import lake_of
+from policy.execution.records.audit import Audit
 
 SERVED = """
 [portfolio]
@@ -27,12 +32,21 @@ assets = ["BTC", "ETH"]
 [lake]
 path = "paper.data"
 [sources.sample]
-hours = 200
+hours = 400
 start = "2026-01-01"
+[policy]
+kind = "gas_band"
 [schedule]
 ingest = "* * * * *"
 rebalance = "0 0 1 1 *"
+[[deployments]]
+name = "growth"
+[deployments.portfolio]
+assets = ["ETH", "BTC"]
+targets = [0.7, 0.3]
 """
+HOURS = 400
+REPLAYED = "2026-01-17T16:00"  # where the recorded hours end: the clock of the runs goes on from there
 PHRASE = "correct-horse-battery-PASSPHRASE"
 PATIENCE_S = 240
 EVIL = "https://evil.example"
@@ -65,6 +79,10 @@ class Served:
         found.raise_for_status()
         return found.json()
 
+    def money(self) -> list[dict]:
+        """The deployments that decide, one a vault."""
+        return [d for d in self.post("deployments/filter", {}) if "money" in d["tags"]]
+
     def look(self) -> None:
         """Keep the environment of every process of the tree, as another program of this user could read it."""
         for one in (psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)):
@@ -90,11 +108,12 @@ def served(tmp_path_factory):
     (root / "foredrift.toml").write_text("[lake]\npath = 'other.data'\n")
     (root / "paper.toml").write_text(SERVED)
     environment = {n: v for n, v in os.environ.items() if not n.startswith("PREFECT_API")}
+    environment |= {"FOREDRIFT_REPLAY": f"{REPLAYED},{datetime.now(UTC).isoformat()},1"}
+    environment |= {"FOREDRIFT_PASSPHRASE": PHRASE, "AWS_SECRET_ACCESS_KEY": "OBJECTSTORE"}
     with (root / "out.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.cli", "serve", "--only", "ingest,rebalance", "-c", "paper.toml"],
-            cwd=root, env=environment | {"FOREDRIFT_PASSPHRASE": PHRASE, "AWS_SECRET_ACCESS_KEY": "OBJECTSTORE"},
-            stdout=log, stderr=log, umask=0,
+            cwd=root, env=environment, stdout=log, stderr=log, umask=0,
         )  # fmt: skip
     made = Served(root, process)
     try:
@@ -120,7 +139,7 @@ def test_a_scheduled_ingest_fires_and_fills_the_lake_of_the_given_file(served):
     assert done[0]["name"].startswith("ingest-")
     assert "ingest" in {a["key"] for a in served.post("artifacts/filter", {})}
     assert httpx.get(served.url.removesuffix("/api") + "/ui-settings", timeout=60).json()["api_url"] == served.url
-    assert lake_of(load(served.root / "paper.toml")).scan("prices").collect().height == 200 * 6
+    assert lake_of(load(served.root / "paper.toml")).scan("prices").collect().height == HOURS * 6
     assert not (served.root / "other.data").exists()
 
 
@@ -132,10 +151,10 @@ def test_nobody_without_the_password_lists_anything(served, path):
 
 
 def test_nobody_without_the_password_starts_anything(served):
-    [money] = [d for d in served.post("deployments/filter", {}) if "money" in d["tags"]]
-    for headers in ({}, {"Origin": EVIL}, {"Host": f"health@{EVIL}"}):
-        path = f"{served.url}/deployments/{money['id']}/create_flow_run"
-        assert httpx.post(path, json={}, headers=headers, timeout=30).status_code in {400, 401}
+    for money in served.money():
+        for headers in ({}, {"Origin": EVIL}, {"Host": f"health@{EVIL}"}):
+            path = f"{served.url}/deployments/{money['id']}/create_flow_run"
+            assert httpx.post(path, json={}, headers=headers, timeout=30).status_code in {400, 401}
     assert served.post("flow_runs/filter", {"flow_runs": {"tags": {"all_": ["money"]}, "state": {"type": {
         "any_": ["RUNNING", "COMPLETED", "FAILED"]}}}}) == []  # fmt: skip
 
@@ -161,6 +180,31 @@ def test_a_request_cannot_name_a_file_or_make_a_run_live(served, parameters):
         told = httpx.post(path, json={"parameters": parameters}, timeout=30, auth=served.auth())
         assert told.status_code == 409, told.text
         assert next(iter(parameters)) in told.text
+
+
+def test_two_vaults_decide_side_by_side_and_are_shown(served):
+    made = {d["name"]: d for d in served.money()}
+    assert set(made) == {"foredrift", "growth"}
+    settings = load(served.root / "paper.toml")
+    served.wait(lambda: lake_of(settings).version("prices") >= 0, "no ingest was completed")
+    runs = {served.post(f"deployments/{d['id']}/create_flow_run", {})["id"] for d in made.values()}
+
+    def finished() -> bool:
+        found = served.post("flow_runs/filter", {"flow_runs": {"id": {"any_": sorted(runs)}}})
+        assert not [r for r in found if r["state_type"] in {"FAILED", "CRASHED", "CANCELLED"}], found
+        return {r["state_name"] for r in found} == {"Completed"}
+
+    served.wait(finished, "the two runs did not end")
+    taken = lake_of(settings).scan("decisions").collect()
+    project = deployments(settings)
+    shown = {row["name"]: row for row in status(settings, utc(REPLAYED))["deployments"]}
+    for one in project:
+        [record] = [r.body for r in Audit(one.audit).records() if r.body["event"] == "decision"]
+        assert shown[one.name]["decision_id"] == record["decision_id"]
+        assert record["decision_id"] in set(taken["decision_id"])
+        assert shown[one.name]["ts"].startswith("2026-01-17")
+    assert taken["decision_id"].n_unique() == taken["vault"].n_unique() == 2
+    assert "rebalance-growth" in {a["key"] for a in served.post("artifacts/filter", {})}
 
 
 def test_no_process_of_the_tree_shows_the_passphrase(served):
