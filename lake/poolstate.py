@@ -1,4 +1,4 @@
-"""The one decoder of Uniswap v2 and v3 pools: constants, and the state of many pools at one block, ticks included.
+"""The one decoder of pools, pairs and those with ticks: constants, and the state of many pools at one block.
 
 Both sides read through it: the tables of history and the plans that trade. Requests are batched, three for any number
 of pools.
@@ -16,9 +16,8 @@ from eth_utils.address import to_checksum_address
 from lake.errors import ConfigError
 from lake.evm import Call, read
 from lake.rpc import Rpc
+from lake.venues import venue, venues
 
-V2, V3 = "uniswap_v2", "uniswap_v3"
-V2_FEE_PIPS = 3_000  # fixed in UniswapV2Library.getAmountOut
 MIN_TICK, MAX_TICK = -887_272, 887_272
 _WORD = 256
 _LOG_TICK = math.log(1.0001)
@@ -26,10 +25,10 @@ _LOG_TICK = math.log(1.0001)
 
 @dataclass(frozen=True, slots=True)
 class Constants:
-    """What never changes about a pool. Addresses are checksummed; ``tick_spacing`` is 0 in v2."""
+    """What never changes about a pool. Addresses are checksummed; ``tick_spacing`` is 0 of a pair."""
 
     address: str
-    venue: str  # uniswap_v2 | uniswap_v3
+    venue: str  # a name of lake.venues
     token0: str
     token1: str
     fee_pips: int
@@ -46,18 +45,18 @@ class Place(Protocol):
 
     @property
     def venue(self) -> str:
-        """uniswap_v2 or uniswap_v3."""
+        """A name of ``lake.venues``."""
         ...
 
     @property
     def tick_spacing(self) -> int:
-        """Of v3; 0 in v2."""
+        """Of a pool with ticks; 0 of a pair."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PoolSnapshot:
-    """A pool at one block, raw. A v2 pair has ``reserves`` and no ticks; its root and liquidity follow from them.
+    """A pool at one block, raw. A pair has ``reserves`` and no ticks; its root and liquidity follow from them.
 
     ``ticks`` are the initialised ticks with net liquidity, ascending, complete within ``known``. All zeros: empty.
     """
@@ -71,7 +70,7 @@ class PoolSnapshot:
 
 
 def pair_state(reserve0: int, reserve1: int) -> PoolSnapshot:
-    """Return a v2 pair's state: liquidity sqrt(x y) at every price, root sqrt(y / x); zeros for an empty pair."""
+    """Return a pair's state: liquidity sqrt(x y) at every price, root sqrt(y / x); zeros for an empty pair."""
     if reserve0 <= 0 or reserve1 <= 0:
         return PoolSnapshot(0, 0, 0)
     root = math.isqrt((reserve1 << 192) // reserve0)
@@ -80,23 +79,30 @@ def pair_state(reserve0: int, reserve1: int) -> PoolSnapshot:
 
 def read_constants(rpc: Rpc, pools: Sequence[tuple[str, str]], block: int | str = "latest") -> list[Constants]:
     """Return the constants of pools given as (address, venue); ConfigError on an unknown venue, naming the pool."""
-    unknown = [f"pool {a}: venue {v!r}" for a, v in pools if v not in {V2, V3}]
+    known = venues()
+    unknown = [f"pool {a}: venue {v!r}" for a, v in pools if v not in known]
     if unknown:
-        raise ConfigError(f"{'; '.join(unknown)}; a venue is uniswap_v2 or uniswap_v3")
+        raise ConfigError(f"{'; '.join(unknown)}; a venue is {' or '.join(known)}")
     views: list[Call] = []
-    for address, venue in pools:
+    for address, name in pools:
         views += [Call(address, "token0()", "address"), Call(address, "token1()", "address")]
-        if venue == V3:
+        if known[name].curve == "ticks":
             views += [Call(address, "fee()", "uint24"), Call(address, "tickSpacing()", "int24")]
     rows = iter(read(rpc, views, block))
     found = []
-    for address, venue in pools:
+    for address, name in pools:
+        row = known[name]
         ends = [to_checksum_address(str(next(rows)[0])) for _ in range(2)]
-        fee, spacing = [cast("int", next(rows)[0]) for _ in range(2)] if venue == V3 else (V2_FEE_PIPS, 0)
-        if venue == V3 and spacing <= 0:
-            raise ConfigError(f"pool {address}: tickSpacing() is {spacing}, a Uniswap v3 pool's is positive")
-        found.append(Constants(to_checksum_address(address), venue, ends[0], ends[1], fee, spacing))
+        fee, spacing = [cast("int", next(rows)[0]) for _ in range(2)] if row.fee_pips is None else (row.fee_pips, 0)
+        if row.curve == "ticks" and spacing <= 0:
+            raise ConfigError(f"pool {address}: tickSpacing() is {spacing}, that of a pool with ticks is positive")
+        found.append(Constants(to_checksum_address(address), name, ends[0], ends[1], fee, spacing))
     return found
+
+
+def ticked(pool: Place) -> bool:
+    """Return whether the pool's liquidity lies in ticks, by its venue."""
+    return venue(pool.venue).curve == "ticks"
 
 
 def reach_ticks(price_change: float) -> int:
@@ -105,17 +111,17 @@ def reach_ticks(price_change: float) -> int:
 
 
 def read_states(rpc: Rpc, pools: Sequence[Place], block: int | str, span: int) -> list[PoolSnapshot]:
-    """Return every pool at ``block`` (give a hash: the reads are several), v3 ticks within ``span`` of the price."""
+    """Return every pool at ``block`` (give a hash: the reads are several), ticks within ``span`` of the price."""
     heads = iter(read(rpc, [v for p in pools for v in _head(p)], block) if pools else [])
     rows: list[tuple[int, ...]] = []
     for pool in pools:
         first = cast("tuple[int, ...]", next(heads))
-        rows.append((*first, *cast("tuple[int, ...]", next(heads))) if pool.venue == V3 else first)
-    wanted = [(p, s[1] - span, s[1] + span) for p, s in zip(pools, rows, strict=True) if p.venue == V3 and s[0]]
+        rows.append((*first, *cast("tuple[int, ...]", next(heads))) if ticked(pool) else first)
+    wanted = [(p, s[1] - span, s[1] + span) for p, s in zip(pools, rows, strict=True) if ticked(p) and s[0]]
     ticks = _ticks(rpc, wanted, block)
     found = []
     for pool, row in zip(pools, rows, strict=True):
-        if pool.venue == V2:
+        if not ticked(pool):
             found.append(pair_state(*row))
         else:
             root, tick, liquidity = row
@@ -125,12 +131,12 @@ def read_states(rpc: Rpc, pools: Sequence[Place], block: int | str, span: int) -
 
 
 def read_ticks(rpc: Rpc, pool: Place, low: int, high: int, block: int | str) -> tuple[tuple[int, int], ...]:
-    """Return the initialised ticks of a v3 pool in ``low`` .. ``high`` with their net liquidity, ascending."""
+    """Return the initialised ticks of a pool in ``low`` .. ``high`` with their net liquidity, ascending."""
     return _ticks(rpc, [(pool, low, high)], block)[pool.address]
 
 
 def _head(pool: Place) -> list[Call]:
-    if pool.venue == V2:
+    if not ticked(pool):
         return [Call(pool.address, "getReserves()", "uint112,uint112")]
     return [Call(pool.address, "slot0()", "uint160,int24"), Call(pool.address, "liquidity()", "uint128")]
 
@@ -138,7 +144,7 @@ def _head(pool: Place) -> list[Call]:
 def _ticks(
     rpc: Rpc, wanted: Sequence[tuple[Place, int, int]], block: int | str
 ) -> dict[str, tuple[tuple[int, int], ...]]:
-    """Return the initialised ticks of each v3 pool between its bounds, by address."""
+    """Return the initialised ticks of each pool between its bounds, by address."""
     words = [
         (pool, word, low, high)
         for pool, low, high in ((p, max(a, MIN_TICK), min(b, MAX_TICK)) for p, a, b in wanted)

@@ -22,6 +22,7 @@ from pipelines.setting_types import (
     PositiveDuration,
     SecretUrl,
     Url,
+    VenueName,
     Zone,
 )
 
@@ -112,7 +113,7 @@ class PoolRow(Section):
     """One pool to read: its address, venue and which asset it prices."""
 
     address: Address
-    venue: Literal["uniswap_v2", "uniswap_v3"] = "uniswap_v3"
+    venue: VenueName = "uniswap_v3"
     asset: Name
     router: Address | None = None  # the contract a swap is sent to; needed where the vault trades
     quote: Address | None = None  # the token its price is in; needed where its symbols leave that open

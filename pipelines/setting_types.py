@@ -13,6 +13,7 @@ from pydantic import AfterValidator, SecretStr
 
 from lake.units import duration
 from lake.universe import CHAINS
+from lake.venues import venues
 from policy.names import LIVE_NAMES, PARTS, REACTIVE_NAMES, installed
 
 T = TypeVar("T", bound=Hashable)
@@ -35,6 +36,12 @@ def one_of(what: str, known: Iterable[str]) -> Callable[[str], str]:
         return given
 
     return check
+
+
+def _venue(given: str) -> str:
+    if given not in venues():
+        raise ValueError(f"{given!r} is no venue{nearest(given, venues())} (known: {', '.join(venues())})")
+    return given
 
 
 def _cron(text: str) -> str:
@@ -128,6 +135,7 @@ def _day_at_most(text: str) -> str:
 
 Distinct = AfterValidator(_distinct)
 Cron = Annotated[str, AfterValidator(_cron)]
+VenueName = Annotated[str, AfterValidator(_venue)]
 Zone = Annotated[str, AfterValidator(_zone)]
 ChainId = Annotated[int, AfterValidator(_chain)]
 Name = Annotated[str, AfterValidator(_name)]

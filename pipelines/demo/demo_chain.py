@@ -54,7 +54,7 @@ def local_settings(settings: Settings, net: Localnet) -> Settings:
     if not path.exists():
         create_keystore(path, PASSPHRASE, net.accounts["keeper"].key, iterations=2)
     pools = tuple(
-        PoolRow(address=p.address, venue=p.venue, asset=p.asset, router=p.router)  # type: ignore[arg-type]
+        PoolRow(address=p.address, venue=p.venue, asset=p.asset, router=p.router)
         for p in net.world.pools.values()
         if {p.asset, p.quote} <= set(TARGETS)
     )

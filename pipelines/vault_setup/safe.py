@@ -12,6 +12,7 @@ from lake.evm import Call, read, symbols
 from lake.rpc import Rpc
 from lake.units import duration
 from lake.universe import chain
+from lake.venues import venue
 from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.paper import in_bps
 from pipelines.wiring import mandate_of
@@ -19,13 +20,10 @@ from policy.execution.base import Token
 from policy.execution.checks.oracle_rules import ALONE, PriceSource
 from policy.execution.routing.pool_reader import describe_pools
 from policy.execution.submission.signer import ExternalSigner, KeystoreSigner
-from policy.execution.vaults.reference.deployment import SWAP_CALLS, V2_CALLS
 from policy.execution.vaults.safe.adapter import ZERO, SafeAccount, SafeSpec, SignTyped
 from policy.execution.vaults.safe.proposal import ProposedSafe
 from policy.execution.vaults.safe.roles import RolesSafe
 from policy.execution.vaults.safe.scoping import Scope, lanes_of
-
-CALLS = {"uniswap_v2": V2_CALLS, "uniswap_v3": SWAP_CALLS}
 
 
 def safe_of(
@@ -97,7 +95,7 @@ def calls_of(deployment: VaultSettings) -> tuple[tuple[str, str], ...]:
         (to_checksum_address(pool.router), call): None
         for pool in deployment.sources.pools
         if pool.router and (not allowed or pool.router.lower() in allowed)
-        for call in CALLS[pool.venue]
+        for call in venue(pool.venue).calls
     }
     return tuple(pairs)
 

@@ -42,7 +42,7 @@ class Token:
 class Hop:
     """One pool on a path."""
 
-    venue: str  # uniswap_v2 | uniswap_v3
+    venue: str  # a name of lake.venues
     pool: str
     token_in: str
     token_out: str

@@ -14,14 +14,13 @@ from eth_utils.address import to_checksum_address
 from lake.errors import ConfigError
 from lake.evm import Call, calldata, read
 from lake.rpc import Rpc
+from lake.venues import PAIR_CALLS, TICKS_CALLS
 from policy.execution.checks.oracle_rules import ALONE, PriceSource
 from policy.execution.checks.rules import Mandate
 from policy.execution.contracts.compile import source_digest
 from policy.execution.routing.pool_reader import describe_pools
 from policy.execution.vaults.reference.deployment import (
     SECOND_FEED,
-    SWAP_CALLS,
-    V2_CALLS,
     TokenSource,
     VaultSetup,
     deploy,
@@ -65,8 +64,8 @@ def reference_vault(
             seconds[asset] = on.vyper("mock_feed", ["uint8", "string", "int256"], given)
         sources = [_source(world, asset, share, seconds[asset]) for asset, share in targets.items()]
         who = {role: account.address for role, account in dev_accounts().items()}
-        calls = [(world.contracts["v3_router"], c) for c in SWAP_CALLS]
-        calls += [(world.contracts["v2_router"], c) for c in V2_CALLS]
+        calls = [(world.contracts["v3_router"], c) for c in TICKS_CALLS]
+        calls += [(world.contracts["v2_router"], c) for c in PAIR_CALLS]
         named = [(p.address, p.venue, p.router) for p in world.pools.values() if {p.asset, p.quote} <= {*targets}]
         roles = who["owner"], who["keeper"], who["guardian"]
         setup = VaultSetup(sources, *roles, calls, limits, delay_s=DELAY_S, pools=named)
@@ -215,8 +214,8 @@ def safe_spec(
     targets = dict(targets_bps or TARGETS)
     keeper = dev_accounts()["keeper"]
     tokens = tuple(replace(world.token(a), address=to_checksum_address(world.token(a).address)) for a in targets)
-    calls = [(world.contracts["v3_router"], c) for c in SWAP_CALLS]
-    calls += [(world.contracts["v2_router"], c) for c in V2_CALLS]
+    calls = [(world.contracts["v3_router"], c) for c in TICKS_CALLS]
+    calls += [(world.contracts["v2_router"], c) for c in PAIR_CALLS]
     sources = []
     for token in tokens:
         feed = (token.address, token.decimals, str(token.feed), HEARTBEAT_S, FEED_DECIMALS)

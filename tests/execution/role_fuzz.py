@@ -19,7 +19,7 @@ from policy.execution.vaults.safe.adapter import DELEGATECALL, packed
 from policy.execution.vaults.safe.install import MULTISEND
 from policy.execution.vaults.safe.proof import FAR, thefts
 from policy.execution.vaults.safe.roles import EXEC_ROLE, RolesSafe
-from policy.execution.vaults.safe.scoping import APPROVE, MANY, ROLE, SINGLE, V2, V2_SWAP, Lane, path_of
+from policy.execution.vaults.safe.scoping import APPROVE, MANY, ROLE, SINGLE, V2_SWAP, Lane, paired, path_of
 from policy.localnet.market import Localnet
 
 STEPS = 8
@@ -168,7 +168,7 @@ def _tries(
 def swap_data(venue: str, lane: Lane, amount: int, to: str, fee: int | None = None) -> bytes:
     """The router call that sells ``amount`` along ``lane``, whatever it brings; ``fee`` of the pool where it is one."""
     start = lane[0][0]
-    if venue == V2:
+    if paired(venue):
         return calldata(V2_SWAP, amount, 0, [start, *(h[1] for h in lane)], to, FAR)
     if len(lane) == 1:
         return calldata(SINGLE, (start, lane[0][1], lane[0][2] if fee is None else fee, to, FAR, amount, 0, 0))

@@ -17,6 +17,7 @@ from lake.errors import RpcError
 from lake.evm import Call as Ask
 from lake.evm import calldata, head_of, read
 from lake.rpc import Rpc
+from lake.venues import TICKS_CALLS
 from policy.execution.base import AttemptFate, Hop, Leg, Plan, Receipt
 from policy.execution.checks import oracle_rules
 from policy.execution.routing.calldata import swap
@@ -25,7 +26,6 @@ from policy.execution.vaults.reference.adapter import ReferenceVault
 from policy.execution.vaults.reference.deployment import (
     SECOND_TWAP_0,
     SECOND_TWAP_1,
-    SWAP_CALLS,
     TokenSource,
     VaultSetup,
     create,
@@ -233,7 +233,7 @@ def test_time_weighted_prices_of_real_pools_equal_the_contracts(net: Localnet):
         source(btc, btc_pool, 1),
     ]
     who = net.accounts
-    calls = [(world.contracts["v3_router"], c) for c in SWAP_CALLS]
+    calls = [(world.contracts["v3_router"], c) for c in TICKS_CALLS]
     setup = VaultSetup(sources, who["owner"].address, who["keeper"].address, who["guardian"].address, calls)
     oracle = create(rpc, oracle_code(setup), who["deployer"].address)
     mirror = [

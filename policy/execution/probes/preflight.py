@@ -13,8 +13,8 @@ from typing import cast
 
 from lake.errors import RpcError
 from lake.evm import Call, head_of, try_read
-from lake.poolstate import V3
 from lake.rpc import Rpc
+from lake.venues import venue
 from policy.execution.routing.pool_reader import TradedPool
 from policy.execution.submission.simulate_tx import NOT_SUPPORTED
 
@@ -79,9 +79,9 @@ def pools_and_routers(rpc: Rpc, pools: Sequence[TradedPool], block: int | str = 
             found.append(f"pool {pool.address}: router {pool.router} has no factory(): it is no Uniswap router")
             continue
         ends, factory = (pool.token0, pool.token1), str(row[0])
-        v3 = Call(factory, "getPool(address,address,uint24)", "address", (*ends, pool.fee_pips))
-        v2 = Call(factory, "getPair(address,address)", "address", ends)
-        asks.append((pool, factory, v3 if pool.venue == V3 else v2))
+        finds = venue(pool.venue).finds
+        given = (*ends, pool.fee_pips) if finds.endswith(",uint24)") else ends
+        asks.append((pool, factory, Call(factory, finds, "address", given)))
     for (pool, factory, _), row in zip(asks, try_read(rpc, [v for _, _, v in asks], block), strict=True):
         held = None if isinstance(row, RpcError) else str(row[0])
         if held is None or held.lower() != pool.address.lower():

@@ -14,6 +14,7 @@ from typing import cast
 
 from lake.errors import RpcError
 from lake.evm import Call, read_head, try_read
+from lake.poolstate import ticked
 from lake.rpc import Rpc
 from lake.sources.blocks import block_at, first_block_at_or_after
 from policy.execution.base import Snapshot
@@ -50,7 +51,7 @@ def averages(
     """
     place = {t.address: i for i, t in enumerate(snapshot.tokens)}
     known = [p for p in pools if p.token0 in place and p.token1 in place]
-    v3, v2 = ([p for p in known if p.venue == venue] for venue in ("uniswap_v3", "uniswap_v2"))
+    v3, v2 = ([p for p in known if ticked(p) == ticks] for ticks in (True, False))
     views = [_observe(p, window_s) for p in v3] + _sums(v2)
     rows = try_read(rpc, views, snapshot.block_hash) if views else []
     now = _accumulated(v2, rows[len(v3) :], snapshot.block_time)

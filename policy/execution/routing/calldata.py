@@ -1,16 +1,22 @@
-"""Calldata of exact-input swaps, for the allow-listed Uniswap routers the reference vault may call."""
+"""Calldata of exact-input swaps, for the allow-listed routers the reference vault may call."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import import_module
 from math import isqrt
+from typing import cast
 
 from lake.errors import ExecutionError
 from lake.units import BPS, Bps
+from lake.venues import venues
 from policy.execution.base import Hop
 from policy.execution.routing.amm import MAX_SQRT_RATIO, MIN_SQRT_RATIO, Pool, V3Pool
 
 ADDRESS_BYTES = 20
+Encoder = Callable[[Sequence[Hop], int, int, str, int, int], bytes]
+"""From hops of one venue, amount in, least amount out, recipient, deadline and price limit to the router's calldata."""
 
 
 def price_limit(after: Pool, token_in: str, tolerance: Bps) -> int:
@@ -30,13 +36,23 @@ def price_limit(after: Pool, token_in: str, tolerance: Bps) -> int:
 
 def swap(hops: Sequence[Hop], amount_in: int, min_out: int, recipient: str, deadline: int, limit: int = 0) -> bytes:
     """Return the router call that sells ``amount_in`` along ``hops`` (all of one venue) to ``recipient``."""
-    venues = {h.venue for h in hops}
-    if len(venues) != 1 or not venues <= ENCODERS.keys():
-        raise ExecutionError(f"one leg is one call of one router, got {sorted(venues)}; known are {sorted(ENCODERS)}")
-    return ENCODERS[hops[0].venue](hops, amount_in, min_out, recipient, deadline, limit)
+    names = {h.venue for h in hops}
+    if len(names) != 1 or not names <= venues().keys():
+        raise ExecutionError(f"one leg is one call of one router, got {sorted(names)}; known are {sorted(venues())}")
+    return encoder(hops[0].venue)(hops, amount_in, min_out, recipient, deadline, limit)
 
 
-def _v2(hops: Sequence[Hop], amount_in: int, min_out: int, recipient: str, deadline: int, limit: int) -> bytes:
+@cache
+def encoder(name: str) -> Encoder:
+    """Return what writes the calls of a venue's router: its own function, else that of its curve."""
+    row = venues()[name]
+    if not row.encode:
+        return {"pair": _pair, "ticks": _ticks}[row.curve]
+    module, _, function = row.encode.partition(":")
+    return cast("Encoder", getattr(import_module(module), function))
+
+
+def _pair(hops: Sequence[Hop], amount_in: int, min_out: int, recipient: str, deadline: int, limit: int) -> bytes:
     """UniswapV2Router02.swapExactTokensForTokens."""
     del limit
     path = [hops[0].token_in, *(h.token_out for h in hops)]
@@ -45,7 +61,7 @@ def _v2(hops: Sequence[Hop], amount_in: int, min_out: int, recipient: str, deadl
     return _call(signature, types, [amount_in, min_out, path, recipient, deadline])
 
 
-def _v3(hops: Sequence[Hop], amount_in: int, min_out: int, recipient: str, deadline: int, limit: int) -> bytes:
+def _ticks(hops: Sequence[Hop], amount_in: int, min_out: int, recipient: str, deadline: int, limit: int) -> bytes:
     """SwapRouter.exactInputSingle for one pool, exactInput for more (v3-periphery 1.4.4, with its deadline)."""
     if len(hops) == 1:
         hop = hops[0]
@@ -64,6 +80,3 @@ def _call(signature: str, types: Sequence[str], values: Sequence[object]) -> byt
     from eth_utils.crypto import keccak
 
     return bytes(keccak(text=signature)[:4] + encode(types, values))
-
-
-ENCODERS: dict[str, Callable[[Sequence[Hop], int, int, str, int, int], bytes]] = {"uniswap_v2": _v2, "uniswap_v3": _v3}

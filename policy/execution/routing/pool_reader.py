@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from eth_utils.address import to_checksum_address
 
-from lake.poolstate import V2, V2_FEE_PIPS, PoolSnapshot, reach_ticks, read_constants, read_states
+from lake.poolstate import PoolSnapshot, reach_ticks, read_constants, read_states, ticked
 from lake.rpc import Rpc
 from policy.execution.routing.amm import Pool, V2Pool, V3Pool
 
-__all__ = ["REACH", "V2_FEE_PIPS", "TradedPool", "describe_pools", "read_pools"]
+__all__ = ["REACH", "TradedPool", "describe_pools", "read_pools"]
 REACH = 0.25
 """How far around the price ticks are read, as a price change. A leg that would move a pool further is not quoted; it
 would break every sensible slippage limit long before."""
@@ -22,11 +22,11 @@ class TradedPool:
     """What never changes about a pool, and the router a swap in it is sent to. Addresses are checksummed."""
 
     address: str
-    venue: str  # uniswap_v2 | uniswap_v3
+    venue: str  # a name of lake.venues
     token0: str
     token1: str
     fee_pips: int
-    tick_spacing: int  # 0 in v2
+    tick_spacing: int  # 0 of a pair
     router: str
 
 
@@ -47,7 +47,7 @@ def read_pools(rpc: Rpc, pools: Sequence[TradedPool], block_hash: str, reach: fl
 
 def _record(pool: TradedPool, s: PoolSnapshot) -> Pool:
     ends = (pool.address, pool.token0, pool.token1)
-    if pool.venue == V2:
-        return V2Pool(*ends, *s.reserves, pool.fee_pips, pool.router)
+    if not ticked(pool):
+        return V2Pool(*ends, *s.reserves, pool.fee_pips, pool.router, pool.venue)
     price = (s.sqrt_price_x96, s.tick, s.liquidity)
-    return V3Pool(*ends, pool.fee_pips, pool.tick_spacing, *price, s.ticks, s.known, pool.router)
+    return V3Pool(*ends, pool.fee_pips, pool.tick_spacing, *price, s.ticks, s.known, pool.router, pool.venue)

@@ -32,13 +32,6 @@ THRESHOLD_BPS = 50
 MAX_FLOW_FEE_BPS = 300
 MAX_HOLD_S = 7 * 86_400
 MIN_DELAY_S, MAX_DELAY_S = 3_600, 30 * 86_400
-SWAP_CALLS = (
-    "exactInputSingle((address,address,uint24,address,uint256,uint256,uint256,uint160))",
-    "exactInput((bytes,address,uint256,uint256,uint256))",
-)
-"""Uniswap v3 SwapRouter's exact-input calls."""
-V2_CALLS = ("swapExactTokensForTokens(uint256,uint256,address[],address,uint256)",)
-"""Uniswap v2 Router02's exact-input call."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from policy.execution.vaults.safe.install import MULTISEND, SET_ALLOWANCE, missi
 from policy.execution.vaults.safe.register import LAND, next_nonce, register_address
 from policy.execution.vaults.safe.role_state import read_roles
 from policy.execution.vaults.safe.roles import EXEC_ROLE, RolesSafe
-from policy.execution.vaults.safe.scoping import APPROVE, MANY, ROLE, SINGLE, V2, V2_SWAP, Lane, path_of
+from policy.execution.vaults.safe.scoping import APPROVE, MANY, ROLE, SINGLE, V2_SWAP, Lane, paired, path_of
 
 THIEF = "0x000000000000000000000000000000000000bEEF"
 FAR = 2**40
@@ -146,7 +146,7 @@ def _inner(vault: RolesSafe, keeper: str) -> list[tuple[str, str, bytes]]:
 def _swaps(venue: str, lanes: Sequence[Lane], keeper: str, safe: str, over: int) -> list[tuple[str, bytes]]:
     """Return swaps that must fail: paid to the keeper, beyond the allowance, of foreign tokens, by other pools."""
     start, end, fee = lanes[0][0]
-    if venue == V2:
+    if paired(venue):
         path = [start, end]
         return [
             ("paid to the keeper", calldata(V2_SWAP, 1, 0, path, keeper, FAR)),

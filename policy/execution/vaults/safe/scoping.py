@@ -14,6 +14,8 @@ from eth_abi.abi import encode
 
 from lake.errors import ConfigError
 from lake.evm import selector
+from lake.venues import PAIR_CALLS, TICKS_CALLS
+from lake.venues import venue as venue_of
 from policy.execution.base import Leg, Token
 from policy.execution.routing.pool_reader import TradedPool
 from policy.execution.vaults.safe.register import LAND, register_address
@@ -25,10 +27,8 @@ PASS, OR, MATCHES, AVATAR, EQUAL, WITHIN = 0, 2, 5, 15, 16, 28
 MOST_NODES = 255
 """Nodes of one function's condition: a node names its parent in one byte."""
 APPROVE = "approve(address,uint256)"
-SINGLE = "exactInputSingle((address,address,uint24,address,uint256,uint256,uint256,uint160))"
-MANY = "exactInput((bytes,address,uint256,uint256,uint256))"
-V2_SWAP = "swapExactTokensForTokens(uint256,uint256,address[],address,uint256)"
-V2, V3 = "uniswap_v2", "uniswap_v3"
+SINGLE, MANY = TICKS_CALLS
+(V2_SWAP,) = PAIR_CALLS
 
 Flat = tuple[int, int, int, bytes]
 """(parent, kind of parameter, operator, value): ConditionFlat."""
@@ -75,7 +75,7 @@ class Scope:
 
     def allows(self, leg: Leg) -> bool:
         """Return whether a leg is along a listed lane, through its router."""
-        lane = tuple((h.token_in, h.token_out, h.fee_pips if h.venue == V3 else 0) for h in leg.path)
+        lane = tuple((h.token_in, h.token_out, 0 if paired(h.venue) else h.fee_pips) for h in leg.path)
         venue = leg.path[0].venue if leg.path else ""
         return lane in self.lanes.get((leg.target, venue), ())
 
@@ -88,6 +88,11 @@ class Scope:
             found += _swaps(router, venue, lanes, symbols)
         found.append(Permission(register_address(), LAND, (), "number and record the plan in the register"))
         return tuple(found)
+
+
+def paired(venue: str) -> bool:
+    """Return whether the pools of a venue are pairs: one for two tokens, whatever its fee."""
+    return venue_of(venue).curve == "pair"
 
 
 def allowance_key(token: str) -> bytes:
@@ -112,7 +117,7 @@ def lanes_of(pools: Sequence[TradedPool], tokens: Sequence[Token]) -> dict[tuple
 
 
 def _hop(pool: TradedPool, start: str, end: str) -> tuple[str, str, int]:
-    return start, end, pool.fee_pips if pool.venue == V3 else 0
+    return start, end, 0 if paired(pool.venue) else pool.fee_pips
 
 
 # Parameters after the last one that matters are left out of a condition: each would be read, and cost gas, for nothing.
@@ -151,7 +156,9 @@ def _approval(token: Token, routers: Sequence[str]) -> Permission:
 
 def _swaps(router: str, venue: str, lanes: Sequence[Lane], symbols: Mapping[str, str]) -> list[Permission]:
     """Return the swap functions of one router along ``lanes``."""
-    if venue == V2:
+    if venue_of(venue).calls not in {PAIR_CALLS, TICKS_CALLS}:
+        raise ConfigError(f"venue {venue}: a role has no conditions for the calls of its router; trade it by an owner")
+    if paired(venue):
         return [_permission(router, V2_SWAP, _v2(lanes), lanes, symbols)]
     single, many = [x for x in lanes if len(x) == 1], [x for x in lanes if len(x) > 1]
     found = [_permission(router, SINGLE, _v3_single(single), single, symbols)] if single else []
