@@ -1,22 +1,33 @@
-"""Policies, forecaster families, venues and sources of somebody else's package, found by its entry points."""
+"""Policies, features, forecaster families, venues and sources of somebody else's package, found by its entry points."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
+import numpy as np
+import polars as pl
 import pytest
 
-from lake.errors import ConfigError
+from features.own import installed, own_columns
+from lake.errors import ConfigError, ModelError
 from lake.poolstate import Constants, ticked
+from lake.sources.sample import START, simulate
+from lake.store import Lake
 from lake.venues import ROWS, Venue, venue, venues
+from models.config import ModelConfig
 from models.families import FamilyRow, families
-from pipelines.settings import load
+from models.gas.family import generic_features
+from pipelines.settings import Settings, load
+from pipelines.stages import leakage
 from pipelines.wiring import families_of, sources_of
 from policy.execution.base import Hop
 from policy.execution.routing.calldata import swap
 from policy.names import BOUNDS, OTHER, TRAITS, traits
 
 CODE = """
+import numpy as np
+from features.own import OwnFeature
 from lake.venues import Venue
 from models.families import FamilyRow, SHIPPED
 from policy.names import Traits
@@ -33,6 +44,13 @@ fork = Venue("fork", "pair", 2_000, "getPair(address,address)", ("swap(uint256)"
 def swap(hops, amount_in, min_out, recipient, deadline, limit):
     return b"swap" + amount_in.to_bytes(32, "big")
 
+def usd(lake, ts):
+    rows = lake.scan("gas").select("available_at", "base_fee_gwei").sort("available_at").collect()
+    known = np.searchsorted(rows["available_at"].dt.epoch("us").to_numpy(), ts, side="right") - 1
+    return np.where(known < 0, np.nan, rows["base_fee_gwei"].to_numpy()[known] * 2.0)
+
+lately = OwnFeature("lately", usd)
+
 def feed(options, settings):
     return [(options["url"], settings.portfolio.assets)]
 """
@@ -42,6 +60,8 @@ steady = theirs:steady
 mine = theirs:row
 [foredrift.venues]
 fork = theirs:fork
+[foredrift.features]
+lately = theirs:lately
 [foredrift.sources]
 feed = theirs:feed
 """
@@ -56,9 +76,11 @@ def package(tmp_path, monkeypatch):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(POINTS)
     monkeypatch.syspath_prepend(str(tmp_path))
-    venues.cache_clear()
+    for known in (venues, installed):
+        known.cache_clear()
     yield
-    venues.cache_clear()
+    for known in (venues, installed):
+        known.cache_clear()
 
 
 def test_a_policy_brings_its_traits(package):
@@ -136,3 +158,62 @@ def test_a_venue_nothing_could_be_quoted_by_is_refused(wrong):
     assert isinstance(venue("uniswap_v3"), Venue)
     with pytest.raises(ConfigError, match="venue 'nope': a venue is uniswap_v2 or uniswap_v3"):
         venue("nope")
+
+
+@pytest.fixture
+def market(tmp_path):
+    lake = Lake(str(tmp_path / "lake"))
+    for name, rows in simulate(hours=24 * 40).items():
+        lake.write(name, rows)
+    return lake
+
+
+def test_a_feature_joins_the_gas_family_and_is_the_same_for_one_decision(package, market):
+    family, cfg = families()["gas"].make(), ModelConfig(assets=("BTC", "ETH"))
+    end = START + timedelta(days=36)
+    panel = family.build(market, cfg, end - timedelta(days=2), end)
+    assert "own_lately" in generic_features(panel)
+    one = family.now(market, cfg, end - timedelta(hours=5))
+    assert one.column("own_lately")[0] == panel.filter(pl.col("ts") == end - timedelta(hours=5))["own_lately"][0]
+    assert one.column("own_lately")[0] == pytest.approx(2 * one.column("b|now_gwei")[0])
+    assert len(family.build(market, cfg, end, end).rows()) == 0
+
+
+def test_a_feature_that_looks_ahead_is_found(package, market, monkeypatch):
+    import theirs
+
+    settings = Settings()
+    moment = START + timedelta(days=30)
+    _, leaks = leakage.features(settings, market, [families()["gas"].make()], [moment])
+    assert leaks == []
+
+    def peeking(lake, ts):
+        return theirs.usd(lake, ts + 3_600_000_000)
+
+    monkeypatch.setattr(theirs, "lately", replace(theirs.lately, values=peeking))
+    installed.cache_clear()
+    _, leaks = leakage.features(settings, market, [families()["gas"].make()], [moment])
+    assert {leak.split(" at ")[0] for leak in leaks} == {"feature gas.own_lately"}
+
+
+@pytest.mark.parametrize(
+    "values", [lambda _, ts: ts[1:] * 1.0, lambda _, ts: ts, lambda _, ts: ts / 0.0, lambda _, ts: [None] * len(ts)]
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_feature_of_another_shape_is_named(package, monkeypatch, values):
+    import theirs
+
+    monkeypatch.setattr(theirs, "lately", replace(theirs.lately, values=values))
+    installed.cache_clear()
+    with pytest.raises(ModelError, match="feature lately gave"):
+        own_columns(None, np.arange(1, 4) * 3_600_000_000)
+
+
+def test_a_feature_must_be_one_with_a_name_of_its_own(package, monkeypatch):
+    import theirs
+
+    for wrong in (replace(theirs.lately, name="two words"), "no feature"):
+        installed.cache_clear()
+        monkeypatch.setattr(theirs, "lately", wrong)
+        with pytest.raises(ConfigError, match="'lately' of foredrift.features must name an OwnFeature"):
+            installed()

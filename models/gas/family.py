@@ -21,6 +21,7 @@ import polars as pl
 
 from features import gas as gas_features
 from features.bars import averaged, on_grid, read_bars, times
+from features.own import own_columns
 from features.panel import CARRY_H, Columns, feature_columns, flat, hour_of, hours_between, stacked, whole_hour
 from features.records import records
 from features.returns import STRESS_LOOKBACK_H, stress
@@ -95,7 +96,9 @@ class GasFamily:
             return flat([], times(span[0], np.arange(0)), {})
         panel = parts[0] if len(parts) == 1 else stacked(*parts)
         at = (panel.ts // 1_000_000 - round(span[0].timestamp())) // HOUR_S
-        return panel.extended({name: x[at] for name, x in _stress(lake, cfg, span).items()})
+        hours, place = np.unique(panel.ts, return_inverse=True)
+        own = {name: x[place] for name, x in own_columns(lake, hours).items()}
+        return panel.extended({name: x[at] for name, x in _stress(lake, cfg, span).items()} | own)
 
     def outcomes(self, panel: pl.DataFrame, cfg: ModelConfig) -> pl.DataFrame:  # noqa: ARG002
         """Return the labels in long form; panel keys are forecast keys."""

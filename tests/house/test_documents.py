@@ -37,7 +37,14 @@ def test_every_page_is_linked_from_the_readme() -> None:
         assert f"(docs/{page}.md)" in readme
 
 
-OTHERS = {"foredrift.policies", "foredrift.families", "foredrift.sources", "foredrift.toml"}  # entry points, a file
+OTHERS = {
+    "foredrift.policies",
+    "foredrift.families",
+    "foredrift.sources",
+    "foredrift.venues",
+    "foredrift.features",
+    "foredrift.toml",
+}  # entry points, a file
 DOTTED = re.compile(rf"(?<![\w./-])((?:{'|'.join(PACKAGES)})(?:\.[A-Za-z_]\w*)+)")
 QUOTED = re.compile(r"``([^`\n]+)``|`([^`\n]+)`")
 
