@@ -1,8 +1,4 @@
-"""What who trades against a lagging feed through the shares takes from the holders, on recorded prices.
-
-A vault of 40 % cash and 60 % ETH; the feed posts when it is 50 bp off, or after an hour. The stranger enters when the
-feed is low, leaves when it is high, knows the future, hedges, pays no gas and no market fee: more than anybody can.
-"""
+"""A feed inside its threshold pays no stranger with the default hold and fees, on all recorded prices."""
 
 from __future__ import annotations
 
@@ -12,54 +8,45 @@ import numpy as np
 import polars as pl
 import pytest
 
-from policy.execution.vaults.reference.deployment import TokenSource, VaultSetup
-
-THRESHOLD, HEARTBEAT_BARS = 0.005, 12  # of 5 minutes
-RISKY = 0.6
-CASH, ETH = "0x" + "1" * 40, "0x" + "2" * 40
+from tests.execution.vault_year import THRESHOLD, Lags, Taken, lags, most_per_trip, rows, takings, terms
 
 
-def gaps(closes: np.ndarray) -> np.ndarray:
-    """How far the market is above the feed at each bar, just before the feed posts."""
-    found, posted, age = np.zeros(len(closes)), closes[0], 0
-    for i, x in enumerate(closes):
-        found[i], age = x / posted - 1, age + 1
-        if abs(found[i]) >= THRESHOLD or age >= HEARTBEAT_BARS:
-            posted, age = x, 0
-    return found
-
-
-def takings(lags: np.ndarray, hold_bars: int, entry: float, leaving: float, patience: int = 12 * 24) -> float:
-    """Sum of all profitable trips, one after the other, each ended at the best moment of the next day; part of NAV."""
-    total, i, n = 0.0, 0, len(lags)
-    while i < n:
-        stop = min(n, i + max(1, hold_bars) + patience)
-        after = lags[i + hold_bars : stop]
-        if after.size == 0:
-            break
-        j = int(after.argmin())
-        gain = RISKY * (lags[i] - after[j]) - entry - leaving
-        if gain > 0 and lags[i] > 0:
-            total, i = total + gain, i + hold_bars + j + 1
-        else:
-            i += 1
-    return total
-
-
-def test_a_lagging_feed_pays_nobody_with_the_default_hold_and_fees(real_data: Path):
-    path = real_data / "prices_5m.parquet"
+def bars(path: Path, asset: str) -> pl.DataFrame:
     if not path.exists():
-        pytest.skip(f"no recorded 5-minute prices at {path}")
-    closes = pl.read_parquet(path).filter(pl.col("asset") == "ETH").sort("ts")["close"].to_numpy()
-    within = np.clip(gaps(closes), -THRESHOLD, THRESHOLD)  # a feed that posts as it says it does
-    rows = [TokenSource(CASH, 6, 4_000, CASH, 3_600, deviation_bps=50)]
-    rows.append(TokenSource(ETH, 18, 6_000, ETH, 3_600, deviation_bps=100))
-    hold_s, entry, leaving = VaultSetup(rows, CASH, CASH, CASH, []).terms()
-    bars = hold_s // 300
-    assert takings(within, 0, 0, 0) > 1  # without either: more than all of NAV in five months
-    assert takings(within, bars, 0, 0) > 0.05  # the hold alone stops loans and one-block trips, no patient ones
-    assert takings(within, bars, entry / 1e4, leaving / 1e4) == 0
-    jumps = takings(
-        gaps(closes), bars, entry / 1e4, leaving / 1e4
-    )  # every post of a crash front-run, at its whole size
-    print(f"feed within its threshold: 0; every late post front-run in hindsight: {jumps:.2%} of NAV in five months")
+        pytest.skip(f"no recorded prices at {path}")
+    return pl.read_parquet(path).filter(pl.col("asset") == asset).sort("ts")
+
+
+def test_a_trip_inside_the_threshold_costs_more_than_it_can_gain():
+    hold_s, entry, leaving = terms()
+    assert hold_s == 3_600
+    assert entry + leaving > most_per_trip()
+    swing = np.tile([THRESHOLD, -THRESHOLD], 5_000)  # the worst feed there is that keeps its word
+    assert takings(Lags(swing, swing, 3_600), hold_s, entry, leaving) == Taken(0, 0, 0)
+    assert takings(Lags(swing, swing, 3_600), hold_s, 0, 0).bp > 1e4
+
+
+def test_a_lagging_feed_pays_nobody_over_the_longest_recorded_stretch(real_data: Path):
+    """Hour by hour over 26 months, and every five minutes of five months; neither the hold nor fees would do alone."""
+    hold_s, entry, leaving = terms()
+    for name, step_s, least_days in (("prices_1h", 3_600, 700), ("prices_5m", 300, 150)):
+        found = bars(real_data / f"{name}.parquet", "ETH")
+        assert found.height * step_s / 86_400 > least_days
+        seen = lags(found, step_s)
+        assert takings(seen.within(), 0, 0, 0).bp > 1e4  # without either: more than all of NAV
+        assert takings(seen.within(), hold_s, 0, 0).bp > 1e3  # stops loans and one-block trips, no patient ones
+        assert takings(seen.within(), hold_s, entry, leaving).trips == 0
+        free = lags(found, step_s, 1)
+        assert takings(free, hold_s, entry, leaving).bp > 0  # a feed that breaks its word is not covered
+
+
+def test_the_table_has_a_row_for_every_recorded_stretch(tmp_path: Path):
+    walk = 1_500 * np.exp(np.cumsum(np.random.default_rng(5).normal(0, 0.01, 400)))
+    made = pl.DataFrame({"ts": range(400), "asset": "ETH", "close": walk, "high": walk * 1.01, "low": walk * 0.99})
+    made.write_parquet(tmp_path / "prices_1h.parquet")
+    (row,) = rows(tmp_path)
+    assert row["asset"] == "ETH"
+    assert isinstance(row["default"], Taken)
+    assert row["default"].trips == 0
+    assert isinstance(row["bare"], Taken)
+    assert row["bare"].trips > 0
