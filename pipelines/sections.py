@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lake.universe import STABLE
+from pipelines.auctions_section import AuctionsSection
 from pipelines.setting_types import (
     Address,
     ChainId,
@@ -202,6 +203,7 @@ class VaultSection(Section):
     relay_identity: str | None = None  # keystore of the key that signs relay requests; a key of its own, without funds
     refund_percent: int = Field(default=90, ge=0, le=100)  # share: of what a back-run bids; more leaves fewer back-runs
     refund_to: Address | None = None  # share: who gets it; the keeper where not given
+    auctions: AuctionsSection | None = None
     journal: str = SHARED_JOURNAL  # not given: with chain id and address in its name, one for each vault on a chain
     audit: str = ".foredrift/audit.jsonl"
 

@@ -17,6 +17,7 @@ from pipelines.vault_settings import VaultSettings
 from pipelines.wiring import rpc_of
 from policy.execution.closing import closings_of
 from policy.execution.records import audit
+from policy.execution.records.journal import EXECUTED
 from policy.execution.records.mending import may_give_up, repair
 from policy.execution.vaults.anchored import Find, faults, known, plans_executed, reference_find
 from policy.execution.vaults.safe.history import executions
@@ -74,7 +75,7 @@ def _anchored(deployment: VaultSettings, path: Path, since: int) -> tuple[bool, 
     if differ:
         more = f" and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
         return False, f"the vault on chain {deployment.chain.id} disagrees: {'; '.join(differ[:SHOWN])}{more}"
-    agreed = sum(p.outcome == "landed" for p in plans)
+    agreed = sum(p.outcome in EXECUTED for p in plans)
     return True, f"the vault on chain {deployment.chain.id} agrees on {agreed} executed plans"
 
 

@@ -9,15 +9,16 @@ from datetime import datetime
 from lake.units import utc
 from pipelines.vault_settings import VaultSettings
 from policy.execution.records.hashlog import Body
+from policy.execution.records.journal import EXECUTED as TRADED
 from policy.execution.records.journal import Flight
 
 WEI = 10**18
-EXECUTED = frozenset({"landed", "reverted"})
+EXECUTED = TRADED | {"reverted"}
 
 
 @dataclass(frozen=True, slots=True)
 class SettledPlan:
-    """A plan that landed or reverted: its flight, and the audit's records of its decision and its settlement.
+    """A plan that landed, was filled or reverted: its flight, and the audit's records of its decision and settlement.
 
     ``attempt`` counts the signed transactions of the decision, over all its plans, from 0.
     """
@@ -40,7 +41,7 @@ class SettledPlan:
     @property
     def outcome(self) -> str:
         """What people are told: traded or reverted."""
-        return "traded" if self.flight.state == "landed" else "reverted"
+        return "traded" if self.flight.state in TRADED else "reverted"
 
 
 def executions(flights: Sequence[Flight], records: Sequence[Body]) -> list[SettledPlan]:
@@ -95,7 +96,7 @@ def realised(deployment: VaultSettings, execution: SettledPlan) -> dict[str, flo
     if "native_usd" in context:
         found["gas_usd"] = int(settled["gas_cost_wei"]) / WEI * float(context["native_usd"])
     before, after = int(settled["nav_before"]), int(settled["nav_after"])
-    if before and execution.flight.state == "landed":
+    if before and execution.flight.state in TRADED:
         loss = (before - after) / before * float(execution.decision["expected"]["nav_usd"])
         found |= {"loss_usd": loss, "impact_usd": max(loss - fees_usd(deployment, execution), 0.0)}
     return found

@@ -109,7 +109,13 @@ def _untradable(decisions: pl.DataFrame) -> list[str]:
 def _figures(lake: Lake, decisions: pl.DataFrame, at: datetime) -> dict[str, float | None]:
     """Return what the last decision saw, and how long ago a plan last landed."""
     seen = json.loads(decisions["expected"][-1] or "{}") if decisions.height else {}
-    landed = lake.scan("executions").filter(pl.col("status") == "landed").select(pl.col("ts").max()).collect().item()
+    landed = (
+        lake.scan("executions")
+        .filter(pl.col("status").is_in(["landed", "filled"]))
+        .select(pl.col("ts").max())
+        .collect()
+        .item()
+    )
     figures = {name: seen.get(name) for name in ("drift_distance", "loss_budget_left_bp", "gas_gwei")}
     return figures | {"last_execution_h": None if landed is None else _hours(at, landed)}
 

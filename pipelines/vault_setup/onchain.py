@@ -14,12 +14,17 @@ from lake.rpc import Rpc, mask
 from lake.sources.oracles import ROUND
 from lake.units import duration
 from lake.universe import chain
+from pipelines.auctions_section import AuctionsSection
 from pipelines.servers.phrase import passphrase
 from pipelines.settlements.reconcile import journal_of
 from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.context_parts import keystore, limits_of, portfolio_of, rule_of, view_of
 from pipelines.vault_setup.decider import Choice
 from pipelines.wiring import operators, rpc_of
+from policy.auction_cost import Fillers
+from policy.execution.auctions.order_books import OrderBooks, books_at
+from policy.execution.auctions.orders import VenueKind
+from policy.execution.auctions.terms import AuctionTerms
 from policy.execution.base import Snapshot, Vault
 from policy.execution.checks.feed_rounds import recent_rounds
 from policy.execution.checks.guards import OracleEvidence
@@ -80,7 +85,25 @@ def open_onchain(deployment: VaultSettings, choice: Choice, *, live: bool) -> En
         journal=journal_of(deployment), audit=Audit(deployment.path(deployment.vault.audit)),
         channels=channels_of(deployment, rpc), wait=wait, signer=signer, live=live, channel=deployment.vault.relay,
         limits=limits, clock=lambda: now_of(deployment, node), witnesses=witnesses_of(deployment, sender),
+        auctions=auctions_of(deployment.vault.auctions),
+        order_book=order_book_of(deployment.vault.auctions, deployment.chain.id),
     )  # fmt: skip
+
+
+def auctions_of(given: AuctionsSection | None) -> AuctionTerms | None:
+    """Return on what terms trades may be offered, None where [vault.auctions] is not set."""
+    if given is None:
+        return None
+    return AuctionTerms(
+        venues=tuple(VenueKind(v) for v in given.venues), start_bp=given.start_bp, decay_bp=given.decay_bp,
+        floor_bp=given.floor_bp, slack_bp=given.slack_bp, lag_bp=given.oracle_lag_bp,
+        min_saving_bp=given.min_saving_bp, fillers=Fillers(given.fillers, given.hedge_bp, given.margin_bp),
+    )  # fmt: skip
+
+
+def order_book_of(given: AuctionsSection | None, chain_id: int) -> OrderBooks | None:
+    """Return the hosted order books that are configured; None: nothing is sent anywhere but to the chain."""
+    return None if given is None else books_at(given.cow_api, given.uniswapx_api, chain_id)
 
 
 def witnesses_of(deployment: VaultSettings, sender: str) -> tuple[Witness, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lake.errors import RpcError
-from policy.execution.base import AttemptFate, Plan, Receipt, Settlement, Verdict
+from policy.execution.base import AttemptFate, Plan, Receipt, Settlement, UnsignedTx, Vault, Verdict
 from policy.execution.checks.guards import gas_money
 from policy.execution.checks.verdicts import refusals, refused
 from policy.execution.context import EngineContext, attempts_json
@@ -30,6 +30,7 @@ from policy.execution.submission.gas import (
 from policy.execution.submission.node import BlockHeader
 from policy.execution.submission.signer import Signer, TxRequest
 from policy.execution.vaults.common import require_own
+from policy.execution.vaults.reference.offering import Offering
 
 GONE = "its transaction is no longer in the chain"
 OLD_BLOCKS = 64
@@ -84,10 +85,12 @@ def launch(ctx: EngineContext, signer: Signer, flight: Flight, bid: Bid, nonce: 
     require_own(flight.plan, ctx.vault_address, ctx.chain_id)
     tx = ctx.vault.build(flight.plan)
     request = TxRequest(tx.chain_id, tx.to, tx.data, tx.value, nonce, gas_limit, bid.max_fee_wei, bid.tip_wei)
-    return _send(ctx, signer, flight, request, "plan", str(flight.context["channel"]))
+    return send_signed(ctx, signer, flight, request, "plan", str(flight.context["channel"]))
 
 
-def _send(ctx: EngineContext, signer: Signer, flight: Flight, request: TxRequest, kind: str, channel: str) -> Flight:
+def send_signed(
+    ctx: EngineContext, signer: Signer, flight: Flight, request: TxRequest, kind: str, channel: str
+) -> Flight:
     """Sign, journal, hand over, journal the reply."""
     signed = signer.sign(request)
     ctx.checkpoint("sign")
@@ -106,10 +109,10 @@ def _send(ctx: EngineContext, signer: Signer, flight: Flight, request: TxRequest
     )
     ctx.journal.signed(attempt)
     ctx.checkpoint("journal_signed")
-    return _hand_over(ctx, flight.plan, attempt, head)
+    return hand_over(ctx, flight.plan, attempt, head)
 
 
-def _hand_over(ctx: EngineContext, plan: Plan, attempt: Attempt, head: BlockHeader) -> Flight:
+def hand_over(ctx: EngineContext, plan: Plan, attempt: Attempt, head: BlockHeader) -> Flight:
     """Give the signed bytes to their channel (the first time or again: the same bytes can only land once)."""
     blocks = max(1, int((plan.deadline - head.time) // ctx.limits.block_time_s))
     name = attempt.channel if attempt.channel in ctx.channels else "public"
@@ -134,9 +137,9 @@ def follow(ctx: EngineContext, flight: Flight) -> tuple[Flight, Settlement | Non
             head = ctx.node.head()
             first = head.number if first is None else first
             flight, settlement = look(ctx, flight, head)
-            if not flight.open:
+            if not flight.open or flight.armed is not None:
                 return flight, settlement
-            flight = _push(ctx, flight, head)
+            flight = push(ctx, flight, head)
             told = ""
             if head.number - first >= ctx.limits.watch_blocks:
                 break
@@ -153,6 +156,8 @@ def follow(ctx: EngineContext, flight: Flight) -> tuple[Flight, Settlement | Non
 def standing(flight: Flight) -> str:
     """Return what keeps an open flight open: what the node said to the last hand-over, and the last error."""
     parts = []
+    if flight.state == "offered":
+        return f"an order is armed and may be filled until {flight.plan.deadline}: {flight.note}"
     if flight.attempts:
         last = flight.attempts[-1]
         held = "" if last.taken is not False else f"; the {last.channel} channel did not take it: {last.reply}"
@@ -173,7 +178,7 @@ def _pause(ctx: EngineContext, head: BlockHeader) -> None:
 
 def look(ctx: EngineContext, flight: Flight, head: BlockHeader) -> tuple[Flight, Settlement | None]:
     """Look the flight up once: journal what is found, settle it when final. RpcError when the node does not answer."""
-    found = mined(ctx, flight)
+    found = canonical(ctx, flight)
     if found is not None:
         attempt, receipt = found
         seen = (receipt.tx_hash, receipt.block_number, receipt.block_hash, receipt.status)
@@ -191,9 +196,8 @@ def look(ctx: EngineContext, flight: Flight, head: BlockHeader) -> tuple[Flight,
             flight = ctx.journal.reopen(GONE)
         note = f"block time {head.time} is past its deadline {flight.plan.deadline}{_refusal(flight)}"
         return _void(ctx, flight, note), None
-    nonce, sender = flight.attempts[-1].account_nonce, flight.attempts[-1].sender or ctx.sender
-    settled = max(0, head.number - ctx.limits.confirmations + 1)
-    if ctx.node.account_nonce(sender, settled) > nonce and mined(ctx, flight) is None:
+    if used_up(ctx, flight, head):
+        nonce, sender = flight.attempts[-1].account_nonce, flight.attempts[-1].sender or ctx.sender
         if ctx.vault.recover(flight.plan, flight.hashes()) is AttemptFate.LANDED:
             return flight, None  # the chain holds it, this node's receipts lag
         if flight.mined is not None:
@@ -203,15 +207,22 @@ def look(ctx: EngineContext, flight: Flight, head: BlockHeader) -> tuple[Flight,
     return flight, None
 
 
+def used_up(ctx: EngineContext, flight: Flight, head: BlockHeader) -> bool:
+    """Return whether another transaction has used the account nonce of the newest attempt, finally."""
+    nonce, sender = flight.attempts[-1].account_nonce, flight.attempts[-1].sender or ctx.sender
+    settled = max(0, head.number - ctx.limits.confirmations + 1)
+    return ctx.node.account_nonce(sender, settled) > nonce and canonical(ctx, flight) is None
+
+
 def _refusal(flight: Flight) -> str:
     """Return the words of a channel that did not take the last attempt."""
     last = flight.attempts[-1]
     return f"; it was never taken: {last.reply}" if last.taken is False else ""
 
 
-def mined(ctx: EngineContext, flight: Flight) -> tuple[Attempt, Receipt] | None:
+def canonical(ctx: EngineContext, flight: Flight) -> tuple[Attempt, Receipt] | None:
     """Return the attempt that is in the canonical chain, checked against the block's own hash."""
-    for attempt in reversed(flight.attempts):
+    for attempt in reversed(flight.current):
         receipt = ctx.node.receipt(attempt.tx_hash)
         if receipt is not None and ctx.node.block_hash(receipt.block_number) == receipt.block_hash:
             return attempt, receipt
@@ -224,6 +235,8 @@ def _settle(ctx: EngineContext, flight: Flight, attempt: Attempt, receipt: Recei
         return _void(ctx, flight, "cancelled by a no-op"), None
     settlement = ctx.vault.verify(receipt, flight.plan)
     state = final_status(settlement, receipt)
+    if state == "landed" and flight.plan.order is not None:
+        return ctx.journal.offered(where(receipt)), None
     record(ctx, flight, state, settlement, receipt.tx_hash)
     ctx.checkpoint("audit_settled")
     return ctx.journal.close(state, where(receipt)), settlement
@@ -260,23 +273,23 @@ def record(ctx: EngineContext, flight: Flight, outcome: str, settlement: Settlem
     )
 
 
-def _push(ctx: EngineContext, flight: Flight, head: BlockHeader) -> Flight:
+def push(ctx: EngineContext, flight: Flight, head: BlockHeader) -> Flight:
     """Move a waiting flight on: send unsent or forgotten bytes again, replace what waits too long."""
-    if flight.state == "mined" and mined(ctx, flight) is not None:
+    if flight.state == "mined" and canonical(ctx, flight) is not None:
         return flight
     last = flight.attempts[-1]
     if head.time > flight.plan.deadline and last.kind == "plan":
         return flight  # it can no longer execute; the deadline will close it
     if not last.sent or flight.state in {"mined", "reopened"}:
-        return _hand_over(ctx, flight.plan, last, head)
+        return hand_over(ctx, flight.plan, last, head)
     waited = head.number - last.block
     if waited <= 0:
         return flight
     held, outbid = _stands(ctx, flight, last)
-    worth = last.kind == "plan" and last in _own(ctx, flight) and waited >= ctx.limits.bump_after
+    worth = last.kind in {"plan", "disarm"} and last in _own(ctx, flight) and waited >= ctx.limits.bump_after
     if ctx.signer is not None and worth and (held or outbid):
         return _replace(ctx, ctx.signer, flight, last, head)
-    return flight if held else _hand_over(ctx, flight.plan, last, head)
+    return flight if held else hand_over(ctx, flight.plan, last, head)
 
 
 def _stands(ctx: EngineContext, flight: Flight, last: Attempt) -> tuple[bool, bool]:
@@ -301,23 +314,29 @@ def _replace(ctx: EngineContext, signer: Signer, flight: Flight, last: Attempt, 
     old = Bid(last.max_fee_wei, last.tip_wei)
     bid = bump(old, head, history, ctx.limits.gas)
     price = next_base_fee(head, ctx.limits.gas) + usual_tip(history, ctx.limits.gas)
-    if bid is not None and _still_pays(flight, price):
+    if bid is not None and (last.kind == "disarm" or _still_pays(flight, price)):
         request = _again(ctx, flight.plan, last, bid)
-        return _send(ctx, signer, flight, request, "plan", last.channel)
+        return send_signed(ctx, signer, flight, request, last.kind, last.channel)
     bid = noop(old, head, history, ctx.limits.gas)
     request = TxRequest(
         flight.plan.chain_id, ctx.sender, b"", 0, last.account_nonce, NOOP_GAS, bid.max_fee_wei, bid.tip_wei
     )
     ctx.channels[last.channel if last.channel in ctx.channels else "public"].cancel(last.tx_hash)
-    return _send(ctx, signer, flight, request, "cancel", "public")
+    return send_signed(ctx, signer, flight, request, "cancel", "public")
 
 
 def _again(ctx: EngineContext, plan: Plan, last: Attempt, bid: Bid) -> TxRequest:
     require_own(plan, ctx.vault_address, ctx.chain_id)
-    tx = ctx.vault.build(plan)
+    tx = ending(ctx.vault, plan.chain_id) if last.kind == "disarm" else ctx.vault.build(plan)
     return TxRequest(
         tx.chain_id, tx.to, tx.data, tx.value, last.account_nonce, last.gas_limit, bid.max_fee_wei, bid.tip_wei
     )
+
+
+def ending(vault: Vault, chain_id: int) -> UnsignedTx:
+    """Return the call that ends the vault's order; only a vault that offers has been asked for one."""
+    assert isinstance(vault, Offering)
+    return vault.disarm(chain_id)
 
 
 def _still_pays(flight: Flight, gas_price_wei: int) -> bool:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from lake.errors import ExecutionError
 from lake.units import Bps
+from policy.execution.auctions.orders import Order
 
 PPB_OF_BP = 100_000
 """Billionths in a basis point."""
@@ -65,7 +66,10 @@ class Leg:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One atomic mandated rebalance. ``plan_hash`` is the one the chain recomputes over the legs."""
+    """One atomic mandated rebalance. ``plan_hash`` is the one the chain recomputes over the legs.
+
+    With an ``order`` it offers its one leg to others: ``plan_hash`` is the order's digest, ``deadline`` its expiry.
+    """
 
     decision_id: str
     vault: str
@@ -77,6 +81,7 @@ class Plan:
     plan_hash: bytes
     block_number: int
     block_hash: str
+    order: Order | None = None
 
 
 @dataclass(frozen=True, slots=True)

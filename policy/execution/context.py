@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from policy.base import Decision, Policy, State
+from policy.execution.auctions.terms import AuctionTerms, OrderBook
 from policy.execution.base import Leg, Plan, Settlement, Snapshot, Vault, Verdict
 from policy.execution.checks.guards import FeedRule
 from policy.execution.checks.verdicts import NAV_DENIED, UNTRADABLE
@@ -76,6 +77,8 @@ class EngineContext:
     ``witnesses``: a node of each operator; where there are several, two must agree on a live decision before it is
     signed. ``per_nonce``: one decision a plan nonce of the vault, whoever takes it, instead of one an epoch.
     ``not_before``: block that was seen elsewhere; a node that does not have it yet may not be decided on.
+    ``auctions``: on what terms trades may be offered to others instead of swapped; None: never. ``order_book``: where
+    an armed order is published; None: nowhere, whoever fills it reads the chain.
     """
 
     vault: Vault
@@ -102,6 +105,8 @@ class EngineContext:
     on_plan: Callable[[StepReport], None] | None = None
     witnesses: Sequence[Witness] = ()
     others_sign: bool = False  # a Safe's owners sign what is decided here: it is recorded as acted on
+    auctions: AuctionTerms | None = None
+    order_book: OrderBook | None = None
     per_nonce: bool = False
     not_before: int = 0
 
@@ -119,8 +124,9 @@ class Denial:
 class StepReport:
     """What a step found, did and why; ``json()`` is what ``foredrift rebalance --json`` writes.
 
-    outcome: traded | waited | planned (dry run) | refused | pending (still in flight) | done (this epoch's decision
-    was executed already) | reverted | void (cancelled or too late; nothing happened).
+    outcome: traded | waited | planned (dry run) | refused | pending (still in flight) | offered (an order is armed, and
+    may be filled) | done (this epoch's decision was executed already) | reverted | void (cancelled, too late, or an
+    order nobody filled; nothing happened).
     """
 
     outcome: str = "refused"

@@ -14,11 +14,13 @@ from policy.base import Decision, tradable
 from policy.execution import closing
 from policy.execution.attempts import affordable, follow, launch, standing
 from policy.execution.base import OtherVault, Settlement, Verdict
+from policy.execution.channel_choice import choose
 from policy.execution.checks import guards
 from policy.execution.checks.verdicts import NAV_DENIED, explain, refusals, refused
 from policy.execution.context import EngineContext, Stages, StepReport, attempts_json
 from policy.execution.decision_record import audit_decision
 from policy.execution.observation import Seen, observe, refuse
+from policy.execution.offers import adopt, tend
 from policy.execution.preparation import Ready, prepare, sane
 from policy.execution.probes import sick
 from policy.execution.records.hashlog import Damaged
@@ -69,7 +71,7 @@ def _disk_words(error: OSError) -> str:
 
 
 def _cycle(ctx: EngineContext, report: StepReport, stages: Stages) -> None:
-    if not _recovered(ctx, report, stages):
+    if not _recovered(ctx, report, stages) and not _needed_now(ctx, report, stages):
         return
     seen = observe(ctx, report, stages)
     if report.denial is not None:
@@ -81,6 +83,9 @@ def _cycle(ctx: EngineContext, report: StepReport, stages: Stages) -> None:
         audit_decision(ctx, report, seen.snapshot, seen.view.forecasts, decision)
         stages.done("audit")
         return
+    if ready is not None:
+        ready = choose(ctx, report, seen, decision, ready)
+        stages.done("channel")
     if ready is not None and ctx.on_plan is not None:
         ctx.on_plan(report)
     if ready is None or not ctx.live or ctx.signer is None:
@@ -158,6 +163,8 @@ def _recovered(ctx: EngineContext, report: StepReport, stages: Stages) -> bool:
     ctx.checkpoint("start")
     before = ctx.journal.last()
     flight, settlement = recover(ctx)
+    if (flight is None or not flight.open) and (found := adopt(ctx)) is not None:
+        flight, settlement = tend(ctx, found, "nothing here knows of it")
     stages.done("recover")
     if flight is None:
         return closing.recovered(ctx, report)
@@ -171,6 +178,25 @@ def _recovered(ctx: EngineContext, report: StepReport, stages: Stages) -> bool:
         report.decision_id = flight.plan.decision_id
         _settled(report, flight, settlement)
     return closing.recovered(ctx, report)
+
+
+def _needed_now(ctx: EngineContext, report: StepReport, stages: Stages) -> bool:
+    """End an armed order that stands in the way of a trade that cannot wait; return whether a plan may now be made.
+
+    The policy is asked as if nothing were armed; what it says is only used to end the order.
+    """
+    flight = ctx.journal.in_flight()
+    if flight is None or flight.state != "offered" or not ctx.live:
+        return False
+    seen = observe(ctx, StepReport(policy=report.policy, assets=report.assets), stages)
+    if seen is None or ctx.policy.decide(seen.state, seen.view.forecasts).action != "forced":
+        return False
+    flight, settlement = tend(ctx, flight, "a forced trade cannot wait")
+    stages.done("disarm")
+    report.verdicts.clear()
+    _settled(report, flight, settlement)
+    report.recovered = "pending" if flight.open else flight.state
+    return not flight.open
 
 
 def _note(report: StepReport, seen: Seen, decision: Decision) -> None:
@@ -207,6 +233,8 @@ def _execute(
     stages.done("journal")
     flight = _launch(ctx, flight, bid, nonce, ready.gas_limit, stages)
     flight, settlement = follow(ctx, flight)
+    if flight.open and flight.armed is not None:
+        flight, settlement = tend(ctx, flight)
     stages.done("follow")
     _settled(report, flight, settlement)
 
@@ -246,13 +274,14 @@ def _context(seen: Seen, decision: Decision, ready: Ready) -> dict[str, Any]:
 
 def _settled(report: StepReport, flight: Flight, settlement: Settlement | None) -> None:
     """Put the final status of ``flight`` into the report."""
-    outcomes = {"landed": "traded", "reverted": "reverted", "void": "void"}
+    outcomes = {"landed": "traded", "filled": "traded", "reverted": "reverted", "void": "void", "offered": "offered"}
+    outcomes |= dict.fromkeys(("expired", "disarmed"), "void")
     report.outcome = outcomes.get(flight.state, "pending")
     report.attempts = attempts_json(flight)
     report.plan = flight.plan
-    if flight.open:
+    if flight.open and flight.state != "offered":
         report.verdicts.append(refused("pending", standing(flight)))
-    if flight.open or flight.state == "void":
+    if flight.open or report.outcome == "void":
         report.why = standing(flight) if flight.open else flight.note
     if settlement is not None:
         report.settlement = settlement

@@ -16,7 +16,7 @@ from policy.execution.decision_record import audit_refusal
 from policy.execution.probes import sick
 from policy.execution.probes.denial import denied
 from policy.execution.probes.roundtrip import Proven, prove
-from policy.execution.records.journal import Flight
+from policy.execution.records.journal import EXECUTED, Flight
 from policy.execution.routing.amm import Pool
 from policy.execution.state_builder import OffchainView, state_of
 from policy.execution.submission.gas import next_base_fee, usual_tip
@@ -72,7 +72,7 @@ def observe(ctx: EngineContext, report: StepReport, stages: Stages) -> Seen | No
     report.block_number = snapshot.block_number
     of, earlier, counted = _earlier(ctx, report, snapshot)
     stages.done("snapshot")
-    if any(f.state == "landed" for f in earlier):
+    if any(f.state in EXECUTED for f in earlier):
         report.outcome = "done"
         report.why = f"{of}'s decision was executed already"
         return None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from lake.errors import RpcError
-from policy.execution.attempts import GONE, final_status, follow, look, mined, record, where
+from policy.execution.attempts import GONE, canonical, final_status, follow, look, record, where
 from policy.execution.base import AttemptFate, OtherVault, Receipt, Settlement
 from policy.execution.context import EngineContext
+from policy.execution.offers import OffersOrders, tend
 from policy.execution.records.hashlog import LOST
 from policy.execution.records.journal import Flight
 from policy.execution.submission.node import BlockHeader
@@ -26,10 +27,14 @@ def recover(ctx: EngineContext) -> tuple[Flight | None, Settlement | None]:
     require_own(flight.plan, ctx.vault_address, ctx.chain_id)
     if not flight.open:
         flight = _recheck(ctx, flight)
-    if flight.open and not ctx.live:
+    if flight.open and flight.armed is not None:
+        flight, settlement = tend(ctx, flight)
+    elif flight.open and not ctx.live:
         flight, settlement = look(ctx, flight, ctx.node.head())  # a dry run sends nothing, not even again
     elif flight.open:
         flight, settlement = follow(ctx, flight)
+        if flight.armed is not None and flight.open:
+            flight, settlement = tend(ctx, flight)
     if not flight.open:
         _correct_earlier(ctx)
     return flight, settlement
@@ -45,7 +50,9 @@ def _recheck(ctx: EngineContext, flight: Flight) -> Flight:
     recent = head.time - flight.plan.deadline <= RECHECK_S
     if flight.state == LOST or not flight.attempts or not (gone or recent):
         return flight
-    found = mined(ctx, flight)
+    found = canonical(ctx, flight)
+    if flight.armed is not None and (found is None or not flight.current):
+        return ctx.journal.reopen(GONE) if gone else flight
     if found is None:
         if gone:
             _same_chain(ctx, flight)
@@ -96,7 +103,7 @@ def _correct_earlier(ctx: EngineContext) -> None:
             break
         gone.append(flight)
     for flight in reversed(gone):
-        found = mined(ctx, flight)
+        found = canonical(ctx, flight)
         if found is None:
             _same_chain(ctx, flight)
             ended = head.time > flight.plan.deadline + ctx.limits.confirmations * ctx.limits.block_time_s
@@ -115,6 +122,10 @@ def _correct(ctx: EngineContext, flight: Flight, kind: str, receipt: Receipt | N
     settlement, state, block = None, "void", None
     if receipt is not None:
         block = (receipt.tx_hash, receipt.block_number, receipt.block_hash, receipt.status)
+        if kind == "disarm" and isinstance(ctx.vault, OffersOrders):
+            filled = ctx.vault.ended(receipt, flight.plan)
+            state = "void" if filled is None else "filled" if filled else "disarmed"
+            settlement = ctx.vault.settle_fill(flight.plan, (receipt,)) if filled else None
         if kind == "plan":
             settlement = ctx.vault.verify(receipt, flight.plan)
             state = final_status(settlement, receipt)

@@ -14,6 +14,9 @@ from policy.execution.auctions.orders import ZERO, Domains, Venues
 from policy.localnet.accounts import dev_accounts
 from policy.localnet.deploy import Deployer
 
+BIDDERS = ("searcher", "trader", "provider")
+"""Accounts that fill orders out of their own money on a local chain."""
+
 
 def deploy_venues(on: Deployer, solvers: Sequence[str]) -> Venues:
     """Deploy every venue; ``solvers`` are the accounts CoW's settlement takes batches from."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from lake.errors import ConfigError
 from lake.evm import Call, calldata, read
 from lake.rpc import Rpc
 from lake.venues import PAIR_CALLS, TICKS_CALLS
+from policy.execution.auctions.orders import ARM, VenueKind, Venues
 from policy.execution.checks.oracle_rules import ALONE, PriceSource
 from policy.execution.checks.rules import Mandate
 from policy.execution.contracts.compile import source_digest
@@ -31,6 +33,7 @@ from policy.execution.vaults.safe.install import missing_calls
 from policy.execution.vaults.safe.proposal import ProposedSafe
 from policy.execution.vaults.safe.roles import RolesSafe
 from policy.localnet.accounts import dev_accounts
+from policy.localnet.auction_venues import BIDDERS, deploy_venues
 from policy.localnet.deploy import Deployer
 from policy.localnet.packages import lock_digest
 from policy.localnet.world import FEED_DECIMALS, NUMERAIRE, Extra, World
@@ -44,12 +47,17 @@ TARGETS = {NUMERAIRE: 2_000, "ETH": 5_000, "BTC": 3_000}
 
 
 def reference_vault(
-    targets_bps: Mapping[str, int] | None = None, *, deposit_usd: int = 1_000_000, mandate: Mandate | None = None
+    targets_bps: Mapping[str, int] | None = None,
+    *,
+    deposit_usd: int = 1_000_000,
+    mandate: Mandate | None = None,
+    offers: bool = False,
 ) -> Extra:
     """Return the extra that deploys a reference vault and lets the investor put ``deposit_usd`` of USDC into it.
 
     ``targets_bps``: asset -> basis points, the numeraire first. Adds to the world's extras ``vault`` and
     ``second_feed:<asset>`` (a second source each, which the arbitrageur keeps at the reference price like the first).
+    ``offers``: deploy CoW's settlement and UniswapX too, where the vault may then offer; adds them as ``venue:<kind>``.
     """
     targets = dict(targets_bps or TARGETS)
     if next(iter(targets)) != NUMERAIRE:
@@ -66,19 +74,25 @@ def reference_vault(
         who = {role: account.address for role, account in dev_accounts().items()}
         calls = [(world.contracts["v3_router"], c) for c in TICKS_CALLS]
         calls += [(world.contracts["v2_router"], c) for c in PAIR_CALLS]
+        venues = deploy_venues(on, [who[role] for role in BIDDERS]) if offers else Venues()
+        calls += [(venues.of(kind), ARM) for kind in VenueKind if offers]
         named = [(p.address, p.venue, p.router) for p in world.pools.values() if {p.asset, p.quote} <= {*targets}]
         roles = who["owner"], who["keeper"], who["guardian"]
-        setup = VaultSetup(sources, *roles, calls, limits, delay_s=DELAY_S, pools=named)
+        setup = VaultSetup(sources, *roles, calls, limits, delay_s=DELAY_S, pools=named, venues=venues)
         vault = deploy(on.rpc, setup, who["deployer"])
         cash = world.token(NUMERAIRE)
         on.call("investor", cash.address, "approve(address,uint256)", vault, 2**256 - 1)
         amount = deposit_usd * 10**cash.decimals
         on.call("investor", vault, "deposit(uint256,address)", amount, who["investor"])
-        return {"vault": vault, **{f"second_feed:{a}": f for a, f in seconds.items()}}
+        found = {f"venue:{kind}": venues.of(kind) for kind in VenueKind if offers}
+        for role, asset, kind in itertools.product(BIDDERS, targets, (VenueKind.DUTCH, VenueKind.PRIORITY)):
+            if offers:
+                on.call(role, world.token(asset).address, "approve(address,uint256)", venues.of(kind), 2**256 - 1)
+        return {"vault": vault, **found, **{f"second_feed:{a}": f for a, f in seconds.items()}}
 
     names = ("foredrift_vault", "foredrift_investors", "foredrift_auctions", "foredrift_oracle", "mock_feed")
     parts = [source_digest(c) for c in names]
-    digest = hashlib.sha256(repr((parts, targets, deposit_usd, limits)).encode()).hexdigest()
+    digest = hashlib.sha256(repr((parts, targets, deposit_usd, limits, offers and lock_digest())).encode()).hexdigest()
     return Extra("reference_vault", digest, build)
 
 

@@ -30,7 +30,7 @@ FEES = {"hold_s": 0, "entry_bps": 30, "exit_bps": 70}
 
 @pytest.fixture(scope="module", params=[FREE, FEES], ids=["free", "fees"])
 def world(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """With and without fees; the laws that a hold bears on are in test_erc4626_suites.py and test_vault_flows.py."""
+    """With and without fees; what the hold does to max* and to every exit is in test_vault_flows.py."""
     with bench(**request.param) as made:
         yield made
 

@@ -134,13 +134,18 @@ def digest(order: Order, vault: str, domains: Domains) -> bytes:
     """Return the digest the venue asks the vault about: CoW's of its order, Permit2's of a UniswapX order."""
     if order.kind is VenueKind.COW:
         return _typed(domains.cow, _gpv2(order, vault))
-    witness = _dutch_hash(order, vault) if order.kind is VenueKind.DUTCH else _priority_hash(order, vault)
     permitted = _hash(["bytes32", "address", "uint256"], _name(_PERMITTED), order.sell, order.amount)
     types = ["bytes32", "bytes32", "address", "uint256", "uint256", "bytes32"]
     kind = _DUTCH_PERMIT if order.kind is VenueKind.DUTCH else _PRIORITY_PERMIT
     return _typed(
-        domains.permit2, _hash(types, _name(kind), permitted, order.venue, order.nonce, order.expiry, witness)
+        domains.permit2,
+        _hash(types, _name(kind), permitted, order.venue, order.nonce, order.expiry, witness(order, vault)),
     )
+
+
+def witness(order: Order, vault: str) -> bytes:
+    """Return the hash of a UniswapX order's fields, by which its reactor and its order service name it."""
+    return _dutch_hash(order, vault) if order.kind is VenueKind.DUTCH else _priority_hash(order, vault)
 
 
 def reactor_order(order: Order, vault: str) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from policy.execution.auctions.orders import Order, VenueKind
 from policy.execution.base import Hop, Leg, Plan, Settlement, Verdict
 
 Json = dict[str, Any]
@@ -81,8 +82,32 @@ def leg_of(data: Json) -> Leg:
     )
 
 
+def order_json(order: Order) -> Json:
+    """Return an order as JSON."""
+    kept = {"kind": str(order.kind), "venue": order.venue, "sell": order.sell, "buy": order.buy}
+    numbers = ("amount", "least", "expiry", "nonce", "charge_ppb", "start", "starts", "ends")
+    return {**kept, **{name: str(getattr(order, name)) for name in numbers}, "app": hex_of(order.app)}
+
+
+def order_of(data: Json) -> Order:
+    """Return the order :func:`order_json` wrote."""
+    numbers = ("amount", "least", "expiry", "nonce", "charge_ppb", "start", "starts", "ends")
+    return Order(
+        kind=VenueKind(data["kind"]),
+        venue=data["venue"],
+        sell=data["sell"],
+        buy=data["buy"],
+        app=bytes_of(data["app"]),
+        **{name: int(data[name]) for name in numbers},
+    )
+
+
 def plan_json(plan: Plan) -> Json:
-    """Return a plan as JSON."""
+    """Return a plan as JSON; only that of an offer has an ``order``."""
+    return _plan_json(plan) | ({} if plan.order is None else {"order": order_json(plan.order)})
+
+
+def _plan_json(plan: Plan) -> Json:
     return {
         "decision_id": plan.decision_id,
         "vault": plan.vault,
@@ -110,6 +135,7 @@ def plan_of(data: Json) -> Plan:
         plan_hash=bytes_of(data["plan_hash"]),
         block_number=data["block_number"],
         block_hash=data["block_hash"],
+        order=order_of(data["order"]) if data.get("order") else None,
     )
 
 

@@ -2,8 +2,9 @@
 
 One file a vault, one plan in flight; plans of another vault or chain in it are refused. A plan moves planned -> signed
 -> sent -> mined -> landed, or ends void or reverted; further signed/sent attempts (fee bumps, a cancelling no-op) are
-the same plan's and share its account nonce. The signed bytes are kept, so that the SAME bytes can be broadcast again;
-no key is ever in it.
+the same plan's and share its account nonce. One that arms an order is offered once that is mined, and ends filled,
+expired or disarmed, as the chain says when a transaction of its own has ended the order. The signed bytes are kept, so
+that the SAME bytes can be broadcast again; no key is ever in it.
 """
 
 from __future__ import annotations
@@ -19,19 +20,25 @@ from policy.execution.base import OtherVault, Plan
 from policy.execution.records.codec import bytes_of, hex_of, plain, plan_json, plan_of
 from policy.execution.records.hashlog import LOST, HashLog, exclusive
 
-FINAL = frozenset({"landed", "void", "reverted", LOST})
+ENDINGS = frozenset({"filled", "expired", "disarmed"})
+"""How an offer ends."""
+EXECUTED = frozenset({"landed", "filled"})
+"""The fates in which something was traded."""
+FINAL = frozenset({"landed", "void", "reverted", LOST}) | ENDINGS
 CLOSING = FINAL - {LOST}
 NOTE = "note"
 
 _NEXT = {
-    "planned": {"signed", "void"},
-    "signed": {"sent", "signed", "mined", "void"},
-    "sent": {"sent", "signed", "mined", "void"},
-    "mined": {"mined", "sent", "signed", "landed", "reverted", "void", "reopened"},
+    "planned": {"signed", "void", "offered"},
+    "signed": {"sent", "signed", "mined", "void", "offered"},
+    "sent": {"sent", "signed", "mined", "void", "offered"},
+    "mined": {"mined", "sent", "signed", "landed", "reverted", "void", "reopened", "offered"} | ENDINGS,
+    "offered": {"signed", "sent", "offered", "void"} | ENDINGS,
+    **{ending: {"reopened"} for ending in ENDINGS},
     "landed": {"reopened"},
     "void": {"reopened"},
     "reverted": {"reopened"},
-    "reopened": {"sent", "signed", "mined", "void"},
+    "reopened": {"sent", "signed", "mined", "void", "offered"},
     LOST: set(),
 }
 
@@ -42,7 +49,7 @@ class VaultBusy(ExecutionError):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One signed transaction of a plan. ``kind`` is ``plan`` or ``cancel``; fees in wei per gas.
+    """One signed transaction of a plan. ``kind`` is ``plan``, ``cancel`` or ``disarm``; fees in wei per gas.
 
     ``sender`` is empty in journals of before it was kept.
     """
@@ -64,7 +71,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """A plan and everything that was done about it."""
+    """A plan and everything that was done about it.
+
+    ``armed``: attempts that there were when its order was seen armed; None before, and where it has none.
+    """
 
     plan: Plan
     state: str
@@ -72,6 +82,12 @@ class Flight:
     mined: tuple[str, int, str, int] | None = None  # tx hash, block number, block hash, status
     note: str = ""
     context: dict[str, Any] = field(default_factory=dict)
+    armed: int | None = None
+
+    @property
+    def current(self) -> tuple[Attempt, ...]:
+        """The attempts that are about what is next: to land or arm the plan, and then to end its order."""
+        return self.attempts[self.armed or 0 :]
 
     @property
     def open(self) -> bool:
@@ -206,6 +222,10 @@ class Journal:
             raise ExecutionError(f"{state!r} is no final state; final are {', '.join(sorted(CLOSING))}")
         return self._write({"event": state, "note": note})
 
+    def offered(self, note: str) -> Flight:
+        """Record that the plan's order is armed, or armed still: nothing else may be planned until it has ended."""
+        return self._write({"event": "offered", "note": note})
+
     def reopen(self, note: str) -> Flight:
         """Record that a final status turned out otherwise (a deep reorg, a node that lied)."""
         return self._write({"event": "reopened", "note": note})
@@ -289,6 +309,8 @@ class Journal:
             return replace(flight, state="mined", mined=seen)
         if event == "reopened":
             return replace(flight, state=event, mined=None, note=body["note"])
+        if event == "offered":
+            return replace(flight, state=event, note=body["note"], armed=len(flight.attempts))
         return replace(flight, state=event, note=body["note"])
 
 

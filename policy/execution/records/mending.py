@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lake.errors import ExecutionError
 from policy.execution.records.hashlog import GENESIS, LOST, Line, digest, exclusive, parse, read, write_whole, written
+from policy.execution.records.journal import CLOSING
 
 SEARCH_BYTES = 65_536  # a damaged stretch beyond this is given up without trying every bit
 
@@ -182,7 +183,7 @@ def may_give_up(age_s: float, now_s: float, longest_s: int = 3_600) -> Callable[
         if any(line.body["event"] == "planned" for line in lines[last + 1 :]):
             return None
         begun = [line for line in lines[:first] if line.body["event"] == "planned"]
-        closed = begun and any(x.body["event"] in {"landed", "void", "reverted"} for x in lines[begun[-1].seq : first])
+        closed = begun and any(x.body["event"] in CLOSING for x in lines[begun[-1].seq : first])
         wait = longest_s - age_s
         if begun and not closed:
             wait = max(wait, float(begun[-1].body["plan"]["deadline"]) + 900 - now_s)

@@ -10,7 +10,8 @@ from typing import Any, cast
 from lake.evm import Call, head_of, read, read_logs
 from lake.rpc import Rpc
 from policy.execution.records.hashlog import Line
-from policy.execution.vaults.reference.logs import REBALANCED
+from policy.execution.records.journal import EXECUTED
+from policy.execution.vaults.reference.logs import DISARMED, REBALANCED
 
 SPAN = 5_000
 """Blocks after a plan was made in which it must have landed: 600 s of the fastest chains, with slack."""
@@ -55,7 +56,7 @@ def faults(plans: Sequence[Known], executed: int | None, find: Find, since: int 
     another operator's and are not asked for.
     """
     found, proven = [], set[int]()
-    for plan in (p for p in plans if p.outcome == "landed"):
+    for plan in (p for p in plans if p.outcome in EXECUTED):
         first, last = (plan.block, plan.block + SPAN) if plan.landed_in is None else (plan.landed_in, plan.landed_in)
         if plan.plan_hash in find(plan.nonce, first, last):
             proven.add(plan.nonce)
@@ -73,10 +74,11 @@ def faults(plans: Sequence[Known], executed: int | None, find: Find, since: int 
 
 
 def reference_find(rpc: Rpc, vault: str) -> Find:
-    """Return the lookup of the reference vault's Rebalanced events."""
+    """Return the lookup of what uses up a plan nonce of the reference vault: a plan, or an order that has ended."""
 
     def find(nonce: int | None, first: int, last: int) -> list[str]:
-        topics = [REBALANCED] if nonce is None else [REBALANCED, f"0x{nonce:064x}"]
+        topics: list[object] = [[REBALANCED, DISARMED]]
+        topics += [] if nonce is None else [f"0x{nonce:064x}"]
         ask = {"address": vault, "topics": topics, "fromBlock": hex(first), "toBlock": hex(last)}
         return [str(cast("Sequence[object]", log["topics"])[2]) for log in read_logs(rpc, ask)]
 

@@ -17,6 +17,7 @@ from eth_utils.crypto import keccak
 from lake.answers import quantity, sensible
 from lake.evm import Call, calldata, head_of, read, read_logs
 from lake.rpc import Rpc
+from policy.execution.auctions.orders import ARM
 from policy.execution.base import (
     AttemptFate,
     Capabilities,
@@ -44,6 +45,7 @@ from policy.execution.vaults.common import (
     snapshot_of,
 )
 from policy.execution.vaults.reference import logs
+from policy.execution.vaults.reference.offering import Offering
 from policy.execution.vaults.reference.state import Layout, VaultState, read_layout, read_state
 
 LEGS = "(address,address,uint256,uint256,address,bytes)[]"
@@ -64,7 +66,7 @@ def plan_hash(plan: Plan) -> bytes:
     return bytes(keccak(encode(types, body)))
 
 
-class ReferenceVault:
+class ReferenceVault(Offering):
     """The reference vault at ``address``. ``block_time_s``: of the chain, to say when the next block comes."""
 
     def __init__(self, rpc: Rpc, address: str, *, block_time_s: int = 12) -> None:
@@ -146,7 +148,9 @@ class ReferenceVault:
         )  # fmt: skip
 
     def build(self, plan: Plan) -> UnsignedTx:
-        """Encode the plan as a call of ``rebalance``."""
+        """Encode the plan as a call of ``rebalance``, or of ``arm`` where it offers an order."""
+        if plan.order is not None:
+            return UnsignedTx(plan.chain_id, self.address, calldata(ARM, plan.order.encoded()))
         args = (encode_legs(plan.legs), plan.plan_hash, plan.nonce, plan.deadline, plan.min_nav)
         return UnsignedTx(plan.chain_id, self.address, calldata(REBALANCE, *args))
 
@@ -162,6 +166,11 @@ class ReferenceVault:
         No state of the past is read, so a node that keeps the newest 128 blocks of it settles what landed long ago.
         """
         head = head_of(self.rpc, receipt.block_number)
+        if plan.order is not None:
+            on = receipt.status == 1 and head.hash == receipt.block_hash
+            on = on and logs.armed(self.address, receipt.logs, plan.nonce, plan.plan_hash)
+            now = self.state().book
+            return settlement_of(receipt, now, now, landed=on) if on else self._missed(receipt, plan)
         record = logs.rebalanced(self.address, receipt.logs, plan.nonce)
         landed = receipt.status == 1 and head.hash == receipt.block_hash
         landed = landed and record is not None and record.plan_hash == plan.plan_hash
@@ -200,8 +209,11 @@ class ReferenceVault:
         clock = read(self.rpc, [Call(self.address, "clock()", "uint256")], head.hash)[0]
         if cast("int", clock[0]) > plan.nonce:
             topics = logs.rebalanced_topics(plan.nonce, plan.plan_hash)
+            topics[0] = logs.REBALANCED if plan.order is None else logs.DISARMED
             ask = {"address": self.address, "topics": topics, "fromBlock": hex(plan.block_number), "toBlock": "latest"}
             return AttemptFate.LANDED if read_logs(self.rpc, ask) else AttemptFate.VOID
+        if plan.order is not None and self.order_state(plan).armed:
+            return AttemptFate.LANDED
         if head.time > plan.deadline:
             return AttemptFate.VOID
         receipts = (read_receipt(self.rpc, tx_hash) for tx_hash in tx_hashes)

@@ -19,6 +19,8 @@ _REBALANCED = "Rebalanced(uint256,bytes32,address,uint256,uint256,uint256,uint25
 _LEG_DATA = ["address", "address", "uint256", "uint256", "address"]
 TRANSFER = "0x" + keccak(text="Transfer(address,address,uint256)").hex()
 _TRANSFER_TOPICS = 3
+ARMED = "0x" + keccak(text="Armed(uint256,bytes32,address,address,address,uint256,uint256,uint256,uint256)").hex()
+DISARMED = "0x" + keccak(text="Disarmed(uint256,bytes32,bool)").hex()
 REBALANCED = "0x" + keccak(text=_REBALANCED).hex()
 LEG_EXECUTED = "0x" + keccak(text="LegExecuted(uint256,address,address,uint256,uint256,address)").hex()
 
@@ -56,6 +58,24 @@ def rebalanced(vault: str, logs: Sequence[Log], nonce: int) -> Rebalanced | None
             keeper = to_checksum_address("0x" + topics[3][-40:])
             return Rebalanced(nonce, bytes.fromhex(topics[2][2:]), keeper, *row)
     return None
+
+
+def armed(vault: str, logs: Sequence[Log], nonce: int, digest: bytes) -> bool:
+    """Return whether the order of this nonce and digest was armed, among a receipt's logs."""
+    return any(_of_order(log, vault, ARMED, nonce, digest) for log in logs)
+
+
+def disarmed(vault: str, logs: Sequence[Log], nonce: int, digest: bytes) -> bool | None:
+    """Return whether the order was filled, as its end says among a receipt's logs; None where it did not end there."""
+    for log in logs:
+        if _of_order(log, vault, DISARMED, nonce, digest):
+            return bool(_decoded(["bool"], log)[0])
+    return None
+
+
+def _of_order(log: Log, vault: str, kind: str, nonce: int, digest: bytes) -> bool:
+    topics = [_text(t) for t in log["topics"]]
+    return _is(log, vault, topics, kind, nonce) and topics[2] == "0x" + digest.hex()
 
 
 def leg_deltas(vault: str, logs: Sequence[Log], nonce: int) -> dict[str, int]:
