@@ -10,7 +10,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 export PYTHONDONTWRITEBYTECODE =# empty: modules are compiled once, not again by every process that starts
 
-.PHONY: keeper-kills oddities demo test test-fast lint format lock env npm bench fuzz kills files matrix replay sandwich audit attacks suspects ops pictures growth mirrored realtime pruned nodefuzz stolenkey
+.PHONY: heads keeper-kills oddities demo test test-fast lint format lock env npm bench fuzz kills files matrix replay sandwich audit attacks suspects ops pictures growth mirrored realtime pruned nodefuzz stolenkey
 
 env: $(STAMP)
 
@@ -104,6 +104,9 @@ pictures: env ## docs/images from the newest comparison of a real project: PROJE
 
 growth: env ## load, features and reads at 1, 10 and 100 million rows
 	@$(BIN)/python -m tests.bench.growth_table
+
+heads: env ## the follower of heads through every fault of node and websocket: ARGS="--blocks 10000 --seed 1" (some minutes)
+	@$(BIN)/python -W ignore -m tests.realtime.heads_run $(ARGS)
 
 realtime: env ## what looking within the hour is worth on recorded history: ARGS="--portfolios 24" (some minutes)
 	@$(BIN)/python -W ignore -m tests.bench.realtime_table $(ARGS)

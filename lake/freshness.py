@@ -33,7 +33,7 @@ def state_of(age_s: float | None, future_rows: int, stale_after_s: float) -> Sta
 def series_columns(name: str) -> list[str]:
     """Return the columns that tell the series of table ``name`` apart."""
     spec = table(name)
-    return [c for c in spec.key if c not in {spec.time, "round"}]
+    return [c for c in spec.key if c not in {spec.time, "round", "number"}]
 
 
 def freshness(lake: Lake, name: str, now: datetime, stale_after_s: float) -> pl.DataFrame:

@@ -8,6 +8,7 @@ share. Everything is fetched before anything changes, so a node that fails in be
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -113,10 +114,11 @@ class HeadRing:
         """Return the canonical block of a number, None where the ring has none."""
         return self._chain.get(number)
 
-    def seed(self, head: Head) -> None:
-        """Begin at ``head``, a block known from an earlier run: what follows is joined to it."""
+    def seed(self, heads: Sequence[Head]) -> None:
+        """Begin anew with consecutive blocks known from before: what follows is joined to them."""
         self._chain.clear()
-        self._chain[head.number] = head
+        for head in heads:
+            self._chain[head.number] = head
 
     def extends(self, header: BlockHeader) -> bool:
         """Return whether :meth:`take` needs no node for this header: it is known, or the tip is its parent."""
@@ -178,7 +180,7 @@ class HeadRing:
 
     def _jump(self, header: BlockHeader, reason: str) -> Jumped:
         head = head_of(header, self._market)
-        self.seed(head)
+        self.seed([head])
         return Jumped(head, reason)
 
 

@@ -68,8 +68,8 @@ class HeadFollower:
     """Async iterator of what happens to a chain's heads; iterate once, ``async for event in follower``.
 
     ``ws``: websocket URL, None to follow by HTTP polling alone; ``http``: the nodes asked for the truth, one client or
-    URL each, two of different operators for money. ``clock``: Unix seconds (a replay passes its own); ``since``: a
-    block known from an earlier run, whose successors are then delivered too (256 at most, else Jumped).
+    URL each, two of different operators for money. ``clock``: Unix seconds (a replay passes its own); ``since``: blocks
+    known from an earlier run, oldest first; what followed on them is delivered too (256 blocks at most, else Jumped).
     """
 
     def __init__(
@@ -80,15 +80,14 @@ class HeadFollower:
         chain: Chain = CHAINS[1],
         clock: Callable[[], float] = time.time,
         pace: Pace | None = None,
-        since: Head | None = None,
+        since: Sequence[Head] = (),
         depth: int = DEPTH,
     ) -> None:
         if ws is not None and urlsplit(ws).scheme not in {"ws", "wss"}:
             raise ConfigError(f"websocket URL {mask(ws)} must start with ws:// or wss://")
         self._ws, self._clock, self._pace = ws, clock, pace or Pace.of(chain)
         self._nodes, self._ring = HeadNodes(http), HeadRing(chain, depth)
-        if since is not None:
-            self._ring.seed(since)
+        self._ring.seed(since)
         self._mail: deque[BlockHeader] = deque(maxlen=MAIL)
         self._bell = asyncio.Event()
         self._moved = self._heard = self._checked = time.monotonic()

@@ -102,11 +102,13 @@ def _waiting(lake: Lake, spec: Table, source: Source, since: datetime) -> int:
 def status(lake: Lake, now: datetime) -> pl.DataFrame:
     """Return one row a stored series: table, key, rows, first, last, age (since newest known row), gaps, future.
 
-    ``first`` and ``last`` are times. ``gaps`` counts missing grid steps between them; 0 for series that are not on a
-    grid. ``future`` counts rows that are known only after ``now``; ``age`` is that of the newest row known by then,
-    null where there is none.
+    ``first`` and ``last`` are times. ``gaps`` counts missing grid steps between them, of heads missing blocks; 0 for
+    series that are not on a grid. ``future`` counts rows that are known only after ``now``; ``age`` is that of the
+    newest row known by then, null where there is none.
     """
-    frames = [_series_status(lake, TABLES[n], now) for n in ("prices", "gas", "pool_state", "oracle", "signals")]
+    frames = [
+        _series_status(lake, TABLES[n], now) for n in ("prices", "gas", "heads", "pool_state", "oracle", "signals")
+    ]
     return pl.concat(frames).sort("table", "key")
 
 
@@ -216,10 +218,12 @@ def _gaps(stored: pl.Series, source: Source, since: datetime, until: datetime) -
 
 
 def _series_status(lake: Lake, spec: Table, now: datetime) -> pl.DataFrame:
-    keys = [c for c in spec.key if c not in {spec.time, "round"}]
-    rows = lake.scan(spec.name).select(*keys, spec.time, "available_at").sort(*keys, spec.time)
+    keys, blocks = series_columns(spec.name), "number" in spec.key
+    place = "number" if blocks else spec.time
+    rows = lake.scan(spec.name).select(*keys, *{place, spec.time}, "available_at").sort(*keys, place)
     late = pl.col("available_at") > pl.lit(now) + pl.duration(seconds=FUTURE_TOLERANCE_S)
-    gap = pl.col(spec.time).diff().over(keys).dt.total_seconds()
+    between = pl.col(place).diff().over(keys)
+    gap = between if blocks else between.dt.total_seconds()
     counted = (
         rows.with_columns(gap=pl.when(gap > 0).then(gap))
         .group_by(keys, maintain_order=True)

@@ -65,6 +65,29 @@ class Gas(dy.Schema):
     available_at = _ts()
 
 
+class Heads(dy.Schema):
+    """Headers of canonical blocks, one row each: the per-block history of gas that nobody publishes.
+
+    The tips are the 10th and 50th percentile of what the block's transactions paid, null where it had none or no node
+    said. ``available_at`` is the block's time where it was followed as it came.
+    """
+
+    chain_id = dy.Int64(primary_key=True, min=1)
+    number = dy.Int64(primary_key=True, min=0)
+    ts = _ts()
+    base_fee_wei = dy.Int64(nullable=False, min=0)
+    gas_used = dy.Int64(nullable=False, min=0)
+    gas_limit = dy.Int64(nullable=False, min=2)
+    tip_p10_wei = dy.Int64(nullable=True, min=0)
+    tip_p50_wei = dy.Int64(nullable=True, min=0)
+    available_at = _ts()
+
+    @dy.rule()
+    def more_used_than_allowed(cls) -> pl.Expr:  # noqa: N805
+        """A block uses its gas limit at most."""
+        return pl.col("gas_used") <= pl.col("gas_limit")
+
+
 class PoolState(dy.Schema):
     """State of one liquidity pool."""
 
@@ -352,6 +375,7 @@ TABLES: dict[str, Table] = {
     for t in (
         Table("prices", Prices, "ts", partition=True),
         Table("gas", Gas, "ts", partition=True),
+        Table("heads", Heads, "ts", partition=True, snapshot=True),
         Table("pool_state", PoolState, "ts", partition=True),
         Table("oracle", Oracle, "updated_at"),
         Table("signals", Signals, "ts"),

@@ -105,9 +105,10 @@ class ExchangeSection(Section):
 
 
 class BlocksSource(Section):
-    """Gas history from the chain's own nodes."""
+    """Gas history from the chain's own nodes; with ``heads`` also every block's header, into table ``heads``."""
 
     every: PositiveDuration = "1h"
+    heads: bool = False
 
 
 class PoolRow(Section):

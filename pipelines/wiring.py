@@ -107,9 +107,12 @@ def sources_of(settings: Settings) -> list[Source]:
         found += _exchange(given.exchange)
     if given.blocks is not None:
         from lake.sources.blocks import BlockSource
+        from lake.sources.heads import HeadSource
         from lake.universe import chain
 
         found.append(BlockSource(rpc_of(settings.chain), chain(settings.chain.id), duration(given.blocks.every)))
+        if given.blocks.heads:
+            found.append(HeadSource(rpc_of(settings.chain), chain(settings.chain.id)))
     found += _onchain(given, settings.chain)
     found += _signals(given.signals, settings.portfolio.assets)
     found += _own(settings)

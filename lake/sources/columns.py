@@ -15,9 +15,12 @@ from lake.tables import Table, table
 from lake.units import WEI_PER_GWEI, duration
 
 IMPORTABLE = (
-    "prices", "gas", "pool_state", "oracle", "signals", "options", "volindex", "perps", "rates", "positions",
+    "prices", "gas", "heads", "pool_state", "oracle", "signals", "options", "volindex", "perps", "rates", "positions",
 )  # fmt: skip
 """Tables a file may be loaded into; the others are computed here and nowhere else."""
+
+ALSO_CALLED = {"heads": {"number": "block_number"}}
+"""By table what a file's column may be called besides its own name."""
 
 
 def importable(name: str) -> Table:
@@ -45,6 +48,8 @@ def columns_of(
             f"table {spec.name} has no columns {unknown}, and {twice} are both mapped and set; "
             f"its columns are {', '.join(spec.columns)}"
         )
+    also = {c: f for c, f in ALSO_CALLED.get(spec.name, {}).items() if c not in names and f in names}
+    mapping = {**{c: f for c, f in also.items() if c not in constants}, **mapping}
     absent = [f for f in mapping.values() if f not in names]
     columns = {c: mapping.get(c, c) for c in spec.columns if c not in constants}
     columns = {c: f for c, f in columns.items() if f in names}

@@ -25,6 +25,8 @@ from lake.units import WORD_BYTES, to_word
 Value = str | int | float | bool | None
 EXPIRIES = timedelta(days=3653)
 
+BLOCK_RULES = {"heads": (("gas_used is above gas_limit", pl.col("gas_used") > pl.col("gas_limit")),)}
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -225,7 +227,7 @@ def _rules(recipe: Recipe, frame: pl.DataFrame, problems: Problems) -> None:
         outside = (close < low * (1 - 1e-9)) | (close > high * (1 + 1e-9))
         problems.add("close lies outside low..high", outside)
         known = frame.select(pl.col("ts") + pl.duration(seconds="step"))["ts"]
-    for reason, at_fault in RULES.get(recipe.spec.name, ()):
+    for reason, at_fault in (*RULES.get(recipe.spec.name, ()), *BLOCK_RULES.get(recipe.spec.name, ())):
         problems.add(reason, frame.select(at_fault.alias("bad"))["bad"])
     problems.add("available_at is before the row could be known", frame["available_at"] < known)
     if recipe.now is not None:

@@ -29,9 +29,19 @@ def demo(
 
 
 def localnet(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8545,
+    recording: Annotated[
+        Path | None,
+        typer.Argument(
+            help="With --replay: recorded blocks (number, ts, base_fee_wei, gas_used, gas_limit; Parquet or CSV).",
+            show_default="the lake's bars",
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; the websocket takes the next one.")] = 8545,
     start: Start = None,
-    replay: Annotated[bool, typer.Option("--replay", help="Each block takes the lake's next bar.")] = False,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Each block is the next one of the file, or takes the lake's next bar.")
+    ] = False,
+    speed: Annotated[float, typer.Option(min=0.01, help="Times faster than the blocks were recorded.")] = 1.0,
     every: Annotated[float, typer.Option(min=0.01, help="Seconds between blocks.")] = 2.0,
     keystore: Annotated[Path | None, typer.Option(help="Also write the keeper's development key here.")] = None,
     owner_keystore: Annotated[
@@ -46,5 +56,5 @@ def localnet(
     from pipelines.demo.localnet import Serving, serve
     from pipelines.settings import load
 
-    how = Serving(port, every, start, replay, keystore, owner_keystore)
+    how = Serving(port, every, start, replay, recording, speed, keystore, owner_keystore)
     typer.echo(f"{serve(load(config, required=False), how)} blocks made")

@@ -7,7 +7,7 @@ settings to rebalance either.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -27,9 +27,10 @@ from pipelines.wiring import lake_of
 from policy.execution.checks.rules import Mandate
 from policy.execution.submission.signer import create_keystore
 from policy.localnet.accounts import dev_accounts
-from policy.localnet.history import Tick, depths, ticks
+from policy.localnet.history import Tick, block_ticks, depths, ticks
 from policy.localnet.market import Localnet
 from policy.localnet.portfolio import TARGETS, owners_safe, reference_vault, roles_safe, safe_account
+from policy.localnet.replay import RecordedBlock, recorded_blocks
 from policy.localnet.serve import Running, run
 from policy.localnet.world import NUMERAIRE, PRICES
 
@@ -50,16 +51,25 @@ class Serving:
     """How the market is left running: a block every ``every_s`` seconds, on 127.0.0.1:``port``.
 
     ``start``: when it opens (the lake's newest price where not given); ``replay``: each block takes the lake's next
-    bar, instead of twelve seconds; ``keystore`` and ``owner_keystore``: where to write the development keys of the
-    keeper and of the owner of the Safe that is traded by role, encrypted.
+    bar, instead of twelve seconds; ``recording``: with it, each block is the next one of that file, ``speed`` times
+    faster than recorded, at the lake's prices of its time; ``keystore`` and ``owner_keystore``: where to write the
+    development keys of the keeper and of the owner of the Safe that is traded by role, encrypted.
     """
 
     port: int = 8545
     every_s: float = 2.0
     start: str | None = None
     replay: bool = False
+    recording: Path | None = None
+    speed: float = 1.0
     keystore: Path | None = None
     owner_keystore: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.recording is not None and not (self.replay and self.start is None):
+            raise ConfigError("recorded blocks are played with --replay FILE, from their own start: leave --start out")
+        if self.recording is None and self.speed != 1.0:
+            raise ConfigError("--speed is that of recorded blocks: give --replay FILE too, or --every")
 
 
 def serve(settings: Settings, how: Serving, stop: threading.Event | None = None) -> int:
@@ -71,11 +81,15 @@ def serve(settings: Settings, how: Serving, stop: threading.Event | None = None)
         if path is not None:
             _write_key(path, role)
     lake, targets = lake_of(settings), targets_of(settings.portfolio.weights)
-    at = _opening(lake, how)
+    blocks = recorded_blocks(how.recording) if how.recording is not None else []
+    at = blocks[0].at if blocks else _opening(lake, how)
     assets = sorted({*PRICES, *settings.portfolio.assets} - {NUMERAIRE})
     history: Iterable[Tick] = ()
     depth: Mapping[str, float] | None = None
-    if at is not None:
+    if at is not None and blocks:
+        history = _recorded(lake, settings.chain.history, blocks, assets, how.speed)
+        depth = depths_at(lake, at, assets)
+    elif at is not None:
         history = chain(
             [tick_at(lake, at, assets)], _later(lake, settings.chain.history, at, assets) if how.replay else ()
         )
@@ -138,6 +152,15 @@ def _opening(lake: Lake, how: Serving) -> datetime | None:
     if newest is None and (how.start is not None or how.replay):
         raise ConfigError("--start and --replay need prices in the lake; import or ingest some first")
     return utc(how.start) if how.start is not None else newest
+
+
+def _recorded(
+    lake: Lake, chain_id: int, blocks: Sequence[RecordedBlock], assets: list[str], speed: float
+) -> Iterator[Tick]:
+    """Yield recorded blocks as ticks, with the lake's prices as they became known; none where the lake has none."""
+    opening = tick_at(lake, blocks[0].at, assets)
+    prices = chain([opening] if opening.prices else [], _later(lake, chain_id, blocks[0].at, assets))
+    yield from block_ticks(blocks, prices, speed)
 
 
 def _later(lake: Lake, chain_id: int, at: datetime, assets: list[str]) -> Iterator[Tick]:

@@ -56,7 +56,7 @@ class Arbitrageur:
             seconds = None if at is None else int(at.timestamp()) - head.time
             if seconds is not None and seconds < 1:
                 raise ExecutionError(f"block time {at} is not after the newest block's ({head.time})")
-            fee = None if gas_gwei is None else int(gas_gwei * WEI_PER_GWEI)
+            fee = None if gas_gwei is None else round(gas_gwei * WEI_PER_GWEI)
             txs = self.feed_txs(prices) + (self.trades(prices) if pools else [])
             return self.node.mine(1, seconds, fee, first=txs)
 

@@ -22,6 +22,7 @@ from policy.localnet.bundles import HINTS, Backrun, LocalBundle, Shared
 from policy.localnet.faults import Fault, FaultKind, Faults
 from policy.localnet.mempool import REFUSED, PooledTx, decode
 from policy.localnet.node import LocalNode
+from policy.localnet.socket_face import SocketFace, skewed
 
 SIGNATURE = "X-Flashbots-Signature"
 _RELAY = frozenset(
@@ -33,6 +34,7 @@ _RELAY = frozenset(
         "mev_sendBundle",
     }
 )
+_BLOCKS = frozenset({"eth_getBlockByHash", "eth_getBlockByNumber"})
 _TAGS = frozenset({"latest", "pending", "safe", "finalized"})
 _STATE = {
     **dict.fromkeys(("eth_call", "eth_getBalance", "eth_getCode", "eth_getTransactionCount", "eth_simulateV1"), 1),
@@ -82,6 +84,8 @@ class Front:
         self.refused: set[str] = set()  # methods this node does not have
         self.old_reads: list[str] = []  # methods that asked for a state it no longer has
         self.calls: dict[str, int] = {}
+        self.shown: dict[int, Mapping[str, str]] = {}  # header fields shown in place of the node's, by block number
+        self._socket: SocketFace | None = None
         self._own: dict[str, Callable[[Params], object]] = {
             "eth_sendRawTransaction": lambda p: node.submit(p[0]),
             "eth_sendTransaction": lambda p: node.sign_and_submit(p[0]),
@@ -104,8 +108,18 @@ class Front:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
 
+    def listen(self, port: int = 0) -> str:
+        """Open the websocket face (``newHeads``, ``logs``, every other method) on a port; return its URL."""
+        if self._socket is None:
+            self._socket = SocketFace(lambda body: self.answer(body, {}), self.faults, port)
+            self.node.watchers.append(self._announce)
+        return self._socket.url
+
     def close(self) -> None:
         """Stop serving."""
+        if self._socket is not None:
+            self.node.watchers.remove(self._announce)
+            self._socket.close()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(timeout=5)
@@ -141,7 +155,21 @@ class Front:
         own = self._own.get(method)
         with self.node.lock:  # a reader must not see a block that is only being tried
             self._prune(method, params)
-            return own(params) if own is not None else self._pass(method, params)
+            result = own(params) if own is not None else self._pass(method, params)
+        return self._header(result) if method in _BLOCKS and isinstance(result, dict) else result
+
+    def _header(self, header: dict[str, object]) -> dict[str, object]:
+        return {**header, **self.shown.get(quantity(header["number"]), {})} if self.shown else header
+
+    def _announce(self, number: int) -> None:
+        """Tell the websocket of a canonical block and its logs."""
+        assert self._socket is not None
+        if self._socket.wanted:
+            header = self.node.admin.call("eth_getBlockByNumber", [hex(number), False])
+            logs = self.node.admin.call("eth_getLogs", [{"fromBlock": hex(number), "toBlock": hex(number)}])
+            self._socket.announce(
+                self._header(cast("dict[str, object]", header)), cast("list[dict[str, object]]", logs)
+            )
 
     def _prune(self, method: str, params: Params) -> None:
         """Refuse a read of a state older than the node keeps, in geth's words."""
@@ -177,6 +205,8 @@ class Front:
         if fault.kind is FaultKind.LAGGING:
             return self._lagging(fault.blocks, method, params, body, headers)
         result = self._serve(method, params, body, headers)
+        if fault.kind is FaultKind.SKEW:
+            return skewed(result, fault.skew_s) if method in _BLOCKS and isinstance(result, dict) else result
         if fault.kind is FaultKind.LYING:
             return fault.change(method, params, result) if fault.change is not None else None
         raise _Hang(0.0) if fault.kind is FaultKind.LOST_REPLY else _Status(200, b'{"jsonrpc": "2.0", "id": 1, "resu')

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import polars as pl
 
 from lake.errors import DataError
+from lake.units import WEI_PER_GWEI
+from policy.localnet.replay import RecordedBlock
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One moment of a replayed history: USD prices by asset, and the base fee where it is known."""
+    """One moment of a replayed history: USD prices by asset, and the base fee where it is known.
+
+    ``block`` is the recorded block it is, whose time, fee and fullness then count; ``wait_s`` are the seconds to wait
+    before it, None for the running market's own pace.
+    """
 
     prices: Mapping[str, float]
     gas_gwei: float | None = None
     at: datetime | None = None
+    block: RecordedBlock | None = None
+    wait_s: float | None = None
 
 
 def ticks(prices: pl.DataFrame, gas: pl.DataFrame | None = None) -> Iterator[Tick]:
@@ -36,6 +44,22 @@ def ticks(prices: pl.DataFrame, gas: pl.DataFrame | None = None) -> Iterator[Tic
     for row in wide.iter_rows(named=True):
         at = row["at"]
         yield Tick({a: row[a] for a in assets}, fees.get(at), at)
+
+
+def block_ticks(blocks: Sequence[RecordedBlock], prices: Iterable[Tick], speed: float) -> Iterator[Tick]:
+    """Yield one tick a recorded block, ``speed`` times faster than recorded, oldest first.
+
+    Each has the prices of ``prices`` (by time, oldest first) that became known since the block before, none where none
+    did: feeds and pools then stay as they are.
+    """
+    pending, before = iter(prices), blocks[0].time
+    ahead = next(pending, None)
+    for block in blocks:
+        found: Mapping[str, float] = {}
+        while ahead is not None and ahead.at is not None and ahead.at <= block.at:
+            found, ahead = ahead.prices, next(pending, None)
+        yield Tick(found, block.base_fee_wei / WEI_PER_GWEI, block.at, block, (block.time - before) / speed)
+        before = block.time
 
 
 def depths(pool_state: pl.DataFrame, assets: Mapping[str, str]) -> dict[str, float]:

@@ -22,6 +22,7 @@ from policy.localnet.deploy import Deployer
 from policy.localnet.faults import Faults
 from policy.localnet.front import Front
 from policy.localnet.node import LocalNode, node_for
+from policy.localnet.replay import RecordedBlock, shown
 from policy.localnet.world import GENESIS, Extra, World, prepared, spec_for
 
 
@@ -46,6 +47,10 @@ class Localnet:
         """What goes wrong between a program and the node."""
         return self.front.faults
 
+    def listen(self, port: int = 0) -> str:
+        """Open the websocket face of the front; return its URL."""
+        return self.front.listen(port)
+
     def mine(self, blocks: int = 1, seconds: int | None = None, base_fee_wei: int | None = None) -> BlockHeader:
         """Build ``blocks`` blocks ``seconds`` apart (12 where not said); return the newest."""
         return self.node.mine(blocks, seconds, base_fee_wei)
@@ -63,6 +68,20 @@ class Localnet:
         The block is mined at time ``at`` (later than the last; else 12 s on) with a base fee of ``gas_gwei`` if given.
         """
         return self.arbitrageur.advance(prices, gas_gwei=gas_gwei, at=at, pools=pools)
+
+    def replay(self, block: RecordedBlock, prices: Mapping[str, float] | None = None) -> BlockHeader:
+        """Build a block of a recorded one's time, base fee and fullness, at ``prices`` where given; return it.
+
+        The front shows the recording's gas used and limit, so that the next base fee follows from the header as it did.
+        Raises ExecutionError when the block is not later than the newest.
+        """
+        head = self.node.head()
+        if block.time <= head.time:
+            raise ExecutionError(f"block time {block.at} is not after the newest block's ({head.time})")
+        self.front.shown[head.number + 1] = shown(block)
+        if prices:
+            return self.advance_prices(prices, gas_gwei=block.base_fee_wei / WEI_PER_GWEI, at=block.at)
+        return self.node.mine(1, block.time - head.time, block.base_fee_wei)
 
     def snapshot(self) -> str:
         """Save chain and pool; return the id for :meth:`revert`."""

@@ -7,7 +7,7 @@ transactions and knows no private route; here each block is handed to it transac
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from eth_account import Account
@@ -55,6 +55,7 @@ class LocalNode:
     shared: dict[str, Shared] = field(default_factory=dict)
     backruns: list[tuple[Backrun, int, int]] = field(default_factory=list)  # handed in, with their first and last block
     refused: list[tuple[str, str]] = field(default_factory=list)  # (hash, why) of what the node would not take
+    watchers: list[Callable[[int], None]] = field(default_factory=list)  # told the number of every canonical block
     lock: threading.RLock = field(default_factory=threading.RLock)
     _known: dict[str, PooledTx] = field(default_factory=dict)
     _saved: dict[str, _Waiting] = field(default_factory=dict)
@@ -144,6 +145,7 @@ class LocalNode:
                 chosen = self._choose(head, fee, head.time + step, world)
                 refused = self._block(chosen, head.time + step, fee, world)
                 self._settle(head.number + 1, refused)
+                self._tell(head.number + 1)
             return self.head()
 
     def snapshot(self) -> str:
@@ -193,6 +195,8 @@ class LocalNode:
                 head = self.head()
                 fee = next_base_fee(head.base_fee_wei, head.gas_used, head.gas_limit, self.chain)
                 self._block([], head.time + step, fee)
+            for number in range(top - depth + 1, top + 1):
+                self._tell(number)
             return freed
 
     def sign_and_submit(self, tx: Mapping[str, object]) -> str:
@@ -221,6 +225,10 @@ class LocalNode:
             if tx.get("to"):
                 fields["to"] = tx["to"]
             return self.submit(bytes(Account.sign_transaction(fields, account.key).raw_transaction))
+
+    def _tell(self, number: int) -> None:
+        for watcher in self.watchers:
+            watcher(number)
 
     def _account(self, address: str) -> tuple[int, int]:
         calls = [("eth_getTransactionCount", [address, "latest"]), ("eth_getBalance", [address, "latest"])]

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 
 from policy.localnet.history import Tick
 from policy.localnet.market import Localnet, start
 from policy.localnet.portfolio import reference_vault
+from policy.localnet.replay import shown
 from policy.localnet.searcher import SandwichSearcher
 from policy.localnet.world import PRICES, Extra
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """How a market is left running: on 127.0.0.1:``port`` (0: any free one), a block every ``every_s`` seconds, with or
-    without a ``searcher`` in its pool; ``cache`` holds worlds that were built before.
+    """How a market is left running: on 127.0.0.1:``port`` (0: any free one) and its websocket on the next port, a block
+    every ``every_s`` seconds, with or without a ``searcher`` in its pool; ``cache`` holds worlds built before.
     """
 
     port: int = 8545
@@ -53,33 +55,45 @@ def run(
     gas = 1.0 if first is None or first.gas_gwei is None else first.gas_gwei
     blocks = 0
     with start(prices, at=at, gas_gwei=gas, depths=depths, extras=placed, port=how.port, cache=how.cache) as net:
+        if first is not None and first.block is not None:
+            net.front.shown[net.node.head().number] = shown(first.block)
+        try:
+            socket = net.listen(how.port + 1 if how.port else 0)
+        except OSError:  # taken: what it is instead is among the first lines
+            socket = net.listen()
         if how.searcher:
             net.node.searchers.append(SandwichSearcher(net.node, net.world))
-        for line in describe(net):
+        for line in describe(net, socket):
             say(line)
         if ready is not None:
             ready(net)
         try:
-            while not halt.wait(how.every_s):
-                step(net, ticks)
+            for tick in chain(ticks, repeat(None)):
+                if halt.wait(how.every_s if tick is None or tick.wait_s is None else tick.wait_s):
+                    break
+                step(net, tick)
                 blocks += 1
         except KeyboardInterrupt:
             say("stopped")
     return blocks
 
 
-def step(net: Localnet, ticks: Iterator[Tick]) -> None:
-    """Make one block, with the next tick's prices and gas where one is left."""
-    tick = next(ticks, None)
+def step(net: Localnet, tick: Tick | None) -> None:
+    """Make one block: of a tick's prices and gas, or of the recorded block it is; an ordinary one for None."""
     if tick is None:
         net.mine()
+    elif tick.block is not None:
+        net.replay(tick.block, tick.prices)
     else:
         net.advance_prices(tick.prices, gas_gwei=tick.gas_gwei, at=tick.at)
 
 
-def describe(net: Localnet) -> list[str]:
-    """Return what a person needs to use the market, a line each; no keys."""
-    lines = [f"local market on {net.url}, chain id {net.chain_id}", "tokens (with their USD feed):"]
+def describe(net: Localnet, socket: str) -> list[str]:
+    """Return what a person needs to use the market, a line each; no keys. ``socket`` is its websocket's URL."""
+    lines = [
+        f"local market on {net.url}, chain id {net.chain_id}; heads and logs on {socket}",
+        "tokens (with their USD feed):",
+    ]
     lines += [
         f"  {asset:<6}{t.address}  {t.decimals:>2} decimals  feed {t.feed}" for asset, t in net.world.tokens.items()
     ]

@@ -9,7 +9,7 @@ import pytest
 
 from lake.sources.base import Source
 
-NAMES = ("blocks_hourly", "blocks_each", "pool_v3", "pool_v2", "oracle")
+NAMES = ("blocks_hourly", "blocks_each", "heads", "pool_v3", "pool_v2", "oracle")
 START, HOURS = datetime(2022, 3, 1, tzinfo=UTC), 14
 
 
@@ -17,6 +17,7 @@ START, HOURS = datetime(2022, 3, 1, tzinfo=UTC), 14
 def chain_history() -> Iterator[dict[str, Source]]:
     """Sources by name, all with rows from START for HOURS hours: a price move an hour, three further blocks."""
     from lake.sources.blocks import BlockSource
+    from lake.sources.heads import HeadSource
     from lake.sources.oracles import OracleSource
     from lake.sources.pools import PoolSource
     from lake.universe import CHAINS
@@ -39,6 +40,7 @@ def chain_history() -> Iterator[dict[str, Source]]:
         yield {
             "blocks_hourly": BlockSource(rpc, chain, confirmations=2),
             "blocks_each": BlockSource(rpc, chain, None, confirmations=2),
+            "heads": HeadSource(rpc, chain, confirmations=2),
             "pool_v3": PoolSource(rpc, chain, pools[0], confirmations=2, page=4),
             "pool_v2": PoolSource(rpc, chain, pools[1], "uniswap_v2", confirmations=2),
             "oracle": OracleSource(rpc, chain, str(net.world.tokens["ETH"].feed), confirmations=2, page=4),

@@ -98,7 +98,7 @@ def test_a_restart_delivers_what_it_missed():
     truth.mine(5)
     since = head(truth.at(truth.height))
     new = truth.mine(10)
-    seen, follower = run_until(truth, TruthNodes(truth), Extended, since=since)
+    seen, follower = run_until(truth, TruthNodes(truth), Extended, since=[since])
     assert isinstance(seen[0], Extended)
     assert seen[0].head == head(new[0])
     assert follower.at(since.number) == since
@@ -108,7 +108,7 @@ def test_a_restart_after_too_long_jumps():
     truth = TruthChain()
     since = head(truth.at(truth.height))
     truth.mine(300)
-    seen, _ = run_until(truth, TruthNodes(truth), Jumped, since=since)
+    seen, _ = run_until(truth, TruthNodes(truth), Jumped, since=[since])
     assert seen[0].head.number == truth.height
     assert "more than 256 blocks" in seen[0].reason
 

@@ -133,14 +133,18 @@ class Account:
         self.net[head.hash] = self.net.get(head.hash, 0) + 1
 
     def figures(self, truth: TruthChain) -> dict[str, int]:
-        """Return how many blocks are wrong, net applied other than once, or missing, from the first one followed."""
-        held = {n: h for n, h in self.chain.items() if n <= truth.height}
-        numbers = range(self.first, truth.height + 1)
-        return {
-            "wrong": sum(truth.canonical[n - truth.first] != h for n, h in held.items()),
-            "twice": sum(v not in {0, 1} for v in self.net.values()) + (sum(self.net.values()) != len(self.chain)),
-            "missing": sum(n not in self.chain for n in numbers) + sum(n > truth.height for n in self.chain),
-        }
+        """Return the figures against a generated chain."""
+        return figures_of(self, {truth.first + i: h for i, h in enumerate(truth.canonical)})
+
+
+def figures_of(account: Account, truth: dict[int, str]) -> dict[str, int]:
+    """Return how many blocks are wrong, net applied other than once, or missing, from the first one followed."""
+    held = {n: h for n, h in account.chain.items() if n in truth}
+    return {
+        "wrong": sum(truth[n] != h for n, h in held.items()),
+        "twice": sum(v not in {0, 1} for v in account.net.values()) + (sum(account.net.values()) != len(account.chain)),
+        "missing": sum(n not in held for n in truth if n >= account.first) + len(account.chain) - len(held),
+    }
 
 
 RIGHT = {"wrong": 0, "twice": 0, "missing": 0}
