@@ -12,35 +12,25 @@ import dataframely as dy
 import polars as pl
 
 from lake.errors import ConfigError
+from lake.option_tables import Options, Perps, Positions, Rates, VolIndex
+from lake.table_columns import finite, moment, name_key
 
 UTC_US = pl.Datetime("us", "UTC")
-
-
-def _ts(*, key: bool = False) -> dy.Datetime:
-    return dy.Datetime(primary_key=key, nullable=False, time_unit="us", time_zone="UTC")
-
-
-def _key() -> dy.String:
-    return dy.String(primary_key=True, min_length=1)
-
-
-def _float(*, above: float | None = None, at_least: float | None = None, required: bool = False) -> dy.Float64:
-    return dy.Float64(nullable=not required, min_exclusive=above, min=at_least, allow_inf=False, allow_nan=False)
 
 
 class Prices(dy.Schema):
     """Bars. ``ts`` is the bar's open; ``available_at = ts + step``."""
 
-    source = _key()
-    asset = _key()
+    source = name_key()
+    asset = name_key()
     step = dy.Int64(primary_key=True, min=1)  # bar length, seconds
-    ts = _ts(key=True)
-    open = _float(above=0)  # quote per unit
-    high = _float(above=0)
-    low = _float(above=0)
-    close = _float(above=0, required=True)
-    volume = _float(at_least=0)  # base units
-    available_at = _ts()
+    ts = moment(key=True)
+    open = finite(above=0)  # quote per unit
+    high = finite(above=0)
+    low = finite(above=0)
+    close = finite(above=0, required=True)
+    volume = finite(at_least=0)  # base units
+    available_at = moment()
 
     @dy.rule()
     def high_below_low(cls) -> pl.Expr:  # noqa: N805
@@ -57,12 +47,12 @@ class Gas(dy.Schema):
     """Gas price over an interval that starts at ``ts`` (an hour's mean, or one block)."""
 
     chain_id = dy.Int64(primary_key=True, min=1)
-    ts = _ts(key=True)
-    base_fee_gwei = _float(at_least=0, required=True)
-    priority_fee_gwei = _float(at_least=0)
-    gas_used_ratio = _float(at_least=0)  # of the block gas limit, 0..1
+    ts = moment(key=True)
+    base_fee_gwei = finite(at_least=0, required=True)
+    priority_fee_gwei = finite(at_least=0)
+    gas_used_ratio = finite(at_least=0)  # of the block gas limit, 0..1
     block_number = dy.Int64(nullable=True, min=0)
-    available_at = _ts()
+    available_at = moment()
 
 
 class Heads(dy.Schema):
@@ -74,13 +64,13 @@ class Heads(dy.Schema):
 
     chain_id = dy.Int64(primary_key=True, min=1)
     number = dy.Int64(primary_key=True, min=0)
-    ts = _ts()
+    ts = moment()
     base_fee_wei = dy.Int64(nullable=False, min=0)
     gas_used = dy.Int64(nullable=False, min=0)
     gas_limit = dy.Int64(nullable=False, min=2)
     tip_p10_wei = dy.Int64(nullable=True, min=0)
     tip_p50_wei = dy.Int64(nullable=True, min=0)
-    available_at = _ts()
+    available_at = moment()
 
     @dy.rule()
     def more_used_than_allowed(cls) -> pl.Expr:  # noqa: N805
@@ -92,52 +82,52 @@ class PoolState(dy.Schema):
     """State of one liquidity pool."""
 
     chain_id = dy.Int64(primary_key=True, min=1)
-    pool = _key()
-    ts = _ts(key=True)
+    pool = name_key()
+    ts = moment(key=True)
     liquidity_raw = dy.Binary(nullable=True)  # 32-byte big-endian unsigned word: in-range L (v3) or sqrt(x*y) (v2)
     sqrt_price_x96 = dy.Binary(nullable=True)  # 32-byte big-endian unsigned word
-    price = _float(above=0)  # quote (USD-like token) per unit of the other token
+    price = finite(above=0)  # quote (USD-like token) per unit of the other token
     fee_pips = dy.Int64(nullable=True, min=0, max=1_000_000)  # millionths
-    depth_1pct_usd = _float(at_least=0)  # one-sided USD that moves the price by 1 %
-    volume_usd = _float(at_least=0)
-    available_at = _ts()
+    depth_1pct_usd = finite(at_least=0)  # one-sided USD that moves the price by 1 %
+    volume_usd = finite(at_least=0)
+    available_at = moment()
 
 
 class Oracle(dy.Schema):
     """Rounds of price feeds. ``answer`` is a raw signed integer as decimal string, in feed decimals."""
 
     chain_id = dy.Int64(primary_key=True, min=1)
-    feed = _key()
+    feed = name_key()
     round = dy.String(primary_key=True, min_length=1)  # uint80 as decimal string
     answer = dy.String(nullable=False)
-    updated_at = _ts()
-    available_at = _ts()
+    updated_at = moment()
+    available_at = moment()
 
 
 class Signals(dy.Schema):
     """Any named series: fear_greed; funding_8h (a charge) or funding_8h_mean (a day's mean of them); sentiment."""
 
-    name = _key()
-    key = _key()
-    ts = _ts(key=True)
-    value = _float(required=True)
-    available_at = _ts()
+    name = name_key()
+    key = name_key()
+    ts = moment(key=True)
+    value = finite(required=True)
+    available_at = moment()
 
 
 class Features(dy.Schema):
     """Model inputs; every further column is one Float64 feature."""
 
-    key = _key()  # "<target>/<portfolio, chain, asset or pool>"
-    ts = _ts(key=True)  # decision time
-    available_at = _ts()
+    key = name_key()  # "<target>/<portfolio, chain, asset or pool>"
+    ts = moment(key=True)  # decision time
+    available_at = moment()
 
 
 class Forecasts(dy.Schema):
     """Forecasts as issued, never rewritten. Units and keys by target: see ``docs/forecasts.md``."""
 
-    target = _key()
-    key = _key()
-    issued_at = _ts(key=True)
+    target = name_key()
+    key = name_key()
+    issued_at = moment(key=True)
     horizon_s = dy.Int64(primary_key=True, min=1)
     q05 = dy.Float64(nullable=True)
     q25 = dy.Float64(nullable=True)
@@ -148,7 +138,7 @@ class Forecasts(dy.Schema):
     model_version = dy.String(nullable=False)
     abstain = dy.Bool(nullable=False)
     reason = dy.String(nullable=True)  # why it abstains
-    available_at = _ts()
+    available_at = moment()
 
     @dy.rule()
     def quantiles_cross(cls) -> pl.Expr:  # noqa: N805
@@ -167,20 +157,20 @@ class Forecasts(dy.Schema):
 class Paths(dy.Schema):
     """Joint scenario paths of a forecast target, one row a path, hourly values after ``issued_at``."""
 
-    target = _key()
-    key = _key()
-    issued_at = _ts(key=True)
+    target = name_key()
+    key = name_key()
+    issued_at = moment(key=True)
     path = dy.Int64(primary_key=True, min=0)
     values = dy.List(dy.Float32(), nullable=False)  # value at issued_at + 1 h, + 2 h, ...
     model_version = dy.String(nullable=False)
-    available_at = _ts()
+    available_at = moment()
 
 
 class Decisions(dy.Schema):
     """One row a decision; nested records as JSON."""
 
-    decision_id = _key()
-    ts = _ts()
+    decision_id = name_key()
+    ts = moment()
     vault = dy.String(nullable=False)
     policy = dy.String(nullable=False)
     action = dy.String(nullable=False)  # trade | wait | split | forced | refuse
@@ -188,30 +178,30 @@ class Decisions(dy.Schema):
     verdicts = dy.String(nullable=False)  # JSON list
     plan = dy.String(nullable=True)  # JSON, null without a trade
     expected = dy.String(nullable=False)  # JSON: benefit, cost, value of waiting, USD
-    available_at = _ts()
+    available_at = moment()
 
 
 class Executions(dy.Schema):
     """One row an attempt to execute a decision."""
 
-    decision_id = _key()
+    decision_id = name_key()
     attempt = dy.Int64(primary_key=True, min=0)
-    ts = _ts()
+    ts = moment()
     tx_hash = dy.String(nullable=True)
     status = dy.String(nullable=False)  # landed | reverted | replaced | void | unknown
     gas_used = dy.Int64(nullable=True, min=0)
     fills = dy.String(nullable=True)  # JSON list: token, raw amount as string
     realised = dy.String(nullable=True)  # JSON: gas, fee, impact in USD
     expected = dy.String(nullable=True)
-    available_at = _ts()
+    available_at = moment()
 
 
 class Imports(dy.Schema):
     """What happened to imported files: one row an event, never changed; the last one tells the state."""
 
-    import_id = _key()  # of file content and arguments: the same import again has the same id
-    ts = _ts(key=True)
-    event = _key()  # started | done | undo started | undone
+    import_id = name_key()  # of file content and arguments: the same import again has the same id
+    ts = moment(key=True)
+    event = name_key()  # started | done | undo started | undone
     table = dy.String(nullable=False)
     file = dy.String(nullable=False)
     sha256 = dy.String(nullable=False)  # of the file
@@ -222,121 +212,41 @@ class Imports(dy.Schema):
     first = dy.Datetime(nullable=True, time_unit="us", time_zone="UTC")  # time of the first loaded row
     last = dy.Datetime(nullable=True, time_unit="us", time_zone="UTC")
     note = dy.String(nullable=True)  # what was derived or left out
-    available_at = _ts()
+    available_at = moment()
 
 
 class Undo(dy.Schema):
     """What a batch of an import was about to change, kept before it did (Arrow IPC); see ``lake.imports``."""
 
-    import_id = _key()
+    import_id = name_key()
     seq = dy.Int64(primary_key=True, min=0)  # nanoseconds of the clock, ascending
     table = dy.String(nullable=False)
     after = dy.Binary(nullable=False)  # the rows as the import left them
     before = dy.Binary(nullable=False)  # the rows they replaced
-    available_at = _ts()
+    available_at = moment()
 
 
 class Accepted(dy.Schema):
     """Implausible rows that somebody confirmed; see ``lake.plausibility``."""
 
-    table = _key()
-    series = _key()  # key columns without time, joined by /
-    start = _ts(key=True)
-    end = _ts(key=True)  # included
+    table = name_key()
+    series = name_key()  # key columns without time, joined by /
+    start = moment(key=True)
+    end = moment(key=True)  # included
     note = dy.String(nullable=False)
-    available_at = _ts()
+    available_at = moment()
 
 
 class Lessons(dy.Schema):
     """What a policy learnt about a kind of portfolio from the market up to ``ts`` (``policy.strategies.lessons``)."""
 
-    kind = _key()  # sha256 of ``about``
-    market = _key()  # sha256 of what it was learnt from
-    code = _key()  # sha256 of the code that learnt it
-    ts = _ts()  # the newest moment it rests on
+    kind = name_key()  # sha256 of ``about``
+    market = name_key()  # sha256 of what it was learnt from
+    code = name_key()  # sha256 of the code that learnt it
+    ts = moment()  # the newest moment it rests on
     about = dy.String(nullable=False)  # JSON: mandate, NAV, gamma or tolerance, gas schedule, fee
     weights = dy.String(nullable=False)  # JSON list: how far each member is followed, 0..1
-    available_at = _ts()
-
-
-class Options(dy.Schema):
-    """Quotes of listed European options, one row an option and snapshot, known at its moment."""
-
-    venue = _key()
-    asset = _key()
-    expiry = _ts(key=True)
-    strike = dy.Float64(primary_key=True, min_exclusive=0, allow_inf=False, allow_nan=False)  # USD
-    kind = _key()  # c (call) or p (put)
-    ts = _ts(key=True)
-    bid = _float(at_least=0)  # in ``quote``; null: no quote
-    ask = _float(above=0)
-    mark = _float(at_least=0)
-    quote = dy.String(nullable=False)  # coin or usd
-    mark_iv = _float(above=0, required=True)  # a year, fraction: 0.65 is 65 %
-    forward = _float(above=0, required=True)  # USD, of this expiry
-    open_interest = _float(at_least=0)  # coins
-    available_at = _ts()
-
-
-class VolIndex(dy.Schema):
-    """Implied volatility indices. ``ts`` is the interval's open, the value its close."""
-
-    asset = _key()
-    ts = _ts(key=True)
-    value = _float(above=0, required=True)  # a year, fraction
-    horizon_s = dy.Int64(nullable=False, min=1)
-    available_at = _ts()
-
-
-class Perps(dy.Schema):
-    """Perpetual futures at a moment."""
-
-    venue = _key()
-    asset = _key()
-    ts = _ts(key=True)
-    mark = _float(above=0, required=True)  # USD
-    index = _float(above=0)
-    funding_rate = _float(required=True)  # fraction of the notional that longs pay shorts each interval
-    interval_s = dy.Int64(nullable=False, min=1)
-    taker_fee = _float(at_least=0)  # fraction
-    available_at = _ts()
-
-
-class Rates(dy.Schema):
-    """Exchange rates of yield-bearing tokens at a moment."""
-
-    chain_id = dy.Int64(primary_key=True, min=1)
-    token = _key()
-    ts = _ts(key=True)
-    rate = _float(above=0, required=True)  # underlying a token
-    available_at = _ts()
-
-
-class Positions(dy.Schema):
-    """What a portfolio holds at a moment: all its rows of one ``ts`` are the whole of it; units by kind."""
-
-    portfolio = _key()
-    position_id = _key()
-    ts = _ts(key=True)
-    kind = dy.String(nullable=False)  # stable | spot | yield | perp | perp_inverse | option | lp_v3
-    venue = dy.String(nullable=True)
-    asset = dy.String(nullable=True)  # the underlying; none of a stable
-    quantity = _float()  # signed: units of the underlying; USD of a stable; USD notional of an inverse perp
-    strike = _float(above=0)
-    expiry = dy.Datetime(nullable=True, time_unit="us", time_zone="UTC")
-    option_kind = dy.String(nullable=True)  # c or p
-    settle = dy.String(nullable=True)  # coin or usd
-    entry_price = _float(above=0)  # USD
-    margin = _float()  # USD; coins of an inverse perp
-    tick_lower = dy.Int64(nullable=True)
-    tick_upper = dy.Int64(nullable=True)
-    liquidity_raw = dy.Binary(nullable=True)  # 32-byte big-endian unsigned word
-    base_token = dy.Int64(nullable=True, min=0, max=1)  # which token of the pool the underlying is
-    base_decimals = dy.Int64(nullable=True, min=0, max=36)
-    quote_decimals = dy.Int64(nullable=True, min=0, max=36)
-    chain_id = dy.Int64(nullable=True, min=1)
-    contract = dy.String(nullable=True)  # token of a yield position, whose rate is in ``rates``
-    available_at = _ts()
+    available_at = moment()
 
 
 @dataclass(frozen=True, slots=True)
