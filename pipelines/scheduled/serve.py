@@ -19,6 +19,7 @@ from pipelines.monitor.logs import configure_logging, log
 from pipelines.scheduled.metrics import metrics_port
 from pipelines.servers import phrase
 from pipelines.servers.prefect_server import PASSWORD, scheduler
+from pipelines.servers.work_pool import require_closed
 from pipelines.settings import PREFECT, Settings
 from pipelines.stages.status import status
 
@@ -27,7 +28,9 @@ HEARTBEAT_S = "30"  # seconds between a run's signs of life, the least Prefect a
 
 
 def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
-    """Serve the chosen deployments until interrupted. Raises ConfigError on an unknown name."""
+    """Serve the chosen deployments until interrupted. Raises ConfigError on an unknown name, and where the project's
+    work pool, if the scheduler has one of that name, lets requests change what a run does.
+    """
     chosen = tuple(only) if only else NAMES
     unknown = [n for n in chosen if n not in NAMES]
     if unknown:
@@ -43,6 +46,7 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
             "scheduler", dashboard=url.removesuffix("/api"), config=str(settings.file), live=settings.live_on_schedule,
             sign_in=f"with the content of {home / PASSWORD}" if (home / PASSWORD).exists() else "as you set it up",
         )  # fmt: skip
+        require_closed(url, settings.schedule.work_pool)
         run(deployments(settings, chosen))
 
 

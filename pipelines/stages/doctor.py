@@ -16,6 +16,8 @@ from lake.universe import STABLE
 from pipelines.deployments import Deployment, deployments
 from pipelines.sections import ExchangeSection
 from pipelines.servers.phrase import passphrase
+from pipelines.servers.stuck_runs import api_url
+from pipelines.servers.work_pool import closing_command, softness
 from pipelines.setting_types import nearest
 from pipelines.settings import load
 from pipelines.settlements.reconcile import owner_of
@@ -37,6 +39,7 @@ def examine(config: Path | None) -> list[Finding]:
 
     found.extend(_lake(lambda: status(settings), settings.portfolio.assets))
     found.extend(_tracking(settings.mlflow.tracking_uri))
+    found.extend(_pool(settings.schedule.work_pool))
     for i, deployment in enumerate(deployments(settings)):
         rows = [*_chain(deployment), *_vault(deployment), *_keeper(deployment)]
         found.extend(row | {"check": f"{deployment.name}: {row['check']}"} if i else row for row in rows)
@@ -122,6 +125,22 @@ def _tracking(uri: str) -> Iterator[Finding]:
         yield _row("mlflow", "error", uri, "file stores are refused by MLflow 3; use sqlite:///mlruns/mlflow.db")
     else:
         yield _row("mlflow", "ok", uri.rsplit("@", maxsplit=1)[-1], "")
+
+
+def _pool(name: str) -> Iterator[Finding]:
+    """Yield whether requests to the configured scheduler may change what a run of the project's pool does."""
+    url = api_url()
+    if url is None:
+        return
+    try:
+        said = softness(url, name)
+    except ForedriftError as error:
+        yield _row("work pool", "warn", str(error), "check PREFECT_API_URL and PREFECT_API_AUTH_STRING")
+        return
+    if said:
+        yield _row("work pool", "error", f"{name} is open: {said}", closing_command(name))
+    else:
+        yield _row("work pool", "ok", f"requests change nothing in runs of {name}, or there is no such pool", "")
 
 
 def _chain(deployment: Deployment) -> Iterator[Finding]:

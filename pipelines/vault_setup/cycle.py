@@ -14,6 +14,7 @@ from pipelines.reports.decision import Shown, as_shown, rules_off_chain
 from pipelines.settlements.reconcile import reconcile
 from pipelines.settlements.settled_plan import SettledPlan
 from pipelines.vault_settings import VaultSettings
+from pipelines.vault_setup.abstaining import recorded
 from pipelines.vault_setup.context import open_context, present
 from pipelines.vault_setup.decider import Choice, decider
 from pipelines.wiring import lake_of
@@ -32,7 +33,7 @@ def run_cycle(
 
     ``on_plan`` is called with the plan before anything is signed. A refusal is an outcome with its verdicts, not an
     exception. Raises ConfigError where vault, chain and signer do not fit together, and where ``at`` is not the present
-    of a vault on a chain.
+    of a vault on a chain; NotEnoughData, which the audit record keeps too, where the lake does not reach ``at``.
     """
     at = moment_of(deployment, at)
     if live and deployment.vault.kind == "safe" and deployment.vault.access == "proposal":
@@ -43,7 +44,8 @@ def run_cycle(
     lake = lake_of(deployment)
     record = Audit(deployment.audit)  # one reader: every byte of it is read once a run
     announce_executions(reconcile(deployment, lake, record))
-    choice = decider(deployment, lake, at)
+    with recorded(deployment, record, at):
+        choice = decider(deployment, lake, at)
     planned: list[str] = []
     with open_context(deployment, at, choice, live=live) as ctx:
         seen = ctx.vault.snapshot()

@@ -10,6 +10,7 @@ from lake.store import Lake
 from pipelines.monitor.logs import log
 from pipelines.settlements.reconcile import reconcile
 from pipelines.vault_settings import VaultSettings
+from pipelines.vault_setup.abstaining import recorded
 from pipelines.vault_setup.cycle import announce_executions
 from pipelines.vault_setup.decider import Choice, decider
 from pipelines.wiring import lake_of
@@ -45,7 +46,8 @@ class Standing:
             return self.choice
         at = datetime.fromtimestamp(time_s, UTC)
         try:
-            self.choice = decider(self.deployment, self.lake, at)
+            with recorded(self.deployment, self.audit, at):
+                self.choice = decider(self.deployment, self.lake, at)
         except ForedriftError as error:
             if self.choice is None:
                 raise

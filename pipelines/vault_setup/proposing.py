@@ -15,6 +15,7 @@ from pipelines.reports.decision import as_shown, rules_off_chain
 from pipelines.settings import safe_api_key
 from pipelines.settlements.reconcile import reconcile
 from pipelines.vault_settings import VaultSettings
+from pipelines.vault_setup.abstaining import recorded
 from pipelines.vault_setup.context import open_context, present
 from pipelines.vault_setup.decider import decider
 from pipelines.vault_setup.onchain import signer_of
@@ -42,7 +43,8 @@ def run_proposal(
         raise ConfigError('--propose needs [vault] kind = "safe" with access = "proposal" (docs/vaults.md)')
     at, lake = present(deployment), lake_of(deployment)
     record = Audit(deployment.audit)
-    choice = decider(deployment, lake, at)
+    with recorded(deployment, record, at):
+        choice = decider(deployment, lake, at)
     with open_context(deployment, at, choice, live=live) as ctx:
         vault = ctx.vault
         assert isinstance(vault, ProposedSafe)

@@ -14,9 +14,11 @@ import httpx
 import pytest
 import yaml
 
+from lake.errors import ConfigError
 from lake.units import utc
 from pipelines.servers.stuck_runs import SILENT, zombies
 from pipelines.servers.subprocesses import free_port, stop, wait_until_healthy
+from pipelines.servers.work_pool import require_closed, softness
 from pipelines.settings import load
 from pipelines.wiring import lake_of
 from tests.pipelines.ops_stack import has_postgres, postgres
@@ -93,6 +95,13 @@ def test_the_work_pool_runs_a_deployment_of_prefect_yaml(server, tmp_path):
     mine = environment | {"FOREDRIFT_HOME": str(tmp_path)}
     template = ("--base-job-template", str(ROOT / "work-pool.json"))
     prefect(mine, "work-pool", "create", "foredrift", "--type", "process", *template, cwd=tmp_path)
+    require_closed(url, "foredrift")
+    post(url, "work_pools/", {"name": "soft", "type": "process"})
+    with pytest.raises(ConfigError, match=r"work pool soft is open: .*command.*prefect work-pool update soft"):
+        require_closed(url, "soft")
+    assert softness(url, "nobody's") == ""
+    prefect(mine, "work-pool", "update", "soft", *template, cwd=tmp_path)
+    require_closed(url, "soft")
     prefect(mine, "deploy", "--all", "--prefect-file", str(ROOT / "prefect.yaml"), cwd=tmp_path)
     deployed = post(url, "deployments/filter", {})
     planned = {d["entrypoint"].rsplit(".", 1)[1]: d for d in deployed}

@@ -14,6 +14,7 @@ from pipelines.settings import load
 from pipelines.stages import rebalance as stage
 from pipelines.wiring import lake_of
 from policy.execution.checks import guards
+from policy.execution.records.audit import Audit
 from tests.pipelines.market import moment, project
 
 
@@ -80,9 +81,23 @@ def test_decision_execution_audit_and_explanation_agree(settings, tmp_path):
 
 
 def test_stale_data_is_refused_with_what_to_do(settings, tmp_path):
-    with pytest.raises(NotEnoughData) as caught:
-        stage.rebalance(settings)
-    assert "foredrift ingest" in "".join(caught.value.__notes__)
+    mine = drifted(settings, tmp_path)
+    said = []
+    for _ in range(2):
+        with pytest.raises(NotEnoughData) as caught:
+            stage.rebalance(mine)
+        said.append("; ".join([str(caught.value), *caught.value.__notes__]))
+        assert "foredrift ingest" in said[-1]
+    kept = [r.body for r in Audit(deployments(mine)[0].audit).records() if r.body["event"] == "refusal"]
+    assert kept
+    assert len(kept) == len({r["decision_id"] for r in kept})  # once an epoch, however often it was tried
+    assert {r["action"] for r in kept} == {"abstain"}
+    assert kept[0]["why"] == said[0]
+    assert [v["check"] for v in kept[0]["verdicts"]] == ["data_missing"]
+    assert kept[0]["policy"] == mine.policy.kind
+    assert stage.audit_verify(mine)["ok"]
+    taken = stage.rebalance(mine, as_of=moment(0))
+    assert taken["outcome"] in {"planned", "waited"}  # what follows is not in its way
 
 
 def test_as_of_is_for_the_simulated_vault_only(tmp_path):
