@@ -10,7 +10,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 export PYTHONDONTWRITEBYTECODE =# empty: modules are compiled once, not again by every process that starts
 
-.PHONY: heads keeper-kills oddities demo test test-fast lint format lock env npm bench fuzz kills files matrix replay sandwich audit attacks suspects ops pictures growth mirrored realtime pruned nodefuzz stolenkey
+.PHONY: auctions heads keeper-kills oddities demo test test-fast lint format lock env npm bench fuzz kills files matrix replay sandwich audit attacks suspects ops pictures growth mirrored realtime pruned nodefuzz stolenkey
 
 env: $(STAMP)
 
@@ -66,6 +66,9 @@ keeper-kills: env ## a keeper killed at every checkpoint, in every state of its 
 
 files: env ## 200 made-up files: every import ends as the truth or as a refusal in words
 	@FOREDRIFT_FILES=200 $(BIN)/python -m pytest tests/lake/test_generated_files.py tests/lake/test_reports.py -p no:xdist
+
+auctions: env npm ## 50 rounds of dutch and priority auctions on recorded prices: what the vault got, as a table (three minutes)
+	@$(BIN)/python -m tests.execution.auction_rounds
 
 matrix: env npm ## kill x fault x reorganisation on the local chain: every case, as a table (about four minutes)
 	@$(BIN)/python -m tests.execution.brick_matrix

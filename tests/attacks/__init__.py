@@ -6,7 +6,7 @@ from importlib import import_module
 
 from tests.attacks.outcome import Attack
 
-MODULES = ("flows", "keeper", "griefing", "exits", "signer", "journal", "scheduler", "nodes", "files")
+MODULES = ("flows", "keeper", "griefing", "exits", "signer", "journal", "scheduler", "nodes", "files", "orders")
 
 
 def families() -> list[Attack]:

@@ -22,6 +22,7 @@ from policy.localnet.accounts import dev_accounts
 from tests.attacks import families
 from tests.attacks.outcome import Attack, Outcome
 from tests.chain_fixtures import CLOCK, fresh
+from tests.execution.auction_kit import house
 from tests.execution.vault_kit import bench
 
 BEFORE: dict[str, dict[str, str]] = json.loads((Path(__file__).parent / "before.json").read_text())
@@ -54,6 +55,11 @@ class Stage:
                 holders = [dev_accounts()["investor"].address] if needs == "listed" else []
                 self._made[needs] = self._stack.enter_context(bench(holders=holders))
             with self._made[needs].undo():
+                yield self._made[needs]
+        elif needs == "auctions":
+            if needs not in self._made:
+                self._made[needs] = self._stack.enter_context(house(hold_s=0, entry_bps=0, exit_bps=0))
+            with self._made[needs].b.undo():
                 yield self._made[needs]
         elif needs == "market":
             if needs not in self._made:

@@ -21,8 +21,8 @@ class Attack:
     """One attack. ``key`` names it in the table and in the recorded figures; ``short``: runs in the suite.
 
     ``needs``: "vault" (a local chain with the reference vault, undone afterwards), "listed" (the same with an
-    allow-list of holders), "market" (a local market with pools, and a folder), "folder" (an empty folder), "server"
-    (a folder, and a real scheduler is started).
+    allow-list of holders), "auctions" (one that may offer at every venue), "market" (a local market with pools, and a
+    folder), "folder" (an empty folder), "server" (a folder, and a real scheduler is started).
     """
 
     key: str

@@ -22,7 +22,7 @@ def stage() -> Iterator[Stage]:
 
 
 def marks(attack: Attack) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.chain] if attack.needs in {"vault", "listed"} else []
+    return [pytest.mark.chain] if attack.needs in {"vault", "listed", "auctions"} else []
 
 
 @pytest.mark.parametrize(
