@@ -154,7 +154,8 @@ def _onchain(given: Sources, home: ChainSection) -> list[Source]:
     from lake.universe import chain
 
     rpc, row = rpc_of(home), chain(home.id)
-    pools: list[Source] = [PoolSource(rpc, row, p.address, p.venue, p.quote) for p in given.pools]
+    listed = [p for p in given.pools if p.venue != "erc4626"]  # a rate, read where it is used, and no pool
+    pools: list[Source] = [PoolSource(rpc, row, p.address, p.venue, p.quote) for p in listed]
     return pools + [OracleSource(rpc, row, f.address) for f in given.feeds]
 
 

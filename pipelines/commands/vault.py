@@ -58,3 +58,23 @@ def roles(
     result = run(chosen(settings, deployment), owner=owner, out=out, on_plan=vault_tables.role)
     vault_tables.installed(result)
     write_json(json, result)
+
+
+@vault_app.command()
+def rates(
+    accept: Annotated[
+        str | None, typer.Option(metavar="SYMBOL", help="Believe this token's rate from now on, after a look.")
+    ] = None,
+    deployment: Deployment = None,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Print the exchange rates of yield-bearing tokens (ERC-4626), what they earned, and what is wrong with them."""
+    from pipelines.deployments import deployment as chosen
+    from pipelines.reports import vault_tables
+    from pipelines.settings import load
+    from pipelines.stages.vault import rates as run
+
+    result = run(chosen(load(config), deployment), accept)
+    vault_tables.rates(result)
+    write_json(json, result)

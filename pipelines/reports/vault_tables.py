@@ -36,3 +36,13 @@ def installed(result: Mapping[str, Any]) -> None:
     left = len(result["calls"])
     terminal.say(f"{left} calls are to be signed" if left else "the role is installed as the settings ask for")
     terminal.say(result["stolen_key"])
+
+
+def rates(result: Mapping[str, Any]) -> None:
+    """Print the rates of yield-bearing tokens."""
+    rows = [
+        [r["symbol"], f"{r['rate']:.8f}", None if r["yield_a_year"] is None else f"{100 * r['yield_a_year']:.2f} %",
+         "ok" if r["ok"] else "refused", r["words"]]
+        for r in result["rates"]
+    ]  # fmt: skip
+    terminal.table("Rates (asset a share)", ["token", "rate", "a year", "state", "why"], rows, whole=4)

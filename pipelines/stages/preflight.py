@@ -30,7 +30,7 @@ def faults(deployment: Deployment, snapshot: Snapshot) -> Iterator[Fault]:
     yield from _named("node", lambda: node_methods(rpc), "use a node that has it")
     yield from _named(HISTORY, lambda: state_depth(rpc, blocks), "use a node that keeps more")
     rows = [(p.address, p.venue, p.router or "") for p in deployment.sources.pools]
-    absent = [a for a, _, router in rows if not router]
+    absent = [a for a, venue, router in rows if not router and venue != "erc4626"]
     if absent or not rows:
         words = f"pools without a router: {', '.join(absent)}" if absent else "no pool to trade in"
         yield "pools", words, "give every [[sources.pools]] row the router a swap is sent to"
@@ -61,12 +61,14 @@ def _proof(deployment: Deployment, rpc: Rpc, infos: list[TradedPool], snapshot: 
 def _listed(deployment: Deployment, snapshot: Snapshot) -> list[Listed]:
     """Return the vault's tokens beside the configured feeds, in the portfolio's order."""
     feeds = {f.asset: f for f in deployment.sources.feeds}
+    shares = {p.address.lower() for p in deployment.sources.pools if p.venue == "erc4626"}
     found = []
     for asset, token in zip(deployment.portfolio.assets, snapshot.tokens, strict=False):
         row = feeds.get(asset)
         heartbeat = None if row is None else int(duration(row.heartbeat).total_seconds())
         feed = token.feed or (row.address if row is not None else "")
-        found.append(Listed(asset, token.address, feed, token.decimals, None, heartbeat, asset))
+        named = None if token.address.lower() in shares else asset  # its feed is that of the asset it is made of
+        found.append(Listed(asset, token.address, feed, token.decimals, None, heartbeat, named))
     return [r for r in found if r.feed]
 
 

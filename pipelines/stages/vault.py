@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from lake.errors import ConfigError
 from pipelines.deployments import Deployment
 from policy.execution.base import Capabilities
 
@@ -51,3 +52,15 @@ def _capabilities(deployment: Deployment) -> Capabilities:
     from pipelines.vault_setup.paper import capabilities
 
     return capabilities(deployment)
+
+
+def rates(deployment: Deployment, accept: str | None = None) -> dict[str, Any]:
+    """Return the yield-bearing tokens' rates, yields and verdicts; ``accept`` believes one after a fall or jump."""
+    from pipelines.vault_setup.onchain import dry_vault
+    from pipelines.vault_setup.rates import shown
+    from policy.execution.vaults.safe.adapter import SafeAccount
+
+    vault = None if deployment.vault.kind == "simulated" else dry_vault(deployment)
+    if not isinstance(vault, SafeAccount):
+        raise ConfigError("yield-bearing tokens are held by a Safe: rows of [[sources.pools]] with venue erc4626")
+    return {"rates": shown(deployment, vault, accept)}

@@ -17,6 +17,7 @@ from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.abstaining import recorded
 from pipelines.vault_setup.context import open_context, present
 from pipelines.vault_setup.decider import Choice, decider
+from pipelines.vault_setup.rates import remember
 from pipelines.wiring import lake_of
 from policy.execution.context import StepReport
 from policy.execution.engine import step
@@ -60,6 +61,7 @@ def run_cycle(
                 on_plan(shown_as(draft))
 
         report = step(replace(ctx, on_plan=show_plan, audit=record))
+        remember(deployment, ctx.vault)
     shown = shown_as(report)
     if on_plan is not None and not planned:
         on_plan(shown)

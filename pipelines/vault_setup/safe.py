@@ -15,10 +15,12 @@ from lake.universe import chain
 from lake.venues import venue
 from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.paper import in_bps
+from pipelines.vault_setup.rates import seen_rates
 from pipelines.wiring import mandate_of
 from policy.execution.base import Token
 from policy.execution.checks.oracle_rules import ALONE, PriceSource
 from policy.execution.routing.pool_reader import describe_pools
+from policy.execution.routing.yields import DEPOSIT, REDEEM, VENUE, describe
 from policy.execution.submission.signer import ExternalSigner, KeystoreSigner
 from policy.execution.vaults.safe.adapter import ZERO, SafeAccount, SafeSpec, SignTyped
 from policy.execution.vaults.safe.proposal import ProposedSafe
@@ -60,7 +62,9 @@ def roles_safe_of(deployment: VaultSettings, rpc: Rpc, keeper: str) -> RolesSafe
         )
     spec = _spec(deployment, rpc, keeper, {})
     routers = {target for target, _ in spec.calls}
-    rows = [(p.address, p.venue, p.router) for p in deployment.sources.pools if p.router]
+    pools = deployment.sources.pools
+    rows = [(p.address, p.venue, p.address if p.venue == VENUE else p.router or "") for p in pools]
+    rows = [row for row in rows if row[2]]
     listed = [row for row in rows if to_checksum_address(row[2]) in routers]
     if not listed:
         raise ConfigError("no pool to trade in: add [[sources.pools]] rows with address, venue, router and asset")
@@ -85,16 +89,29 @@ def _spec(deployment: VaultSettings, rpc: Rpc, keeper: str, owners: Mapping[str,
         sender=keeper,
         sequencer=None if sequencer is None else to_checksum_address(sequencer),
         block_time_s=max(1, round(chain(deployment.chain.id).block_time_s)),
+        yields=tuple(describe(rpc, _shares(deployment))),
+        seen=seen_rates(deployment),
     )
+
+
+def _shares(deployment: VaultSettings) -> list[str]:
+    """Return the addresses of the yield-bearing tokens; ConfigError where one is not held, so has no rate to guard."""
+    held = {address.lower() for address in deployment.vault.tokens.values()}
+    rows = [p for p in deployment.sources.pools if p.venue == VENUE]
+    lost = [p.address for p in rows if p.address.lower() not in held]
+    if lost:
+        raise ConfigError(f"[[sources.pools]] {', '.join(lost)}: a vault of shares must be one of [vault.tokens]")
+    return [str(to_checksum_address(p.address)) for p in rows]
 
 
 def calls_of(deployment: VaultSettings) -> tuple[tuple[str, str], ...]:
     """Return the (router, function) pairs a plan may call: those of the configured pools, cut to [mandate] allow."""
     allowed = {a.lower() for a in deployment.mandate.allow}
     pairs = {
-        (to_checksum_address(pool.router), call): None
+        (to_checksum_address(router), call): None
         for pool in deployment.sources.pools
-        if pool.router and (not allowed or pool.router.lower() in allowed)
+        for router in ([pool.address] if pool.venue == VENUE else [pool.router] if pool.router else [])
+        if not allowed or router.lower() in allowed
         for call in venue(pool.venue).calls
     }
     return tuple(pairs)

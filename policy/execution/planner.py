@@ -20,6 +20,7 @@ from policy.execution.routing.calldata import price_limit, swap
 from policy.execution.routing.router import RouteFill, Routing, best_execution
 from policy.execution.routing.sandwich import ATTACK_GAS, Depth, break_even, depth_of, tolerance_bps
 from policy.execution.routing.wholeunits import Whole, in_whole_units
+from policy.execution.routing.yields import VENUE
 
 PARTS = 10**12
 E18 = 10**18
@@ -97,12 +98,17 @@ def book_of(snapshot: Snapshot) -> VaultBook:
 
 
 def pairs(
-    book: VaultBook, weights: Vector, max_turnover_bps: int, leave: Collection[int] = ()
+    book: VaultBook,
+    weights: Vector,
+    max_turnover_bps: int,
+    leave: Collection[int] = (),
+    shares: Mapping[int, int] | None = None,
 ) -> list[tuple[int, int, int]]:
     """Return netted trades (from, to, USD x 1e18) that bring ``book`` to ``weights``: at most n - 1 of them.
 
     The largest surplus meets the largest lack. Where the turnover would exceed the cap, all trades shrink alike.
-    Positions in ``leave`` keep what they have.
+    Positions in ``leave`` keep what they have. ``shares``: yield-bearing tokens with the asset each is made of; they
+    are turned into it before the others trade, and made of it after them.
     """
     total = book.total()
     parts = [round(float(w) * PARTS) for w in weights]
@@ -117,11 +123,17 @@ def pairs(
     if sold > cap:
         gaps = [g * cap // sold if g >= 0 else -(-g * cap // sold) for g in gaps]
     found: list[tuple[int, int, int]] = []
+    made: list[tuple[int, int, int]] = []
+    for share, asset in (shares or {}).items():
+        gap, gaps[share] = gaps[share], 0
+        gaps[asset] += gap
+        (found if gap < 0 else made).append((share, asset, -gap) if gap < 0 else (asset, share, gap))
+    made = [pair for pair in made if pair[2] > 0]
     while True:
         low, high = min(range(len(gaps)), key=gaps.__getitem__), max(range(len(gaps)), key=gaps.__getitem__)
         size = min(-gaps[low], gaps[high])
         if size <= 0:
-            return found
+            return found + made
         found.append((low, high, size))
         gaps[low] += size
         gaps[high] -= size
@@ -150,7 +162,8 @@ def draft(
     evens: list[int] = []
     state = {p.address: p for p in pools}
     most = min(rules.max_legs, snapshot.max_legs)
-    wanted = pairs(book, weights, snapshot.max_turnover_bps, leave)
+    wanted = pairs(book, weights, snapshot.max_turnover_bps, leave, shares_of(book, pools))
+    held = list(book.holdings)
     large = [p for p in wanted if p[2] / E18 >= rules.min_trade_usd]
     notes += [_small(book, p) for p in wanted if p not in large]
     for rest, (i, j, size) in zip(range(len(large) - 1, -1, -1), large, strict=True):
@@ -160,7 +173,7 @@ def draft(
         if legs_left <= 0:
             notes.append(passed("max_legs", f"{symbols}: {usd:.0f} USD waits, a plan has {most} legs", usd=usd))
             continue
-        amount = min(size * 10 ** book.tokens[i].decimals // (book.prices_e8[i] * 10**10), book.holdings[i])
+        amount = min(size * 10 ** book.tokens[i].decimals // (book.prices_e8[i] * 10**10), held[i])
         whole = _whole(book, (i, j, size), amount, state, outlook, costs, rules)
         if whole is not None:
             amount = whole.amount
@@ -175,6 +188,7 @@ def draft(
         for fill in way.fills:
             leg, even, risk = _leg(terms, book, (i, j), fill, state, way)
             legs.append(leg)
+            held[i], held[j] = held[i] - leg.amount_in, held[j] + leg.min_out
             evens.append(min(BPS, int(even * BPS)))
             tolerances.append(_tolerance(leg))
             at_risk += risk
@@ -184,6 +198,13 @@ def draft(
         state.update(way.after)
         notes += _against_oracle(book, i, j, amount, way.out, rules)
     return Draft(tuple(legs), slippage, at_risk, tuple(tolerances), tuple(evens), sold, tuple(notes))
+
+
+def shares_of(book: VaultBook, pools: Sequence[Pool]) -> dict[int, int]:
+    """Return the places of the yield-bearing tokens with that of the asset each is made of."""
+    ends = {p.token0: p.token1 for p in pools if p.venue == VENUE}
+    places = {share: (book.index(share), book.index(asset)) for share, asset in ends.items()}
+    return {share: asset for share, asset in places.values() if share >= 0 and asset >= 0}
 
 
 def _small(book: VaultBook, pair: tuple[int, int, int]) -> Verdict:

@@ -18,6 +18,7 @@ from policy.execution.checks.guards import OracleEvidence
 from policy.execution.checks.inputs import Input
 from policy.execution.planner import book_of
 from policy.execution.routing.amm import PIPS, Pool, V2Pool
+from policy.execution.routing.yields import VENUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +77,23 @@ def usable(snapshot: Snapshot, pools: Sequence[Pool]) -> dict[str, float]:
     return {address: usd for address, usd in depths.items() if usd > 0}
 
 
+def _own(token: str, pools: Sequence[Pool]) -> list[Pool]:
+    """Return the pools of a token; the vault that makes shares of it counts only where it has no other."""
+    found = [p for p in pools if token in {p.token0, p.token1}]
+    return [p for p in found if p.venue != VENUE] or found
+
+
 def depth_usd(snapshot: Snapshot, pools: Sequence[Pool]) -> Vector:
     """Return per token the USD before fee that move all its usable pools by 1 %; 0 where it has none."""
     deep = usable(snapshot, pools)
-    held = ([p for p in pools if t.address in {p.token0, p.token1}] for t in snapshot.tokens)
+    held = (_own(t.address, pools) for t in snapshot.tokens)
     return np.array([sum(deep.get(p.address, 0.0) for p in own) for own in held], dtype=np.float64)
 
 
 def fees(snapshot: Snapshot, pools: Sequence[Pool]) -> Vector:
     """Return per token the lowest fee among its usable pools, a fraction; nan where it has none."""
     deep = usable(snapshot, pools)
-    held = ([p for p in pools if p.address in deep and t.address in {p.token0, p.token1}] for t in snapshot.tokens)
+    held = (_own(t.address, [p for p in pools if p.address in deep]) for t in snapshot.tokens)
     return np.array([min((p.fee_pips / PIPS for p in own), default=np.nan) for own in held])
 
 

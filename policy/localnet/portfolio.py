@@ -17,10 +17,12 @@ from lake.evm import Call, calldata, read
 from lake.rpc import Rpc
 from lake.venues import PAIR_CALLS, TICKS_CALLS
 from policy.execution.auctions.orders import ARM, VenueKind, Venues
+from policy.execution.base import Token
 from policy.execution.checks.oracle_rules import ALONE, PriceSource
 from policy.execution.checks.rules import Mandate
 from policy.execution.contracts.compile import source_digest
 from policy.execution.routing.pool_reader import describe_pools
+from policy.execution.routing.yields import DEPOSIT, REDEEM, VENUE, describe
 from policy.execution.vaults.reference.deployment import (
     SECOND_FEED,
     TokenSource,
@@ -42,6 +44,8 @@ from policy.localnet.zodiac import roles_modifier, singleton_factory, unwrapper
 HEARTBEAT_S = 90_000  # replayed history posts at least daily
 DEVIATION_BPS = 100
 DELAY_S = 3_600
+YIELD = "SUSDC"
+"""The yield-bearing token over the numeraire, where a world has one."""
 TARGETS = {NUMERAIRE: 2_000, "ETH": 5_000, "BTC": 3_000}
 """A plain portfolio of three: weights in basis points, the accounting asset first."""
 
@@ -109,6 +113,33 @@ def safe_account(*, deposit_usd: int = 1_000_000, version: str = "1.5.0") -> Ext
     return Extra("safe", hashlib.sha256(repr((lock_digest(), deposit_usd, version)).encode()).hexdigest(), build)
 
 
+def yield_token(*, assets_usd: int = 10_000_000) -> Extra:
+    """Return the extra that deploys a yield-bearing token (ERC-4626 over USDC), ``assets_usd`` in it at a rate of 1.05.
+
+    Adds ``yield_token`` to the world's extras; portfolios of the world call it SUSDC.
+    """
+
+    def build(on: Deployer, world: World) -> Mapping[str, str]:
+        cash = world.token(NUMERAIRE)
+        made = on.vyper("mock_yield", ["address", "string"], [cash.address, YIELD])
+        amount = assets_usd * 10**cash.decimals
+        on.call("investor", cash.address, "approve(address,uint256)", made, amount)
+        on.call("investor", made, "deposit(uint256,address)", amount, dev_accounts()["investor"].address)
+        on.call("deployer", made, "earn(uint256)", amount // 20)
+        return {"yield_token": made}
+
+    digest = hashlib.sha256(repr((source_digest("mock_yield"), assets_usd)).encode()).hexdigest()
+    return Extra("yield_token", digest, build)
+
+
+def _held(world: World, asset: str) -> Token:
+    """Return a token of the world, the yield-bearing one too; its feed is that of the asset it is made of."""
+    if asset != YIELD:
+        return world.token(asset)
+    cash = world.token(NUMERAIRE)
+    return replace(cash, symbol=YIELD, address=world.extras["yield_token"])
+
+
 def roles_safe(
     targets_bps: Mapping[str, int] | None = None, *, deposit_usd: int = 1_000_000, allowance_usd: int = 1_000_000
 ) -> Extra:
@@ -124,7 +155,8 @@ def roles_safe(
         singleton_factory(on)
         found = {"roles_safe": safe, "roles_multisend": multisend, "roles": roles_modifier(on, safe)}
         found["unwrapper"] = unwrapper(on)
-        vault = roles_vault(on.rpc, replace(world, extras=found), targets, allowance_usd=allowance_usd)
+        here = replace(world, extras={**world.extras, **found})
+        vault = roles_vault(on.rpc, here, targets, allowance_usd=allowance_usd)
         for call in missing_calls(vault, dev_accounts()["keeper"].address, found["unwrapper"]):
             on.call("owner", safe, EXEC, call.to, 0, call.data, 0, 0, 0, 0, ZERO, ZERO, vouched("owner"))
         return found
@@ -187,9 +219,12 @@ def roles_vault(
     allowance_usd: int = 1_000_000,
 ) -> RolesSafe:
     """Return the adapter of the world's Safe with roles, scoped to all pools among its tokens."""
-    extras = {"safe": world.extras["roles_safe"], "multisend": world.extras["roles_multisend"]}
+    extras = {**world.extras, "safe": world.extras["roles_safe"], "multisend": world.extras["roles_multisend"]}
     spec = safe_spec(replace(world, extras=extras), targets_bps, mandate=mandate, signed=False)
-    rows = [(p.address, p.venue, p.router) for p in world.pools.values()]
+    shares = [t.address for t in spec.tokens if t.address == world.extras.get("yield_token")]
+    calls = [(a, call) for a in shares for call in (DEPOSIT, REDEEM)]
+    spec = replace(spec, yields=tuple(describe(rpc, shares)), calls=(*spec.calls, *calls))
+    rows = [(p.address, p.venue, p.router) for p in world.pools.values()] + [(a, VENUE, a) for a in shares]
     lanes = scoping.lanes_of(describe_pools(rpc, rows), spec.tokens)
     feeds = [Call(s.feed, "latestRoundData()", "uint80,int256") for s in spec.sources]
     prices = [cast("int", row[1]) for row in read(rpc, feeds)]
@@ -227,7 +262,7 @@ def safe_spec(
     """Return the spec of the world's Safe: ``signed`` by the keeper's development key, else vouched for by sending."""
     targets = dict(targets_bps or TARGETS)
     keeper = dev_accounts()["keeper"]
-    tokens = tuple(replace(world.token(a), address=to_checksum_address(world.token(a).address)) for a in targets)
+    tokens = tuple(replace(_held(world, a), address=to_checksum_address(_held(world, a).address)) for a in targets)
     calls = [(world.contracts["v3_router"], c) for c in TICKS_CALLS]
     calls += [(world.contracts["v2_router"], c) for c in PAIR_CALLS]
     sources = []

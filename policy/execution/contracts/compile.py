@@ -34,6 +34,7 @@ DEPLOYABLE = (
     "mock_feed",
     "mock_router",
     "mock_token",
+    "mock_yield",
     "mock_attacker",
 )
 _IMPORT = re.compile(r"^import (\w+)$", re.MULTILINE)

@@ -16,6 +16,7 @@ from lake.evm import Call, head_of, try_read
 from lake.rpc import Rpc
 from lake.venues import venue
 from policy.execution.routing.pool_reader import TradedPool
+from policy.execution.routing.yields import VENUE
 from policy.execution.submission.simulate_tx import NOT_SUPPORTED
 
 QUOTE = "USD"
@@ -72,6 +73,7 @@ def quotes(rpc: Rpc, feeds: Sequence[str], block: int | str = "latest") -> list[
 def pools_and_routers(rpc: Rpc, pools: Sequence[TradedPool], block: int | str = "latest") -> list[str]:
     """Return the pools that are listed twice, or are not the factory's of the router they are to be traded by."""
     found = [f"pool {p}: listed {c} times; remove all but one row" for p, c in _twice(p.address for p in pools)]
+    pools = [p for p in pools if p.venue != VENUE]  # a vault of shares has no factory
     factories = try_read(rpc, [Call(p.router, "factory()", "address") for p in pools], block)
     asks: list[tuple[TradedPool, str, Call]] = []
     for pool, row in zip(pools, factories, strict=True):

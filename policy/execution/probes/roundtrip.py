@@ -20,6 +20,7 @@ from policy.execution.base import Hop, Snapshot, Token, Verdict
 from policy.execution.checks.verdicts import refused
 from policy.execution.routing.amm import Pool, V2Pool, other, quote
 from policy.execution.routing.calldata import swap
+from policy.execution.routing.yields import VENUE
 from policy.execution.state_builder import usable
 from policy.execution.submission.reverts import revert_of
 from policy.execution.submission.simulate_tx import NOT_SUPPORTED
@@ -58,7 +59,8 @@ class _Call:
 def prove(rpc: Rpc, holder: str, snapshot: Snapshot, pools: Sequence[Pool]) -> Proven:
     """Return which of the snapshot's tokens ``holder`` cannot trade there and back, at the snapshot's block."""
     deep = usable(snapshot, pools)
-    good = sorted((p for p in pools if p.address in deep and p.router.startswith("0x")), key=lambda p: -deep[p.address])
+    known = (p for p in pools if p.address in deep and p.router.startswith("0x"))
+    good = sorted(known, key=lambda p: (p.venue == VENUE, -deep[p.address]))  # a vault of shares only where no pool is
     tokens = {t.address: t for t in snapshot.tokens}
     among = [p for p in good if p.token0 in tokens and p.token1 in tokens]
     sick: dict[str, Verdict] = {}
@@ -99,7 +101,7 @@ def _transfers(rpc: Rpc, holder: str, snapshot: Snapshot, homes: Mapping[str, Po
     calls: list[_Call] = []
     places: list[tuple[Token, int]] = []
     for token in snapshot.tokens:
-        if token.address in homes:
+        if token.address in homes and homes[token.address].venue != VENUE:  # nobody holds shares to send: see the trip
             amount = _amount(snapshot, token)
             places.append((token, amount))
             calls += _moves(token.address, homes[token.address].address, holder, amount)

@@ -20,6 +20,7 @@ from lake.sources.blocks import block_at, first_block_at_or_after
 from policy.execution.base import Snapshot
 from policy.execution.checks.oracle_rules import MAX_TICK, power
 from policy.execution.routing.pool_reader import TradedPool
+from policy.execution.routing.yields import VENUE
 
 WINDOW_S = 1_800
 """Half an hour: an attack must hold the price through 150 blocks, and an honest move of the market shows within
@@ -50,7 +51,7 @@ def averages(
     that are younger than the window, keep too short a history or lie beyond what the node remembers tell nothing.
     """
     place = {t.address: i for i, t in enumerate(snapshot.tokens)}
-    known = [p for p in pools if p.token0 in place and p.token1 in place]
+    known = [p for p in pools if p.token0 in place and p.token1 in place and p.venue != VENUE]
     v3, v2 = ([p for p in known if ticked(p) == ticks] for ticks in (True, False))
     views = [_observe(p, window_s) for p in v3] + _sums(v2)
     rows = try_read(rpc, views, snapshot.block_hash) if views else []

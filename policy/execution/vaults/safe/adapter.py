@@ -35,7 +35,9 @@ from policy.execution.base import (
     Verdict,
 )
 from policy.execution.checks.oracle_rules import PriceSource, codes, verdicts
+from policy.execution.checks.rates import Rate, Seen, judged
 from policy.execution.checks.rules import Clock, Mandate, VaultBook, before_trading, broken
+from policy.execution.routing.yields import YieldVault, read_yields
 from policy.execution.submission.node import read_receipt
 from policy.execution.submission.reverts import missed, why_reverted
 from policy.execution.submission.simulate_tx import balances, dry_run
@@ -92,6 +94,8 @@ class SafeSpec:
     sequencer: str | None = None
     sequencer_grace_s: int = 3_600
     block_time_s: int = 12
+    yields: tuple[YieldVault, ...] = ()  # tokens that are shares; their feed is their asset's
+    seen: Seen = field(default_factory=dict)  # their rates as last accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,7 @@ class SafeState:
     codes: tuple[int, ...]
     quotes: tuple[Quote, ...]
     clock: Clock
+    rates: tuple[Rate, ...] = ()  # of the yield-bearing tokens
 
 
 def batch(plan: Plan) -> bytes:
@@ -191,17 +196,37 @@ class SafeAccount:
         evidence = evidence_of(self._layout, dict(zip(asks, answers, strict=True)))
         prices, found = codes(self.spec.sources, evidence, head.time, self._layout.grace_s)
         held = balances(self.rpc, self.spec.address, self.spec.tokens, head.hash)
+        prices, rates = self._with_rates(prices, held, head)
         quotes = quotes_of(self.spec.tokens, prices, evidence.first)
         nonce = self._nonce(head.hash)
         book = VaultBook(self.spec.tokens, self.spec.targets_bps, prices, held)
         done = self._done(window_start(self.spec.mandate, head, self.spec.block_time_s), head.number)
         clock = clock_of(self.rpc, self.spec.address, book, self.spec.mandate, nonce, done)
-        return SafeState(head, book, found, tuple(quotes), clock)
+        return SafeState(head, book, found, tuple(quotes), clock, rates)
+
+    def _with_rates(
+        self, prices: Sequence[int], held: Sequence[int], head: BlockHeader
+    ) -> tuple[tuple[int, ...], tuple[Rate, ...]]:
+        """Return prices with each share's as its asset's price times what a share is worth, and the rates read."""
+        places = {t.address: i for i, t in enumerate(self.spec.tokens)}
+        given, rates = list(prices), []
+        found = read_yields(self.rpc, self.spec.yields, head.hash, self.spec.address)
+        for vault, state in zip(self.spec.yields, found, strict=True):
+            i = places[vault.address]
+            scale = state.exponent - vault.share_decimals + vault.asset_decimals
+            given[i] = given[i] * state.assets // 10**scale
+            halted = not state.max_in or (held[i] > 0 and not state.max_out)
+            rates.append(Rate(self.spec.tokens[i].symbol, vault.address, state.assets, head.time, halted))
+        return tuple(given), tuple(rates)
+
+    def rate_verdicts(self, s: SafeState) -> list[Verdict]:
+        """Return the verdict on every yield-bearing token's rate."""
+        return [judged(rate, self.spec.seen.get(rate.token)) for rate in s.rates]
 
     def snapshot(self, block: int | str = "latest") -> Snapshot:
         """Read holdings, prices and the used budget at one block hash; every bad price is a failed verdict."""
         s = self.state(block)
-        found = _priced(s)
+        found = [*_priced(s), *self.rate_verdicts(s)]
         what = (s.head, s.book, s.quotes, s.clock, self.spec.mandate)
         return snapshot_of(*what, Shares(self.spec.chain_id, 0), found)  # a Safe has no shares
 
@@ -217,7 +242,8 @@ class SafeAccount:
         if plan.plan_hash != self._hash(plan) or plan.vault != self.spec.address or plan.chain_id != self.spec.chain_id:
             failed.append(broken("plan hash", "the hash does not belong to this batch, this Safe and this chain"))
         touched = {s.book.tokens[0].address, *(t for leg in plan.legs for t in (leg.token_in, leg.token_out))}
-        failed += [v for v in _priced(s) if v.figures["token"] in touched]  # a bad price stops no other token
+        doubts = [*_priced(s), *(v for v in self.rate_verdicts(s) if not v.ok)]
+        failed += [v for v in doubts if v.figures["token"] in touched]  # a bad price stops no other token
         if failed:
             return failed
         return as_quoted(plan, s.book, s.clock, self.spec.mandate, at, self._allowed)
@@ -277,7 +303,8 @@ class SafeAccount:
     def _allowed(self, leg: Leg) -> bool:
         """Return whether a leg calls a listed function of a listed contract, which is never a token or the Safe."""
         listed = {(target, selector(signature)) for target, signature in self.spec.calls}
-        never = {self.spec.address, *(t.address for t in self.spec.tokens)}
+        shares = {v.address for v in self.spec.yields}
+        never = {self.spec.address, *(t.address for t in self.spec.tokens)} - shares
         return leg.target not in never and (leg.target, leg.calldata[:4]) in listed
 
     def _nonce(self, block_hash: str) -> int:

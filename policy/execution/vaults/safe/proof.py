@@ -14,6 +14,7 @@ from eth_utils.address import to_checksum_address
 from lake.errors import RpcError
 from lake.evm import BlockHeader, Call, calldata, head_of, read
 from policy.execution.base import Token
+from policy.execution.routing.yields import DEPOSIT, REDEEM, VENUE
 from policy.execution.vaults.safe.adapter import DELEGATECALL, packed
 from policy.execution.vaults.safe.install import MULTISEND, SET_ALLOWANCE, missing_calls, name_of, wanted_functions
 from policy.execution.vaults.safe.register import LAND, next_nonce, register_address
@@ -146,6 +147,14 @@ def _inner(vault: RolesSafe, keeper: str) -> list[tuple[str, str, bytes]]:
 def _swaps(venue: str, lanes: Sequence[Lane], keeper: str, safe: str, over: int) -> list[tuple[str, bytes]]:
     """Return swaps that must fail: paid to the keeper, beyond the allowance, of foreign tokens, by other pools."""
     start, end, fee = lanes[0][0]
+    if venue == VENUE:
+        return [
+            ("shares made for the keeper", calldata(DEPOSIT, 1, keeper)),
+            ("shares turned back for the keeper", calldata(REDEEM, 1, keeper, safe)),
+            ("shares beyond the allowance", calldata(DEPOSIT, over, safe)),
+            ("withdraw to the keeper", calldata("withdraw(uint256,address,address)", 1, keeper, safe)),
+            ("mint for the keeper", calldata("mint(uint256,address)", 1, keeper)),
+        ]
     if paired(venue):
         path = [start, end]
         return [

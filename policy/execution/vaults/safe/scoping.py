@@ -18,6 +18,7 @@ from lake.venues import PAIR_CALLS, TICKS_CALLS
 from lake.venues import venue as venue_of
 from policy.execution.base import Leg, Token
 from policy.execution.routing.pool_reader import TradedPool
+from policy.execution.routing.yields import DEPOSIT, REDEEM, VENUE
 from policy.execution.vaults.safe.register import LAND, register_address
 
 ROLE = b"foredrift-keeper".ljust(32, b"\0")
@@ -156,6 +157,8 @@ def _approval(token: Token, routers: Sequence[str]) -> Permission:
 
 def _swaps(router: str, venue: str, lanes: Sequence[Lane], symbols: Mapping[str, str]) -> list[Permission]:
     """Return the swap functions of one router along ``lanes``."""
+    if venue == VENUE:
+        return _shares(router, lanes, symbols)
     if venue_of(venue).calls not in {PAIR_CALLS, TICKS_CALLS}:
         raise ConfigError(f"venue {venue}: a role has no conditions for the calls of its router; trade it by an owner")
     if paired(venue):
@@ -163,6 +166,18 @@ def _swaps(router: str, venue: str, lanes: Sequence[Lane], symbols: Mapping[str,
     single, many = [x for x in lanes if len(x) == 1], [x for x in lanes if len(x) > 1]
     found = [_permission(router, SINGLE, _v3_single(single), single, symbols)] if single else []
     return found + ([_permission(router, MANY, _v3_many(many), many, symbols)] if many else [])
+
+
+def _shares(vault: str, lanes: Sequence[Lane], symbols: Mapping[str, str]) -> list[Permission]:
+    """deposit(assets, receiver) and redeem(shares, receiver, owner) of a yield-bearing token, for the Safe itself."""
+    found = []
+    for (start, end, _), *_ in lanes:
+        safe = (Condition(STATIC, AVATAR),)
+        signature, rest = (REDEEM, safe * 2) if start == vault else (DEPOSIT, safe)
+        root = Condition(CALLDATA, MATCHES, children=(_sold(start), *rest))
+        words = f"{'turn' if start == vault else 'make'} {symbols.get(start, start)} into {symbols.get(end, end)}"
+        found.append(Permission(vault, signature, flat(root), f"{words} for the Safe itself, within the allowance"))
+    return found
 
 
 def _permission(
