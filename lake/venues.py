@@ -56,7 +56,7 @@ SHARES_CALLS = ("deposit(uint256,address)", "redeem(uint256,address,address)")
 ROWS = (
     Venue("uniswap_v2", "pair", 3_000, "getPair(address,address)", PAIR_CALLS),  # fixed in UniswapV2Library
     Venue("uniswap_v3", "ticks", None, "getPool(address,address,uint24)", TICKS_CALLS),
-    # a yield-bearing token is its own venue: to the router a pair too deep to be moved (policy.execution.routing.yields)
+    # a yield-bearing token is its own venue: to the router a pair too deep to be moved
     Venue("erc4626", "pair", 0, "asset()", SHARES_CALLS, "policy.execution.routing.yields:shares_call"),
 )
 

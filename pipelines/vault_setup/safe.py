@@ -20,7 +20,7 @@ from pipelines.wiring import mandate_of
 from policy.execution.base import Token
 from policy.execution.checks.oracle_rules import ALONE, PriceSource
 from policy.execution.routing.pool_reader import describe_pools
-from policy.execution.routing.yields import DEPOSIT, REDEEM, VENUE, describe
+from policy.execution.routing.yields import VENUE, describe
 from policy.execution.submission.signer import ExternalSigner, KeystoreSigner
 from policy.execution.vaults.safe.adapter import ZERO, SafeAccount, SafeSpec, SignTyped
 from policy.execution.vaults.safe.proposal import ProposedSafe

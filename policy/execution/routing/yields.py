@@ -113,7 +113,7 @@ def pair_of(vault: YieldVault, state: YieldState) -> V2Pool | None:
 
 
 def shares_call(hops: Sequence[Hop], amount_in: int, min_out: int, recipient: str, deadline: int, limit: int) -> bytes:
-    """Return the call that redeems a vault's shares, or deposits its asset; it knows neither a minimum nor a deadline."""
+    """Return the call that redeems shares, or deposits their asset; it knows neither a minimum nor a deadline."""
     del min_out, deadline, limit
     if hops[0].token_in.lower() == hops[0].pool.lower():
         return calldata(REDEEM, amount_in, recipient, recipient)
