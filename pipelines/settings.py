@@ -20,6 +20,7 @@ from lake.errors import ConfigError
 from lake.private import STATE, tighten
 from lake.units import utc
 from pipelines.collisions import collision
+from pipelines.hedge_section import HedgeSection, as_vault
 from pipelines.sections import (
     SHARED_JOURNAL,
     ChainSection,
@@ -75,6 +76,7 @@ class Settings(Section):
     schedule: ScheduleSection = ScheduleSection()
     watch: WatchSection = WatchSection()
     keep: KeepSection = KeepSection()
+    hedge: HedgeSection = HedgeSection()
     deployments: tuple[DeploymentSection, ...] = ()  # further vaults, beside that of [vault]
     root: Path = Path()
     _file: Path | None = PrivateAttr(default=None)
@@ -122,7 +124,9 @@ class Settings(Section):
                 raise ConfigError(f"{key} in {file.name}: {fault}")
         members = [(made.portfolio.name, made.chain, made.vault)]
         members += [(d.name, d.chain, d.vault) for d in made.deployments]
-        shared = collision(members, made.root) if made.deployments else ""
+        if made.hedge.account is not None:
+            members.append(("hedge", made.chain, as_vault(made.hedge)))
+        shared = collision(members, made.root) if len(members) > 1 else ""
         if shared:
             raise ConfigError(f"{file.name}: {shared}")
         return made

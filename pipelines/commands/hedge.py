@@ -1,4 +1,4 @@
-"""Verbs around books of options: greeks, attribution, volatility."""
+"""Verbs around books of options: greeks, hedge, attribution, volatility."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pipelines.commands.options import Config, End, Json, Start, write_json
 def register(app: typer.Typer) -> None:
     """Add this file's verbs to ``app``."""
     app.command("greeks", rich_help_panel="Hedge")(greeks)
+    app.command("hedge", rich_help_panel="Hedge")(hedge)
     app.command("attribution", rich_help_panel="Hedge")(attribution)
     app.command("volatility", rich_help_panel="Hedge")(volatility)
 
@@ -50,6 +51,22 @@ def greeks(
     hedge_tables.greeks(result)
     if suggest:
         hedge_tables.suggestions(result)
+    write_json(json, result)
+
+
+def hedge(
+    live: Annotated[bool, typer.Option("--live", help="Execute the printed plan.")] = False,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Take one hedge decision of the account in [hedge]; prints the plan, --live executes it."""
+    from pipelines.reports import hedge_tables
+    from pipelines.settings import load
+    from pipelines.stages.hedge import hedge as run
+    from pipelines.vault_setup.hedge_context import desk_of
+
+    result = run(desk_of(load(config)), live=live, on_plan=hedge_tables.hedge_plan)
+    hedge_tables.hedge(result)
     write_json(json, result)
 
 

@@ -44,6 +44,7 @@ def localnet(
     speed: Annotated[float, typer.Option(min=0.01, help="Times faster than the blocks were recorded.")] = 1.0,
     every: Annotated[float, typer.Option(min=0.01, help="Seconds between blocks.")] = 2.0,
     keystore: Annotated[Path | None, typer.Option(help="Also write the keeper's development key here.")] = None,
+    hedge: Annotated[bool, typer.Option("--hedge", help="With a book of options and a hedge account for it.")] = False,
     owner_keystore: Annotated[
         Path | None, typer.Option(help="Also write the development key of the Safe's owner here.")
     ] = None,
@@ -56,5 +57,5 @@ def localnet(
     from pipelines.demo.localnet import Serving, serve
     from pipelines.settings import load
 
-    how = Serving(port, every, start, replay, recording, speed, keystore, owner_keystore)
+    how = Serving(port, every, start, replay, recording, speed, keystore, owner_keystore, hedge)
     typer.echo(f"{serve(load(config, required=False), how)} blocks made")

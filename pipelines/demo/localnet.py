@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 
@@ -26,7 +26,9 @@ from pipelines.vault_setup.paper import in_bps
 from pipelines.wiring import lake_of
 from policy.execution.checks.rules import Mandate
 from policy.execution.submission.signer import create_keystore
+from policy.execution.vaults.hedge.deployment import SourceBounds
 from policy.localnet.accounts import dev_accounts
+from policy.localnet.hedging import DAY_S, LocalBook, hedged_book, refresh_vols
 from policy.localnet.history import Tick, block_ticks, depths, ticks
 from policy.localnet.market import Localnet
 from policy.localnet.portfolio import TARGETS, owners_safe, reference_vault, roles_safe, safe_account
@@ -34,6 +36,8 @@ from policy.localnet.replay import RecordedBlock, recorded_blocks
 from policy.localnet.serve import Running, run
 from policy.localnet.world import NUMERAIRE, PRICES
 
+HEDGE_KEEPER, HEDGE_KEYSTORE = "trader", "hedge-keeper.json"
+"""Role of the development account that keeps the hedge account, and where its key is written."""
 MANDATE = Mandate(
     turnover_bps=10_000,
     leg_loss_bps=200,
@@ -53,7 +57,8 @@ class Serving:
     ``start``: when it opens (the lake's newest price where not given); ``replay``: each block takes the lake's next
     bar, instead of twelve seconds; ``recording``: with it, each block is the next one of that file, ``speed`` times
     faster than recorded, at the lake's prices of its time; ``keystore`` and ``owner_keystore``: where to write the
-    development keys of the keeper and of the owner of the Safe that is traded by role, encrypted.
+    development keys of the keeper and of the owner of the Safe that is traded by role, encrypted. ``hedge``: with a
+    short straddle, a pool position, a staking token and an account that hedges them, whose keeper's key goes beside.
     """
 
     port: int = 8545
@@ -64,6 +69,7 @@ class Serving:
     speed: float = 1.0
     keystore: Path | None = None
     owner_keystore: Path | None = None
+    hedge: bool = False
 
     def __post_init__(self) -> None:
         if self.recording is not None and not (self.replay and self.start is None):
@@ -77,7 +83,8 @@ def serve(settings: Settings, how: Serving, stop: threading.Event | None = None)
 
     Raises NoNode without Node.js, ConfigError where what is asked for needs a lake that is not there.
     """
-    for role, path in (("keeper", how.keystore), ("owner", how.owner_keystore)):
+    hedger = how.keystore.with_name(HEDGE_KEYSTORE) if how.keystore is not None and how.hedge else None
+    for role, path in (("keeper", how.keystore), ("owner", how.owner_keystore), (HEDGE_KEEPER, hedger)):
         if path is not None:
             _write_key(path, role)
     lake, targets = lake_of(settings), targets_of(settings.portfolio.weights)
@@ -95,14 +102,32 @@ def serve(settings: Settings, how: Serving, stop: threading.Event | None = None)
         )
         depth = depths_at(lake, at, assets)
     extras = [reference_vault(targets, mandate=MANDATE), safe_account(), roles_safe(targets), owners_safe()]
+    if how.hedge:
+        extras.append(hedged_book(_book(datetime.now(UTC) if at is None else at)))
 
     def ready(net: Localnet) -> None:
         typer.echo('settings to rebalance the vault (kind = "safe": the commented lines instead of its address):')
         typer.echo(toml_of(net, targets))
+        if how.hedge:
+            refresh_vols(net)
+            typer.echo(hedge_toml(net))
 
     return run(
         history, Running(how.port, how.every_s), depths=depth, extras=extras, say=typer.echo, ready=ready, stop=stop
     )
+
+
+def _book(at: datetime) -> LocalBook:
+    """Return the book to hedge: its options expire 30 days after the market opens, on a full day."""
+    expiry = (int(at.timestamp()) // DAY_S + 30) * DAY_S
+    return LocalBook(expiry=expiry, bounds=SourceBounds(max_age_s=DAY_S), keeper=HEDGE_KEEPER)
+
+
+def hedge_toml(net: Localnet) -> str:
+    """Return the settings of the hedge account as TOML."""
+    rows = ["", "[hedge]", f'account = "{net.world.extras["hedge_account"]}"']
+    rows += [f'keeper = "{net.accounts[HEDGE_KEEPER].address}"', f'keystore = "{HEDGE_KEYSTORE}"', 'every = "12s"']
+    return "\n".join(rows)
 
 
 def targets_of(weights: Mapping[str, float]) -> dict[str, int]:

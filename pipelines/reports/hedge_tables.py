@@ -70,6 +70,32 @@ def suggestions(found: dict[str, Any]) -> None:
             "their delta is for the hedge to clear; nothing was ordered")  # fmt: skip
 
 
+def hedge_plan(report: dict[str, Any]) -> None:
+    """Print what a hedge decision wants to trade, before it is signed."""
+    e = report["expected"]
+    rows: list[list[Any]] = [
+            ["price USD", f"{e['price_usd']:,.2f}"], ["net delta, coins", f"{e['net_delta_units']:,.4f}"],
+            ["hedge, coins", f"{e['hedge_units']:,.4f}"], ["trade, coins", f"{e['change_units']:,.4f}"],
+            ["net exposure of NAV", _percent(e.get("x"), 2)], ["band of NAV", _percent(e.get("outer"), 2)],
+            ["back to", _percent(e.get("inner"), 2)], ["gas USD", f"{e['gas_usd']:,.2f}"]]  # fmt: skip
+    table(f"Hedge by {report['policy']}, block {report['block_number']}", ["figure", "value"], rows)
+    legs = (report["plan"] or {}).get("legs", [])
+    for i, leg in enumerate(legs, 1):
+        say(f"leg {i}: at most {leg['amount_in']} raw of {leg['token_in']} at {leg['target']}")
+
+
+def hedge(report: dict[str, Any]) -> None:
+    """Print what became of a hedge decision, with its verdicts."""
+    if report["expected"] and not report["planned"]:
+        hedge_plan(report)
+    rows = [[v["check"], "ok" if v["ok"] else "refused", v["reason"]] for v in report["verdicts"]]
+    if rows:
+        table("Verdicts", ["check", "", "reason"], rows, right_from=3)
+    say(f"hedge {report['outcome']}: {report['why']}")
+    for a in report["attempts"]:
+        say(f"{a['kind']} {a['tx_hash']}")
+
+
 def attribution(found: dict[str, Any]) -> None:
     """Print shares explained, the sums of every term and how well prices and smile fit."""
     rows = [

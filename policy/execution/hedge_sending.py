@@ -1,0 +1,133 @@
+"""How a hedge uses what sends, follows and recovers every plan: the same journal, lookups and words for what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, cast
+
+from lake.errors import RpcError
+from policy.execution.attempts import launch, standing
+from policy.execution.base import OtherVault, Settlement, Vault
+from policy.execution.checks.verdicts import explain, refusals, refused
+from policy.execution.context import EngineContext, Limits, Stages, StepReport, attempts_json
+from policy.execution.observation import refuse
+from policy.execution.records.audit import Audit
+from policy.execution.records.hashlog import Damaged
+from policy.execution.records.journal import Flight, Journal, VaultBusy
+from policy.execution.recovery import recover
+from policy.execution.submission.channels import Channel
+from policy.execution.submission.gas import Bid
+from policy.execution.submission.node import BlockHeader, Node
+from policy.execution.submission.signer import Signer
+from policy.execution.vaults.hedge.adapter import HedgeAccount
+
+_NONE: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class HedgeSending:
+    """What sending a hedge's plans needs; the fields are those of ``context.EngineContext``."""
+
+    vault: HedgeAccount
+    vault_address: str
+    chain_id: int
+    node: Node
+    sender: str
+    journal: Journal
+    audit: Audit
+    channels: Mapping[str, Channel]
+    wait: Callable[[BlockHeader], None]
+    clock: Callable[[], datetime]
+    signer: Signer | None = None
+    live: bool = False
+    channel: str = "public"
+    limits: Limits = field(default_factory=Limits)
+    checkpoint: Callable[[str], None] = lambda _: None
+
+    def engine(self) -> EngineContext:
+        """Return the context that attempts and recovery take.
+
+        They ask the account to build, verify and recover a plan, which a hedge account does; the policy, portfolio,
+        view and pools of a rebalance are asked for by ``engine.step`` alone, and are none here.
+        """
+        return EngineContext(
+            vault=cast("Vault", self.vault), vault_address=self.vault_address, chain_id=self.chain_id, node=self.node,
+            policy=_NONE, portfolio=_NONE, view=_NONE, pools=_NONE, sender=self.sender, journal=self.journal,
+            audit=self.audit, channels=self.channels, wait=self.wait, signer=self.signer, live=self.live,
+            channel=self.channel, limits=self.limits, clock=self.clock, checkpoint=self.checkpoint,
+        )  # fmt: skip
+
+
+def guarded(ctx: EngineContext, report: StepReport, cycle: Callable[[], None]) -> StepReport:
+    """Run ``cycle`` with the journal's lease, and put into the report what the world refuses it."""
+    try:
+        with ctx.journal.lease():
+            ctx.journal.require(ctx.chain_id, ctx.vault_address)
+            cycle()
+    except VaultBusy as error:
+        refuse(report, [refused("vault_busy", str(error))])
+    except OtherVault as error:
+        refuse(report, [refused("wrong_journal", str(error))])
+    except Damaged as error:
+        refuse(report, [refused("log_damaged", str(error))])
+    except RpcError as error:
+        _failed(ctx, report, "rpc", f"the node did not answer: {error}")
+    except OSError as error:
+        words = f"the disk failed: {error.strerror or type(error).__name__}; free space or make it writable"
+        _failed(ctx, report, "disk", words)
+    return report
+
+
+def _failed(ctx: EngineContext, report: StepReport, check: str, reason: str) -> None:
+    """Report what failed underneath; what is on its way is looked up by the next decision."""
+    try:
+        pending = ctx.journal.in_flight() is not None
+    except OSError:
+        pending = True  # nobody knows: the next run that can read the journal does
+    refuse(report, [refused(check, reason)])
+    if pending:
+        report.outcome = "pending"
+
+
+def recovered(ctx: EngineContext, report: StepReport, stages: Stages) -> bool:
+    """Finish earlier plans first; return whether a new decision may be taken."""
+    ctx.checkpoint("start")
+    before = ctx.journal.last()
+    flight, settlement = recover(ctx)
+    stages.done("recover")
+    if flight is None:
+        return True
+    if flight.open or flight != before:
+        report.recovered = "pending" if flight.open else flight.state
+        report.decision_id = flight.plan.decision_id
+        settled(report, flight, settlement)
+    return not flight.open
+
+
+def launched(ctx: EngineContext, flight: Flight, bid: Bid, nonce: int, gas_limit: int) -> Flight:
+    """Sign and send; a node that fails in between leaves the flight to the lookup that follows."""
+    assert ctx.signer is not None
+    try:
+        return launch(ctx, ctx.signer, flight, bid, nonce, gas_limit)
+    except RpcError:
+        return ctx.journal.in_flight() or flight
+
+
+def settled(report: StepReport, flight: Flight, settlement: Settlement | None) -> None:
+    """Put the final status of ``flight`` into the report."""
+    outcomes = {"landed": "traded", "reverted": "reverted", "void": "void"}
+    report.outcome = outcomes.get(flight.state, "pending")
+    report.attempts = attempts_json(flight)
+    report.plan = flight.plan
+    if flight.open:
+        report.verdicts.append(refused("pending", standing(flight)))
+    if flight.open or flight.state == "void":
+        report.why = standing(flight) if flight.open else flight.note
+    if settlement is not None:
+        report.settlement = settlement
+        report.verdicts += settlement.verdicts
+        report.weights_after = tuple(w / 10_000 for w in settlement.weights_after_bps)
+        if refusals(settlement.verdicts):
+            report.why = explain(settlement.verdicts)

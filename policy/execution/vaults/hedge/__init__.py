@@ -1,0 +1,1 @@
+"""The hedge account: spot and a perpetual against the delta of a book, held to its rules on chain."""
