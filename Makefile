@@ -72,6 +72,9 @@ hedge-fuzz: env npm ## 10,000 random plans of a stolen hedge keeper: none pushes
 keeper-kills: env ## a keeper killed at every checkpoint, in every state of its order, x reorganisations: the whole matrix
 	@FOREDRIFT_KEEPER_KILLS=1 $(BIN)/python -m pytest tests/execution/test_keeper_kill.py -p no:xdist --timeout 1800
 
+keep-trial: env npm ## a keeper on the local market behind every fault: 10,000 blocks, six zeros, latencies, memory
+	@$(BIN)/foredrift keep --localnet --blocks $(or $(BLOCKS),10000) --faults all --seed $(or $(SEED),1) --json k.json
+
 files: env ## 200 made-up files: every import ends as the truth or as a refusal in words
 	@FOREDRIFT_FILES=200 $(BIN)/python -m pytest tests/lake/test_generated_files.py tests/lake/test_reports.py -p no:xdist
 

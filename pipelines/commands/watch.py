@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from lake.errors import ConfigError
 from pipelines.commands.options import Config, Json, Start, write_json
 
 
@@ -47,13 +48,22 @@ def keep(
     speed: Annotated[
         float, typer.Option(min=0.0, help="With --start: times as fast as blocks came; 0: as fast as it goes.")
     ] = 0.0,
+    localnet: Annotated[
+        bool, typer.Option("--localnet", help="Try a keeper on the local market (--blocks, 200) and judge it; exit 1.")
+    ] = False,
+    faults: Annotated[str, typer.Option(help="With --localnet: all or none of the node's faults.")] = "all",
+    seed: Annotated[int, typer.Option(help="With --localnet: of its blocks, prices and faults.")] = 1,
     config: Config = None,
     json: Json = None,
 ) -> None:
     """Keep vaults block by block: look at each new block, trade where its gas is worth it, until interrupted.
 
-    The simulated vault is kept on paper: on the heads of a real chain, or with --start on recorded blocks.
+    The simulated vault is kept on paper: on the heads of a real chain, or with --start on recorded blocks. --localnet
+    needs no project: a vault on a local chain is kept behind faults, and what was done is held against the truth.
     """
+    if localnet:
+        _try_keeper(blocks or 200, faults, seed, json)
+        return
     from pipelines.servers.phrase import hand_over
     from pipelines.settings import load
 
@@ -68,6 +78,20 @@ def keep(
         configure_logging("json")
     asked = KeepChoice(live, ws, tuple(http or ()), 1 if once else blocks, start, speed)
     write_json(json, keep_vaults(chosen(settings, deployment), settings.keep, asked))
+
+
+def _try_keeper(blocks: int, faults: str, seed: int, json: str | None) -> None:
+    """Print and write the figures of a trial; exit 1 unless its six counts of faults are zero."""
+    if faults not in {"all", "none"}:
+        raise ConfigError(f"--faults {faults!r}: all or none")
+    from pipelines.demo.keep_trial import SIX, try_keeper
+    from pipelines.reports import terminal
+
+    found = try_keeper(blocks, faults=faults == "all", seed=seed)
+    terminal.trial(found)
+    write_json(json, found)
+    if any(zero(found) for zero in SIX):
+        raise typer.Exit(1)
 
 
 def ui(

@@ -192,6 +192,16 @@ def _kept(keeper: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
     return [said.get(n, keeper[n]) for n in names]
 
 
+def trial(found: Mapping[str, Any]) -> None:
+    """Print what a keeper's trial counted: what must be zero, what was done, how long it took (ms)."""
+    zeros = {**found["chain"], **{n: found[n] for n in ("double_executions", "sent_on_orphan", "missed_triggers")}}
+    table("Must be zero", [n.replace("_", " ") for n in zeros], [list(zeros.values())], right_from=0)
+    names = ["blocks", "looks", "reorgs", "executions", "plans", "orders_armed", "rss_slope_mb", "seconds"]
+    table("Done", [n.replace("_", " ") for n in names], [[found[n] for n in names]], right_from=0)
+    names = list(found["latency"])
+    table("Latency", [n.replace("_", " ") for n in names], [[found["latency"][n] for n in names]], right_from=0)
+
+
 def findings(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print the doctor's findings, each with its remedy."""
     shown = [[r["check"], _LEVEL[r["level"]], r["found"], r["do"]] for r in rows]

@@ -134,12 +134,14 @@ async def keep(
     blocks: int | None = None,
     refusal: Callable[[], str | None] = lambda: None,
     shown: Shown | None = None,
+    run: KeepRun | None = None,
 ) -> KeepRun:
     """Keep vaults on ``events`` until they end, ``blocks`` were looked at, or SIGTERM or Ctrl-C; return what was done.
 
-    ``refusal``: why nothing may be sent just now, in words; ``shown`` is called after each block.
+    ``refusal``: why nothing may be sent just now, in words; ``shown`` is called after each block; ``run`` is
+    filled as it goes.
     """
-    mail, run, stop = Mail(), KeepRun(), asyncio.Event()
+    mail, run, stop = Mail(), run or KeepRun(), asyncio.Event()
     pump = asyncio.create_task(_pump(events, mail, stop))
     try:
         with _signals(stop):
