@@ -39,9 +39,9 @@ def test_a_chain_that_was_followed_wrongly_is_counted():
 
 
 def test_a_trigger_is_missed_when_three_looks_in_a_row_pass_it_over():
-    due = {n: (10.0, 20.0) for n in range(10)}
+    due = dict.fromkeys(range(10), (10.0, 20.0))
     assert missed(due, dict.fromkeys(range(10), False), 1.0) == [0]
     assert missed(due, {n: n % 3 == 2 for n in range(10)}, 1.0) == []
     assert missed(due, {0: False, 7: False, 9: False}, 1.0) == [0]
     assert missed(due, {0: False, 7: False}, 1.0) == []  # what could not be looked at is not held against it
-    assert missed({n: (10.0, 10.5) for n in range(10)}, dict.fromkeys(range(10), False), 1.0) == []
+    assert missed(dict.fromkeys(range(10), (10.0, 10.5)), dict.fromkeys(range(10), False), 1.0) == []
