@@ -75,6 +75,9 @@ keeper-kills: env ## a keeper killed at every checkpoint, in every state of its 
 keep-trial: env npm ## a keeper on the local market behind every fault: 10,000 blocks, six zeros, latencies, memory
 	@$(BIN)/foredrift keep --localnet --blocks $(or $(BLOCKS),10000) --faults all --seed $(or $(SEED),1) --json k.json
 
+fleet: env npm ## what a block costs a keeper of 1, 10, 100 and 1,000 idle vaults, as a table
+	@$(BIN)/python -m tests.bench.fleet_table $(ARGS)
+
 files: env ## 200 made-up files: every import ends as the truth or as a refusal in words
 	@FOREDRIFT_FILES=200 $(BIN)/python -m pytest tests/lake/test_generated_files.py tests/lake/test_reports.py -p no:xdist
 

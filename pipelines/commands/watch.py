@@ -48,6 +48,10 @@ def keep(
     speed: Annotated[
         float, typer.Option(min=0.0, help="With --start: times as fast as blocks came; 0: as fast as it goes.")
     ] = 0.0,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="This is process I of N that share the vaults (default: keep all of them)."),
+    ] = None,
     localnet: Annotated[
         bool, typer.Option("--localnet", help="Try a keeper on the local market (--blocks, 200) and judge it; exit 1.")
     ] = False,
@@ -76,7 +80,7 @@ def keep(
 
     if settings.watch.log == "json":
         configure_logging("json")
-    asked = KeepChoice(live, ws, tuple(http or ()), 1 if once else blocks, start, speed)
+    asked = KeepChoice(live, ws, tuple(http or ()), 1 if once else blocks, start, speed, shard)
     write_json(json, keep_vaults(chosen(settings, deployment), settings.keep, asked))
 
 

@@ -135,11 +135,12 @@ async def keep(
     refusal: Callable[[], str | None] = lambda: None,
     shown: Shown | None = None,
     run: KeepRun | None = None,
+    regroup: Callable[[SeenBlock], Keeper | None] | None = None,
 ) -> KeepRun:
     """Keep vaults on ``events`` until they end, ``blocks`` were looked at, or SIGTERM or Ctrl-C; return what was done.
 
     ``refusal``: why nothing may be sent just now, in words; ``shown`` is called after each block; ``run`` is
-    filled as it goes.
+    filled as it goes; ``regroup`` may return another keeper for the blocks that follow.
     """
     mail, run, stop = Mail(), run or KeepRun(), asyncio.Event()
     pump = asyncio.create_task(_pump(events, mail, stop))
@@ -159,6 +160,9 @@ async def keep(
                     notify("READY=1")
                 if shown is not None:
                     shown(head, acts)
+                if regroup is not None:
+                    other: Keeper | None = await asyncio.to_thread(lambda: regroup(head))  # noqa: B023
+                    keeper = other or keeper
                 if blocks is not None and run.blocks >= blocks:
                     break
     finally:

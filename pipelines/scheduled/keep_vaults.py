@@ -6,7 +6,6 @@ import asyncio
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +23,7 @@ from lake.universe import chain
 from pipelines.deployments import Deployment
 from pipelines.monitor.logs import log
 from pipelines.reports import terminal
+from pipelines.scheduled.claims import Claims, shard_of
 from pipelines.scheduled.keep import KeepRun, Shown, keep, replay
 from pipelines.sections import KeepSection
 from pipelines.vault_setup.kept_chain import chain_desks
@@ -31,18 +31,19 @@ from pipelines.vault_setup.kept_paper import paper_desks
 from pipelines.vault_setup.onchain import LOCAL_CHAIN
 from pipelines.vault_setup.tape import replayed
 from pipelines.wiring import lake_of
-from policy.execution.records.owner import OwnerFile, owning
 from policy.keeping.desk import Desk, MarketReader, SeenBlock
 from policy.keeping.keeper import Act, Keeper
 
 BEAT_BLOCKS = 50  # a line a person sees although nothing was done
+CLAIM_BLOCKS = 4  # how often vaults that nobody keeps any more are looked for
 REPLAYED = 7_200  # blocks of a replay where no number is given: a day
 
 
 @dataclass(frozen=True, slots=True)
 class KeepChoice:
     """What is asked for at the command line. ``ws`` and ``http`` stand in for the settings' own; ``start``: replay
-    recorded blocks from that moment on, ``speed`` times as fast as they came (0: as fast as this machine goes).
+    recorded blocks from that moment on, ``speed`` times as fast as they came (0: as fast as this machine goes);
+    ``shard``: ``2/4`` is the second of four processes that share the vaults.
     """
 
     live: bool = False
@@ -51,6 +52,7 @@ class KeepChoice:
     blocks: int | None = None
     start: str | None = None
     speed: float = 0.0
+    shard: str | None = None
 
 
 def keep_vaults(project: Sequence[Deployment], section: KeepSection, asked: KeepChoice) -> dict[str, Any]:
@@ -61,14 +63,14 @@ def keep_vaults(project: Sequence[Deployment], section: KeepSection, asked: Keep
     kept = _together(project, asked)
     if asked.start is not None:
         kept = [_apart(d) for d in kept]
-    with ExitStack() as held:
-        owners = [held.enter_context(owning(d.journal)) for d in kept]
+    with Claims({d.name: d.journal for d in kept}, shard_of(asked.shard)) as claims:
         if asked.start is not None:
-            run, notes = _replay(kept, owners, asked)
+            run, notes = _replay(kept, claims, asked)
         else:
-            run, notes = asyncio.run(_follow(section, kept, owners, asked)), ""
+            run, notes = asyncio.run(_follow(section, kept, claims, asked)), ""
+        names = list(claims.owned)
     log("kept", blocks=run.blocks, cycles=len(run.acts))
-    return {"vaults": [d.name for d in kept], "live": asked.live, "notes": notes, **run.json()}
+    return {"vaults": names, "live": asked.live, "notes": notes, **run.json()}
 
 
 def _together(every: Sequence[Deployment], asked: KeepChoice) -> list[Deployment]:
@@ -99,25 +101,24 @@ def _apart(deployment: Deployment) -> Deployment:
 
 
 def _keeper(
-    kept: Sequence[Deployment], read: tuple[Sequence[Desk], MarketReader], owners: Sequence[OwnerFile], workers: int
+    kept: Sequence[Deployment], read: tuple[Sequence[Desk], MarketReader], claims: Claims, workers: int
 ) -> Keeper:
-    for desk, owner in zip(read[0], owners, strict=True):
-        desk.owner = owner
-        owner.refresh(0)
+    for desk in read[0]:
+        desk.owner = claims.owned[desk.name]
     width = max(len(d.portfolio.assets) for d in kept)
     return Keeper(*read, width=width, workers=workers)
 
 
-def _replay(kept: list[Deployment], owners: list[OwnerFile], asked: KeepChoice) -> tuple[KeepRun, str]:
+def _replay(kept: list[Deployment], claims: Claims, asked: KeepChoice) -> tuple[KeepRun, str]:
     start = utc(str(asked.start))
     blocks = asked.blocks or REPLAYED
     heads, notes = replayed(kept[0], lake_of(kept[0]), start, blocks)
     read = paper_desks(kept, start + timedelta(seconds=12 * blocks))
     pace = 12.0 / asked.speed if asked.speed > 0 else 0.0
-    return replay(_keeper(kept, read, owners, 1), heads, pace, beat()), notes
+    return replay(_keeper(kept, read, claims, 1), heads, pace, beat()), notes
 
 
-async def _follow(section: KeepSection, kept: list[Deployment], owners: list[OwnerFile], asked: KeepChoice) -> KeepRun:
+async def _follow(section: KeepSection, kept: list[Deployment], claims: Claims, asked: KeepChoice) -> KeepRun:
     first = kept[0]
     ws = asked.ws or (section.ws.get_secret_value() if section.ws else None)
     urls = [u.get_secret_value() for u in (section.http if not asked.http else ()) or first.chain.rpc_urls]
@@ -131,14 +132,21 @@ async def _follow(section: KeepSection, kept: list[Deployment], owners: list[Own
         return float(follower.tip.timestamp_s) if local and follower.tip is not None else time.time()
 
     follower = HeadFollower(ws, urls, chain=row, clock=clock)
-    if paper:
-        read: tuple[Sequence[Desk], MarketReader] = paper_desks(kept)
-    else:
-        rpc = Rpc(urls)
+    rpc = None if paper else Rpc(urls)
+    if rpc is not None:
         rpc.expect_chain(first.chain.id)
+
+    def grouped() -> Keeper:
+        mine = [d for d in kept if d.name in claims.owned]
+        if rpc is None:
+            return _keeper(mine, paper_desks(mine), claims, section.workers)
         at = head_of(rpc).time if local else int(time.time())
-        read = chain_desks(kept, rpc, live=asked.live, time_s=at)
-    keeper = _keeper(kept, read, owners, section.workers)
+        return _keeper(mine, chain_desks(mine, rpc, live=asked.live, time_s=at), claims, section.workers)
+
+    def regroup(head: SeenBlock) -> Keeper | None:
+        return grouped() if head.number % CLAIM_BLOCKS == 0 and claims.more() else None
+
+    keeper = grouped()
 
     def refusal() -> str | None:
         tip = follower.tip
@@ -149,7 +157,7 @@ async def _follow(section: KeepSection, kept: list[Deployment], owners: list[Own
         }
         return follower.refusal
 
-    return await keep(keeper, aiter(follower), blocks=asked.blocks, refusal=refusal, shown=beat())
+    return await keep(keeper, aiter(follower), blocks=asked.blocks, refusal=refusal, shown=beat(), regroup=regroup)
 
 
 def beat() -> Shown:

@@ -30,7 +30,8 @@ from policy.realtime.triggers import NEAR_BREACH, Marks, NextBlock, Trigger, Tri
 from policy.solvers import bands
 
 EPOCH_S = 3_600
-REFRESH_BLOCKS = 50  # a vault is read in full this often although nothing touched it: tokens may move without a log
+REFRESHED = 3  # such vaults a block at most, the longest unread first: a large fleet takes its time over it
+REFRESH_BLOCKS = 50  # a vault nothing touched is read in full after so many: tokens may move without a log
 DEEPEST = 256  # blocks: a plan that was sent longer ago is looked up by the hour's own cycle
 LAST_LOOKS = 20_000  # looks whose time is kept
 ACTING: frozenset[Trigger] = frozenset({"flight", "breach", "price", "gas", "hour"})
@@ -116,7 +117,8 @@ class Keeper:
         """Bring prices and touched vaults up to ``head``; return price of the next block and its tip, wei."""
         found = self.market.changes(head)
         self.sights.reprice(found.prices)
-        old = {row for row, desk in enumerate(self.desks) if head.number - desk.read_at >= REFRESH_BLOCKS + row % 16}
+        due = [(d.read_at, row) for row, d in enumerate(self.desks) if head.number - d.read_at >= REFRESH_BLOCKS]
+        old = {row for _, row in sorted(due)[:REFRESHED]}
         for row in sorted(self._stale | found.touched | old):
             self._adopt(row, self.market.read(row, head), head)
             self._stale.discard(row)

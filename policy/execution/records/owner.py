@@ -79,12 +79,15 @@ def boot_id() -> str:
 
 
 @contextmanager
-def owning(journal: Path) -> Iterator[OwnerFile]:
-    """Own the vault of ``journal`` while the block lasts; OwnedElsewhere, naming the other, where one does already."""
+def owning(journal: Path, patience_s: float = PATIENCE_S) -> Iterator[OwnerFile]:
+    """Own the vault of ``journal`` while the block lasts; OwnedElsewhere, naming the other, where one does already.
+
+    ``patience_s``: how long to try, for a reader may look at the lock just now.
+    """
     path = owner_path(journal)
     private_folder(path.parent)
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0) as file:
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + patience_s
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
