@@ -24,6 +24,7 @@ BEYOND_EVER = 1.5  # a jump exceeds the largest earlier move of its series by th
 ALWAYS_BASE_FEE = (1,)  # chains whose base fee is never 0; elsewhere 0 is a price
 _ROUNDS = 12  # passes until no flag changes what counts as "earlier"; real series settle in two
 
+KEYS = ["source", "asset", "step"]
 SCHEMA = {
     "table": pl.String(), "series": pl.String(), "ts": UTC_US, "available_at": UTC_US, "reason": pl.String(),
     "value": pl.Float64(), "before": pl.Float64(), "text": pl.String(),
@@ -38,9 +39,13 @@ def flagged(lake: Lake, name: str, as_of: datetime | None = None, since: datetim
     ``ts``, ``available_at``, ``reason`` (``price_jump``, ``gas_implausible``), ``value``, ``before`` (the value it is
     judged against, null where none), ``text`` (one sentence). Other tables than prices and gas have no such rows.
     """
-    found = (
-        suspects(name, lake.scan(name, as_of).collect()) if name in {"prices", "gas"} else pl.DataFrame(schema=SCHEMA)
-    )
+    nothing = pl.DataFrame(schema=SCHEMA)
+    if name not in {"prices", "gas"}:
+        return nothing
+    rows = lake.scan(name, as_of).collect()
+    if name == "prices" and since is not None and not _moves(_lately(rows, since))["flag"].any():
+        return nothing  # no bar since then moved enough to be one, whatever the series did before
+    found = suspects(name, rows)
     if since is not None:
         found = found.filter(pl.col("ts") >= since)
     return found if found.is_empty() else _unaccepted(found, accepted(lake, name))
@@ -86,16 +91,7 @@ def _unaccepted(found: pl.DataFrame, confirmed: pl.DataFrame) -> pl.DataFrame:
 
 def _jumps(rows: pl.DataFrame) -> pl.DataFrame:
     """Bars whose close moved further from the bar before than the series ever did, allowing for gaps in time."""
-    keys = ["source", "asset", "step"]
-    gap_h = (pl.col("ts").diff().dt.total_seconds() / 3_600).over(keys)
-    floor = (FIRST_JUMP * gap_h.sqrt()).clip(FIRST_JUMP, LARGEST_JUMP)
-    moves = (
-        rows.select(*keys, "ts", "close", "available_at")
-        .sort(*keys, "ts")
-        .with_columns(before=pl.col("close").shift(1).over(keys), floor=floor)
-        .with_columns(move=(pl.col("close") / pl.col("before")).log().abs())
-        .with_columns(flag=(pl.col("move") > pl.col("floor")).fill_null(value=False))
-    )
+    keys, moves = KEYS, _moves(rows)
     for _ in range(_ROUNDS):
         ever = pl.when(~pl.col("flag")).then("move").cum_max().forward_fill().shift(1).over(keys).fill_null(0.0)
         beyond = (pl.col("move") > pl.max_horizontal("floor", BEYOND_EVER * ever)).fill_null(value=False)
@@ -108,6 +104,27 @@ def _jumps(rows: pl.DataFrame) -> pl.DataFrame:
         "asset", "before", "close",
     )  # fmt: skip
     return _as_flags("prices", moves.filter("flag"), keys, "price_jump", "close", text)
+
+
+def _moves(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return bars by series with ``move`` (abs log return), ``floor`` and ``flag``: whether it is above that."""
+    gap_h = (pl.col("ts").diff().dt.total_seconds() / 3_600).over(KEYS)
+    floor = (FIRST_JUMP * gap_h.sqrt()).clip(FIRST_JUMP, LARGEST_JUMP)
+    return (
+        rows.select(*KEYS, "ts", "close", "available_at")
+        .sort(*KEYS, "ts")
+        .with_columns(before=pl.col("close").shift(1).over(KEYS), floor=floor)
+        .with_columns(move=(pl.col("close") / pl.col("before")).log().abs())
+        .with_columns(flag=(pl.col("move") > pl.col("floor")).fill_null(value=False))
+    )
+
+
+def _lately(rows: pl.DataFrame, since: datetime) -> pl.DataFrame:
+    """Return the bars from ``since`` on, and of every series the one before them."""
+    now = pl.col("ts") >= since
+    columns = ("ts", "close", "available_at")
+    last = rows.filter(~now).group_by(KEYS).agg(pl.col(c).get(pl.col("ts").arg_max()) for c in columns)
+    return pl.concat([last, rows.filter(now).select(last.columns)])
 
 
 def _gas(rows: pl.DataFrame) -> pl.DataFrame:

@@ -129,3 +129,30 @@ def test_five_years_of_recorded_hours_hold_no_false_alarm(real_data: Path) -> No
         source=pl.lit("s"), step=pl.lit(3600, pl.Int64), available_at=pl.col("ts") + H
     )
     assert suspects("prices", rows).is_empty()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 999),
+    broken=st.lists(st.tuples(st.integers(0, 49), st.sampled_from([0.01, 0.5, 3.0, 100.0])), max_size=3),
+    holes=st.sets(st.integers(0, 49), max_size=20),
+    since=st.integers(-2, 52),
+)
+def test_looking_at_the_last_bars_only_finds_what_looking_at_all_of_them_finds(seed, broken, holes, since) -> None:
+    rows = []
+    for k, asset in enumerate(("ETH", "BTC")):
+        closes = walk(50, seed + k, 0.15)
+        for at, factor in broken[k:]:
+            closes = [c * factor if i >= at else c for i, c in enumerate(closes)]
+        rows.append(bars(closes, asset).filter(~pl.int_range(50).is_in(sorted(holes))))
+    whole = pl.concat(rows).sample(fraction=1.0, shuffle=True, seed=seed)
+    kept = {"prices": whole, "accepted": pl.DataFrame(schema=TABLES["accepted"].columns)}
+
+    class Rows:
+        def scan(self, name: str, as_of: datetime | None = None) -> pl.LazyFrame:
+            assert as_of is None
+            return kept[name].lazy()
+
+    moment = T0 + since * H
+    every = suspects("prices", whole).filter(pl.col("ts") >= moment)
+    assert flagged(Rows(), "prices", since=moment).equals(every)
