@@ -9,7 +9,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from lake.errors import ConfigError, SchemaError
-from lake.sources.formats import FileShape
+from lake.sources.formats import FileShape, looks_like
 from lake.sources.rows import Value
 from lake.tables import Table, table
 from lake.units import WEI_PER_GWEI, duration
@@ -58,7 +58,7 @@ def columns_of(
     if absent or missing:
         raise SchemaError(
             f"table {spec.name} needs columns {missing or 'none more'}; mapped columns {absent} are not in the file, "
-            f"which has {', '.join(names)}: rename with --map new=old or fill with --set column=value"
+            f"which has {', '.join(names)}: {_remedy(names, missing, absent)}"
         )
     constants.update(
         {
@@ -68,6 +68,15 @@ def columns_of(
         }
     )
     return columns, tuple(n for n in names if n not in columns.values())
+
+
+def _remedy(names: list[str], missing: list[str], absent: list[str]) -> str:
+    """Return how to give what a file lacks, by the name of the export where its header is one's."""
+    if missing == ["asset"] and not absent:
+        return "the file names no asset, fill it with --set asset=SYMBOL (--set column=value)"
+    export = looks_like(names)
+    known = f"this looks like a {export} export, read it with --format {export}; or " if export and not absent else ""
+    return f"{known}rename with --map new=old or fill with --set column=value"
 
 
 def typed_constants(spec: Table, constants: dict[str, Value]) -> dict[str, Value]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -26,6 +26,15 @@ _KLINES = (
     "open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count", "taker_buy_volume",
     "taker_buy_quote_volume", "ignore",
 )  # fmt: skip
+
+
+HEADERS = {
+    "binance-klines": frozenset({"open_time", "close", "close_time"}),
+    "cryptodatadownload": frozenset({"unix", "date", "symbol", "close"}),
+    "etherscan-gas": frozenset({"unixtimestamp", "value_wei"}),
+    "coingecko": frozenset({"snapped_at", "price", "market_cap"}),
+}
+"""Columns that tell an export by its header, lower case, blanks as underscores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,12 @@ def described(file: Opened) -> str:
     if isinstance(data, list) and data and isinstance(data[0], list):
         return "JSON arrays of candles: add --format freqtrade (or binance-klines for twelve fields) --set asset=SYMBOL"
     return "JSON: convert it to CSV or Parquet, or name the export with --format (coingecko, freqtrade, dune)"
+
+
+def looks_like(names: Sequence[str]) -> str | None:
+    """Return the export whose header these columns are, None where it is none that is known."""
+    plain = {re.sub(r"[^a-z0-9]+", "_", n.lower()).strip("_") for n in names}
+    return next((export for export, header in HEADERS.items() if header <= plain), None)
 
 
 def pair_asset(path: Path) -> str | None:
