@@ -24,6 +24,7 @@ from pipelines.deployments import Deployment
 from pipelines.monitor.logs import log
 from pipelines.reports import terminal
 from pipelines.scheduled.claims import Claims, shard_of
+from pipelines.scheduled.head_recorder import booked, recorder
 from pipelines.scheduled.keep import KeepRun, Shown, keep, replay
 from pipelines.sections import KeepSection
 from pipelines.vault_setup.kept_chain import chain_desks
@@ -119,6 +120,13 @@ def _replay(kept: list[Deployment], claims: Claims, asked: KeepChoice) -> tuple[
 
 
 async def _follow(section: KeepSection, kept: list[Deployment], claims: Claims, asked: KeepChoice) -> KeepRun:
+    with ExitStack() as held:
+        return await _followed(section, kept, claims, asked, held)
+
+
+async def _followed(
+    section: KeepSection, kept: list[Deployment], claims: Claims, asked: KeepChoice, held: ExitStack
+) -> KeepRun:
     first = kept[0]
     ws = asked.ws or (section.ws.get_secret_value() if section.ws else None)
     urls = [u.get_secret_value() for u in (section.http if not asked.http else ()) or first.chain.rpc_urls]
@@ -131,7 +139,8 @@ async def _follow(section: KeepSection, kept: list[Deployment], claims: Claims, 
     def clock() -> float:  # the local chain's blocks carry replayed time, so its own time is the clock
         return float(follower.tip.timestamp_s) if local and follower.tip is not None else time.time()
 
-    follower = HeadFollower(ws, urls, chain=row, clock=clock)
+    recording = held.enter_context(recorder(lake_of(first), row, first.path(STATE), Rpc(urls)))
+    follower = HeadFollower(ws, urls, chain=row, clock=clock, since=recording.since if recording else ())
     rpc = None if paper else Rpc(urls)
     if rpc is not None:
         rpc.expect_chain(first.chain.id)
@@ -157,7 +166,8 @@ async def _follow(section: KeepSection, kept: list[Deployment], claims: Claims, 
         }
         return follower.refusal
 
-    return await keep(keeper, aiter(follower), blocks=asked.blocks, refusal=refusal, shown=beat(), regroup=regroup)
+    events = booked(aiter(follower), recording)
+    return await keep(keeper, events, blocks=asked.blocks, refusal=refusal, shown=beat(), regroup=regroup)
 
 
 def beat() -> Shown:

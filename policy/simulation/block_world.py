@@ -16,7 +16,7 @@ import polars as pl
 
 from lake.errors import ConfigError
 from lake.store import Lake
-from lake.units import DAY_S, HOUR_S
+from lake.units import DAY_S, HOUR_S, WEI_PER_GWEI
 from policy.base import Matrix, Vector
 from policy.simulation.history import History, Ints
 
@@ -197,7 +197,20 @@ def _gas(
 
 
 def _finer(lake: Lake, chain_id: int, end: datetime) -> pl.DataFrame:
-    """Return the gas rows of ``chain_id`` finer than ten minutes known at ``end``: ts, gas, width (seconds)."""
+    """Return the gas of ``chain_id`` finer than ten minutes known at ``end``: ts, gas, width (seconds; 0: one block).
+
+    Blocks of table ``heads`` come before a row of table ``gas`` of the same time.
+    """
+    heads = (
+        lake.scan("heads", as_of=end)
+        .filter(pl.col("chain_id") == chain_id)
+        .select("ts", width=pl.lit(0, pl.Int64), gas=pl.col("base_fee_wei") / WEI_PER_GWEI)
+    )
+    rows = _rows_of_gas(lake, chain_id, end)
+    return pl.concat([heads, rows]).unique("ts", keep="first", maintain_order=True).sort("ts").collect()
+
+
+def _rows_of_gas(lake: Lake, chain_id: int, end: datetime) -> pl.LazyFrame:
     return (
         lake.scan("gas", as_of=end)
         .filter(pl.col("chain_id") == chain_id)
@@ -212,8 +225,7 @@ def _finer(lake: Lake, chain_id: int, end: datetime) -> pl.DataFrame:
             .otherwise(pl.when(pl.col("known") > 0).then("known").otherwise("gap"))
         )
         .filter(pl.col("width") <= 600)
-        .select("ts", "width", gas="base_fee_gwei")
-        .collect()
+        .select("ts", pl.col("width").cast(pl.Int64), gas="base_fee_gwei")
     )  # fmt: skip
 
 
