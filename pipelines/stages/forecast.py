@@ -17,6 +17,7 @@ from pipelines.deployments import Deployment
 from pipelines.experiments.model_lifecycle import registry_of
 from pipelines.monitor import model_status
 from pipelines.monitor.forecast_health import health
+from pipelines.stages.surface import publish_surface
 from pipelines.wiring import families_of, lake_of, model_config, now
 
 _KNOWN_DAYS = 60  # of logged forecasts that tell which series a model that cannot be loaded should have spoken for
@@ -25,8 +26,9 @@ _KNOWN_DAYS = 60  # of logged forecasts that tell which series a model that cann
 def forecast(deployment: Deployment, as_of: str | None) -> dict[str, Any]:
     """Issue forecasts for the last full hour at or before ``as_of`` (UTC; None: now) and append them to the lake.
 
-    Returns {issued_at, rows: [{target, key, horizon_h, q05, q50, q95, mean, abstains}], abstained}; ``abstains`` is the
-    reason, empty for a row that speaks. Rows already issued for that hour are returned as they were issued. Raises
+    Also builds the deployment's reservation-price surface from the gas of the last 30 days (not for an ``as_of``).
+    Returns {issued_at, rows: [{target, key, horizon_h, q05, q50, q95, mean, abstains}], abstained, surface: manifest or
+    {refused}}; ``abstains`` is the reason, empty for a row that speaks. Rows already issued for that hour are returned as they were issued. Raises
     NotEnoughData while no family has a champion.
     """
     at = utc(as_of) if as_of else now()
@@ -62,7 +64,8 @@ def forecast(deployment: Deployment, as_of: str | None) -> dict[str, Any]:
     rows = pl.concat([*issued, *broken], how="diagonal")
     if not rows.is_empty():
         lake.write("forecasts", rows)
-    return as_result(lake, at)
+    built = {"refused": "replayed forecasts build none"} if as_of else publish_surface(deployment, lake, at)
+    return as_result(lake, at) | {"surface": built}
 
 
 def silent(lake: Lake, targets: list[str], at: datetime, version: str, reason: str) -> pl.DataFrame:

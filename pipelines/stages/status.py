@@ -19,6 +19,7 @@ from pipelines.monitor.model_status import FILE, models_in_force
 from pipelines.servers.stuck_runs import api_url, zombies
 from pipelines.settings import Settings
 from pipelines.settlements.reconcile import owner_of
+from pipelines.stages.surface import surface_state
 from pipelines.wiring import lake_of, now
 from policy.execution.checks.verdicts import UNTRADABLE
 
@@ -68,7 +69,10 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
         **models,
         "zombies": dead,
         "untradable": sick,
-        "deployments": [_deployment(d, taken, i == 0, decisions) for i, d in enumerate(project)],
+        "deployments": [
+            _deployment(d, taken, i == 0, decisions) | {"surface": surface_state(d, lake, at)}
+            for i, d in enumerate(project)
+        ],
         "advice": sick
         + _advice(tables, forecasts, stale_h)
         + _silent_keepers(project)

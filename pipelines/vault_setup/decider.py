@@ -19,7 +19,7 @@ from policy.costs import chain_fees
 from policy.memory import PolicyMemory
 from policy.names import traits
 from policy.simulation.history import History, load
-from policy.simulation.planner import Portfolio, prepare
+from policy.simulation.planner import Case, Portfolio, prepare
 from policy.strategies.experts import kind_of
 from policy.strategies.lessons import keep_lessons, recall_lessons
 from policy.strategies.planner_policy import RulePolicy
@@ -81,6 +81,11 @@ def memory_at(deployment: VaultSettings, lake: Lake, at: datetime) -> PolicyMemo
     """Return what the configured policy knows for a decision at ``at``."""
     history = _history(deployment, lake, at)
     return learnt(deployment, lake, history, portfolio_at(deployment, at), deployment.policy.kind, at)
+
+
+def case_at(deployment: VaultSettings, lake: Lake, at: datetime) -> Case:
+    """Return the configured portfolio in the market up to ``at``; NotEnoughData where the lake does not reach."""
+    return prepare(_history(deployment, lake, at), portfolio_at(deployment, at))
 
 
 def learnt(

@@ -19,9 +19,8 @@ from policy.base import Matrix, Vector
 from policy.comparison import artifacts
 from policy.comparison.outcomes import PortfolioRun
 from policy.comparison.rebalancing_premium import PathPrices, Premium, premium
-from policy.costs import gas_lines
 from policy.realtime.looks import LOOKS, PATIENCE_H, STEP_S, Look, Resolution
-from policy.realtime.surface import LIFE_S, MOVED, PAST_DAYS, GasStates, ReservationSurface, learn, solve, trailing_log
+from policy.realtime.surface import LIFE_S, MOVED, PAST_DAYS, GasStates, ReservationSurface, learn, trailing_log
 from policy.simulation import block_kernel
 from policy.simulation.block_kernel import HOURLY, NO_TABLE, SURFACE, TABLE
 from policy.simulation.block_world import BlockWorld, build
@@ -29,9 +28,9 @@ from policy.simulation.history import History, Ints
 from policy.simulation.planner import BandRule, Case, Portfolio, Schedule, prepare, schedule
 from policy.simulation.simulator import Fine, Run, Trades
 from policy.solvers import bands
-from policy.strategies.programme import LEG_SHARE, geometry, recent_impact, terms_of
 from policy.strategies.reactive import GAS_BAND
 from policy.strategies.registry import CompareConfig
+from policy.strategies.surfaces import affine_gas, surface_at, swaps_of
 
 COLUMNS = 72  # gas prices of a gas table, evenly spaced in log price
 BOUNDS = ("foresight_gas", "clairvoyant")
@@ -173,15 +172,6 @@ def growth(run: Run, field: Field, prices: PathPrices, first: int) -> Premium:
     return premium(run, prices, first, at, world.per_hour)
 
 
-def affine_gas(case: Case) -> tuple[Matrix, Matrix]:
-    """Return (T, 2) gas of a rebalance's base and of each leg at no gas price, and per gwei; fractions of NAV."""
-    p, native = case.portfolio, case.history.native_usd
-    fixed, one = gas_lines(p.fees, 0.0, native), gas_lines(p.fees, 1.0, native)
-    low = np.column_stack([np.broadcast_to(v, native.shape) for v in fixed]) / p.nav_usd
-    high = np.column_stack([np.broadcast_to(v, native.shape) for v in one]) / p.nav_usd
-    return np.ascontiguousarray(low), np.ascontiguousarray(high - low)
-
-
 def gas_tables(case: Case, field: Field) -> tuple[Matrix, Matrix]:
     """Return (D, COLUMNS) outer and inner levels of ``gas_band`` by day and gas price, as known at the day's start."""
     h, p = case.history, case.portfolio
@@ -203,21 +193,10 @@ def gas_tables(case: Case, field: Field) -> tuple[Matrix, Matrix]:
 
 def surfaces_of(case: Case, field: Field) -> list[ReservationSurface]:
     """Return the surface of each chain of ``field`` for the portfolio, the next one starting from the one before."""
-    fixed, unit = affine_gas(case)
-    swaps = swaps_of(case)
     out: list[ReservationSurface] = []
     for states, block in zip(field.chains, field.built, strict=True):
-        step = int(field.world.hour[block])
-        gas = fixed[step] @ (1.0, swaps) + unit[step] @ (1.0, swaps) * states.price
-        usual = float(fixed[step] @ (1.0, swaps) + unit[step] @ (1.0, swaps) * np.exp(states.level))
-        terms = terms_of(geometry(case, step), usual, recent_impact(case, step))
-        out.append(solve(terms, states, np.asarray(gas), out[-1] if out else None))
+        out.append(surface_at(case, int(field.world.hour[block]), states, out[-1] if out else None))
     return out
-
-
-def swaps_of(case: Case) -> float:
-    """Return the legs of a usual rebalance: the first, and a share of the others (see ``programme``)."""
-    return 1.0 + LEG_SHARE * max(len(case.columns) - 2, 0)
 
 
 def simulate(

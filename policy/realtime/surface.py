@@ -53,10 +53,10 @@ class GasStates:
     step_s: int
     built_s: int
 
-    def refused(self, now_s: float, level: float) -> str | None:
+    def refused(self, now_s: float, level: float, life_s: int = LIFE_S) -> str | None:
         """Return why no surface of these states may decide at ``now_s`` and log level ``level``; None when it may."""
-        if not 0.0 <= now_s - self.built_s <= LIFE_S:
-            return f"the surface is {(now_s - self.built_s) / 3600:.0f} h old; it holds for {LIFE_S // 3600} h"
+        if not 0.0 <= now_s - self.built_s <= life_s:
+            return f"the surface is {(now_s - self.built_s) / 3600:.1f} h old; it holds for {life_s // 3600} h"
         if not abs(level - self.level) <= math.log(MOVED):
             return f"gas is at {math.exp(level - self.level):.2f} times the level the surface was built at"
         return None

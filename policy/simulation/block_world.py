@@ -165,13 +165,48 @@ def _gas(
     lake: Lake, history: History, first: int, chain_id: int, rng: np.random.Generator, *, flat: bool
 ) -> tuple[Vector, list[str], bool]:
     """Return the gas of every block from step ``first`` on, gwei, what it is made from, and whether any was drawn."""
-    hours = len(history.ts) - 1 - first
     start = history.when(first)
     mean = history.gas_gwei[first + 1 :]  # what became known at t + 1 is the hour after t
-    blocks = hours * (HOUR_S // BLOCK_S)
     if flat:
         return np.repeat(mean, HOUR_S // BLOCK_S), ["gas: held at each hour's mean"], True
-    rows = _finer(lake, chain_id, history.when(len(history.ts) - 1))
+    return _path(_finer(lake, chain_id, history.when(len(history.ts) - 1)), mean, start, rng)
+
+
+def recent_gas(
+    lake: Lake, chain_id: int, end: datetime, days: int = LEAD_DAYS, seed: int = 7
+) -> tuple[Vector, list[str]]:
+    """Return the gas of every block of the last ``days`` before ``end`` (a full hour), gwei, and what it is made from.
+
+    Only what was known at ``end``. It begins with the first hour of which anything is known, and is empty where nothing
+    is; an hour of which nothing is known keeps the last one's mean.
+    """
+    rows = _finer(lake, chain_id, end)
+    first = end - timedelta(days=days)
+    hours = pl.DataFrame({"ts": pl.datetime_range(first, end, "1h", closed="left", time_unit="us", eager=True)})
+    means = [rows.select("ts", "gas"), _hourly(lake, chain_id, end)]
+    known = [m.group_by(pl.col("ts").dt.truncate("1h")).agg(pl.col("gas").mean()) for m in means]
+    found = hours.join(known[1], on="ts", how="left").join(known[0], on="ts", how="left", suffix="_fine").sort("ts")
+    gas = found.select(pl.coalesce("gas", "gas_fine").forward_fill())["gas"]
+    begin = int(gas.is_null().sum())
+    if begin == hours.height:
+        return np.zeros(0), ["no gas is known"]
+    start = first + timedelta(hours=begin)
+    path, notes, _ = _path(rows, gas[begin:].to_numpy(), start, np.random.default_rng([seed, 2]))
+    return path, notes
+
+
+def _hourly(lake: Lake, chain_id: int, end: datetime) -> pl.DataFrame:
+    """Return the hourly rows of ``chain_id`` known at ``end``: ts, gas."""
+    rows = lake.scan("gas", as_of=end).filter(pl.col("chain_id") == chain_id)
+    hourly = (pl.col("available_at") - pl.col("ts")).dt.total_seconds() == HOUR_S
+    return rows.filter(hourly).select("ts", gas="base_fee_gwei").collect()
+
+
+def _path(
+    rows: pl.DataFrame, mean: Vector, start: datetime, rng: np.random.Generator
+) -> tuple[Vector, list[str], bool]:
+    """Return the gas of every block from ``start`` on, for hours of ``mean`` and recorded ``rows`` finer than those."""
+    hours, blocks = mean.size, mean.size * (HOUR_S // BLOCK_S)
     fives = _fives(rows)
     drawn = _draw_shape(fives, hours, start, rng)
     window = np.repeat(mean, HOUR_S // FIVE_S) * drawn
