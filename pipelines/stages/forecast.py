@@ -28,8 +28,8 @@ def forecast(deployment: Deployment, as_of: str | None) -> dict[str, Any]:
 
     Also builds the deployment's reservation-price surface from the gas of the last 30 days (not for an ``as_of``).
     Returns {issued_at, rows: [{target, key, horizon_h, q05, q50, q95, mean, abstains}], abstained, surface: manifest or
-    {refused}}; ``abstains`` is the reason, empty for a row that speaks. Rows already issued for that hour are returned as they were issued. Raises
-    NotEnoughData while no family has a champion.
+    {refused}}; ``abstains`` is the reason, empty for a row that speaks. Rows already issued for that hour are returned
+    as they were issued. Raises NotEnoughData while no family has a champion.
     """
     at = utc(as_of) if as_of else now()
     at = at.replace(minute=0, second=0, microsecond=0)

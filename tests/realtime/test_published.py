@@ -149,7 +149,8 @@ def test_followed_heads_are_the_gas_of_their_blocks(settings):
     first = at - timedelta(hours=2)
     rows = [
         {"chain_id": 1, "number": 10 + i, "ts": first + timedelta(seconds=BLOCK_S * i),
-         "base_fee_wei": 10**9 * (50 + i), "gas_used": 1, "gas_limit": 30_000_000, "available_at": first + timedelta(seconds=BLOCK_S * i)}
+         "base_fee_wei": 10**9 * (50 + i), "gas_used": 1, "gas_limit": 30_000_000,
+         "available_at": first + timedelta(seconds=BLOCK_S * i)}
         for i in range(300)
     ]  # fmt: skip
     columns = TABLES["heads"].columns
