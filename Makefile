@@ -91,7 +91,7 @@ matrix: env npm ## kill x fault x reorganisation on the local chain: every case,
 pruned: env npm ## plans killed at every stage, settled 1,000 blocks later by a node that keeps 128 states (about 15 minutes)
 	@FOREDRIFT_PRUNED=1 $(BIN)/python -m pytest tests/execution/test_pruned.py -p no:xdist --timeout 600
 
-nodefuzz: env npm ## 2,000 malformed answers of a node in every stage of a step: no traceback, no double, all recovered
+nodefuzz: env npm ## 2,000 malformed answers of a node in every stage of a step and a keeper: no traceback, no double, all recovered
 	@$(BIN)/python -m tests.execution.node_fuzz $(or $(ANSWERS),2000)
 
 oddities: env npm ## odd tokens, pools, feeds, keepers, Safes and nodes with every vault adapter, as a table (two minutes)

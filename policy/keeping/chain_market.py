@@ -18,6 +18,7 @@ from policy.keeping.desk import Changes, SeenBlock, VaultReading
 from policy.keeping.readings import reading_of
 
 ROUND, ANSWER = "latestRoundData()", "uint80,int256"
+WORD = 32
 TIP_BLOCKS = 10  # how often the usual tip is asked for
 
 
@@ -83,7 +84,8 @@ def _addresses(raw: object) -> list[str]:
 
 def _answer(feed: str, raw: object) -> int:
     """Return a feed's answer, 0 where it is none: the price before it then stands until the vault is read."""
-    if not isinstance(raw, str) or len(raw) < 2 + 2 * 64:
+    told = fields({"answer": raw}, f"{ROUND} of {feed}").data("answer")
+    if len(told) < 2 * WORD:
         raise RpcError(f"{ROUND} of {feed} answered {str(raw)[:40]!r}")
-    value = int(raw[2 + 64 : 2 + 128], 16)
+    value = int.from_bytes(told[WORD : 2 * WORD], "big")
     return value if value < 2**255 else 0

@@ -1,4 +1,4 @@
-"""Malformed answers of a node in every stage of a step: ``make nodefuzz`` sends 2,000 of them and prints a table.
+"""Malformed answers of a node in every stage of a step and of a keeper's block: ``make nodefuzz`` sends 2,000 of them.
 
 Each run starts from the same block. One answer (or a few in a row) of one step is damaged: a field is missing, null,
 cut short, of another type or absurd. The step must end in a report or an error of the project's own, and the next
@@ -29,8 +29,9 @@ from policy.localnet.portfolio import reference_vault, safe_account, safe_spec
 from tests.chain_fixtures import CLOCK, into_the_hour
 from tests.execution.chain_matrix import LATER
 from tests.execution.chainlab import MANDATE, TARGETS, chain_context, watched
+from tests.execution.keeper_fuzz import BLOCKS, damaged_run, driven, kept
 
-KINDS = ("reference", "safe", "reference, all evidence", "reference, by call")
+KINDS = ("reference", "safe", "reference, all evidence", "reference, by call", "keeper")
 ODD: tuple[Any, ...] = (None, "", "0x", "0x0", "0xzz", "1", -1, 0, 1.5, True, False, [], {}, [None], [[]], {"a": None})
 ABSURD = (
     "0x" + "f" * 64,
@@ -146,6 +147,12 @@ def one(net: Localnet, folder: Path, kind: str, transport: Damaging, tally: Tall
     def note(stage: str) -> None:
         transport.stage = stage
 
+    if kind == "keeper":
+        outcome, wrong = damaged_run(net, context(net, folder, kind, rpc, checkpoint=note), folder, rpc, transport)
+        tally.wrong += [f"{name}: {words} at {dict(transport.struck)}" for words in wrong]
+        _booked(net, kind, transport, tally, name, outcome)
+        net.revert(saved)
+        return
     try:
         outcome = step(context(net, folder, kind, rpc, checkpoint=note)).outcome
     except ForedriftError as error:
@@ -164,14 +171,19 @@ def one(net: Localnet, folder: Path, kind: str, transport: Damaging, tally: Tall
     flights = context(net, folder, kind, sane).journal.flights()
     if last.outcome not in {"done", "waited", "traded"} or any(f.state not in FINAL for f in flights):
         tally.wrong.append(f"{name}: not recovered: {last.outcome} {last.why[:200]} at {dict(transport.struck)}")
+    _booked(net, kind, transport, tally, name, outcome)
+    net.front.refused.clear()
+    net.revert(saved)
+
+
+def _booked(net: Localnet, kind: str, transport: Damaging, tally: Tally, name: str, outcome: str) -> None:
+    """Add a run to ``tally``; anything but one execution is wrong."""
     if executed(net, kind) != 1:
         tally.wrong.append(f"{name}: {executed(net, kind)} executions at {dict(transport.struck)}")
     tally.runs += 1
     tally.answers += sum(transport.struck.values())
     tally.struck += transport.struck
     tally.outcomes[outcome] += 1
-    net.front.refused.clear()
-    net.revert(saved)
 
 
 def fuzz(
@@ -186,7 +198,11 @@ def fuzz(
         into_the_hour(net, 60 + next(LATER))
         if "call" in kind:
             net.front.refused.add("eth_simulateV1")
-        step(context(net, folder / f"calm {kind}", kind, Rpc(net.url, transport=seen, tries=1)))
+        calmly = context(net, folder / f"calm {kind}", kind, Rpc(net.url, transport=seen, tries=1))
+        if kind == "keeper":
+            driven(net, kept(calmly, folder / "calm", calmly.node.rpc), BLOCKS, lambda _: None)
+        else:
+            step(calmly)
         net.front.refused.clear()
         net.revert(saved)
         calm[kind] = seen.methods

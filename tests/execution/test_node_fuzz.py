@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import pytest
 
 from lake.errors import RpcError
 from lake.evm import Call, try_read
 from lake.rpc import FakeTransport, Rpc
+from policy.execution.submission.node import JsonNode
+from policy.execution.vaults.simulated.chain import RULES
+from policy.keeping.chain_market import ChainMarket
 from tests.execution.node_fuzz import ABSURD, ODD, damaged, fuzz
 
 WORD = "f" * 64
@@ -19,6 +23,27 @@ def test_a_few_damaged_answers_of_every_kind(vaultnet, tmp_path):
     tally = fuzz(vaultnet, tmp_path, 24, seed=7, kinds=("reference",))
     assert tally.answers >= 24
     assert not tally.wrong
+
+
+@pytest.mark.chain
+def test_a_few_damaged_answers_of_a_keepers_blocks(vaultnet, tmp_path):
+    tally = fuzz(vaultnet, tmp_path, 10, seed=9, kinds=("keeper",))
+    assert tally.answers >= 10
+    assert not tally.wrong
+
+
+@pytest.mark.parametrize("odd", [*ODD, *ABSURD, "0x" + "g" * 128, "0x" + "1" * 127], ids=str)
+def test_a_feed_that_answers_nonsense_is_a_block_without_a_look(odd):
+    fees = {"gasUsedRatio": [0.5], "baseFeePerGas": ["0x1", "0x2"], "reward": [["0x1"]]}
+    answers = {"eth_getLogs": lambda *_: [], "eth_call": lambda *_: odd, "eth_feeHistory": lambda *_: fees}
+    node = Rpc("https://a.example", transport=FakeTransport(answers), tries=1)
+    market = ChainMarket(node, JsonNode(node), [], RULES)
+    market._decimals["0x" + "11" * 20] = 8
+    try:
+        found = market.changes(SimpleNamespace(hash="0x" + "ab" * 32, number=5))
+    except RpcError:
+        return
+    assert all(p > 0 for p in found.prices.values())
 
 
 def test_damage_is_always_something_else():
