@@ -51,7 +51,7 @@ def chain_context(folder: Path, net: Localnet, rpc: Rpc | None = None, **more) -
     if not path.exists():
         create_keystore(path, "local", net.accounts["keeper"].key, iterations=2)
     vault = more.pop("vault", None) or ReferenceVault(rpc, net.world.extras["vault"])
-    infos = known_pools(net)
+    infos = [] if "pools" in more else known_pools(net)
     covariance = np.diag([1e-8, 4e-5, 3e-5])
 
     def view(snapshot):

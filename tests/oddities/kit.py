@@ -19,13 +19,8 @@ from policy.execution.checks.guards import FeedRule
 from policy.execution.checks.rules import Mandate
 from policy.execution.context import EngineContext, Limits
 from policy.execution.planner import PlanRules
-from policy.execution.records.audit import Audit
-from policy.execution.records.journal import Journal
 from policy.execution.routing.pool_reader import TradedPool, describe_pools, read_pools
 from policy.execution.state_builder import OffchainView, RiskTerms
-from policy.execution.submission.channels import PrivateChannel, PublicChannel
-from policy.execution.submission.node import JsonNode
-from policy.execution.submission.signer import KeystoreSigner, create_keystore
 from policy.execution.vaults.reference.adapter import ReferenceVault
 from policy.execution.vaults.reference.logs import REBALANCED
 from policy.execution.vaults.safe.adapter import SafeAccount
@@ -33,7 +28,7 @@ from policy.execution.vaults.safe.history import executions
 from policy.localnet.market import Localnet, start
 from policy.localnet.portfolio import reference_vault, safe_account, safe_spec
 from tests.chain_fixtures import CLOCK
-from tests.execution.simlab import ToTarget
+from tests.execution.chainlab import chain_context
 
 PRICES = {"ETH": 1_500.0, "BTC": 20_000.0, "LINK": 7.0, "UNI": 6.0, "AAVE": 80.0, "MKR": 1_200.0, "CRV": 2.0}
 TARGETS = {"USDC": 1_250, **dict.fromkeys(PRICES, 1_250)}
@@ -78,12 +73,7 @@ def context(folder: Path, net: Localnet, adapter: str, leave: Sequence[str] = ()
     """A live context on one of the vaults, moving to target; pools of the assets ``leave`` are not configured."""
     rpc = Rpc(net.url, timeout=10, tries=1)
     rpc.expect_chain(net.chain_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "keeper.json"
-    if not path.exists():
-        create_keystore(path, "local", net.accounts["keeper"].key, iterations=2)
     vault = ADAPTERS[adapter](net, rpc)
-    address = vault.address if adapter == "reference" else vault.spec.address
     known = infos(net, leave)
     n = len(TARGETS)
 
@@ -93,28 +83,16 @@ def context(folder: Path, net: Localnet, adapter: str, leave: Sequence[str] = ()
 
     fields: dict[str, Any] = {
         "vault": vault,
-        "vault_address": address,
-        "chain_id": net.chain_id,
-        "node": JsonNode(rpc),
-        "policy": ToTarget(benefit_usd=50_000.0),
+        "vault_address": vault.address if adapter == "reference" else vault.spec.address,
         "portfolio": RiskTerms(tuple(TARGETS), np.full(n, CAP), 3.0, "soft", ChainFees(net.chain_id)),
         "view": view,
         "pools": lambda snapshot: read_pools(rpc, known, snapshot.block_hash),
-        "sender": net.accounts["keeper"].address,
-        "journal": Journal(folder / "journal.jsonl"),
-        "audit": Audit(folder / "audit.jsonl"),
-        "channels": {"public": PublicChannel(rpc), "private": PrivateChannel(rpc)},
-        "wait": lambda head: net.mine(),
-        "signer": KeystoreSigner(path, lambda: "local"),
-        "live": True,
-        "channel": "public",
         "limits": Limits(
             plan=PlanRules(max_slippage_bps=bps(200), max_legs=8),
             feeds={t.address: FeedRule(heartbeat_s=90_000) for t in net.world.tokens.values()},
         ),
-        "clock": lambda: datetime.fromtimestamp(net.node.head().time, UTC),
     }
-    return EngineContext(**{**fields, **more})
+    return chain_context(folder, net, rpc, **{**fields, **more})
 
 
 def executed(net: Localnet, ctx: EngineContext) -> int:
