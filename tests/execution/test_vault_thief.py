@@ -8,7 +8,7 @@ import pytest
 
 from policy.execution.checks.rules import Mandate
 from policy.execution.vaults.reference.deployment import SET_BUDGETS, encode_budgets
-from tests.execution.vault_kit import FREE, Bench, bench
+from tests.execution.vault_kit import FREE, PRICES, Bench, bench
 
 pytestmark = pytest.mark.chain
 USD = 10**6
