@@ -35,6 +35,13 @@ def greeks(
         Path | None,
         typer.Option(metavar="CHAIN.parquet", help="Option chain for --suggest (default: table options of the lake)."),
     ] = None,
+    page: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE.html", help="Also write book, ladder and stress as a page.")
+    ] = None,
+    added: Annotated[
+        list[Path] | None,
+        typer.Option("--add", metavar="FILE.json", help="To --report: figures of attribution or compare --hedge."),
+    ] = None,
     config: Config = None,
     json: Json = None,
 ) -> None:
@@ -51,6 +58,10 @@ def greeks(
     hedge_tables.greeks(result)
     if suggest:
         hedge_tables.suggestions(result)
+    if page is not None:
+        from pipelines.reports.hedge_page import write_page
+
+        typer.echo(f"report: {write_page(page, result, added or [])}")
     write_json(json, result)
 
 

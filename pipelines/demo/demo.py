@@ -59,12 +59,13 @@ def demo(folder: Path, *, portfolios: int, chain: bool) -> dict[str, Any]:
     terminal.comparison(outcome)
     terminal.console.rule("3  rebalance a vault")
     result = _rebalance(settings, chain=chain)
+    hedged = _hedge(settings, folder, chain=chain)
     terminal.console.rule()
     terminal.say(f"report: {outcome.report}")
     terminal.say("compare in the browser: ", ("foredrift ui", "bold"))
     if STATE in folder.resolve().parts:
         tighten(folder)
-    return {"comparison": outcome.json, "rebalance": result}
+    return {"comparison": outcome.json, "rebalance": result, "hedge": hedged}
 
 
 def prepare(folder: Path) -> Settings:
@@ -82,6 +83,21 @@ def end_of(sample: SampleSection | None) -> str:
     assert sample is not None
     start = utc(sample.start) if sample.start else START
     return (start + timedelta(hours=sample.hours or HOURS)).isoformat()
+
+
+def _hedge(settings: Settings, folder: Path, *, chain: bool) -> Mapping[str, Any] | None:
+    """Compare hedge rules and hedge a book on a local chain; None, and said so, where there is no Node.js."""
+    from pipelines.demo.demo_chain import NoNode
+    from pipelines.demo.demo_hedge import hedge_demo
+
+    if not chain:
+        return None
+    terminal.console.rule("4  hedge a book of options")
+    try:
+        return hedge_demo(settings, utc(end_of(settings.sources.sample)), folder)
+    except NoNode as reason:
+        terminal.say((str(reason), "yellow"), "; no hedge without it")
+        return None
 
 
 def _rebalance(settings: Settings, *, chain: bool) -> Mapping[str, Any]:
