@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pipelines.settings import Settings, load
 from pipelines.stages.compare import compare
 from pipelines.stages.ingest import ingest_all
 from pipelines.stages.rebalance import rebalance
+from pipelines.vault_settings import VaultSettings, vaults_of
 from pipelines.wiring import PanelChoice
 
 TEST_DAYS = 84
@@ -59,7 +60,7 @@ def demo(folder: Path, *, portfolios: int, chain: bool) -> dict[str, Any]:
     terminal.comparison(outcome)
     terminal.console.rule("3  rebalance a vault")
     result = _rebalance(settings, chain=chain)
-    hedged = _hedge(settings, folder, chain=chain)
+    hedged = _hedge(vaults_of(settings)[0], utc(end_of(settings.sources.sample)), folder) if chain else None
     terminal.console.rule()
     terminal.say(f"report: {outcome.report}")
     terminal.say("compare in the browser: ", ("foredrift ui", "bold"))
@@ -85,16 +86,14 @@ def end_of(sample: SampleSection | None) -> str:
     return (start + timedelta(hours=sample.hours or HOURS)).isoformat()
 
 
-def _hedge(settings: Settings, folder: Path, *, chain: bool) -> Mapping[str, Any] | None:
+def _hedge(deployment: VaultSettings, end: datetime, folder: Path) -> Mapping[str, Any] | None:
     """Compare hedge rules and hedge a book on a local chain; None, and said so, where there is no Node.js."""
     from pipelines.demo.demo_chain import NoNode
     from pipelines.demo.demo_hedge import hedge_demo
 
-    if not chain:
-        return None
     terminal.console.rule("4  hedge a book of options")
     try:
-        return hedge_demo(settings, utc(end_of(settings.sources.sample)), folder)
+        return hedge_demo(deployment, end, folder)
     except NoNode as reason:
         terminal.say((str(reason), "yellow"), "; no hedge without it")
         return None
