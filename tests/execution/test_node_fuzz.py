@@ -11,8 +11,10 @@ from lake.errors import RpcError
 from lake.evm import Call, try_read
 from lake.rpc import FakeTransport, Rpc
 from policy.execution.submission.node import JsonNode
+from policy.execution.vaults.reference.adapter import ReferenceVault
 from policy.execution.vaults.simulated.chain import RULES
 from policy.keeping.chain_market import ChainMarket
+from policy.localnet.faults import Fault, FaultKind
 from tests.execution.node_fuzz import ABSURD, ODD, damaged, fuzz
 
 WORD = "f" * 64
@@ -30,6 +32,17 @@ def test_a_few_damaged_answers_of_a_keepers_blocks(vaultnet, tmp_path):
     tally = fuzz(vaultnet, tmp_path, 10, seed=9, kinds=("keeper",))
     assert tally.answers >= 10
     assert not tally.wrong
+
+
+@pytest.mark.chain
+def test_what_a_node_said_wrong_once_is_not_kept_for_ever(vaultnet):
+    net = vaultnet
+    vault = ReferenceVault(Rpc(net.url, tries=1), net.world.extras["vault"])
+    net.faults.add(Fault(FaultKind.WRONG_CHAIN))
+    assert vault.snapshot().chain_id == 1_337_999
+    assert [vault.snapshot().chain_id for _ in range(3)] == [net.chain_id] * 3
+    net.faults.add(Fault(FaultKind.WRONG_CHAIN))
+    assert vault.snapshot().chain_id == net.chain_id  # confirmed: not asked for again
 
 
 @pytest.mark.parametrize("odd", [*ODD, *ABSURD, "0x" + "g" * 128, "0x" + "1" * 127], ids=str)

@@ -15,6 +15,7 @@ from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
 from lake.answers import quantity, sensible
+from lake.errors import RpcError
 from lake.evm import Call, calldata, head_of, read, read_logs
 from lake.rpc import Rpc
 from policy.execution.auctions.orders import ARM
@@ -74,6 +75,7 @@ class ReferenceVault(Offering):
         self.address = to_checksum_address(address)
         self.block_time_s = block_time_s
         self._layout: Layout | None = None
+        self._seen: Layout | None = None  # as it was read the last time
 
     def describe(self) -> Capabilities:
         """Return what the contract enforces now; ``permissioned`` is whether it has an allow-list."""
@@ -103,9 +105,10 @@ class ReferenceVault(Offering):
         head = head_of(self.rpc, block)
         found = read_state(self.rpc, self.address, self._known(head.hash), head)
         if found is None:  # the owner moved the vault to another oracle
-            self._layout = None
+            self._layout = self._seen = None
             found = read_state(self.rpc, self.address, self._known(head.hash), head)
-            assert found is not None
+            if found is None:
+                raise RpcError(f"oracle() of {self.address} answered two things for block {head.number}")
         return found
 
     def snapshot(self, block: int | str = "latest") -> Snapshot:
@@ -268,9 +271,16 @@ class ReferenceVault(Offering):
         }
 
     def _known(self, block_hash: str) -> Layout:
-        if self._layout is None:
-            self._layout = read_layout(self.rpc, self.address, block_hash)
-        return self._layout
+        """Return what does not change, kept from the second time on that it was read alike.
+
+        A long-lived process must not keep for ever what a node said wrong once.
+        """
+        if self._layout is not None:
+            return self._layout
+        found = read_layout(self.rpc, self.address, block_hash)
+        self._layout = found if found == self._seen else None
+        self._seen = found
+        return found
 
 
 def _on_prices(plan: Plan, book: VaultBook, found: Sequence[Verdict], sick: Sequence[bool]) -> list[Verdict]:
