@@ -91,6 +91,9 @@ def attribution(
     least: Annotated[
         float, typer.Option(min=0, max=1, help="Share of hedged profit, 7 to 35 days, that must be explained.")
     ] = 0.985,
+    portfolio: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Attribute the recorded books of a portfolio instead of a chain.")
+    ] = None,
     config: Config = None,
     json: Json = None,
 ) -> None:
@@ -99,8 +102,19 @@ def attribution(
     from pipelines.stages.attribution import attribution as run
     from pipelines.stages.chains import chain_of
 
-    result = run(chain_of(chain, config), start, end, least)
-    hedge_tables.attribution(result)
+    if portfolio is None:
+        result = run(chain_of(chain, config), start, end, least)
+        hedge_tables.attribution(result)
+    else:
+        from lake.errors import ConfigError
+        from pipelines.settings import load
+        from pipelines.stages.book_changes import book_changes
+        from pipelines.wiring import lake_of
+
+        if chain is not None:
+            raise ConfigError("give either a CHAIN.parquet or --portfolio NAME")
+        result = book_changes(lake_of(load(config)), portfolio, start, end, least)
+        hedge_tables.book_changes(result)
     write_json(json, result)
     if not result["ok"]:
         raise typer.Exit(1)

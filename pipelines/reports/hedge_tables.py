@@ -121,6 +121,16 @@ def attribution(found: dict[str, Any]) -> None:
     )
 
 
+def book_changes(found: dict[str, Any]) -> None:
+    """Print where the change of a portfolio's worth came from, and how much of it is explained."""
+    rows = [[k, float(v)] for k, v in found["sums_usd"].items()]
+    table(f"Change of {found['portfolio']}, {found['from']} to {found['to']}", ["term", "USD"], rows)
+    say(
+        f"{found['intervals']} intervals, {_percent(found['explained'], 2)} of their changes explained, wanted "
+        f"{_percent(found['least'], 1)}: ", ("yes", "green") if found["ok"] else ("no", "red"),
+    )  # fmt: skip
+
+
 def _where(terms: dict[str, Any]) -> str:
     return f"{terms['nav_usd']:,.0f} {terms['chain']}"
 

@@ -53,10 +53,20 @@ class _Known:
         return rows.filter(pl.col(column) == moments[-1])
 
 
-def book_of(lake: Lake, portfolio: str, at: datetime) -> Book:
-    """Return the book of ``portfolio`` at ``at``; NotEnoughData without positions, DataError where unpriced."""
+def moments_of(lake: Lake, portfolio: str, start: datetime, end: datetime) -> list[datetime]:
+    """Return when positions of ``portfolio`` were recorded in ``start .. end``, oldest first."""
+    rows = lake.scan("positions").filter((pl.col("portfolio") == portfolio) & pl.col("ts").is_between(start, end))
+    return rows.select(pl.col("ts").unique().sort()).collect()["ts"].to_list()
+
+
+def book_of(lake: Lake, portfolio: str, at: datetime, held_at: datetime | None = None) -> Book:
+    """Return the book of ``portfolio`` at ``at``; NotEnoughData without positions, DataError where unpriced.
+
+    ``held_at``: positions of that moment instead, at the prices of ``at``.
+    """
     known = _Known(lake, at, [])
     held = known.rows("positions", portfolio=portfolio)
+    held = held if held_at is None else held.filter(pl.col("ts") <= held_at)
     if held.is_empty():
         names = ", ".join(lake.scan("positions", at).select("portfolio").unique().collect()["portfolio"].sort())
         raise NotEnoughData(
