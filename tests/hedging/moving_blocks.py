@@ -36,7 +36,7 @@ STAGES = (
     "start", "snapshot", "decide", "simulate", "journal", "sign", "journal_signed", "send", "journal_sent", "watch",
     "journal_mined", "audit_settled",
 )  # fmt: skip
-GAMMA = 50.0
+GAMMA, MOVE = 50.0, 0.01
 FUNDING = 3 * 10**14  # an eight hours: 3 bp
 
 
@@ -140,7 +140,7 @@ def run(net: Localnet, folder: Path, blocks: int, seed: int, *, chaos: bool = Tr
     ctx = hedge_context(folder, net, terms)
     before, earned = worth(net, ctx), pool_fees(net, price)
     for block in range(blocks):
-        price *= float(np.exp(0.004 * rng.standard_normal()))
+        price *= float(np.exp(MOVE * rng.standard_normal()))
         if block % 10 == 9:
             vol = float(np.clip(vol * np.exp(0.02 * rng.standard_normal()), 0.5, 0.9))
             for i in range(2):

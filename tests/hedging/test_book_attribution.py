@@ -1,4 +1,4 @@
-"""The change of a whole book: terms and rest sum to it, trades and gas are terms of their own, small moves are exact."""
+"""The change of a whole book: terms and rest sum to it, trades and gas have terms of their own, small moves fit."""
 
 from __future__ import annotations
 
