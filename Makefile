@@ -10,7 +10,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 export PYTHONDONTWRITEBYTECODE =# empty: modules are compiled once, not again by every process that starts
 
-.PHONY: auctions heads keeper-kills oddities demo test test-fast lint format lock env npm bench fuzz kills files matrix replay sandwich audit attacks suspects ops pictures growth mirrored realtime pruned nodefuzz stolenkey
+.PHONY: auctions heads keeper-kills oddities demo test test-fast lint format lock env npm bench fuzz kills files matrix replay sandwich audit attacks suspects ops pictures growth mirrored realtime pruned nodefuzz stolenkey conformance
 
 env: $(STAMP)
 
@@ -53,6 +53,9 @@ bench: env npm ## figures against peers in the same run; the suite runs the same
 
 fuzz: env npm ## 10,000 random sequences of keepers, holders and strangers against the vault
 	@FOREDRIFT_FUZZ_SEQUENCES=10000 $(BIN)/python -m pytest tests/execution/test_fuzz.py tests/execution/test_vault_strangers.py -s --timeout 5400
+
+conformance: env npm ## the laws of every vault adapter, then gas of a plan and what each enforces, as a table
+	@$(BIN)/python -m pytest tests/laws/test_vault.py -p no:xdist -q && $(BIN)/python -m tests.laws.conformance
 
 stolenkey: env npm ## 10,000 random sequences of a stolen keeper's key against a Safe traded by role
 	@$(BIN)/python -m tests.execution.role_fuzz --sequences 10000

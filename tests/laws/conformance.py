@@ -1,0 +1,62 @@
+"""Every vault adapter side by side: gas of a plan, and what each enforces on chain, as one table.
+
+``python -m tests.laws.conformance`` prints it; ``make conformance`` runs the laws of all adapters first. A later
+adapter joins with its lab (see ``tests.laws.test_vault``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipelines.stages.vault import RULES, stated_by
+from policy.execution.base import Capabilities
+from tests.laws.test_vault import LABS, MARKETS
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One adapter: legs and gas of a plan that landed, and what its vault enforces."""
+
+    name: str
+    legs: int
+    gas: int
+    enforces: Capabilities
+
+
+def measured(name: str) -> Measured:
+    """Land one plan with the adapter called ``name``; AssertionError where it does not land as checked."""
+    with LABS[name][0]() as lab:
+        plan, told = lab.plan(), lab.vault.describe()
+        assert list(lab.vault.check(plan)) == []
+        tx = lab.vault.build(plan)
+        dry = lab.vault.simulate(tx, lab.keeper)
+        receipt = lab.land(tx)
+        settled = lab.vault.verify(receipt, plan)
+        assert dry.ok
+        assert settled.landed
+        return Measured(name, len(plan.legs), receipt.gas_used, told)
+
+
+def table(rows: list[Measured]) -> str:
+    """Return the adapters as a Markdown table, one column each."""
+    lines = [f"| | {' | '.join(r.name for r in rows)} |", f"|---|{'--:|' * len(rows)}"]
+    lines.append(f"| legs of the plan | {' | '.join(str(r.legs) for r in rows)} |")
+    lines.append(f"| gas of the plan | {' | '.join(f'{r.gas:,}' for r in rows)} |")
+    for rule, words in RULES.items():
+        lines.append(f"| {words} | {' | '.join('chain' if getattr(r.enforces, rule) else '-' for r in rows)} |")
+    exposed = [stated_by(r.enforces)["exposure_ppb"] for r in rows]
+    for field, words in (("day_ppb", "in a day"), ("ever_ppb", "for ever")):
+        told = ["everything" if e is None else f"{e[field] / 100_000:g} bp" for e in exposed]
+        lines.append(f"| a stolen keeper's key takes {words} | {' | '.join(told)} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Print the table of all adapters."""
+    with MARKETS:
+        print(table([measured(name) for name in LABS]))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
