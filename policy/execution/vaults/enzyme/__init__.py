@@ -1,0 +1,1 @@
+"""An Enzyme v4 fund: adapter."""
