@@ -10,7 +10,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 export PYTHONDONTWRITEBYTECODE =# empty: modules are compiled once, not again by every process that starts
 
-.PHONY: auctions heads keeper-kills oddities demo test test-fast lint format lock env npm bench fuzz kills files matrix replay sandwich audit attacks suspects ops pictures growth mirrored realtime pruned nodefuzz stolenkey conformance
+.PHONY: auctions heads keeper-kills oddities demo test test-fast lint format lock env npm bench fuzz kills files matrix replay sandwich audit attacks suspects ops pictures growth mirrored realtime pruned nodefuzz stolenkey conformance enzyme
 
 env: $(STAMP)
 
@@ -53,6 +53,9 @@ bench: env npm ## figures against peers in the same run; the suite runs the same
 
 fuzz: env npm ## 10,000 random sequences of keepers, holders and strangers against the vault
 	@FOREDRIFT_FUZZ_SEQUENCES=10000 $(BIN)/python -m pytest tests/execution/test_fuzz.py tests/execution/test_vault_strangers.py -s --timeout 5400
+
+enzyme: env npm ## an Enzyme fund: kills at every stage x reorganisations 0 to 3, then 10,000 sequences of a stolen manager's key
+	@FOREDRIFT_ALL_CASES=1 $(BIN)/python -m pytest tests/execution/test_enzyme.py -p no:xdist -q --timeout 1800 && $(BIN)/python -m tests.execution.test_enzyme
 
 conformance: env npm ## the laws of every vault adapter, then gas of a plan and what each enforces, as a table
 	@$(BIN)/python -m pytest tests/laws/test_vault.py -p no:xdist -q && $(BIN)/python -m tests.laws.conformance

@@ -182,8 +182,9 @@ SHARED_JOURNAL = ".foredrift/journal"
 class VaultSection(Section):
     """The vault that is rebalanced. ``simulated`` keeps its state in a file; the others live on ``[chain]``."""
 
-    kind: Literal["simulated", "reference", "safe"] = "simulated"
-    address: Address | None = None
+    kind: Literal["simulated", "reference", "safe", "enzyme"] = "simulated"
+    address: Address | None = None  # enzyme: the fund's vault proxy, which holds its assets
+    swapper: Address | None = None  # enzyme: the release's UniswapV3Adapter
     keeper: Address | None = None  # the keeper's address
     multisend: Address | None = None  # safe: its chain's MultiSendCallOnly
     access: Literal["roles", "proposal", "owner-key-can-take-all"] = "roles"  # safe: who signs; see docs/vaults.md
@@ -192,9 +193,7 @@ class VaultSection(Section):
     allowance_bps: int = Field(default=1_000, gt=0, le=10_000)  # safe, by roles: of NAV, sold of each token a day
     proposal_life: PositiveDuration = "24h"  # safe, by proposal: how long its owners have to sign
     safe_service: SecretUrl | None = None  # safe, by proposal: its transaction service (FOREDRIFT_SAFE_API_KEY)
-    tokens: dict[Name, Address] = Field(
-        default_factory=dict
-    )  # safe: token address by asset; its feed is in sources.feeds
+    tokens: dict[Name, Address] = Field(default_factory=dict)  # safe, enzyme: token by asset; feeds: sources.feeds
     state: str = ".foredrift/vault.json"
     start: Literal["cash", "targets"] | tuple[float, ...] | None = None  # of the simulated: see start_weights
     keystore: str | None = None  # encrypted keystore file; passphrase in FOREDRIFT_PASSPHRASE
@@ -335,7 +334,9 @@ OWN = frozenset(
     {"address", "roles", "keeper", "keystore", "signer_url", "tokens", "state", "start", "journal", "audit"}
 )
 """Keys of [vault] that another deployment never takes over: they name the vault, its keys and its files."""
-OF_A_CHAIN = frozenset({"multisend", "unwrapper", "safe_service", "relay", "relay_url", "relay_identity", "refund_to"})
+OF_A_CHAIN = frozenset(
+    {"swapper", "multisend", "unwrapper", "safe_service", "relay", "relay_url", "relay_identity", "refund_to"}
+)
 OF_THE_ASSETS = frozenset({"targets", "tolerance"})
 
 

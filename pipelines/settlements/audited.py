@@ -20,6 +20,7 @@ from policy.execution.records import audit
 from policy.execution.records.journal import EXECUTED
 from policy.execution.records.mending import may_give_up, repair
 from policy.execution.vaults.anchored import Find, faults, known, plans_executed, reference_find
+from policy.execution.vaults.enzyme.events import enzyme_find
 from policy.execution.vaults.safe.history import executions
 from policy.execution.vaults.safe.register import landings, next_nonce
 
@@ -81,6 +82,8 @@ def _anchored(deployment: VaultSettings, path: Path, since: int) -> tuple[bool, 
 
 def _sides(deployment: VaultSettings, rpc: Rpc, vault: str) -> tuple[int | None, Find]:
     """Return the plans the vault counts (None: it counts others' too) and the lookup of its events."""
+    if deployment.vault.kind == "enzyme":
+        return None, enzyme_find(rpc, to_checksum_address(vault))
     if deployment.vault.kind != "safe":
         return plans_executed(rpc, vault), reference_find(rpc, vault)
     if deployment.vault.access != "owner-key-can-take-all":

@@ -253,6 +253,8 @@ def _adapter(deployment: Deployment) -> Iterator[Finding]:
         return
     symbols = ", ".join(t.symbol for t in snapshot.tokens)
     yield _row("vault", "ok", f"{deployment.vault.kind} {deployment.vault.address} holds {symbols}", "")
+    if deployment.vault.kind == "enzyme":
+        yield from _policies(deployment)
     if deployment.vault.kind == "safe":
         yield from _access(deployment)
     found = list(faults(deployment, snapshot))
@@ -282,3 +284,17 @@ def _access(deployment: Deployment) -> Iterator[Finding]:
         yield _row("role", "error", words, "foredrift vault roles")
     if not faults:
         yield _row("role", "ok", f"the keeper can swap within its allowance; {tried} thefts tried, all refused", "")
+
+
+def _policies(deployment: Deployment) -> Iterator[Finding]:
+    """Yield whether the policies of the configured Enzyme fund bound its managers."""
+    from pipelines.vault_setup.onchain import dry_vault
+    from policy.execution.vaults.enzyme.adapter import EnzymeFund
+
+    fund = dry_vault(deployment)
+    assert isinstance(fund, EnzymeFund)
+    faults = fund.policy_faults()
+    for words in faults:
+        yield _row("policies", "warn", words, "let the fund's owner enable it: a stolen manager's key takes everything")
+    if not faults:
+        yield _row("policies", "ok", "slippage, adapters, assets and untracking are bounded", "")

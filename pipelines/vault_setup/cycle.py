@@ -19,7 +19,8 @@ from pipelines.vault_setup.context import open_context, present
 from pipelines.vault_setup.decider import Choice, decider
 from pipelines.vault_setup.rates import remember
 from pipelines.wiring import lake_of
-from policy.execution.context import StepReport
+from policy.execution.base import Snapshot
+from policy.execution.context import EngineContext, StepReport
 from policy.execution.engine import step
 from policy.execution.records.audit import Audit
 
@@ -60,7 +61,7 @@ def run_cycle(
             if on_plan is not None:
                 on_plan(shown_as(draft))
 
-        report = step(replace(ctx, on_plan=show_plan, audit=record))
+        report = _stepped(replace(ctx, on_plan=show_plan, audit=record), seen)
         remember(deployment, ctx.vault)
     shown = shown_as(report)
     if on_plan is not None and not planned:
@@ -72,6 +73,21 @@ def run_cycle(
     )  # fmt: skip
     announce_decision(deployment, choice, shown)
     return shown
+
+
+def _stepped(ctx: EngineContext, seen: Snapshot) -> StepReport:
+    """Run one cycle; where the vault takes one leg a call, one for each leg as long as they land."""
+    report = step(ctx)
+    for _ in range(len(seen.tokens) - 1 if seen.max_legs == 1 else 0):
+        if report.outcome != "traded":
+            break
+        following = step(ctx)
+        if following.outcome in {"waited", "done"}:
+            break
+        following.weights_before = report.weights_before
+        following.why = f"{following.why}; a leg landed before it" if following.outcome != "traded" else following.why
+        report = following
+    return report
 
 
 def moment_of(deployment: VaultSettings, at: datetime | None) -> datetime:

@@ -139,6 +139,10 @@ def vault_of(deployment: VaultSettings, rpc: Rpc, signer: KeystoreSigner | Exter
     """Return the adapter of the configured vault; a Safe's batches are signed by ``signer`` too."""
     if not deployment.vault.address:
         raise ConfigError("set [vault] address")
+    if deployment.vault.kind == "enzyme":
+        from pipelines.vault_setup.safe import enzyme_of
+
+        return enzyme_of(deployment, rpc, keeper_of(deployment) if signer is None else signer.address)
     if deployment.vault.kind == "safe":
         from pipelines.vault_setup.safe import safe_of
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from eth_utils.address import is_address, to_checksum_address
 
-from lake.errors import ConfigError
+from lake.errors import ConfigError, RpcError
 from lake.evm import Call, read, symbols
 from lake.rpc import Rpc
 from lake.units import duration
 from lake.universe import chain
-from lake.venues import venue
+from lake.venues import TICKS_CALLS, venue
 from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.paper import in_bps
 from pipelines.vault_setup.rates import seen_rates
@@ -22,6 +23,7 @@ from policy.execution.checks.oracle_rules import ALONE, PriceSource
 from policy.execution.routing.pool_reader import describe_pools
 from policy.execution.routing.yields import VENUE, describe
 from policy.execution.submission.signer import ExternalSigner, KeystoreSigner
+from policy.execution.vaults.enzyme.adapter import EnzymeFund, fund_of
 from policy.execution.vaults.safe.adapter import ZERO, SafeAccount, SafeSpec, SignTyped
 from policy.execution.vaults.safe.proposal import ProposedSafe
 from policy.execution.vaults.safe.roles import RolesSafe
@@ -72,13 +74,29 @@ def roles_safe_of(deployment: VaultSettings, rpc: Rpc, keeper: str) -> RolesSafe
     return RolesSafe(rpc, spec, _address(deployment.vault.roles, "[vault] roles"), scope)
 
 
+def enzyme_of(deployment: VaultSettings, rpc: Rpc, keeper: str) -> EnzymeFund:
+    """Return the adapter of the configured Enzyme fund. Raises ConfigError naming what is missing or does not fit."""
+    other = [p.address for p in deployment.sources.pools if venue(p.venue).calls != TICKS_CALLS]
+    if other:
+        raise ConfigError(f"an Enzyme fund trades in Uniswap v3 pools; remove {', '.join(other)} or use another vault")
+    vault = _address(deployment.vault.address, "[vault] address")
+    swapper = _address(deployment.vault.swapper, "[vault] swapper")
+    try:
+        ((comptroller,),) = read(rpc, [Call(vault, "getAccessor()", "address")])
+    except RpcError as error:
+        raise ConfigError(f"[vault] address {vault} is no vault proxy of an Enzyme v4 fund ({error})") from None
+    fund = fund_of(rpc, str(to_checksum_address(str(comptroller))), swapper)
+    spec = _spec(deployment, rpc, keeper, {})
+    return EnzymeFund(rpc, replace(spec, mandate=replace(spec.mandate, max_legs=1)), fund)
+
+
 def _spec(deployment: VaultSettings, rpc: Rpc, keeper: str, owners: Mapping[str, SignTyped]) -> SafeSpec:
     given = deployment.vault
     tokens, sources = _tokens(deployment, rpc)
     sequencer = deployment.chain.sequencer_feed
     return SafeSpec(
         address=_address(given.address, "[vault] address"),
-        multisend=_address(given.multisend, "[vault] multisend"),
+        multisend=ZERO if given.kind == "enzyme" else _address(given.multisend, "[vault] multisend"),
         chain_id=deployment.chain.id,
         tokens=tokens,
         targets_bps=in_bps(list(deployment.portfolio.weights.values())),

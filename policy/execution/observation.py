@@ -57,13 +57,26 @@ def _earlier(ctx: EngineContext, report: StepReport, snapshot: Snapshot) -> tupl
     """
     name, limits = ctx.policy.name, ctx.limits
     if not ctx.per_nonce:
-        report.decision_id = decision_id(ctx.vault_address, name, snapshot.block_time // limits.epoch_s)
+        report.decision_id = _part(ctx, snapshot, name)
         made = list(ctx.journal.of_decision(report.decision_id))
         return "this epoch", made, made
     report.decision_id = nonce_decision_id(ctx.vault_address, name, snapshot.plan_nonce)
     made = [f for f in ctx.journal.flights() if f.plan.nonce == snapshot.plan_nonce]
     recent = [f for f in made if f.plan.deadline > snapshot.block_time - limits.epoch_s]
     return f"plan {snapshot.plan_nonce}", made, recent
+
+
+def _part(ctx: EngineContext, snapshot: Snapshot, name: str) -> str:
+    """Return the epoch's decision; of a vault that takes one leg a call the first part of it that has not landed.
+
+    Each part is decided anew on what the vault then holds: a rebalance that is half done goes on from there, or waits.
+    """
+    whole = decision_id(ctx.vault_address, name, snapshot.block_time // ctx.limits.epoch_s)
+    if snapshot.max_legs > 1:
+        return whole
+    parts = [whole, *(f"{whole}-{n}" for n in range(2, len(snapshot.tokens) + 1))]
+    open_ = (p for p in parts if not any(f.state in EXECUTED for f in ctx.journal.of_decision(p)))
+    return next(open_, parts[-1])
 
 
 def observe(ctx: EngineContext, report: StepReport, stages: Stages) -> Seen | None:

@@ -166,12 +166,14 @@ def draft(
     held = list(book.holdings)
     large = [p for p in wanted if p[2] / E18 >= rules.min_trade_usd]
     notes += [_small(book, p) for p in wanted if p not in large]
+    notes += [_waits(book, p, most) for p in large[most:]]
+    large = large[:most]  # where not every pair gets a leg, the first do: they are the largest
     for rest, (i, j, size) in zip(range(len(large) - 1, -1, -1), large, strict=True):
         usd = size / E18
         symbols = f"{book.tokens[i].symbol} -> {book.tokens[j].symbol}"
         legs_left = most - len(legs) - rest  # one for each pair still to come
         if legs_left <= 0:
-            notes.append(passed("max_legs", f"{symbols}: {usd:.0f} USD waits, a plan has {most} legs", usd=usd))
+            notes.append(_waits(book, (i, j, size), most))
             continue
         amount = min(size * 10 ** book.tokens[i].decimals // (book.prices_e8[i] * 10**10), held[i])
         whole = _whole(book, (i, j, size), amount, state, outlook, costs, rules)
@@ -205,6 +207,13 @@ def shares_of(book: VaultBook, pools: Sequence[Pool]) -> dict[int, int]:
     ends = {p.token0: p.token1 for p in pools if p.venue == VENUE}
     places = {share: (book.index(share), book.index(asset)) for share, asset in ends.items()}
     return {share: asset for share, asset in places.values() if share >= 0 and asset >= 0}
+
+
+def _waits(book: VaultBook, pair: tuple[int, int, int], most: int) -> Verdict:
+    i, j, size = pair
+    usd = size / E18
+    symbols = f"{book.tokens[i].symbol} -> {book.tokens[j].symbol}"
+    return passed("max_legs", f"{symbols}: {usd:.0f} USD waits, a plan has {most} legs", usd=usd)
 
 
 def _small(book: VaultBook, pair: tuple[int, int, int]) -> Verdict:

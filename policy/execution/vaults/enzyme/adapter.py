@@ -17,14 +17,13 @@ from typing import Any, cast
 
 from eth_abi.abi import encode
 from eth_utils.address import to_checksum_address
-from eth_utils.crypto import keccak
 
-from lake.answers import fields
 from lake.errors import ConfigError
-from lake.evm import Call, calldata, head_of, read, read_logs, selector
+from lake.evm import Call, calldata, head_of, read, selector
 from lake.rpc import Rpc
 from policy.execution.base import Capabilities, Exposure, Leg, Plan, Receipt, UnsignedTx, Verdict
 from policy.execution.checks.rules import PPB, broken
+from policy.execution.vaults.enzyme.events import calls_made, carried, is_call
 from policy.execution.vaults.reference.adapter import plan_hash
 from policy.execution.vaults.safe.adapter import SafeAccount, SafeSpec
 
@@ -32,12 +31,6 @@ TAKE_ORDER = "takeOrder(address,bytes,bytes)"
 CALL = "callOnExtension(address,uint256,bytes)"
 ON_INTEGRATION = 0
 """IntegrationManagerActions.CallOnIntegration."""
-EXECUTED = (
-    "0x"
-    + keccak(
-        text="CallOnIntegrationExecutedForFund(address,address,address,bytes4,bytes,address[],uint256[],address[],uint256[])"
-    ).hex()
-)
 SLIPPAGE, ADAPTERS, INCOMING, DUST = (
     "CUMULATIVE_SLIPPAGE_TOLERANCE", "ALLOWED_ADAPTERS", "ALLOWED_ADAPTER_INCOMING_ASSETS",
     "ONLY_UNTRACK_DUST_OR_PRICELESS_ASSETS",
@@ -50,7 +43,6 @@ NEEDED = {
 }
 """Policies without which a stolen manager's key is not bounded, with what is missing then."""
 DAY_S = 86_400
-HASH = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,26 +164,12 @@ class EnzymeFund(SafeAccount):
         found = []
         for log in self._events(since, until):
             sent = str(log["transactionHash"])
-            found.append((cast("int", log["blockNumber"]), sent, self._carried(sent)))
+            found.append((cast("int", log["blockNumber"]), sent, carried(self.rpc, sent)))
         return sorted(found)
 
     def _recorded(self, receipt: Receipt, plan: Plan) -> bool:
-        mine = [log for log in receipt.logs if _is(log, self.fund)]
-        return len(mine) == 1 and self._carried(receipt.tx_hash) == "0x" + plan.plan_hash.hex()
-
-    def _carried(self, tx_hash: str) -> str:
-        """Return the plan hash behind the data of a transaction."""
-        what = "eth_getTransactionByHash"
-        return "0x" + fields(self.rpc.call(what, [tx_hash]), what).data("input")[-HASH:].hex()
+        mine = [log for log in receipt.logs if is_call(log, self.fund.manager, self.fund.comptroller)]
+        return len(mine) == 1 and carried(self.rpc, receipt.tx_hash) == "0x" + plan.plan_hash.hex()
 
     def _events(self, since: int, until: int | str) -> list[dict[str, Any]]:
-        upto = hex(until) if isinstance(until, int) else until
-        topics = [EXECUTED, "0x" + self.fund.comptroller[2:].lower().rjust(64, "0")]
-        ask = {"address": self.fund.manager, "topics": topics, "fromBlock": hex(since), "toBlock": upto}
-        return read_logs(self.rpc, ask)
-
-
-def _is(log: Any, fund: Fund) -> bool:
-    topics = [t.lower() if isinstance(t, str) else "0x" + bytes(t).hex() for t in log["topics"]]
-    mine = str(log["address"]).lower() == fund.manager.lower() and topics[0] == EXECUTED
-    return mine and topics[1][-40:] == fund.comptroller[2:].lower()
+        return calls_made(self.rpc, self.fund.manager, self.fund.comptroller, since, until)
