@@ -130,7 +130,7 @@ def auction_cost(
     auction, fillers = auction or Auction(), fillers or Fillers()
     need = fillers.best_bp + gas_bp(fillers.gas, gwei, native_usd, size_usd)
     key = (round(need, 1), round(sigma_block_bp(sigma_year), 1), round(lag_bp, 1))
-    loss, blocks, unfilled = _walk(*key, auction)
+    loss, blocks, unfilled = expected_walk(*key, auction)
     return AuctionCost(loss, gas_bp(KEEPER_GAS, gwei, native_usd, size_usd), blocks * BLOCK_S, unfilled)
 
 
@@ -144,7 +144,7 @@ def priority_cost(size_usd: float, gwei: float, *, native_usd: float, fillers: F
 
 
 @lru_cache(maxsize=4096)
-def _walk(need_bp: float, sigma_bp: float, lag_bp: float, auction: Auction) -> tuple[float, float, float]:
+def expected_walk(need_bp: float, sigma_bp: float, lag_bp: float, auction: Auction) -> tuple[float, float, float]:
     """Return loss against the market at the start (bp), blocks to the fill, and probability of no fill.
 
     The walk is that of market less ask; it is absorbed where it reaches what a filler needs. The market has no drift,

@@ -15,6 +15,7 @@ from policy.base import ChainFees, Market, Vector
 GWEI = 1e-9
 CALLDATA_GAS_PER_BYTE = 16  # non-zero calldata byte, EIP-2028; what a roll-up pays on L1 for its data
 ONE_PERCENT_HALF = 0.005  # a trade of one depth moves the price by 1 %; its average price by half of that
+GAS_BASE, GAS_PER_LEG = 130_000, 145_000  # of a rebalance of the reference vault
 DEFAULT_FEE = 0.0005  # 5 bp: the lowest common pool fee tier of large pairs plus half a spread
 
 
@@ -33,7 +34,7 @@ class CostSplit:
         return self.gas_usd + self.fee_usd + self.impact_usd
 
 
-def chain_fees(chain_id: int, gas_base: int = 130_000, gas_per_leg: int = 145_000) -> ChainFees:
+def chain_fees(chain_id: int, gas_base: int = GAS_BASE, gas_per_leg: int = GAS_PER_LEG) -> ChainFees:
     """Return the fee schedule of a rebalance on ``chain_id``, from the chain's row; raises ConfigError if unknown.
 
     The gas defaults are those of the reference vault (275,021 gas for one leg, 419,897 for two); raise them for

@@ -20,6 +20,7 @@ from lake.store import Lake
 from policy.base import Matrix
 from policy.comparison import artifacts, rebalancing_premium, resolved, summary
 from policy.comparison.outcomes import PortfolioRun
+from policy.simulation import channels
 from policy.simulation.history import History, load
 from policy.simulation.panel import holdable, portfolios
 from policy.simulation.planner import BandRule, Case, Portfolio, prepare
@@ -147,13 +148,15 @@ def run(
         "decide_s": planned, "wall_s": wall,
     }  # fmt: skip
     regimes = table.regimes()
+    trades = artifacts.trade_frame(history, panel, [(o.portfolio, o.policy, o.trades) for o in outcomes])
+    by_channel = channels.priced(trades, panel)
     json: dict[str, object] = {
         "schema": 1,
         "data": {
             "start": config.start.isoformat(), "end": config.end.isoformat(), "assets": list(history.assets),
             "hours": history.hours, "resolution": config.resolution, "sha256": history.sha256, "notes": list(notes),
         },
-        "policies": table.policies(),
+        "policies": [row | {"channels": by_channel.get(channels.cell(row))} for row in table.policies()],
         "pairs": table.pairs(),
         "headroom": table.headroom(),
         "regimes": regimes.to_dicts(),
@@ -166,7 +169,7 @@ def run(
     return Comparison(
         json,
         artifacts.portfolio_frame(panel),
-        artifacts.trade_frame(history, panel, [(o.portfolio, o.policy, o.trades) for o in outcomes]),
+        trades,
         artifacts.weekly_frame(history, panel, [(o.portfolio, o.policy, o.run) for o in outcomes]),
         artifacts.series_frame(history, panel, rules or (GAS_BAND,)),
         regimes,
