@@ -32,6 +32,19 @@ def found(market_lake, end):
     return run(market_lake, config(end))
 
 
+def test_trades_are_priced_by_every_way_to_execute_them(found):
+    for row in found.json["policies"]:
+        ways = row["channels"]
+        if not row["trades_per_year"]:
+            assert ways is None
+            continue
+        assert set(ways) == {"pool_bp", "dutch_bp", "priority_bp", "cheapest_bp", "auction_share"}
+        assert 0 < ways["cheapest_bp"] <= min(ways["pool_bp"], ways["dutch_bp"]) + 1e-9
+        assert 0 <= ways["auction_share"] <= 1
+        charged = row["gas_bp"] + row["fee_bp"] + row["impact_bp"]
+        assert ways["pool_bp"] * row["turnover_per_year"] / 1e4 == pytest.approx(charged / 1e4, rel=0.05)
+
+
 def figures(comparison):
     return json.dumps({k: v for k, v in comparison.json.items() if k != "timing"})
 
