@@ -120,6 +120,10 @@ class Denial:
     verdicts: tuple[Verdict, ...]
 
 
+IN_FLIGHT = frozenset({"pending", "offered"})
+"""Outcomes after which something may still happen to the vault: it is looked up at the next step, or block."""
+
+
 @dataclass(slots=True)
 class StepReport:
     """What a step found, did and why; ``json()`` is what ``foredrift rebalance --json`` writes.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from policy.base import State, Vector
-from policy.execution.context import EngineContext, Limits, StepReport
+from policy.execution.context import IN_FLIGHT, EngineContext, Limits, StepReport
 from policy.execution.records.journal import Journal
 from policy.execution.records.owner import OwnerFile
 from policy.keeping.orders import GasOrder
@@ -135,11 +135,11 @@ class Desk:
 
     def took(self, report: StepReport, block: int, price_gwei: float, reserve_gwei: float) -> None:
         """Remember how a cycle ended, and how long the next one would say the same."""
-        self.flight = report.outcome == "pending"
+        self.flight = report.outcome in IN_FLIGHT
         if report.attempts or report.recovered:
             self.acted_at = block
         unpaid = price_gwei > reserve_gwei and report.outcome != "planned"  # it was not the price that asked
-        if unpaid or report.outcome in {"traded", "pending", "void", "reverted"}:
+        if unpaid or report.outcome in {"traded", "void", "reverted"} | IN_FLIGHT:
             self.hold = self.held_until = 0
             self.asked = (math.inf, 0.0)
             return

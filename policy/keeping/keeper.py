@@ -18,7 +18,7 @@ import numpy as np
 
 from lake.errors import ForedriftError
 from lake.units import WEI_PER_GWEI
-from policy.execution.context import StepReport
+from policy.execution.context import IN_FLIGHT, StepReport
 from policy.execution.engine import step
 from policy.execution.records.journal import VaultBusy
 from policy.keeping.desk import Desk, MarketReader, Occasion, SeenBlock, VaultReading, hurried, told_of
@@ -200,13 +200,13 @@ class Keeper:
         for (row, occasion), act in zip(asked, acts, strict=True):
             desk = self.desks[row]
             desk.took(act.report, head.number, price, float(glance.reserve_gwei[row]))
-            if "hour" in occasion.triggers and act.report.outcome != "pending":
+            if "hour" in occasion.triggers and act.report.outcome not in IN_FLIGHT:
                 self._epochs[row] = (head.timestamp_s - desk.minute_s) // EPOCH_S
             self._flights[row], self._reports[row] = desk.flight, act.report
             self._stale.add(row)
             if act.report.settlement is not None:
                 desk.nonce = None  # it was moved by the plan that was just settled
-            if act.report.outcome in {"traded", "pending"} and desk.order is not None:
+            if act.report.outcome in {"traded"} | IN_FLIGHT and desk.order is not None:
                 self._keep_order(row, desk, None, f"the cycle at block {head.number}: {act.report.outcome}")
         self.tally.acts += len(acts)
         return acts

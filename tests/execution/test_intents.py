@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from lake.evm import Call, read
+from policy.base import Decision
 from policy.execution.auctions.orders import VenueKind
 from policy.execution.auctions.terms import AuctionTerms
 from policy.execution.engine import dry, step
@@ -159,6 +161,39 @@ def test_an_order_nobody_here_knows_of_is_ended_first(net, tmp_path):
     assert step(dry(ctx)).outcome == "refused"
     until(ctx, {"traded", "done"})
     assert [f.state for f in ctx.journal.flights()] == ["disarmed", "landed"]
+
+
+class Part:
+    """Moves ``share`` of NAV from cash to ether, once."""
+
+    name = "part"
+
+    def __init__(self, share):
+        self.share = share
+
+    def decide(self, state, forecasts):
+        if state.weights[1] >= self.share:
+            return Decision("wait", state.weights, 0.0, 0.0, 0.0, "it is done")
+        wanted = state.weights + np.array([-self.share, self.share, 0.0])
+        return Decision("trade", wanted, 50_000.0, 0.0, 0.0, "a part")
+
+
+@pytest.mark.parametrize(("share", "check"), [(0.03, "channel_pool"), (0.5, "channel_auction")])
+def test_the_way_that_is_expected_to_cost_less_is_taken(net, tmp_path, share, check):
+    """Of a million dollars at 1 gwei: 30,000 swap in the pools, half a million is offered."""
+    ctx = replace(offering(tmp_path, net, policy=Part(share)), auctions=AuctionTerms())
+    report = step(dry(ctx))
+    assert report.outcome == "planned", report.why
+    [verdict] = [v for v in report.verdicts if v.check.startswith("channel_")]
+    assert verdict.check == check, verdict.reason
+    assert (report.plan.order is not None) == (check == "channel_auction")
+    assert verdict.figures["pool_bp"] > 0
+    assert verdict.figures["auction_bp"] > 0
+
+
+def test_without_terms_nothing_is_offered(net, tmp_path):
+    assert step(offering(tmp_path, net, auctions=None)).outcome == "traded"
+    assert len(events(net, ARMED)) == 0
 
 
 STAGES = (
