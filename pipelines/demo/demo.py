@@ -10,6 +10,8 @@ from typing import Any
 from lake.private import STATE, private_folder, tighten
 from lake.sources.sample import HOURS, START
 from lake.units import utc
+from pipelines.demo.demo_blocks import keep_blocks
+from pipelines.deployments import deployment
 from pipelines.reports import terminal
 from pipelines.sections import SampleSection
 from pipelines.settings import Settings, load
@@ -46,7 +48,7 @@ bootstrap = 500
 
 
 def demo(folder: Path, *, portfolios: int, chain: bool) -> dict[str, Any]:
-    """Run ingest, forecasts, comparison and one rebalance; return the comparison's figures and the last decision."""
+    """Run ingest, forecasts, comparison, one rebalance and 200 blocks; return their figures."""
     settings = prepare(folder)
     terminal.console.rule("1  ingest the sample market")
     with terminal.progress() as bar:
@@ -61,12 +63,14 @@ def demo(folder: Path, *, portfolios: int, chain: bool) -> dict[str, Any]:
     terminal.console.rule("3  rebalance a vault")
     result = _rebalance(settings, chain=chain)
     hedged = _hedge(vaults_of(settings)[0], utc(end_of(settings.sources.sample)), folder) if chain else None
+    terminal.console.rule(f"{5 if chain else 4}  keep a vault block by block")
+    kept = keep_blocks(deployment(settings), end - timedelta(days=1), folder)
     terminal.console.rule()
     terminal.say(f"report: {outcome.report}")
     terminal.say("compare in the browser: ", ("foredrift ui", "bold"))
     if STATE in folder.resolve().parts:
         tighten(folder)
-    return {"comparison": outcome.json, "rebalance": result, "hedge": hedged}
+    return {"comparison": outcome.json, "rebalance": result, "hedge": hedged, "keep": kept}
 
 
 def prepare(folder: Path) -> Settings:

@@ -64,7 +64,7 @@ def keep_vaults(project: Sequence[Deployment], section: KeepSection, asked: Keep
     """
     kept = _together(project, asked)
     if asked.start is not None:
-        kept = [_apart(d) for d in kept]
+        kept = [apart(d) for d in kept]
     with Claims({d.name: d.journal for d in kept}, shard_of(asked.shard)) as claims:
         if asked.start is not None:
             run, notes = _replay(kept, claims, asked)
@@ -93,7 +93,7 @@ def _together(every: Sequence[Deployment], asked: KeepChoice) -> list[Deployment
     return kept
 
 
-def _apart(deployment: Deployment) -> Deployment:
+def apart(deployment: Deployment) -> Deployment:
     """Return a simulated vault with files of its own that begins anew: a replay leaves the project's as it is."""
     folder = Path(STATE) / "replay" / deployment.name
     names = {"state": "vault.json", "journal": "journal", "audit": "audit.jsonl"}

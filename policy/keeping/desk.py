@@ -121,6 +121,7 @@ class Desk:
     hold: int = 0
     held_until: int = 0
     asked: tuple[float, float] = (math.inf, 0.0)
+    ends_gwei: float = math.inf  # gas at which what was unprofitable pays
     oracle_age_s: float = 0.0
     heartbeat_s: float = math.inf
     read_at: int = 0  # block of the last full reading
@@ -129,7 +130,7 @@ class Desk:
     def waits(self, block: int, price_gwei: float, reserve_gwei: float) -> bool:
         """Return whether a cycle that did not trade a moment ago would only say the same again."""
         price, reserve = self.asked
-        if block >= self.held_until or price_gwei <= (1.0 - MOVED) * price:
+        if block >= self.held_until or price_gwei <= min((1.0 - MOVED) * price, self.ends_gwei):
             return False
         return not reserve_gwei >= (1.0 + MOVED) * reserve
 
@@ -147,6 +148,20 @@ class Desk:
         if report.outcome == "planned":
             self.hold = LONGEST_HOLD  # on paper nothing comes of it: said once
         self.held_until, self.asked = block + self.hold, (price_gwei, reserve_gwei)
+        self.ends_gwei = paying(report, price_gwei)
+
+
+def paying(report: StepReport, price_gwei: float) -> float:
+    """Return the gas price at which a trade that was just unprofitable would pay; inf where that was not why.
+
+    At exact quotes a trade may cost more than the rule's average one: by gas alone it pays where gas has saved the
+    difference, below 0 never.
+    """
+    short = next((v for v in report.verdicts if v.check == "unprofitable"), None)
+    gas_usd = report.expected.get("gas_usd", 0.0)
+    if short is None or gas_usd <= 0.0:
+        return math.inf
+    return price_gwei * (1.0 - (float(short.figures["cost_usd"]) - float(short.figures["benefit_usd"])) / gas_usd)
 
 
 def hurried(limits: Limits, *, forced: bool) -> Limits:

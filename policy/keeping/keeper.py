@@ -144,7 +144,7 @@ class Keeper:
             desk = self.desks[row]
             reserve = float(glance.reserve_gwei[row])
             levels = TriggerLevels(
-                reserve if math.isfinite(reserve) else 0.0, self._outer(row, price), bool(self.sights.hard[row]),
+                reserve if math.isfinite(reserve) else 0.0, self.trigger(row, price), bool(self.sights.hard[row]),
                 desk.heartbeat_s, EPOCH_S, int(self._epochs[row]),
             )  # fmt: skip
             marks = Marks(
@@ -157,8 +157,8 @@ class Keeper:
                 found.append((row, Occasion(head, why)))
         return found
 
-    def _outer(self, row: int, price: float) -> float:
-        """Return the distance from which the present price is paid: 1 (hard), the band's outer radius (soft)."""
+    def trigger(self, row: int, price: float) -> float:
+        """Return the distance from which vault ``row`` pays ``price`` gwei: 1 (hard), the band's outer one (soft)."""
         terms = self.sights.terms[row]
         if terms is None or terms.hard:
             return 1.0

@@ -13,6 +13,8 @@ import pytest
 
 from lake.errors import ConfigError
 from lake.heads import Extended, Head, Jumped, Reorged, Stale
+from lake.units import utc
+from pipelines.demo.demo_blocks import keep_blocks
 from pipelines.deployments import deployment, deployments
 from pipelines.scheduled.keep import Mail, keep, percentiles, slope
 from pipelines.scheduled.keep_vaults import KeepChoice, keep_vaults
@@ -62,6 +64,14 @@ def test_a_decision_says_what_asked_for_it_and_keeps_the_looks_before_it(setting
     assert looks["columns"] == ["block", "price_gwei", "distance", "in_tolerances", "reserve_gwei"]
     for body in made:
         assert not replay(body).differs
+
+
+def test_the_demo_waits_with_a_drifted_vault_for_cheaper_gas_and_draws_it(settings, tmp_path):
+    found = keep_blocks(deployment(settings), utc(moment(48)), tmp_path, 80)
+    assert found["blocks"] == 80
+    assert (tmp_path / "blocks.png").stat().st_size > 10_000
+    for trade in found["trades"]:
+        assert trade["price_gwei"] < found["first_price_gwei"]
 
 
 def test_the_same_blocks_give_the_same_trades(settings, kept):

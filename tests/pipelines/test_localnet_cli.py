@@ -19,9 +19,11 @@ from typer.testing import CliRunner
 from lake.evm import Call, calldata, read
 from lake.rpc import Rpc, quantity
 from pipelines.cli import app
+from pipelines.deployments import deployment
 from pipelines.settings import load
 from pipelines.stages.doctor import examine
 from policy.execution.records.audit import Audit
+from policy.execution.records.owner import owner_path
 from policy.localnet.accounts import dev_accounts
 
 DOC = Path(__file__).resolve().parents[2] / "docs/execution.md"
@@ -114,6 +116,20 @@ def test_the_documented_steps_move_the_vault_to_the_wanted_weights(market, file)
     assert settled[0]["plan_hash"] == result["plan"]["plan_hash"]
     assert "executed already" in say(commands[2], "--config", file)
     assert balances(url, tokens, settings.vault.address) == [b + moved[t] for t, b in zip(tokens, held, strict=True)]
+
+
+def test_a_keeper_follows_the_market_s_websocket_and_decides_by_the_vault_s_plan_nonce(market):
+    folder, url, _ = market
+    ws = re.search(r"heads and logs on (ws://\S+)", (folder / "localnet.txt").read_text())
+    said = say(f"foredrift keep --live --ws {ws[1]} --http {url} --blocks 3", "--json", "kept.json")
+    kept = json.loads((folder / "kept.json").read_text())
+    assert kept["blocks"] == 3
+    assert kept["acts"][0]["triggers"][-1] == "hour"
+    assert kept["outcomes"].keys() <= {"waited", "landed", "pending", "traded"}, said
+    settings = load(folder / "foredrift.toml")
+    records = [r.body for r in Audit(settings.path(settings.vault.audit)).records()]
+    assert kept["acts"][0]["decision_id"] in {r["decision_id"] for r in records}
+    assert json.loads(owner_path(deployment(settings).journal).read_text())["block"] > 0
 
 
 def told(folder, url):
