@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
 from lake.units import duration
@@ -39,3 +41,22 @@ def as_vault(hedge: HedgeSection) -> VaultSection:
     """Return a hedge account as a vault on a chain: what may not be shared, and by whom its plans are signed."""
     same = {k: getattr(hedge, k) for k in ("keeper", "keystore", "signer_url", "journal", "audit")}
     return VaultSection(kind="reference", address=hedge.account, relay="public", **same)
+
+
+class PositionsSection(Section):
+    """Where ``foredrift ingest`` finds what a portfolio holds on ``[chain]``; addresses by asset."""
+
+    portfolio: Name
+    holder: Address
+    tokens: dict[Name, Address] = Field(default_factory=dict)  # balances; a dollar coin's are cash
+    yields: dict[Name, Address] = Field(default_factory=dict)  # yield tokens with stEthPerToken(), by underlying
+    v3_manager: Address | None = None
+    v3_ids: tuple[Annotated[int, Field(ge=0)], ...] = ()  # Uniswap v3 positions
+    perps: dict[Name, Address] = Field(default_factory=dict)
+    options: dict[Name, Address] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _manager(self) -> PositionsSection:
+        if self.v3_ids and self.v3_manager is None:
+            raise ValueError("positions has v3_ids; set v3_manager to the contract that numbers them")
+        return self

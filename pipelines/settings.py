@@ -20,7 +20,7 @@ from lake.errors import ConfigError
 from lake.private import STATE, tighten
 from lake.units import utc
 from pipelines.collisions import collision
-from pipelines.hedge_section import HedgeSection, as_vault
+from pipelines.hedge_section import HedgeSection, PositionsSection, as_vault
 from pipelines.sections import (
     SHARED_JOURNAL,
     ChainSection,
@@ -77,6 +77,7 @@ class Settings(Section):
     watch: WatchSection = WatchSection()
     keep: KeepSection = KeepSection()
     hedge: HedgeSection = HedgeSection()
+    positions: tuple[PositionsSection, ...] = ()  # portfolios whose books are read from [chain]
     deployments: tuple[DeploymentSection, ...] = ()  # further vaults, beside that of [vault]
     root: Path = Path()
     _file: Path | None = PrivateAttr(default=None)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lake.store import Lake
 from lake.units import DAY_S, HOUR_S, duration, utc
+from pipelines.hedge_section import PositionsSection
 from pipelines.sections import ChainSection, ExchangeSection, LakeSection, MandateSection, Sources
 from pipelines.settings import Settings, lake_options, replay
 from pipelines.vault_settings import VaultSettings
@@ -115,8 +116,26 @@ def sources_of(settings: Settings) -> list[Source]:
             found.append(HeadSource(rpc_of(settings.chain), chain(settings.chain.id)))
     found += _onchain(given, settings.chain)
     found += _signals(given.signals, settings.portfolio.assets)
+    found += _positions(settings.positions, settings.chain)
     found += _own(settings)
     return found
+
+
+def _positions(rows: Sequence[PositionsSection], given: ChainSection) -> list[Source]:
+    """Return the sources of every portfolio whose book is on the chain."""
+    if not rows:
+        return []
+    from lake.sources.positions import Holdings, position_sources
+    from lake.universe import chain
+
+    rpc, where = rpc_of(given), chain(given.id)
+    return [
+        source
+        for r in rows
+        for source in position_sources(rpc, where, r.portfolio, Holdings(
+            r.holder, r.tokens, r.yields, r.v3_manager, r.v3_ids, r.perps, r.options
+        ))
+    ]  # fmt: skip
 
 
 def _own(settings: Settings) -> list[Source]:
