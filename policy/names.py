@@ -40,8 +40,15 @@ TRAITS: Mapping[str, Traits] = {
     "threshold": Traits("reactive", "threshold", "#8d96a3", pictured=4),
     "band": Traits("reactive", "band", "#66a182", pictured=3),
     "gas_band": Traits("reactive", "band", "#00798c", pictured=2),
+    "gas_tilt": Traits("reactive", "band", "#5b9bb0"),
+    "gas_band_exit": Traits("reactive", "band", "#30638e"),
     "predictive": Traits(
-        "predictive", "forecast", "#d1495b", ("gas",), "policy.strategies.registry:make_predictive", pictured=1
+        "predictive",
+        "forecast",
+        "#d1495b",
+        ("gas", "gas_min"),
+        "policy.strategies.registry:make_predictive",
+        pictured=1,
     ),
     "foresight_gas": Traits(
         "bound", "foresight", "#edae49", factory="policy.strategies.foresight:make_foresight_gas", pictured=5
@@ -57,7 +64,7 @@ LIVE_NAMES: tuple[str, ...] = tuple(n for n, role in PARTS.items() if role != "b
 BOUNDS: tuple[str, ...] = tuple(n for n, role in PARTS.items() if role == "bound")
 
 CLAIMANT, BASELINE, BOUND, IDLE = "predictive", "gas_band", "foresight_gas", "hold"
-"""Who is judged, against the strongest reactive rule, under the bound of perfect foresight, beside doing nothing."""
+"""Who is judged, against the rule it starts from, under the bound of perfect foresight, beside doing nothing."""
 
 SIMPLE: tuple[str, ...] = tuple(n for n, t in TRAITS.items() if t.sort == "threshold")
 """``best_threshold`` is the cheaper of these."""
@@ -65,8 +72,11 @@ SIMPLE: tuple[str, ...] = tuple(n for n, t in TRAITS.items() if t.sort == "thres
 RULES: tuple[str, ...] = tuple(n for n, t in TRAITS.items() if t.role == "reactive" and t.sort in {"threshold", "band"})
 """``best_reactive`` is the cheapest of these that keeps the mandate."""
 
-HEADLINE: tuple[str, ...] = (BASELINE, "best_threshold", "best_reactive")
-"""Rivals whose ratios carry the result."""
+BANDS: tuple[str, ...] = tuple(n for n, t in TRAITS.items() if t.role == "reactive" and t.sort == "band")
+"""``past_best`` is the one of these that was cheapest on mirrored pasts before the comparison."""
+
+HEADLINE: tuple[str, ...] = ("past_best", BASELINE, "best_threshold", "best_reactive")
+"""Rivals whose ratios carry the result, the one that counts first."""
 
 PICTURED: tuple[str, ...] = tuple(
     sorted((n for n, t in TRAITS.items() if t.pictured), key=lambda n: TRAITS[n].pictured)

@@ -11,7 +11,9 @@ from lake.errors import ConfigError
 from pipelines.commands.options import Config, Deployment, End, Json, Start, write_json
 
 if TYPE_CHECKING:
+    from pipelines.deployments import Deployment as Project
     from pipelines.vault_settings import VaultSettings
+    from pipelines.wiring import PanelChoice
 
 audit_app = typer.Typer(help="The tamper-evident record of every decision.", no_args_is_help=True)
 
@@ -52,6 +54,18 @@ def compare(
     hedge: Annotated[
         Path | None, typer.Option(metavar="BOOK.toml", help="Compare hedge rules on this book's template instead.")
     ] = None,
+    windows: Annotated[
+        str | None,
+        typer.Option(
+            metavar="START..END,...",
+            help="Ratios on several stretches, by stretch and pooled: mirrored paths, and the recorded one from "
+            "30 starts; 'recorded' takes every stretch with gas. Nothing is logged.",
+        ),
+    ] = None,
+    ablate: Annotated[
+        str | None,
+        typer.Option(help="Cost with over without each family of forecasts: gas,drift,slippage. Nothing is logged."),
+    ] = None,
     config: Config = None,
     json: Json = None,
 ) -> None:
@@ -73,16 +87,39 @@ def compare(
     from pipelines.wiring import PanelChoice
     from policy.realtime.looks import resolution_of
 
+    asked = PanelChoice(
+        portfolios, policies.split(",") if policies else None, skill, resolution_of(resolution), flat_gas
+    )
+    if windows is not None or ablate is not None:
+        from pipelines.deployments import deployment as called
+
+        _evidence(called(settings), windows, ablate, (start, end), asked, json)
+        return
     with terminal.progress() as bar:
-        outcome = run(
-            settings, start, end, bar,
-            PanelChoice(
-                portfolios, policies.split(",") if policies else None, skill, resolution_of(resolution), flat_gas
-            ),
-            engine=engine, artifacts=artifacts, track=track,
-        )  # fmt: skip
+        outcome = run(settings, start, end, bar, asked, engine=engine, artifacts=artifacts, track=track)
     terminal.comparison(outcome)
     write_json(json, outcome.json)
+
+
+def _evidence(
+    project: Project, windows: str | None, ablate: str | None, span: tuple[str | None, str | None],
+    asked: PanelChoice, json: str | None,
+) -> None:  # fmt: skip
+    """Print and write the evidence of several stretches, and of families of forecasts."""
+    from pipelines.reports import stretch_tables, terminal
+    from pipelines.stages.stretches import evidence
+
+    if windows is not None and any(span):
+        raise ConfigError("--windows names its own spans; leave out --start and --end")
+    if asked.policies or asked.resolution != "hour":
+        raise ConfigError(
+            "--windows and --ablate judge the predictive policy hour by hour; leave out --policies and such"
+        )
+    families = tuple(part.strip() for part in ablate.split(",")) if ablate else ()
+    with terminal.progress() as bar:
+        found = evidence(project, windows, families, span, bar, asked)
+    stretch_tables.evidence(found)
+    write_json(json, found)
 
 
 def _compare_hedges(

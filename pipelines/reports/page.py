@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 
 from pipelines.reports.charts import COLOURS, PARTS, cells, label_of, rows_of
 from pipelines.reports.nulls import complete_rows
-from policy.names import BASELINE, CLAIMANT, IDLE, traits
+from policy.names import BASELINE, CLAIMANT, HEADLINE, IDLE, traits
 
 _LAYOUT = {
     "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "font": {"color": "#7b8496", "size": 12},
@@ -52,15 +52,18 @@ def render(
 
 def headline(data: Mapping[str, Any]) -> str:
     """Return the main result in few sentences, with its intervals; a loss or a null is said as plainly."""
-    pairs = [r for r in complete_rows(data, "pairs") if r["a"] == CLAIMANT and r["b"] == BASELINE]
+    mine = [r for r in complete_rows(data, "pairs") if r["a"] == CLAIMANT]
+    strongest = {r["b_is"] for r in mine if r["b"] == HEADLINE[0]}
+    pairs = [r for r in mine if r["b"] == (HEADLINE[0] if strongest else BASELINE)]
     if not pairs:
-        return "This comparison holds no pair of predictive and gas_band, the strongest reactive policy."
+        return "This comparison holds no pair of predictive and a reactive band."
     ordered = sorted(pairs, key=lambda r: (r["scenario"], r["nav_usd"]))
     moved = [r for r in ordered if abs(r["ratio"] - 1) >= SAME]
     same = [_cell(r) for r in ordered if abs(r["ratio"] - 1) < SAME]
     said = "; ".join(_sentence(r) for r in moved)
-    first = f"Against the strongest reactive policy (gas_band), prediction costs {said}." if moved else ""
-    rest = f"It costs the same as gas_band at {', '.join(same)}." if same else ""
+    rivals = f"the reactive rule that was cheapest before, {' or '.join(sorted(strongest))}" if strongest else BASELINE
+    first = f"Against {rivals}, prediction costs {said}." if moved else ""
+    rest = f"It costs the same as {rivals} at {', '.join(same)}." if same else ""
     return " ".join(text for text in (first, rest) if text)
 
 

@@ -20,12 +20,13 @@ from lake.store import Lake
 from policy.base import Matrix
 from policy.comparison import artifacts, rebalancing_premium, resolved, summary
 from policy.comparison.outcomes import PortfolioRun
+from policy.names import BANDS
 from policy.simulation import channels
 from policy.simulation.history import History, load
 from policy.simulation.panel import holdable, portfolios
 from policy.simulation.planner import BandRule, Case, Portfolio, prepare
 from policy.simulation.simulator import simulate
-from policy.strategies.experts import Kind, kind_of
+from policy.strategies.experts import Kind, before, kind_of
 from policy.strategies.lessons import keep_lessons, recall_lessons
 from policy.strategies.predictive import Predictive
 from policy.strategies.reactive import GAS_BAND
@@ -102,7 +103,8 @@ def simulate_chunk(
             done = time.perf_counter()
             columns = artifacts.trade_columns(case, run)
             growth = rebalancing_premium.premium(run, prices, case.first)
-            out.append(PortfolioRun(position, rule.name, run, columns, planned - began, done - planned, growth))
+            past = before(case, schedule, position) if rule.name in BANDS else None
+            out.append(PortfolioRun(position, rule.name, run, columns, planned - began, done - planned, growth, past))
     return out
 
 
@@ -129,9 +131,9 @@ def run(
         history, config.portfolios, config.seed, config.start, config.end, config.cells, config.starts, config.largest
     )
     notes = (*history.notes, *holdable(history, config.start, config.end, config.starts)[1])
-    with engine or _threads(config.threads) as spread:
+    with engine or over_threads(config.threads) as spread:
         began = time.perf_counter()
-        rules, lessons = _learn(spread, lake, panel, rules, progress)
+        rules, lessons = learn(spread, lake, panel, rules, progress)
         chunk = partial(simulate_chunk, history, rules=rules)
         if config.resolution != "hour":
             field_ = resolved.field_of(lake, history, config)
@@ -139,7 +141,8 @@ def run(
             chunk = partial(resolved.simulate_chunk, history, field_, rules=rules, looks=looks)
         outcomes = _simulate(spread, chunk, panel, len(config.cells), len(lessons), progress)
         wall = time.perf_counter() - began
-    table = summary.CostTable.of(history, panel, [(o.portfolio, o.policy, o.run) for o in outcomes], config)
+    past = {(o.portfolio, o.policy): o.past for o in outcomes if o.past is not None}
+    table = summary.CostTable.of(history, panel, [(o.portfolio, o.policy, o.run) for o in outcomes], config, past)
     steps = sum(o.run.steps for o in outcomes)
     simulated = sum(o.simulate_s for o in outcomes)
     planned = sum(o.plan_s for o in outcomes) + sum(lesson.seconds for lesson in lessons)
@@ -178,7 +181,7 @@ def run(
     )
 
 
-def _learn(
+def learn(
     spread: Spread, lake: Lake, panel: Sequence[Portfolio], rules: Sequence[BandRule], progress: Progress | None
 ) -> tuple[tuple[BandRule, ...], list[Lesson]]:
     """Return ``rules`` taught about every kind of the panel, and the lessons that were not in the lake yet.
@@ -220,6 +223,7 @@ def _simulate(
 
 
 @contextmanager
-def _threads(threads: int) -> Iterator[Spread]:
+def over_threads(threads: int) -> Iterator[Spread]:
+    """Yield a map over ``threads`` threads of this process."""
     with ThreadPoolExecutor(max(1, threads)) as pool:
         yield lambda work, chunks: pool.map(lambda chunk: work(*chunk), chunks)

@@ -22,3 +22,4 @@ class PortfolioRun:
     plan_s: float
     simulate_s: float
     premium: rebalancing_premium.Premium  # what rebalancing did to wealth; beside the ledger, never in it
+    past: float | None = None  # cost on mirrored pasts before the comparison, in the same unit for all policies

@@ -235,13 +235,14 @@ def simulate(
     fixed, unit = affine_gas(case)
     tolerance = p.tolerance if p.scenario == "hard" else np.full(n, np.inf)
     count = block_kernel.run(
-        (0,) * n, world.returns, case.columns, world.hour, world.gas_gwei, field.gas_at, h.day, case.M, p.target,
-        plan.scale if plan.scale is not None else 1.0 / p.tolerance, plan.box, plan.direct,
+        (0,) * n, world.returns, case.columns, world.hour, world.gas_gwei, field.gas_at, h.day, case.shape(plan),
+        p.target, plan.scale if plan.scale is not None else 1.0 / p.tolerance, plan.box, plan.direct,
         case.A if plan.A is None else plan.A, p.gamma if p.scenario == "soft" else 0.0, plan.must, mode, every, mark,
         delay, buffer, np.log(limit) / field.step if limit < 1.0 else 0.0,
-        PATIENCE_H * per_hour, plan.outer, plan.inner, plan.resume, plan.cap, outer, inner, field.window, field.state,
-        reserve, back, node, swaps_of(case), h.markets, p.max_turnover, fixed, unit, case.fee, case.impact, tolerance,
-        0.5 * p.gamma, first, last, per_hour, week, weekly, tallies, blocks, reasons, before, after,
+        PATIENCE_H * per_hour, plan.outer, plan.inner, plan.resume, plan.cap, plan.exit_parts, outer, inner,
+        field.window, field.state, reserve, back, node, swaps_of(case), h.markets, p.max_turnover, fixed, unit,
+        case.fee, case.impact, tolerance, 0.5 * p.gamma, first, last, per_hour, week, weekly, tallies,
+        blocks, reasons, before, after,
     )  # fmt: skip
     kept = min(count, room)
     at = blocks[:kept]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -11,7 +11,7 @@ import polars as pl
 from lake.units import BPS, HOURS_PER_YEAR
 from policy.base import Matrix, Vector
 from policy.comparison import bootstrap
-from policy.names import BASELINE, BOUND, CLAIMANT, IDLE, RULES, SIMPLE
+from policy.names import BASELINE, BOUND, CLAIMANT, IDLE, RULES, SIMPLE, traits
 from policy.simulation.history import History
 from policy.simulation.planner import Portfolio
 from policy.simulation.simulator import FEE, GAS, IMPACT, TRACKING, Run
@@ -37,6 +37,7 @@ class CostTable:
     first_week: int
     splits: dict[str, Vector]  # regime -> (weeks,) 1 or 0
     resolution: str = "hour"
+    chosen: Mapping[Cell, str] = field(default_factory=dict)  # the band that was cheapest before the comparison
 
     @classmethod
     def of(
@@ -45,10 +46,19 @@ class CostTable:
         panel: Sequence[Portfolio],
         outcomes: Sequence[tuple[int, str, Run]],
         config: CompareConfig,
+        past: Mapping[tuple[int, str], float] | None = None,
     ) -> CostTable:
-        """Collect the outcomes of ``panel``; those of one portfolio come in the order of the policies."""
+        """Collect the outcomes of ``panel``; those of one portfolio come in the order of the policies.
+
+        ``past`` holds costs before the comparison by (portfolio, policy), see ``experts.before``.
+        """
         runs: dict[Cell, list[list[Run]]] = {}
         soft: dict[Cell, bool] = {}
+        spent: dict[Cell, dict[str, float]] = {}
+        for (position, policy), cost in (past or {}).items():
+            own = spent.setdefault((panel[position].label or panel[position].scenario, panel[position].nav_usd), {})
+            own[policy] = own.get(policy, 0.0) + cost
+        chosen = {cell: min(own, key=own.__getitem__) for cell, own in spent.items()}
         for position, policy, run in outcomes:
             p = panel[position]
             cell = (p.label or p.scenario, p.nav_usd)
@@ -58,7 +68,9 @@ class CostTable:
         low, high = int(week[history.first]), int(week[-2]) + 1
         weekly = {c: np.array([_weekly(r, soft[c], low, high) for r in by]) for c, by in runs.items()}
         drawn = bootstrap.counts(high - low, config.draws, config.seed)
-        return cls(config.policies, runs, weekly, soft, drawn, low, _splits(history, low, high), config.resolution)
+        return cls(
+            config.policies, runs, weekly, soft, drawn, low, _splits(history, low, high), config.resolution, chosen
+        )
 
     def policies(self) -> list[dict[str, object]]:
         """Return one row a policy and cell: mean cost split in bp of NAV a year, trades, violations, tracking error."""
@@ -87,7 +99,8 @@ class CostTable:
         """Return cost ratios a over b with intervals: every two policies, the later-named one as a.
 
         ``best_threshold`` and ``best_reactive`` stand for the cheapest of SIMPLE and of RULES in that cell (in the hard
-        mandate only of those with no more avoidable violations than the mandate's own threshold); ``b_is`` names it.
+        mandate only of those with no more avoidable violations than the mandate's own threshold), ``past_best`` for the
+        band that was cheapest on mirrored pasts before the comparison; ``b_is`` names it.
         """
         rows: list[dict[str, object]] = []
         for cell, costs in self.weekly.items():
@@ -98,6 +111,8 @@ class CostTable:
                     best = self.best(cell, choices)
                     if best is not None and a not in choices:
                         others.append((alias, best))
+                if cell in self.chosen and traits(a).role != "reactive":
+                    others.append(("past_best", self.chosen[cell]))
                 for b, is_ in others:
                     found = bootstrap.ratio(by_name[a], by_name[is_], self.drawn)
                     rows.append({

@@ -11,7 +11,7 @@ from numba import njit
 
 from policy.base import Matrix, Vector
 from policy.solvers.partial import can_end
-from policy.solvers.step_kernel import NOTHING, charge, distance, move
+from policy.solvers.step_kernel import NOTHING, charge, distance, move, wanted
 
 HOURLY, TABLE, SURFACE = 0, 1, 2
 BLOCKS, TRADED, HOURS_OUT, POWERLESS, TURNOVER, OUTSIDE, WAITED, UNFILLED = range(8)
@@ -175,6 +175,7 @@ def run(
     inner: Vector,
     resume: Vector,
     cap: Vector,
+    exit_part: Vector,  # (T,) of an HOURLY rule, see ``step_kernel.wanted``
     table_outer: Matrix,  # (D, G) levels by gas of a TABLE rule
     table_inner: Matrix,
     window: Vector,  # (N,) surface in force, NO_TABLE without one
@@ -205,8 +206,7 @@ def run(
     """Simulate one portfolio from its target at block ``first`` to ``last`` (exclusive); return the trades."""
     n = len(lanes)
     x, after, start = np.zeros(n), np.zeros(n), np.zeros(n)
-    here = np.ones(n, dtype=np.bool_)
-    shape = M[0]
+    here, shape = np.ones(n, dtype=np.bool_), M[0]
     trades, turnover, outside, hours_out, powerless = 0, 0.0, 0, 0, 0
     waited, difference, pending = 0.0, 0.0, False
     order = np.array([0.0, 0.0, -1.0, -1.0, 0.0])  # see limit_order
@@ -218,8 +218,7 @@ def run(
         t = hour[b]
         if t != now:
             now = t
-            if not box:
-                shape = M[day[t]]
+            shape = M[day[t]]
             for i in range(n):
                 here[i] = tradable[t, columns[i]]
         r = distance(x, shape, scale, box, n)
@@ -249,7 +248,9 @@ def run(
                     trigger, look = r if fills else np.inf, fills or must
             if look:
                 last_look = b
-                if (r >= trigger and r > to_inner) or (must and r >= buffer):
+                if (must and r >= buffer) or wanted(
+                    x, r, trigger, to_inner, shape, scale, box, exit_part[t] if mode == HOURLY else 0.0
+                ):
                     if order[3] < 0.0:
                         order[3] = b
                     act_now, pending, to_trigger = delay == 0, delay != 0, trigger

@@ -25,6 +25,7 @@ Ints = npt.NDArray[np.int64]
 STEP = timedelta(hours=1)
 WARMUP_DAYS = 400  # past before the first decision that covariance and tuning may use
 TUNING_DAYS = 180  # past before the first decision that rules may be tuned on
+GAP_H = 7 * 24  # of gas: nothing is learnt from before a longer one, in which the last price stood
 USUAL_H = 7 * 24  # usual gas is the mean of the last week: one full season, young enough to follow the level
 HALF_LIFE_DAYS = 14.0  # of the covariance: shorter follows noise, longer lags regimes by weeks
 PRIOR_VARIANCE = 1e-4  # per hour (1 % an hour), worth PRIOR_HOURS observations until there is a past
@@ -136,6 +137,7 @@ def load(
     if gap.any():
         when = ranges(ts, np.flatnonzero(gap))
         notes.append(f"gas of chain {chain_id}: {when} without a record: the last known price stood, trading went on")
+    gas_known = _after_long_gap(gap, gas_known, first)
     returns = np.zeros_like(close)
     returns[:-1] = close[1:] / close[:-1] - 1.0
     covariance, day = _covariance(returns, ts, quotes.moved)
@@ -153,6 +155,14 @@ def load(
         gas_known, first, tuple(notes), digest, quotes.moved[cut:], np.maximum(quotes.first - cut, 0),
         np.maximum(quotes.last - cut, 0), used,
     )  # fmt: skip
+
+
+def _after_long_gap(gap: Bools, known: int, first: int) -> int:
+    """Return the first step of the past that may be learnt from: that after the last gap of gas over GAP_H hours."""
+    ends = np.flatnonzero(np.diff(np.concatenate([[False], gap[: first + 1], [False]]).astype(np.int8)))
+    spans = ends.reshape(-1, 2)
+    long = spans[spans[:, 1] - spans[:, 0] > GAP_H]
+    return max(known, int(long[-1, 1])) if long.size and long[-1, 1] <= first else known
 
 
 def _wanted(prices: pl.DataFrame, assets: Sequence[str] | None, native: str, end: datetime) -> list[str]:
@@ -308,7 +318,7 @@ def _covariance(returns: Matrix, ts: Ints, moved: Bools) -> tuple[Matrix, Ints]:
     for d in range(out.shape[0]):
         out[d] = (total + PRIOR_HOURS * prior) / (weight + PRIOR_HOURS)
         if np.ptp(weight) > 0.0:
-            out[d] = _positive(out[d])
+            out[d] = positive(out[d])
         # returns[t] is known at t+1, so what the next day's first step knows are those of today's steps
         block, seen = returns[edges[d] : edges[d + 1]], moved[edges[d] : edges[d + 1]]
         fade = decay ** np.arange(len(block) - 1, -1, -1.0)
@@ -320,7 +330,7 @@ def _covariance(returns: Matrix, ts: Ints, moved: Bools) -> tuple[Matrix, Ints]:
     return out, row
 
 
-def _positive(matrix: Matrix) -> Matrix:
+def positive(matrix: Matrix) -> Matrix:
     """Return the symmetric ``matrix`` (A, A), negative eigenvalues lifted to 1e-6 of the largest, same diagonal."""
     values, vectors = np.linalg.eigh(matrix)
     if values[0] >= 0.0:

@@ -65,6 +65,8 @@ class Levels:
     direct: bool = False  # every asset moves the same share of its way; else the cheapest sufficient swaps
     why: str = ""
     A: float | None = None  # relative cost-to-go A r^2 - B r^4 as fraction of NAV; None: at usual gas, see ``worth``
+    exit_legs: bool = True  # box: swaps are chosen by the exit time they leave; else by the distance
+    exit_part: float = 0.0  # box: of the exit distance in what meets the trigger, see ``step_kernel.wanted``
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,13 @@ class Schedule:
     scale: Vector | None = None
     direct: bool = False
     A: Vector | None = None  # of the cost-to-go; None: that of the case, at usual gas
+    exit_legs: bool = True
+    exit_part: Vector | None = None  # None: 0 throughout
+
+    @property
+    def exit_parts(self) -> Vector:
+        """(T,) ``exit_part``."""
+        return np.zeros(self.outer.size) if self.exit_part is None else self.exit_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +119,14 @@ class Case:
     exit_h: Vector  # (D,) see bands.box_moves; hard mandate only, else empty
     box_fee: Vector  # (D,)
     box_square: Vector  # (D, n)
+    exits: Matrix  # (D, n, n) speeds of leaving the box, see ``bands.exit_shapes``
     A: Vector  # (T,) of the cost-to-go A r^2 - B r^4 at usual gas; weighs the number of swaps, see ``worth``
+
+    def shape(self, plan: Schedule) -> Matrix:
+        """Return (D, n, n) the matrices the compiled step takes for ``plan``: M, or of a box its speeds of leaving."""
+        if not plan.box:
+            return self.M
+        return self.exits if self.exits.size and plan.exit_legs else np.zeros_like(self.M)
 
     @property
     def gas_full(self) -> Vector:
@@ -208,11 +224,14 @@ def prepare(history: History, portfolio: Portfolio, like: Case | None = None) ->
         covariance = np.ascontiguousarray(history.covariance[:, columns[:, None], columns])
         M, growth = bands.shapes(covariance, p.target)
         M, square, moves = np.ascontiguousarray(M), bands.mean_square_moves(M, n), bands.mean_moves(M, n)
-    box = (np.zeros(0), np.zeros(0), np.zeros((0, n)))
+    box = (np.zeros(0), np.zeros(0), np.zeros((0, n)), np.zeros((0, n, n)))
     if like is not None and covariance is like.covariance and like.exit_h.size and _same_box(like, p, fee):
-        box = like.exit_h, like.box_fee, like.box_square
+        box = like.exit_h, like.box_fee, like.box_square, like.exits
     elif p.scenario == "hard":
-        box = bands.box_moves(covariance, p.target, p.tolerance, fee)
+        box = (
+            *bands.box_moves(covariance, p.target, p.tolerance, fee),
+            bands.exit_shapes(covariance, p.target, p.tolerance),
+        )
     gas_base, gas_leg = np.asarray(base) / p.nav_usd, np.asarray(leg) / p.nav_usd
     usual_base, usual_leg = gas_lines(p.fees, history.recent_gwei, history.native_usd)
     usual = np.asarray(usual_base + usual_leg * max(1, n - 1)) / p.nav_usd
@@ -301,22 +320,30 @@ class Move:
     distance: float
 
 
+def state_shape(state: State, levels: Levels) -> Matrix:
+    """Return (n, n) the matrix the compiled step takes for ``levels``: equal to ``Case.shape`` at that day."""
+    n = state.target.size
+    if not levels.box:
+        return np.ascontiguousarray(bands.shapes(state.covariance[None], state.target)[0][0])
+    if state.scenario != "hard" or not levels.exit_legs:
+        return np.zeros((n, n))
+    return np.ascontiguousarray(bands.exit_shapes(state.covariance[None], state.target, state.tolerance)[0])
+
+
 def apply(state: State, levels: Levels) -> Move:
     """Return the move of ``state`` under ``levels``, by the compiled step of the simulator."""
     x = np.ascontiguousarray(state.weights - state.target)
     n = x.size
     scale = levels.scale if levels.scale is not None else 1.0 / state.tolerance
-    M = (
-        np.zeros((n, n))
-        if levels.box
-        else np.ascontiguousarray(bands.shapes(state.covariance[None], state.target)[0][0])
-    )
+    M = state_shape(state, levels)
     after = x.copy()
     r = float(step_kernel.distance(x, M, scale, levels.box, n))
     busy = state.last_trade is not None and state.ts - state.last_trade <= timedelta(hours=1)
     trigger = min(levels.outer, levels.resume) if busy else levels.outer
     reason = step_kernel.NOTHING
-    if (levels.must and r >= 1.0) or (r >= trigger and r > levels.inner):
+    if (levels.must and r >= 1.0) or step_kernel.wanted(
+        x, r, trigger, levels.inner, M, scale, levels.box, levels.exit_part
+    ):
         A = 0.0 if levels.direct else state_worth(state) if levels.A is None else levels.A
         B = state.gamma if state.scenario == "soft" else 0.0
         gas = gas_of(state, state.market.gas_gwei, 1)

@@ -106,9 +106,9 @@ def simulate(
     A = case.A if plan.A is None else plan.A
     B = p.gamma if p.scenario == "soft" else 0.0
     count = step_kernel.run(
-        (0,) * n, case.returns, case.history.day, case.M, p.target, scale, plan.box, plan.direct, A, B, plan.must,
-        plan.outer, plan.inner, plan.resume, plan.cap, case.history.markets, case.columns, p.max_turnover,
-        case.gas_base, case.gas_leg, case.fee, case.impact, tolerance, 0.5 * p.gamma,
+        (0,) * n, case.returns, case.history.day, case.shape(plan), p.target, scale, plan.box, plan.direct, A, B,
+        plan.must, plan.outer, plan.inner, plan.resume, plan.cap, plan.exit_parts, case.history.markets, case.columns,
+        p.max_turnover, case.gas_base, case.gas_leg, case.fee, case.impact, tolerance, 0.5 * p.gamma,
         first, last, week, weekly, tallies, steps, reasons, before, after, weights,
     )  # fmt: skip
     kept = (

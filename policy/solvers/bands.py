@@ -21,6 +21,7 @@ import numpy as np
 from numba import njit
 
 from policy.base import Matrix, Vector
+from policy.solvers.trade_set import POWER
 
 _ITERATIONS = 80
 _CLOSE = 1e-13
@@ -175,6 +176,17 @@ def box_moves(covariance: Matrix, target: Vector, tolerance: Vector, fee: Vector
     x = x / np.max(x / tolerance[:, None], axis=1)[:, None, :]
     moves = x.mean(axis=2)
     return exit_hours, 0.5 * moves @ fee, np.mean(x * x, axis=2)
+
+
+def exit_shapes(covariance: Matrix, target: Vector, tolerance: Vector) -> Matrix:
+    """Return (D, n, n) diagonal matrices of ``v^(4/3)``, v_i = C_ii / tol_i^2 being asset i's scaled variance an hour.
+
+    ``C = D Sigma D'`` as in ``shapes``; what ``trade_set.exit_square`` chooses the swaps of a box by.
+    """
+    drift = np.diag(target) - np.outer(target, target)
+    own = np.diagonal(drift @ covariance @ drift.T, axis1=1, axis2=2)
+    v = np.maximum(own, 0.0) / (tolerance * tolerance)
+    return np.ascontiguousarray(v[:, :, None] ** POWER * np.eye(target.size))
 
 
 def _signs(n: int) -> Matrix:

@@ -7,13 +7,11 @@ All weights are deviations from the target; the untraded ones stay exactly where
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import njit
 
 from policy.base import Matrix, Vector
-from policy.solvers.trade_set import EDGE, SHARES, grow_box, grow_risk, radius, reach
+from policy.solvers.trade_set import EDGE, SHARES, grow_box, grow_risk, radius, reach, to_go
 
 NOTHING, TRADE, FORCED, SPLIT = 0, 1, 2, 3
 NEAR = 0.01  # of the tolerance: a forced trade that ends nothing must come nearer by this much, or it only costs gas
@@ -251,9 +249,7 @@ def _cheapest(
         for j in range(n):
             pull[i] += M[i, j] * x[j]
     r = radius(x, M, scale, box)
-    peak = math.sqrt(0.5 * A / B) if B > 0.0 else np.inf
-    flat = min(r, peak)
-    best = np.inf if forced else A * flat**2 - B * flat**4 - gas_base
+    best = np.inf if forced else to_go(x, M, scale, box, A, B) - gas_base
     for legs in range(1, count):
         if box:
             if not grow_box(x, scale, inside, move):
@@ -270,8 +266,7 @@ def _cheapest(
                 cost += 0.5 * fee[i] * dw + impact[i] * dw * dw
                 trial[i] = x[i] + share * move[i]
             left = radius(trial, M, scale, box)
-            flat = min(left, peak)
-            cost += A * flat**2 - B * flat**4
+            cost += to_go(trial, M, scale, box, A, B)
             if cost < best and left < r and not (forced and left > EDGE):
                 best = cost
                 for i in range(n):

@@ -2,7 +2,8 @@
 
 All costs here are fractions of NAV. ``x`` is the deviation (weight less target). A policy acts only through
 four levels of a scalar distance r of x, known before the step: trade when ``r >= outer`` (or ``resume`` right after a
-trade), back to ``inner``, moving at most ``cap`` of NAV. ``box``: r = max |x_i| / scale_i; else r = sqrt(x'Mx).
+trade), back to ``inner``, moving at most ``cap`` of NAV. ``box``: r = max |x_i| scale_i; else r = sqrt(x'Mx). Of a box
+the matrices M carry the speeds of ``trade_set.exit_square`` on their diagonals, or zeros: legs by the distance alone.
 An asset that is not tradable in a step stays where it is, and the others trade without it (see ``partial``).
 """
 
@@ -16,7 +17,7 @@ from numba import njit
 from policy.base import Action, Matrix, Vector
 from policy.solvers import partial
 from policy.solvers.partial import act_among, can_end, end_breach
-from policy.solvers.trade_set import EDGE, cheapest, radius
+from policy.solvers.trade_set import EDGE, cheapest, exit_square, radius
 
 NOTHING, TRADE, FORCED, SPLIT = partial.NOTHING, partial.TRADE, partial.FORCED, partial.SPLIT
 REASONS: tuple[Action, ...] = ("wait", "trade", "forced", "split")
@@ -37,6 +38,23 @@ def distance(x: Vector, M: Matrix, scale: Vector, box: bool, n: int) -> float:
             row += M[i, j] * x[j]
         total += row * x[i]
     return math.sqrt(max(total, 0.0))
+
+
+@njit(cache=True, nogil=True)
+def wanted(
+    x: Vector, r: float, trigger: float, inner: float, M: Matrix, scale: Vector, box: bool, exit_part: float
+) -> bool:
+    """Return whether the levels ask for a trade at ``x``, breaches apart.
+
+    With ``exit_part`` e the trigger of a box meets ``r^(1-e) s^e`` in place of r, s^2 being ``exit_square``: one asset
+    at its edge is less urgent than all of them. s never exceeds r.
+    """
+    if not (r >= trigger and r > inner):
+        return False
+    if not box or exit_part <= 0.0:
+        return True
+    s = math.sqrt(max(exit_square(x, M, scale), 0.0))
+    return bool(r ** (1.0 - exit_part) * s**exit_part >= trigger)
 
 
 @njit(cache=True, nogil=True)
@@ -201,7 +219,7 @@ def run(
     lanes: tuple[int, ...],  # any n numbers: the length is known when compiling, so loops over assets unroll
     returns: Matrix,  # (T, n) simple return of the hour after each step
     day: Vector,  # (T,) row of M
-    M: Matrix,  # (D, n, n)
+    M: Matrix,  # (D, n, n), see the module
     target: Vector,
     scale: Vector,  # (n,) 1 / tolerance of the box distance
     box: bool,
@@ -213,6 +231,7 @@ def run(
     inner: Vector,
     resume: Vector,
     cap: Vector,  # (T,) levels
+    exit_part: Vector,  # (T,) see ``wanted``
     tradable: Matrix,  # (T, A) of the history: False where an asset has no market
     columns: Vector,  # (n,) the portfolio's assets among those of the history
     limit: float,  # most one trade may move, one-way, of NAV; 1 and above never binds
@@ -244,7 +263,7 @@ def run(
     today = -1
     shape = M[0]
     for t in range(first, last):
-        if not box and day[t] != today:
+        if day[t] != today:
             today = day[t]
             shape = M[today]
         if keep:
@@ -253,7 +272,7 @@ def run(
         trigger = min(outer[t], resume[t]) if previous == t - 1 else outer[t]
         breach = must and r >= 1.0
         reason = NOTHING
-        if breach or (r >= trigger and r > inner[t]):
+        if breach or wanted(x, r, trigger, inner[t], shape, scale, box, exit_part[t]):
             for i in range(n):
                 here[i] = tradable[t, columns[i]]
                 start[i] = x[i]

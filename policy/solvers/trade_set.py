@@ -2,8 +2,9 @@
 
 A rebalance of all n assets costs n-1 swaps of gas. Often two or three assets hold most of the deviation. For each
 number of swaps the set of assets that lowers the distance most is grown greedily, the best move within it is taken as
-far as the inner level (or as far as it pays), and the candidate with the least gas + fee + impact + cost-to-go of the
-distance it leaves, ``A r^2 - B r^4``, wins. The full set keeps the direction of the deviation.
+far as the inner level (or as far as it pays), and the candidate with the least gas + fee + impact + cost-to-go of
+what it leaves wins. The full set keeps the direction of the deviation. ``M`` (n, n) is that of the soft distance, whose
+cost-to-go is ``A r^2 - B r^4``. A box's is ``A exit_square``; its ``M`` carries the speeds of leaving, a diagonal.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numba import njit
 from policy.base import Matrix, Vector
 
 SHARES = 16  # a set that cannot reach the inner level tries this many fractions of its best move
+POWER = 4.0 / 3.0  # in which the rates of leaving through several tolerances add up
 EDGE = 1.0 - 1e-9  # a forced trade ends inside the tolerance, not on it
 
 
@@ -35,6 +37,37 @@ def radius(x: Vector, M: Matrix, scale: Vector, box: bool) -> float:
             row += M[i, j] * x[j]
         total += row * x[i]
     return math.sqrt(max(total, 0.0))
+
+
+@njit(cache=True, nogil=True)
+def exit_square(x: Vector, shape: Matrix, scale: Vector) -> float:
+    """Return how much shorter the expected time to a tolerance is from ``x`` than from the target, as a share of it.
+
+    A single asset at u = |x_i| scale_i of its tolerance leaves after ``(1 - u^2) / v_i``; rates of leaving add up in
+    the power 4/3 that the exit times of squares and cubes follow (``bands.box_moves``):
+    ``1 - (sum v_i^p / sum (v_i / (1 - u_i^2))^p)^(1/p)``. The diagonal of ``shape`` holds ``v_i^p``. Equal deviations
+    in all assets, or no speeds, give the largest u squared; else it is less. Assets without a scale do not count.
+    """
+    whole, now, largest = 0.0, 0.0, 0.0
+    for i in range(x.shape[0]):
+        u = abs(x[i]) * scale[i]
+        largest = max(largest, u)
+        if scale[i] > 0.0:
+            whole += shape[i, i]
+            now += shape[i, i] / max(1.0 - u * u, 1e-9) ** POWER
+    if whole <= 0.0:
+        return float(largest * largest)
+    return float(1.0 - (whole / now) ** (1.0 / POWER))
+
+
+@njit(cache=True, nogil=True)
+def to_go(x: Vector, shape: Matrix, scale: Vector, box: bool, A: float, B: float) -> float:
+    """Return the cost-to-go of the deviation ``x``; a soft one never falls with the distance."""
+    if box:
+        return float(A * exit_square(x, shape, scale))
+    r = radius(x, shape, scale, box)
+    flat = min(r * r, 0.5 * A / B) if B > 0.0 else r * r
+    return float(A * flat - B * flat * flat)
 
 
 @njit(cache=True, nogil=True)
@@ -192,7 +225,6 @@ def cheapest(
             pull[i] += M[i, j] * x[j]
     r = radius(x, M, scale, box)
     best = np.inf
-    peak = math.sqrt(0.5 * A / B) if B > 0.0 else np.inf  # cost-to-go never falls with the distance
     for i in range(n):  # in case nothing qualifies: all assets, keeping the direction
         out[i] = x[i] * min(level / r, 1.0)
     for legs in range(1, n):
@@ -214,8 +246,7 @@ def cheapest(
                 cost += 0.5 * fee[i] * dw + impact[i] * dw * dw
                 trial[i] = x[i] + share * move[i]
             left = radius(trial, M, scale, box)
-            flat = min(left, peak)
-            cost += A * flat**2 - B * flat**4
+            cost += to_go(trial, M, scale, box, A, B)
             if cost < best and left < r and not (forced and left > EDGE):
                 best = cost
                 for i in range(n):

@@ -1,10 +1,10 @@
 """Bounds that look ahead: what perfect knowledge of gas, or of everything, would have been worth on this very path.
 
 ``foresight_gas`` solves the programme over the distance along the gas that really came (drift unknown, as its model
-has it) and takes, by hindsight, the cheapest of that, the predictive policy and gas_band on the path: the ceiling for
-gas forecasting, loose by the luck of choosing among three. ``clairvoyant`` knows prices too: the cheapest sequence of
-full rebalances there is, exactly, or a sequence of partial trades another policy made if that is cheaper. So no
-policy of a comparison that keeps the mandate is cheaper than it.
+has it) and takes, by hindsight, the cheapest of that, in slices or whole, of the predictive policy and of the reactive
+bands on the path: the ceiling for gas forecasting, loose by the luck of choosing. ``clairvoyant`` knows prices too: the
+cheapest sequence of full rebalances there is, exactly, or a sequence of partial trades another policy made if that is
+cheaper. So no policy of a comparison that keeps the mandate is cheaper than it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from policy.solvers.dynamic_program import factors, levels_of
 from policy.strategies.experts import Kind
 from policy.strategies.gas_process import speeds
 from policy.strategies.predictive import Predictive
-from policy.strategies.programme import HARD_DIMS, effective_gas, growth_squares, split
-from policy.strategies.reactive import GAS_BAND, Bands
+from policy.strategies.programme import HARD_DIMS, MOVE_SHARE, effective_gas, growth_squares, split
+from policy.strategies.reactive import GAS_BAND, GAS_BAND_EXIT, GAS_TILT, Bands
 from policy.strategies.registry import Workshop
 
 CONSTANT_BAND = Bands("band", constant=True)
@@ -89,13 +89,25 @@ class ForesightGas:
     name: str = "foresight_gas"
 
     def levels_over(self, case: Case) -> Schedule:
-        """Return the cheapest on this path of gas_band, the predictive policy and the programme along the true gas."""
+        """Return the cheapest on this path of the bands, the predictive policy and the programme along the true gas."""
         return cheapest(case, self.candidates(case))
 
     def candidates(self, case: Case) -> list[Schedule]:
         """Return the schedules to choose from."""
+        stronger = {"soft": GAS_TILT, "hard": GAS_BAND_EXIT}[case.portfolio.scenario]
         others = [] if self.predictive is None else [self.predictive.levels_over(case)]
-        return [GAS_BAND.levels_over(case), *others, along_true_gas(case)]
+        along = along_true_gas(case)
+        found = [
+            GAS_BAND.levels_over(case),
+            stronger.levels_over(case),
+            CONSTANT_BAND.levels_over(case),
+            *others,
+            along,
+        ]
+        if np.isfinite(along.cap).any():
+            never = np.full(along.cap.size, NEVER)
+            found.append(replace(along, cap=never, resume=never))
+        return found
 
     def taught(self, lessons: Mapping[Kind, Matrix]) -> ForesightGas:
         """Return this bound over the policy taught ``lessons``."""
@@ -117,8 +129,8 @@ def along_true_gas(case: Case) -> Schedule:
     gas = np.ascontiguousarray(effective_gas(case)[part])
     outer, inner = base.outer.copy(), base.inner.copy()
     if p.scenario == "hard":
-        k = case.box_fee[day]
-        m = np.sum(case.impact[part] * case.box_square[day], axis=1)
+        k = MOVE_SHARE * case.box_fee[day]
+        m = MOVE_SHARE * np.sum(case.impact[part] * case.box_square[day], axis=1)
         step = 1.0 / (NODES - 1)
         r = step * np.arange(NODES)
         foresee(
@@ -223,10 +235,8 @@ class Clairvoyant:
     name: str = "clairvoyant"
 
     def levels_over(self, case: Case) -> Schedule:
-        """Return the cheapest of ``full_rebalances``, the constant band and what foresight_gas chooses from."""
-        return cheapest(
-            case, [*self.foresight.candidates(case), CONSTANT_BAND.levels_over(case), full_rebalances(case)]
-        )
+        """Return the cheapest of ``full_rebalances`` and what foresight_gas chooses from."""
+        return cheapest(case, [*self.foresight.candidates(case), full_rebalances(case)])
 
     def taught(self, lessons: Mapping[Kind, Matrix]) -> Clairvoyant:
         """Return this bound over the policy taught ``lessons``."""

@@ -21,6 +21,7 @@ from lake.store import Lake
 from policy.base import ForecastView, Matrix, Vector
 from policy.simulation.history import History, Ints
 from policy.strategies.gas_process import PHI, Window, hours_of_week
+from policy.strategies.gas_tilt import MINIMA_H, Tilt, of_minima, true_minima
 
 HORIZONS_H = (1, 2, 4, 8, 12, 24, 48)
 JUDGED_H = (4, 8, 12, 24)  # horizons a decision to wait rests on
@@ -38,6 +39,7 @@ class Outlook:
     trust: Vector
     earned: Vector  # (T,) trust as far as outcomes go, whether or not there is a fresh forecast
     shares: Vector  # (windows,) of what the forecasts say beyond the chain's own filter, see ``shares``
+    tilt: Tilt  # how dear each hour is
 
 
 def silent(forecasts: ForecastView) -> str | None:
@@ -77,31 +79,37 @@ def outlook_of(
     """Return the outlook from the lake's forecasts, or from dialled ones when ``skill`` (0..1) is given."""
     if skill is None:
         values = recorded(history, lake, chain_id)
+        minima = recorded(history, lake, chain_id, "gas_min", MINIMA_H)
     elif 0.0 <= skill <= 1.0:
         values = dialled(history, skill, seed)
+        minima = dialled_minima(history, skill, seed)
     else:
         raise ConfigError(f"the skill dial takes 0 to 1, got {skill}")
-    return of_values(history, values, windows)
+    return of_values(history, values, windows, minima)
 
 
-def of_values(history: History, values: Matrix, windows: tuple[Window, ...]) -> Outlook:
-    """Return the outlook of (T, H) log gwei forecasts."""
+def of_values(history: History, values: Matrix, windows: tuple[Window, ...], minima: Matrix | None = None) -> Outlook:
+    """Return the outlook of (T, H) log gwei forecasts and of (T, 2) ``minima`` (see ``gas_tilt``; None: none)."""
     earned, share = earnings(history, values), shares(history, values, windows)
     slow = slow_states(history, values, windows, share)
-    return Outlook(windows, slow, np.where(fresh(values), earned, 0.0), earned, share)
+    least = np.full((len(history.ts), len(MINIMA_H)), np.nan) if minima is None else minima
+    tilt = of_minima(history, least, windows)
+    return Outlook(windows, slow, np.where(fresh(values), earned, 0.0), earned, share, tilt)
 
 
-def recorded(history: History, lake: Lake, chain_id: int) -> Matrix:
+def recorded(
+    history: History, lake: Lake, chain_id: int, target: str = "gas", horizons_h: Sequence[int] = HORIZONS_H
+) -> Matrix:
     """Return (T, H) log gwei forecast medians in force at each step, NaN where none is fresh or all abstain."""
-    out = np.full((len(history.ts), len(HORIZONS_H)), np.nan)
+    out = np.full((len(history.ts), len(horizons_h)), np.nan)
     start, end = history.when(0), history.when(len(history.ts) - 1)
     rows = (
         lake.scan("forecasts")
         .filter(
-            (pl.col("target") == "gas")
+            (pl.col("target") == target)
             & (pl.col("key") == str(chain_id))
             & pl.col("available_at").is_between(start, end)
-            & pl.col("horizon_s").is_in([h * 3600 for h in HORIZONS_H])
+            & pl.col("horizon_s").is_in([h * 3600 for h in horizons_h])
         )
         .select("available_at", "horizon_s", "abstain", value=pl.coalesce("q50", "mean"))
         .sort("available_at")
@@ -110,7 +118,7 @@ def recorded(history: History, lake: Lake, chain_id: int) -> Matrix:
     grid = pl.DataFrame({"step": np.arange(len(history.ts))}).with_columns(
         t=pl.from_epoch(pl.Series(history.ts), time_unit="us").dt.replace_time_zone("UTC")
     )
-    for i, horizon in enumerate(HORIZONS_H):
+    for i, horizon in enumerate(horizons_h):
         own = rows.filter(pl.col("horizon_s") == horizon * 3600)
         if own.is_empty():
             continue
@@ -130,6 +138,15 @@ def dialled(history: History, skill: float, seed: int) -> Matrix:
     other = known + (rng.random((log_gas.size, len(HORIZONS_H))) * np.maximum(steps - known, 1)[:, None]).astype(int)
     truth = np.column_stack([log_gas[np.minimum(steps + h, log_gas.size - 1)] for h in HORIZONS_H])
     return np.asarray(skill * truth + (1.0 - skill) * log_gas[other])
+
+
+def dialled_minima(history: History, skill: float, seed: int) -> Matrix:
+    """Return (T, 2) log gwei ``skill x truth + (1 - skill) x noise`` of the least gas; noise is another past hour."""
+    truth, known = true_minima(history), history.gas_known
+    steps = np.arange(len(history.ts))
+    rng = np.random.default_rng((seed, 1))
+    other = known + (rng.random(steps.size) * np.maximum(steps - known - max(MINIMA_H), 1)).astype(int)
+    return np.asarray(skill * truth + (1.0 - skill) * truth[other])
 
 
 def slow_states(history: History, values: Matrix, windows: Sequence[Window], share: Vector) -> Vector:

@@ -38,6 +38,7 @@ CODE = (
     "policy.strategies.gas_process",
     "policy.simulation.planner",
     "policy.strategies.gas_outlook",
+    "policy.strategies.gas_tilt",
 )
 """Modules a lesson depends on."""
 
@@ -58,14 +59,14 @@ def kind_digest(kind: Kind) -> str:
 
 def market_digests(policy: Predictive) -> list[str]:
     """Return, for each window, the digest of everything known at its first step that a lesson rests on."""
-    h, slow = policy.history, policy.outlook.slow
+    h, slow, dear = policy.history, policy.outlook.slow, policy.outlook.tilt.dear
     found = sha256(json.dumps([list(h.assets), h.gas_known]).encode())
     if h.listed is not None:
         found.update(np.ascontiguousarray(h.listed <= h.gas_known).tobytes())
     out, done = [], 0
     for window in policy.outlook.windows:
         stop = window.first + 1
-        for array in (h.ts, h.close, h.gas_gwei, h.native_usd, h.depth_usd, h.recent_gwei, h.markets, slow):
+        for array in (h.ts, h.close, h.gas_gwei, h.native_usd, h.depth_usd, h.recent_gwei, h.markets, slow, dear):
             found.update(np.ascontiguousarray(array[done:stop]).tobytes())
         found.update(np.ascontiguousarray(h.covariance[h.day[done] : h.day[stop - 1] + 1]).tobytes())
         found.update(window.first.to_bytes(8, "big"))

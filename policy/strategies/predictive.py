@@ -1,9 +1,9 @@
-"""The predictive policy: gas_band, moved towards the dynamic programme as far as that has earned.
+"""The predictive policy: the strongest reactive rule, moved by gas forecasts as far as that has earned.
 
 Two things must be earned, both from the past alone: the gas forecasts must have been right (``Outlook.trust``, 0..1)
-and following the programme must have been cheaper than gas_band on a panel of baskets of the same kind (``experts``).
-Where either is missing every level is gas_band's. What has been learnt about a kind is a lesson: made once, handed
-over, never kept behind anybody's back.
+and following them must have been cheaper than the reactive rule on a panel of baskets of the same kind (``experts``).
+Where either is missing every level is that rule's; gas_band's where there is too little past to learn from. What has
+been learnt about a kind is a lesson: made once, handed over, never kept behind anybody's back.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from policy.simulation.planner import Case, Latest, Levels, Portfolio, Schedule,
 from policy.strategies import experts
 from policy.strategies.gas_outlook import Outlook, silent
 from policy.strategies.gas_process import speeds
-from policy.strategies.programme import calm, growth_squares, programme, split
+from policy.strategies.programme import growth_squares, programme, split
 from policy.strategies.reactive import GAS_BAND
 from policy.strategies.remembered import Remembered, nothing_learnt, remember
 
@@ -50,15 +50,16 @@ class Predictive:
     def _plan(self, case: Case) -> Schedule:
         base = GAS_BAND.levels_over(case)
         weights = self.weights(case, case.first, case.last + 1)
-        outer, inner = self.moved(case, base, weights, case.first, case.last + 1)
-        return split(case, replace(base, outer=outer, inner=inner), self.outlook.trust)
+        outer, inner, part = self.moved(case, base, weights, case.first, case.last + 1)
+        return split(case, replace(base, outer=outer, inner=inner, exit_part=part), self.outlook.trust)
 
     def levels_at(self, state: State, forecasts: ForecastView) -> Levels:
         """Return the levels for ``state`` with the memory of that moment: those of ``levels_over`` at that step."""
-        if silent(forecasts):
-            return Remembered(nothing_learnt(state.ts)).levels_at(state, forecasts)
         step = int(np.searchsorted(self.history.ts, int(state.ts.timestamp() * 1e6), side="right")) - 1
-        return Remembered(self.memory(portfolio_of(state, self.history, step), step)).levels_at(state, forecasts)
+        portfolio = portfolio_of(state, self.history, step)
+        if silent(forecasts) and experts.kind_of(portfolio, portfolio.swap_fee) not in self.lessons:
+            return Remembered(nothing_learnt(state.ts)).levels_at(state, forecasts)  # nobody learns to say nothing
+        return Remembered(self.memory(portfolio, step)).levels_at(state, forecasts)
 
     def memory(self, portfolio: Portfolio, step: int) -> PolicyMemory:
         """Return what this policy knows at ``step`` about ``portfolio``, frozen; nothing where gas is too young."""
@@ -73,51 +74,68 @@ class Predictive:
         then = {
             "gas_gwei": self.history.gas_gwei[first], "native_usd": self.history.native_usd[first],
             "covariance": case.covariance[self.history.day[first]], "depth_usd": np.median(depth, axis=0),
-            "slow": window.slow[step - first], "speed": speed[step], "calm": calm(speed, first),
+            "slow": window.slow[step - first], "speed": speed[step], "means": self.outlook.tilt.means[step],
         }  # fmt: skip
         earned = float(self.outlook.earned[step])
-        weights = self.lesson(case)[number] if self.learns and earned > 0.0 else np.zeros(len(experts.MEMBERS))
+        weights = self.lesson(case)[number]
         return remember(at, window, float(self.outlook.shares[number]), earned, weights, then)
 
     def weights(self, case: Case, first: int, last: int) -> Matrix:
-        """Return (T, members) weights in force, times trust; zero outside ``first`` .. ``last`` (exclusive)."""
-        out = np.zeros((len(self.history.ts), len(experts.MEMBERS)))
-        if not self.learns or not self.outlook.trust[first:last].any():
-            return out
+        """Return (T, width) weights in force, members' times trust; zero outside ``first`` .. ``last`` (exclusive)."""
+        scenario = case.portfolio.scenario
+        out = np.zeros((len(self.history.ts), experts.width(scenario)))
+        trust = self.outlook.trust * (self.outlook.tilt.issued if scenario == "soft" else 1.0)
         for window, weight in zip(self.outlook.windows, self.lesson(case), strict=True):
             part = slice(max(window.first, first), max(min(window.last, last), 0))
-            out[part] = weight * self.outlook.trust[part, None]
+            out[part] = weight
+            out[part, 1:] *= trust[part, None]
         return out
 
     @property
     def learns(self) -> bool:
         """Whether there is anything to trust, and a basket to learn from."""
-        return bool(self.outlook.trust.any()) and len(self.history.assets) >= 2
+        return bool(self.outlook.trust.any()) and bool(self.outlook.windows) and len(self.history.assets) >= 2
 
     def lesson(self, case: Case) -> Matrix:
-        """Return (windows, members) weights for portfolios like that of ``case``: the lesson, or learnt now."""
+        """Return (windows, width) weights for portfolios like that of ``case``: the lesson, or learnt now.
+
+        Where nothing is to be trusted there is nothing to learn: the stronger reactive rule, and no member.
+        """
         kind = experts.kind_of(case.portfolio, case.fee)
+        if not self.learns:
+            return np.tile(experts.reactive_only(kind), (len(self.outlook.windows), 1))
         found = self.lessons.get(kind)
         return self.learn(kind) if found is None else found
 
     def learn(self, kind: experts.Kind) -> Matrix:
-        """Return (windows, members) weights of the members for portfolios of ``kind``, each from the past alone."""
-        return experts.chosen(self.past(kind), experts.SURE[kind.scenario])
+        """Return (windows, width) weights for portfolios of ``kind``, each from the past alone."""
+        return experts.chosen(self.past(kind), experts.prior(kind))
 
     def past(self, kind: experts.Kind) -> Matrix:
-        """Return (1 + members, windows) what gas_band and the members cost a panel of ``kind`` in each window."""
+        """Return (1 + width, windows) what gas_band, the stronger rule and the members cost a panel of ``kind``."""
         edges = np.array([w.first for w in self.outlook.windows] + [self.outlook.windows[-1].last])
 
-        def view(case: Case, base: Schedule) -> tuple[Vector, Vector]:
-            everywhere = np.ones((len(self.history.ts), 1))
-            return programme(case, base, self.outlook.windows, everywhere, self.outlook.slow)
+        def sight(case: Case, base: Schedule) -> experts.Sight:
+            return self.sight(case, base, np.ones((len(self.history.ts), 1)))
 
-        return experts.past_costs(self.history, kind, edges, GAS_BAND.levels_over, view)
+        return experts.past_costs(self.history, kind, edges, GAS_BAND.levels_over, sight)
 
-    def moved(self, case: Case, base: Schedule, weights: Matrix, first: int, last: int) -> tuple[Vector, Vector]:
-        """Return (outer, inner) of ``base`` moved by ``weights`` in steps ``first`` .. ``last`` (exclusive)."""
-        found = programme(case, base, self.outlook.windows, weights, self.outlook.slow, first, last)
-        return experts.moved(case.portfolio.scenario, (base.outer, base.inner), found, weights)
+    def sight(
+        self, case: Case, base: Schedule, wanted: Matrix, first: int = 0, last: int | None = None
+    ) -> experts.Sight:
+        """Return what moves ``base`` on ``case``; the programme is solved where ``wanted`` (T, any) is not all zero."""
+        tilt = self.outlook.tilt
+        if case.portfolio.scenario == "soft":
+            return experts.Sight(tilt.relative, tilt.dear)
+        found = programme(case, base, self.outlook.windows, wanted, self.outlook.slow, first, last)
+        return experts.Sight(tilt.relative, tilt.dear, *found)
+
+    def moved(
+        self, case: Case, base: Schedule, weights: Matrix, first: int, last: int
+    ) -> tuple[Vector, Vector, Vector]:
+        """Return (outer, inner, exit part) of ``base`` moved by ``weights`` in ``first`` .. ``last`` (exclusive)."""
+        seen = self.sight(case, base, weights[:, 1:], first, last)
+        return experts.moved(case.portfolio.scenario, (base.outer, base.inner), seen, weights)
 
 
 def portfolio_of(state: State, history: History, step: int) -> Portfolio:

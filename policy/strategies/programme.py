@@ -21,7 +21,6 @@ LEG_SHARE = 0.3  # of the further legs that a cheapest sufficient set of swaps u
 MOVE_SHARE = 0.8  # of the turnover to the inner level that such a set moves
 SPLIT_BELOW = 0.5  # slices are used where at least two make a move
 HARD_GRID, SOFT_GRID = (2, 32), (1, 64)  # sweeps and nodes: weeks back from the closed form until more change nothing
-CALM = 0.95  # soft: in hours faster than this share of the past the programme abstains, see ``programme``
 Gas = TypeVar("Gas", float, Vector)
 
 
@@ -90,8 +89,7 @@ def programme(
 ) -> tuple[Vector, Vector]:
     """Return the dynamic programme's (outer, inner), solved in each window where ``wanted`` (T, any) is not all zero.
 
-    Elsewhere they are ``base``'s, and in a soft mandate in hours faster than CALM of the past too: there the deviation
-    lies along what moves most, and waiting costs more than its distance tells. ``slow`` (T,) is the state of gas.
+    Elsewhere they are ``base``'s. ``slow`` (T,) is the state of gas.
     """
     outer, inner = base.outer.copy(), base.inner.copy()
     steps = len(case.history.ts)
@@ -112,16 +110,7 @@ def programme(
             np.full(count, found.fee), np.full(count, found.impact), solution.step, solution.forced,
             outer[part], inner[part],
         )  # fmt: skip
-        if not found.hard:
-            fast = speed[part] > calm(speed, window.first)
-            outer[part] = np.where(fast, base.outer[part], outer[part])
-            inner[part] = np.where(fast, base.inner[part], inner[part])
     return outer, inner
-
-
-def calm(speed: Vector, step: int) -> float:
-    """Return the speed that CALM of the hours up to ``step`` were slower than."""
-    return float(np.quantile(speed[: step + 1], CALM))
 
 
 def gas_usd(history: History) -> Vector:

@@ -13,6 +13,7 @@ from lake.units import DAY_S, HOUR_S
 from policy.base import ForecastView, State, Vector
 from policy.costs import impact_per_square
 from policy.memory import PolicyMemory
+from policy.simulation.history import History
 from policy.simulation.planner import NEVER, BandRule, Case, Levels, Schedule, gas_of, schedule, usual_gwei
 from policy.simulation.simulator import GAS, TRACKING, simulate
 from policy.solvers import bands
@@ -142,12 +143,20 @@ class Bands:
     breach, at the gas usual in the last week; not ``constant`` also trades early where gas is so far below usual that
     trading now beats the expected forced trade (one step of policy improvement). ``median_gwei`` and
     ``median_depth_usd`` (n,) are past values of a ``constant`` band for ``levels_at``; None takes the present ones.
+
+    ``tilt`` (soft) raises the trigger by ``exp(tilt R)``, R being the log of gas over its mean of the last week less
+    R's own mean so far, ``mean_log`` for ``levels_at``: dear hours wait, cheap ones do not. ``exit_part`` (hard) is
+    that of ``step_kernel.wanted``; without ``exit_legs`` swaps are chosen by the distance they leave.
     """
 
     name: str
     constant: bool
     median_gwei: float | None = None
     median_depth_usd: Vector | None = None
+    tilt: float = 0.0
+    mean_log: float = 0.0
+    exit_part: float = 0.0
+    exit_legs: bool = True
 
     def levels_over(self, case: Case) -> Schedule:
         """Return the band of every step."""
@@ -158,14 +167,18 @@ class Bands:
                 case.gas_one, case.gas_at(h.recent_gwei, swaps=1), case.box_fee[day], m, case.exit_h[day],
                 early=not self.constant,
             )  # fmt: skip
-            return schedule(outer.size, outer, inner, box=True, must=True)
+            part = np.full(outer.size, self.exit_part)
+            plain = schedule(outer.size, outer, inner, box=True, must=True)
+            return replace(plain, exit_legs=self.exit_legs, exit_part=part)
         g, impact = case.gas_one, case.impact
         if self.constant:
             g = case.gas_at(h.median_gwei, swaps=1)
             impact = impact_per_square(case.portfolio.nav_usd, h.median_depth_usd[:, case.columns])
         m = np.sum(impact * case.unit_square[day], axis=1)
         outer, inner = bands.solve(g, case.unit_fee[day], case.portfolio.gamma, m)
-        return schedule(outer.size, outer, inner)
+        if self.tilt:
+            outer = outer * np.exp(self.tilt * centred(gas_of_week(h), h.gas_known))
+        return schedule(outer.size, outer, np.minimum(inner, outer))
 
     def levels_at(self, state: State, forecasts: ForecastView) -> Levels:  # noqa: ARG002
         """Return the band for the state's gas and depth (or the median ones when ``constant``)."""
@@ -177,7 +190,10 @@ class Bands:
             m = impact_per_square(state.nav_usd, market.depth_usd) @ squares[0]
             found = bands.hard_band(*(np.atleast_1d(v) for v in (now, usual, k, m, exit_h)), early=not self.constant)
             outer, inner = float(found[0][0]), float(found[1][0])
-            return Levels(outer, inner, box=True, must=True, why=f"forced at the tolerance, early from {outer:.3f}")
+            return Levels(
+                outer, inner, box=True, must=True, why=f"forced at the tolerance, early from {outer:.3f}",
+                exit_legs=self.exit_legs, exit_part=self.exit_part,
+            )  # fmt: skip
         M, _ = bands.shapes(state.covariance[None], state.target)
         k = 0.5 * bands.mean_moves(M, n) @ market.fee
         depth = market.depth_usd
@@ -186,7 +202,32 @@ class Bands:
             depth = depth if self.median_depth_usd is None else self.median_depth_usd
         m = bands.mean_square_moves(M, n)[0] @ impact_per_square(state.nav_usd, depth)
         out, back = bands.solve(now, k[0], state.gamma, m)
-        return Levels(float(out[0]), float(back[0]), why="band of gas, fee and impact")
+        outer, why = float(out[0]), "band of gas, fee and impact"
+        if self.tilt:
+            relative = float(np.log(market.gas_gwei / usual_gwei(state))) - self.mean_log
+            outer *= float(np.exp(self.tilt * relative))
+            why = f"{why}, gas {relative:+.2f} in logs against its usual place in the week's mean"
+        return Levels(outer, min(float(back[0]), outer), why=why)
+
+
+def gas_of_week(history: History) -> Vector:
+    """Return (T,) log gas over the mean of the last week known at each step."""
+    return np.asarray(np.log(np.maximum(history.gas_gwei, 1e-9) / np.maximum(history.recent_gwei, 1e-9)))
+
+
+def centred(values: Vector, known: int = 0) -> Vector:
+    """Return (T,) ``values`` less their mean from step ``known`` up to and with t; 0 where they are not finite.
+
+    So a tilt made of them moves a trigger about its mean place, and nothing drifts away with a level that moved.
+    """
+    return np.where(np.isfinite(values), values - running_mean(values, known), 0.0)
+
+
+def running_mean(values: Vector, known: int = 0) -> Vector:
+    """Return (T,) the mean of the finite ``values`` from step ``known`` up to and with t; 0 before any."""
+    counted = np.isfinite(values) & (np.arange(values.size) >= known)
+    total, number = np.cumsum(np.where(counted, values, 0.0)), np.cumsum(counted)
+    return np.asarray(total / np.maximum(number, 1))
 
 
 def memory_of(planner: BandRule, case: Case, step: int) -> PolicyMemory:
@@ -198,6 +239,8 @@ def memory_of(planner: BandRule, case: Case, step: int) -> PolicyMemory:
     if isinstance(planner, Bands) and planner.constant:
         values["median_gwei"] = np.array(h.median_gwei[step])
         values["median_depth_usd"] = h.median_depth_usd[step, case.columns]
+    if isinstance(planner, Bands) and planner.tilt and case.portfolio.scenario == "soft":
+        values["mean_log"] = np.array(running_mean(gas_of_week(h), h.gas_known)[step])
     return PolicyMemory(planner.name, h.when(step), values)
 
 
@@ -209,10 +252,17 @@ def recalled(memory: PolicyMemory) -> BandRule:
     if isinstance(planner, Bands) and "median_gwei" in memory.values:
         depth = memory.values["median_depth_usd"]
         return replace(planner, median_gwei=memory.number("median_gwei"), median_depth_usd=depth)
+    if isinstance(planner, Bands) and "mean_log" in memory.values:
+        return replace(planner, mean_log=memory.number("mean_log"))
     return planner
 
 
+TILT = 0.15  # of gas_tilt
+EXIT_PART = 0.5  # of gas_band_exit
+
 GAS_BAND = Bands("gas_band", constant=False)
+GAS_TILT = Bands("gas_tilt", constant=False, tilt=TILT)
+GAS_BAND_EXIT = Bands("gas_band_exit", constant=False, exit_part=EXIT_PART)
 
 REACTIVE: tuple[BandRule, ...] = (
     Hold(),
@@ -222,5 +272,7 @@ REACTIVE: tuple[BandRule, ...] = (
     TunedThreshold(),
     Bands("band", constant=True),
     GAS_BAND,
+    GAS_TILT,
+    GAS_BAND_EXIT,
 )
 """One of each reactive rule, as the panel runs them."""

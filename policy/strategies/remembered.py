@@ -18,8 +18,9 @@ from policy.solvers import bands
 from policy.solvers.dynamic_program import GasChain, Terms, levels_many, solve
 from policy.strategies import experts, gas_outlook
 from policy.strategies.gas_process import Window, hours_of_week, index_in
-from policy.strategies.programme import HARD_GRID, SOFT_GRID, Geometry, gas_of_swaps, slices, terms_of
-from policy.strategies.reactive import GAS_BAND
+from policy.strategies.gas_tilt import dearness, handed_minima
+from policy.strategies.programme import HARD_GRID, Geometry, gas_of_swaps, slices, terms_of
+from policy.strategies.reactive import GAS_BAND, GAS_BAND_EXIT, GAS_TILT
 
 CHAIN = ("usual", "profile", "slow", "slow_move", "white", "speed", "speed_move")
 
@@ -30,8 +31,8 @@ def remember(
     """Return the memory of the predictive policy.
 
     ``window`` is the gas process in force, ``share`` of the forecasts it takes, ``earned`` the trust in them,
-    ``weights`` (members,) what following the programme has earned. ``then``: gas_gwei, native_usd, covariance (n, n)
-    and depth_usd (n,) when the process was learnt; slow, speed and calm as they stand now (see ``Remembered``).
+    ``weights`` (width,) those of ``experts``. ``then``: gas_gwei, native_usd, covariance (n, n) and depth_usd (n,) when
+    the process was learnt; slow, speed and the ``means`` (3,) of the tilt's terms as they stand now.
     """
     chain = {f"chain.{name}": np.asarray(getattr(window.fit.chain, name), dtype=np.float64) for name in CHAIN}
     values = {
@@ -50,8 +51,7 @@ def nothing_learnt(at: datetime) -> PolicyMemory:
 class Remembered:
     """The predictive policy with what it knows; pure.
 
-    Of its memory ``slow`` is the chain's own filter of gas, ``speed`` the market's, and ``calm`` the speed above which
-    a soft mandate does not wait (CALM of the past was slower).
+    Of its memory ``slow`` is the chain's own filter of gas, ``speed`` the market's.
     """
 
     memory: PolicyMemory
@@ -62,51 +62,68 @@ class Remembered:
         expect(self.memory, "predictive")
 
     def levels_at(self, state: State, forecasts: ForecastView) -> Levels:
-        """Return the levels for ``state``; those of gas_band, with the reason in ``why``, where nothing has a say."""
+        """Return the levels for ``state``; those of the reactive rule, and why, where forecasts have no say.
+
+        That rule is the stronger one, unless the past spoke against it, and gas_band without a past.
+        """
         base = GAS_BAND.levels_at(state, forecasts)
-        values = gas_outlook.handed(forecasts)
-        reason = gas_outlook.silent(forecasts) or self._unlearnt()
-        if reason is None and not gas_outlook.fresh(values):
-            reason = "gas forecasts of some horizons are missing"
-        if reason:
-            return replace(base, why=f"{base.why}; gas_band decides: {reason}")
-        trust = self.memory.number("earned")
-        weights = self.memory.values["weights"] * trust
-        if not weights.any():
-            outer, inner = base.outer, base.inner
-            why = f"{base.why}; forecasts have not yet been cheaper than it for such a portfolio"
-        else:
-            outer, inner = self._moved(state, base, values, weights)
-            why = f"{base.why}, moved to {outer:.4f} by the gas forecast at trust {trust:.2f}"
-        cap, resume = self._slices(state, base, outer, inner)
-        return replace(base, outer=outer, inner=inner, cap=cap, resume=resume, why=why)
-
-    def _unlearnt(self) -> str | None:
         if not self.memory.values:
-            return "too little gas history"
-        return None if self.memory.number("earned") > 0.0 else "the gas forecasts have shown no skill"
+            return replace(base, why=f"{base.why}; gas_band decides: too little gas history")
+        values, minima = gas_outlook.handed(forecasts), handed_minima(forecasts)
+        weights = self.memory.values["weights"].copy()
+        trust = self.memory.number("earned")
+        reason = self._silence(state.scenario, forecasts, values, minima, trust)
+        rule = {"soft": GAS_TILT, "hard": GAS_BAND_EXIT}[state.scenario].name if weights[0] else GAS_BAND.name
+        weights[1:] *= 0.0 if reason else trust
+        outer, inner, part = self._moved(state, base, values, minima, weights)
+        if reason:
+            why = f"{base.why}; {rule} decides: {reason}"
+        elif not weights[1:].any():
+            why = f"{base.why}; {rule} decides: forecasts have not yet been cheaper than it for such a portfolio"
+        else:
+            why = f"{base.why}, moved to {outer:.4f} by the gas forecast at trust {trust:.2f}"
+        cap, resume = (base.cap, base.resume) if reason else self._slices(state, base, outer, inner)
+        return replace(base, outer=outer, inner=inner, cap=cap, resume=resume, exit_part=part, why=why)
 
-    def _moved(self, state: State, base: Levels, values: Vector, weights: Vector) -> tuple[float, float]:
-        found = self._programme(state, base, values)
+    def _silence(
+        self, scenario: Scenario, forecasts: ForecastView, values: Vector, minima: Vector, trust: float
+    ) -> str | None:
+        """Return why forecasts have no say, None where they have."""
+        silent = gas_outlook.silent(forecasts)
+        if silent:
+            return silent
+        if trust <= 0.0:
+            return "the gas forecasts have shown no skill"
+        if not gas_outlook.fresh(values):
+            return "gas forecasts of some horizons are missing"
+        if scenario == "soft" and not np.isfinite(minima).all():
+            return "forecasts of the least gas to come are missing"
+        return None
+
+    def _moved(
+        self, state: State, base: Levels, values: Vector, minima: Vector, weights: Vector
+    ) -> tuple[float, float, float]:
+        means = self.memory.values["means"]
+        relative, dear = (np.array([v]) for v in dearness(state, minima, means))
+        sight = experts.Sight(relative, np.nan_to_num(dear))
+        if state.scenario == "hard" and weights[1:].any():
+            sight = experts.Sight(relative, dear, *self._programme(state, base, values))
         band = np.array([base.outer]), np.array([base.inner])
-        outer, inner = experts.moved(state.scenario, band, found, weights[None])
-        return float(outer[0]), float(inner[0])
+        outer, inner, part = experts.moved(state.scenario, band, sight, weights[None])
+        return float(outer[0]), float(inner[0]), float(part[0])
 
     def _programme(self, state: State, base: Levels, values: Vector) -> tuple[Vector, Vector]:
         """Return the programme's (1,) outer and inner, as ``programme.programme`` has them at that step."""
         known = self.memory.values
         outer, inner = np.array([base.outer]), np.array([base.inner])
-        hard = state.scenario == "hard"
         speed = np.atleast_1d(known["speed"])
-        if not hard and speed[0] > known["calm"]:
-            return outer, inner
         chain = GasChain(self.memory.number("chain.usual"), *(known[f"chain.{name}"] for name in CHAIN[1:]))
         hour = hours_of_week(np.array([int(state.ts.timestamp()) * 1_000_000]))
         native = np.array([state.market.native_usd])
         near = gas_outlook.fit_state(values[None], hour, native, chain.usual, known["log_profile"])
         slow = gas_outlook.leant(np.atleast_1d(known["slow"]), near, self.memory.number("share"))
         terms = self._terms(state, chain)
-        solution = solve(terms, chain, *(HARD_GRID if hard else SOFT_GRID))
+        solution = solve(terms, chain, *HARD_GRID)
         levels_many(
             solution.keep, hour, index_in(chain.slow, slow), index_in(np.log(chain.speed), np.log(speed)),
             chain.speed.size, np.array([self._gas(state, state.market.gas_gwei, state.market.native_usd)]),

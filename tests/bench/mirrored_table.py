@@ -1,6 +1,8 @@
 """Policies on mirrored pasts of a project's span: the ratio expected of a rule, the luck of trends averaged out.
 
-``make mirrored PROJECT=DIR ARGS="2022-07-01 2022-12-10 24"`` prints it: start, end, baskets a cell.
+``make mirrored PROJECT=DIR ARGS="2022-07-01 2022-12-10 24 20 61"`` prints it: start, end, baskets a cell, mirrored
+paths a basket, and days by which what forecasts say is rolled (0; 61 leaves no skill in them). Costs are over those of
+gas_band with its legs as they were before, the deviation left at the end counted; 95 % weekly block bootstrap.
 """
 
 from __future__ import annotations
@@ -16,46 +18,78 @@ from rich.table import Table
 from lake.units import utc
 from pipelines.settings import load
 from pipelines.wiring import lake_of
+from policy.comparison.bootstrap import counts, ratio
 from policy.simulation.history import load as market
 from policy.simulation.panel import DEFAULT_CELLS, portfolios
 from policy.simulation.planner import prepare
 from policy.simulation.simulator import GAS, TRACKING, simulate
 from policy.strategies import experts
 from policy.strategies.foresight import along_true_gas
-from policy.strategies.programme import programme
-from policy.strategies.reactive import GAS_BAND
-from policy.strategies.registry import CompareConfig, Workshop
+from policy.strategies.gas_outlook import of_values, recorded
+from policy.strategies.gas_process import windows
+from policy.strategies.gas_tilt import MINIMA_H
+from policy.strategies.predictive import Predictive
+from policy.strategies.reactive import GAS_BAND, GAS_BAND_EXIT, GAS_TILT, Bands
 
-PATHS = 20
+BEFORE = Bands("gas_band_v1", constant=False, exit_legs=False)
+NAMES = ("gas_band", "stronger rule", "predictive", "forecasts everywhere", "all gas known", "predictive / stronger")
 
 
-def main(project: str, start: str, end: str, baskets: str = "24") -> None:
-    """Print cost over gas_band's of the policy, of its programme followed everywhere, and of all gas known."""
+def rolled_policy(history, lake, days: int) -> Predictive:
+    """Return the predictive policy on the lake's forecasts, rolled by ``days`` among the hours that have any."""
+    values, minima = recorded(history, lake, 1), recorded(history, lake, 1, "gas_min", MINIMA_H)
+    for said in (values, minima):
+        seen = np.flatnonzero(np.isfinite(said).all(axis=1))
+        said[seen] = np.roll(said[seen], 24 * days, axis=0)
+    return Predictive(history, of_values(history, values, windows(history), minima))
+
+
+def weekly(case, plan, week):
+    """Return (weeks,) cost of a plan, the deviation left at the end at its cost-to-go."""
+    run = simulate(case, plan, week, log=False, path=True)
+    cost = np.array(run.weekly[:, GAS : TRACKING + (case.portfolio.scenario == "soft")].sum(axis=1))
+    cost[week[case.last - 1]] += experts.cost_to_go(case, run.path[case.last - 1], case.last - 1)
+    return cost
+
+
+def plans_of(case, policy: Predictive):
+    """Return the plans of a case in the order of NAMES, after that of BEFORE."""
+    scenario, base = case.portfolio.scenario, GAS_BAND.levels_over(case)
+    weights = np.zeros((base.outer.size, experts.width(scenario)))
+    weights[:, 1:] = experts.PRIOR[scenario][1:]
+    sight = policy.sight(case, base, np.ones((base.outer.size, 1)))
+    outer, inner, part = experts.moved(scenario, (base.outer, base.inner), sight, weights)
+    stronger = {"soft": GAS_TILT, "hard": GAS_BAND_EXIT}[scenario]
+    followed = replace(base, outer=outer, inner=inner, exit_part=part)
+    rules = (BEFORE, GAS_BAND, stronger, policy)
+    return (*(rule.levels_over(case) for rule in rules), followed, along_true_gas(case))
+
+
+def main(project: str, start: str, end: str, baskets: str = "24", paths: str = "20", roll: str = "0") -> None:
+    """Print the table; see the module."""
     lake = lake_of(load(Path(project) / "foredrift.toml"))
-    config = CompareConfig(utc(start), utc(end), portfolios=int(baskets))
-    history = market(lake, config.start, config.end)
-    policy, week = Workshop(history, lake, config).predictive, np.zeros(len(history.ts), dtype=np.int64)
-    table = Table("mandate", "NAV", "predictive", "programme everywhere", "all gas known")
+    span = utc(start), utc(end)
+    history = market(lake, *span, load(Path(project) / "foredrift.toml").portfolio.assets)
+    policy, week = rolled_policy(history, lake, int(roll)), history.week()
+    table = Table("mandate", "NAV", *NAMES)
     for cell in DEFAULT_CELLS:
-        spent = np.zeros(4)
-        for i, p in enumerate(portfolios(history, config.portfolios, config.seed, config.start, config.end, [cell])):
+        panel = portfolios(history, int(baskets), 7, *span, [cell], 1)
+        kinds = {experts.kind_of(p, p.swap_fee) for p in panel}
+        taught = policy.taught({k: policy.learn(k) for k in kinds}) if policy.learns else policy
+        spent = np.zeros((len(NAMES), int(week[-1]) + 1))
+        for i, p in enumerate(panel):
             case = prepare(history, p)
-            base = GAS_BAND.levels_over(case)
-            everywhere = np.ones((len(history.ts), 1))
-            found = programme(case, base, policy.outlook.windows, everywhere, policy.outlook.slow)
-            full = np.zeros((len(history.ts), len(experts.MEMBERS)))
-            full[:, -1] = 1.0
-            outer, inner = experts.moved(p.scenario, (base.outer, base.inner), found, full)
-            followed = replace(base, outer=outer, inner=inner)
-            plans = (base, policy.levels_over(case), followed, along_true_gas(case))
-            soft = p.scenario == "soft"
-            for draw in range(PATHS):
-                path = experts.mirrored(case, i * PATHS + draw)
-                runs = [simulate(path, plan, week, log=False) for plan in plans]
-                spent += [r.weekly[:, GAS : TRACKING + soft].sum() for r in runs]
-        ratios = [f"{v / spent[0]:.3f}" if spent[0] > 0 else "-" for v in spent[1:]]
+            plans = plans_of(case, taught)
+            for draw in range(int(paths)):
+                path = experts.mirrored(case, 100_000 + i * int(paths) + draw)
+                spent += [weekly(path, plan, week) for plan in plans]
+        kept = spent[0] != 0.0
+        drawn = counts(int(kept.sum()), 2_000, 7)
+        pairs = [(k, 0) for k in range(1, len(NAMES))] + [(3, 2)]
+        found = [ratio(spent[a][kept], spent[b][kept], drawn) for a, b in pairs]
+        ratios = [f"{v.value:.3f} ({v.low:.3f} .. {v.high:.3f})" for v in found]
         table.add_row(cell.label, f"{cell.nav_usd:,.0f}", *ratios)
-    Console().print(table)
+    Console(width=200).print(table)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 
 from policy.base import Forecast, Market, State
 from policy.costs import DEFAULT_FEE, chain_fees, trade_cost
+from policy.names import BANDS
 from policy.simulation.history import load
 from policy.simulation.planner import prepare
-from policy.strategies.experts import MEMBERS, kind_of
+from policy.strategies.experts import kind_of, width
 from policy.strategies.foresight import Clairvoyant, ForesightGas
-from policy.strategies.gas_outlook import HORIZONS_H, dialled, of_values
+from policy.strategies.gas_outlook import HORIZONS_H, dialled, dialled_minima, of_values
 from policy.strategies.gas_process import windows
+from policy.strategies.gas_tilt import MINIMA_H
 from policy.strategies.planner_policy import RulePolicy
 from policy.strategies.predictive import Predictive
 from policy.strategies.reactive import GAS_BAND, REACTIVE
@@ -69,7 +71,7 @@ def test_weights_sum_to_one_and_no_asset_overshoots(policy, state):
 
 
 @pytest.mark.parametrize(
-    "policy", [p for p in POLICIES if p.name in ("threshold", "band", "gas_band")], ids=lambda p: p.name
+    "policy", [p for p in POLICIES if p.name == "threshold" or p.name in BANDS], ids=lambda p: p.name
 )
 @settings(max_examples=60, deadline=None)
 @given(state=states("hard"))
@@ -94,7 +96,7 @@ def test_permuting_assets_permutes_the_decision(policy, state, seed):
     mine, theirs = policy.decide(state, {}), policy.decide(other, {})
     mine_cost, their_cost = mine.cost_usd, theirs.cost_usd
     assert their_cost == pytest.approx(mine_cost, rel=0.02, abs=1e-6)
-    if len(state.assets) == 2 or policy.name not in ("band", "gas_band"):
+    if len(state.assets) == 2 or policy.name not in BANDS:
         assert theirs.weights == pytest.approx(mine.weights[p], abs=1e-7)
 
 
@@ -158,7 +160,9 @@ def test_the_predictive_policy_keeps_the_laws_in_its_own_market(believer, scenar
     weights = target * np.exp(spread * rng.standard_normal(3))
     state = case.state(int(rng.integers(case.first, case.last)), weights / weights.sum())
     view = {
-        ("gas", "1", h * 3600): Forecast("gas", "1", state.ts, h * 3600, (1, 2, 3, 4, 5), 3.0, "v") for h in HORIZONS_H
+        (target, "1", h * 3600): Forecast(target, "1", state.ts, h * 3600, (1, 2, 3, 4, 5), 3.0, "v")
+        for target, hours in (("gas", HORIZONS_H), ("gas_min", MINIMA_H))
+        for h in hours
     }
     policy = RulePolicy(planner)
     decision = policy.decide(state, view)
@@ -181,11 +185,13 @@ def believer(tmp_path_factory):
     history = load(fill(tmp_path_factory.mktemp("laws"), frames()), START, START + timedelta(days=25))
     own, values = windows(history), dialled(history, 0.5, 1)
     sure = np.ones(len(history.ts))
-    planner = Predictive(history, replace(of_values(history, values, own), trust=sure, earned=sure))
+    planner = Predictive(
+        history, replace(of_values(history, values, own, dialled_minima(history, 0.5, 1)), trust=sure, earned=sure)
+    )
     lessons = {}
     for scenario in ("soft", "hard"):
         p = basket(3, scenario, 1e6)
-        weights = np.zeros((len(own), len(MEMBERS)))
+        weights = np.zeros((len(own), width(scenario)))
         weights[:, -1] = 1.0
         lessons[kind_of(p, np.full(3, DEFAULT_FEE))] = weights
     return planner.taught(lessons), history

@@ -10,10 +10,11 @@ import pytest
 from policy.simulation.planner import prepare
 from policy.simulation.simulator import simulate
 from policy.strategies import experts
-from policy.strategies.reactive import GAS_BAND, Hold
+from policy.strategies.reactive import GAS_BAND, GAS_BAND_EXIT, GAS_TILT, Hold, centred, gas_of_week
 from tests.policy.conftest import basket
 
-SURE = experts.SURE["soft"]
+NONE = np.array([1.0, 0.0, 0.0, 0.0])  # the stronger rule, and nothing else until it is proven
+ALL = np.array([1.0, 0.0, 0.0, 1.0])
 
 
 def test_no_member_counts_before_it_has_been_cheaper_by_more_than_its_noise():
@@ -21,19 +22,46 @@ def test_no_member_counts_before_it_has_been_cheaper_by_more_than_its_noise():
     base = np.full(40, 1.0)
     noisy = base + 0.3 * rng.standard_normal(40)
     noisy += 1.0 - noisy.mean()
-    costs = np.stack([base, base - 0.05, noisy, base + 0.05])
-    weights = experts.chosen(costs, SURE)
-    few = int(SURE**2)  # n equal gains d: n d against SURE sqrt(n) d
-    assert (weights[: few + 1] == 0.0).all()
-    assert (weights[few + 1 :, 0] > 0.0).all()
-    assert (weights[:, 2] == 0.0).all()
-    assert weights.sum(axis=1) == pytest.approx((np.arange(40) > few).astype(float))
+    weights = experts.chosen(np.stack([base, base, base - 0.05, noisy, base + 0.05]), NONE)
+    assert (weights[:, 0] == 1.0).all()
+    assert weights[0, 1:].sum() == 0.0
+    share = weights[:, 1:].sum(axis=1)
+    assert (share < 1.0).all()
+    assert share[-1] > 0.9  # forty savings in a row
+    assert (weights[-1, 1] > 20 * weights[-1, 2:]).all()
 
 
 def test_one_lucky_block_convinces_nobody():
-    costs = np.ones((2, 20))
-    costs[1, 2] = 0.2
-    assert (experts.chosen(costs, SURE) == 0.0).all()
+    costs = np.ones((5, 20))
+    costs[2, 2] = 0.2
+    assert experts.chosen(costs, NONE)[:, 1:].sum(axis=1).max() < 0.2
+
+
+def test_what_is_followed_first_is_left_where_it_costs_more_than_its_noise_and_comes_back():
+    rng = np.random.default_rng(1)
+    base = np.ones(60)
+    dear = base + np.r_[np.full(20, 0.05), np.full(40, -0.06)] + 0.02 * rng.standard_normal(60)
+    weights = experts.chosen(np.stack([base, base, base, base, dear]), ALL)
+    assert weights[0, 3] == 1.0
+    assert (weights[3:20, 1:] == 0.0).all()
+    assert weights[-1, 3] == 1.0
+    swapped = experts.chosen(np.stack([base, dear, base, base, base]), NONE)
+    assert swapped[0, 0] == 1.0
+    assert (swapped[3:20, 0] == 0.0).all()
+    assert swapped[-1, 0] == 1.0
+
+
+def test_a_bet_on_nothing_rarely_grows_whenever_one_looks():
+    """Ville: a fair bet exceeds 1 / p at any time with a chance of p at most; looked at again and again."""
+    rng = np.random.default_rng(2)
+    highest = []
+    for _ in range(400):
+        noise = rng.standard_normal(100) * rng.choice([0.3, 1.0, 3.0], 100)
+        highest.append(max(experts.evidence(noise[:b], 1.0) for b in range(1, 101, 3)))
+    for p in (0.5, 0.2, 0.05):
+        assert np.mean(np.array(highest) >= 1 / p) <= p + 3 * np.sqrt(p * (1 - p) / 400)
+    assert experts.evidence(np.full(30, -0.5), 1.0) > 100.0
+    assert experts.evidence(np.zeros(0), 1.0) == pytest.approx(1.0)
 
 
 def test_a_mirrored_past_keeps_every_move_but_its_sign(history):
@@ -65,28 +93,50 @@ def test_a_longer_history_mirrors_the_same_days_alike(history):
 
 def test_weights_know_only_earlier_blocks():
     rng = np.random.default_rng(1)
-    costs = 1.0 + 0.1 * rng.standard_normal((4, 30))
+    costs = 1.0 + 0.1 * rng.standard_normal((5, 30))
     later = costs.copy()
-    later[:, 20:] += rng.standard_normal((4, 10))
-    assert np.array_equal(experts.chosen(costs, SURE)[:21], experts.chosen(later, SURE)[:21])
+    later[:, 20:] += rng.standard_normal((5, 10))
+    for start in (NONE, ALL):
+        assert np.array_equal(experts.chosen(costs, start)[:21], experts.chosen(later, start)[:21])
 
 
 @pytest.mark.parametrize("scenario", ["soft", "hard"])
 def test_no_weight_leaves_the_band_and_full_weight_stays_within_the_member(history, scenario):
-    base = GAS_BAND.levels_over(prepare(history, basket(4, scenario)))
+    case = prepare(history, basket(4, scenario))
+    base = GAS_BAND.levels_over(case)
     band = (base.outer, base.inner)
     rng = np.random.default_rng(2)
-    programme = tuple(level * np.exp(rng.standard_normal(level.size)) for level in band)
-    none = np.zeros((base.outer.size, len(experts.MEMBERS)))
-    outer, inner = experts.moved(scenario, band, programme, none)
+    levels = tuple(level * np.exp(rng.standard_normal(level.size)) for level in band)
+    relative, dear = rng.standard_normal((2, base.outer.size))
+    sight = experts.Sight(relative, dear, *levels) if scenario == "hard" else experts.Sight(relative, dear)
+    none = np.zeros((base.outer.size, experts.width(scenario)))
+    outer, inner, part = experts.moved(scenario, band, sight, none)
     assert np.array_equal(inner, base.inner)
     assert outer == pytest.approx(base.outer)
-    for i, member in enumerate(experts.MEMBERS):
+    assert not part.any()
+    for i, member in enumerate(experts.MEMBERS[scenario]):
         weights = none.copy()
-        weights[:, i] = 1.0
-        outer, inner = experts.moved(scenario, band, programme, weights)
-        assert (outer >= base.outer * member.low**member.share * (1 - 1e-9)).all() or member.low == 0.0
+        weights[:, 1 + i] = 1.0
+        outer, inner, part = experts.moved(scenario, band, sight, weights)
         assert (inner <= outer).all()
+        assert not part.any()
+        if scenario == "soft":
+            assert outer == pytest.approx(base.outer * np.exp(member.rate * dear))
+        else:
+            assert (outer >= base.outer * member.low**member.share * (1 - 1e-9)).all() or member.low == 0.0
+
+
+@pytest.mark.parametrize("scenario", ["soft", "hard"])
+def test_without_a_member_it_is_the_stronger_reactive_rule_to_the_bit(history, scenario):
+    case = prepare(history, basket(4, scenario))
+    base, rule = GAS_BAND.levels_over(case), {"soft": GAS_TILT, "hard": GAS_BAND_EXIT}[scenario].levels_over(case)
+    weights = np.zeros((base.outer.size, experts.width(scenario)))
+    weights[:, 0] = 1.0
+    sight = experts.Sight(centred(gas_of_week(history), history.gas_known), np.zeros(base.outer.size))
+    outer, inner, part = experts.moved(scenario, (base.outer, base.inner), sight, weights)
+    assert np.array_equal(outer, rule.outer)
+    assert np.array_equal(inner, rule.inner)
+    assert np.array_equal(part, rule.exit_parts)
 
 
 @pytest.mark.parametrize("scenario", ["soft", "hard"])
@@ -118,7 +168,12 @@ def test_the_past_of_a_kind_is_a_panel_of_that_kind(history):
     kind = experts.kind_of(p, np.full(4, 5e-4))
     drawn = experts.baskets(history, kind)
     assert len(drawn) == experts.BASKETS
-    assert {b.nav_usd for b in drawn} == {1e5}
-    assert all((b.tolerance == 0.04).all() and b.target.sum() == pytest.approx(1.0) for b in drawn)
+    nav = np.array([b.nav_usd for b in drawn])
+    tolerance = np.array([b.tolerance[0] for b in drawn])
+    assert np.abs(np.log(nav / 1e5)).max() <= np.log(experts.NEAR)
+    assert np.abs(np.log(tolerance / 0.04)).max() <= np.log(experts.NEAR_TOLERANCE)
+    assert abs(np.log(nav / 1e5).mean()) < 0.05  # neighbours lie about the kind, not to one side of it
+    assert abs(np.corrcoef(np.log(nav), np.log(tolerance))[0, 1]) < 0.2
+    assert all(b.target.sum() == pytest.approx(1.0) for b in drawn)
     assert {len(b.assets) for b in drawn} == set(range(2, len(history.assets) + 1))
     assert kind == experts.kind_of(replace(p, gamma=9.0), np.full(4, 5e-4))  # a hard mandate has no gamma

@@ -21,7 +21,7 @@ from policy.simulation.panel import Cell, portfolios
 from policy.simulation.planner import Latest, prepare
 from policy.simulation.simulator import simulate
 from policy.solvers.dynamic_program import solve
-from policy.strategies import experts, lessons, programme, remembered
+from policy.strategies import experts, gas_tilt, lessons, programme, remembered
 from policy.strategies import gas_outlook as dial
 from policy.strategies.gas_outlook import (
     HORIZONS_H,
@@ -34,11 +34,12 @@ from policy.strategies.gas_outlook import (
     shares,
     slow_states,
 )
-from policy.strategies.gas_process import fit, hours_of_week, speeds, walk, windows
+from policy.strategies.gas_process import fit, hours_of_week, walk, windows
+from policy.strategies.gas_tilt import MINIMA_H
 from policy.strategies.planner_policy import RulePolicy
 from policy.strategies.predictive import Predictive
-from policy.strategies.programme import CALM, growth_squares, split
-from policy.strategies.reactive import GAS_BAND
+from policy.strategies.programme import split
+from policy.strategies.reactive import GAS_BAND, GAS_BAND_EXIT, GAS_TILT
 from policy.strategies.registry import CompareConfig, Workshop, memory_at, recall
 from tests.policy.conftest import START, basket, fill, frames
 
@@ -49,8 +50,13 @@ def seen(history):
     return dialled(history, 0.6, 1)
 
 
-def outlook(history, values) -> Outlook:
-    return of_values(history, values, windows(history))
+def outlook(history, values, minima=None) -> Outlook:
+    return of_values(history, values, windows(history), least(history) if minima is None else minima)
+
+
+def least(history):
+    """Minima of some skill, too."""
+    return dial.dialled_minima(history, 0.6, 1)
 
 
 def make(history, lake, config) -> Predictive:
@@ -69,7 +75,7 @@ def convinced(policy: Predictive) -> Predictive:
         for nav in (1e5, 1e6, 1e7, 1e8):
             for n in (4, 5):
                 p = basket(n, scenario, nav)
-                weights = np.zeros((len(policy.outlook.windows), len(experts.MEMBERS)))
+                weights = np.zeros((len(policy.outlook.windows), experts.width(scenario)))
                 weights[:, -1] = 1.0
                 lessons[experts.kind_of(p, np.full(n, DEFAULT_FEE))] = weights
     return policy.taught(lessons)
@@ -85,6 +91,9 @@ def said(history, values, step):
     for i, h in enumerate(HORIZONS_H):
         gwei = float(np.exp(values[step, i]))
         out["gas", "1", h * 3600] = Forecast("gas", "1", at, h * 3600, (gwei,) * 5, gwei, "v")
+    for h, value in zip(MINIMA_H, least(history)[step], strict=True):
+        gwei = float(np.exp(value))
+        out["gas_min", "1", h * 3600] = Forecast("gas_min", "1", at, h * 3600, (gwei,) * 5, gwei, "v")
     return out
 
 
@@ -94,23 +103,34 @@ def view(at, *, abstain: bool = False):
 
 
 def same(a, b) -> bool:
-    names = ("outer", "inner", "cap", "resume")
+    names = ("outer", "inner", "cap", "resume", "exit_parts")
     return all(np.array_equal(getattr(a, n), getattr(b, n)) for n in names)
 
 
+def stronger(scenario):
+    return {"soft": GAS_TILT, "hard": GAS_BAND_EXIT}[scenario]
+
+
 @pytest.mark.parametrize("scenario", ["soft", "hard"])
-def test_without_forecasts_it_is_gas_band(history, market_lake, end, scenario):
+def test_without_forecasts_it_is_the_stronger_reactive_rule(history, market_lake, end, scenario):
     case = prepare(history, basket(4, scenario))
     made = make(history, market_lake, CompareConfig(START, end))
-    assert same(made.levels_over(case), GAS_BAND.levels_over(case))
+    part = slice(case.first, case.last)
+    plan, rule = made.levels_over(case), stronger(scenario).levels_over(case)
+    for name in ("outer", "inner", "cap", "resume", "exit_parts"):
+        assert np.array_equal(getattr(plan, name)[part], getattr(rule, name)[part]), name
+    large = prepare(history, basket(4, scenario, 1e7))
+    assert same(made.levels_over(large), GAS_BAND.levels_over(large)) == (scenario == "hard")
 
 
 @pytest.mark.parametrize("scenario", ["soft", "hard"])
-def test_without_skill_the_cost_is_gas_bands(history, market_lake, end, scenario):
+def test_without_skill_the_cost_is_the_stronger_reactive_rules(history, market_lake, end, scenario):
     case = prepare(history, basket(4, scenario, 1e5))
     made = make(history, market_lake, CompareConfig(START, end, skill=0.0))
     week = np.zeros(len(history.ts), dtype=np.int64)
-    own, base = (simulate(case, p.levels_over(case), week, log=False).weekly.sum(axis=0) for p in (made, GAS_BAND))
+    own, base = (
+        simulate(case, p.levels_over(case), week, log=False).weekly.sum(axis=0) for p in (made, stronger(scenario))
+    )
     assert own[:4].sum() == pytest.approx(base[:4].sum(), rel=1e-3)
 
 
@@ -132,6 +152,7 @@ def test_one_decision_equals_the_panels(history, policy, seen, scenario, nav):
     acted = 0
     for step in range(case.first + 3, case.last, 211):
         levels = policy.levels_at(case.state(step, case.portfolio.target), said(history, seen, step))
+        assert levels.exit_part == pytest.approx(plan.exit_parts[step])
         assert levels.outer == pytest.approx(plan.outer[step], rel=1e-9)
         assert levels.inner == pytest.approx(plan.inner[step], rel=1e-9, abs=1e-12)
         assert levels.cap == pytest.approx(plan.cap[step], rel=1e-9)
@@ -141,7 +162,7 @@ def test_one_decision_equals_the_panels(history, policy, seen, scenario, nav):
 
 
 def test_a_decision_solves_its_own_week_only(history, policy, seen, monkeypatch):
-    case = prepare(history, basket(5, "soft", 1e6))
+    case = prepare(history, basket(5, "hard", 1e6))
     step = case.last - 50
     x = np.array([0.06, -0.03, -0.01, -0.01, -0.01])
     state = case.state(step, case.portfolio.target + x)
@@ -168,40 +189,56 @@ def test_nothing_depends_on_what_comes_after(history, seen, scenario):
     later = seen.copy()
     later[cut + 1 :] += rng.standard_normal(later[cut + 1 :].shape)
     other = replace(history, gas_gwei=gas, returns=returns)
+    minima = least(history)
+    later_minima = minima.copy()
+    later_minima[cut + 1 :] += rng.standard_normal(later_minima[cut + 1 :].shape)
     plans = []
-    for h, values in ((history, seen), (other, later)):
-        planned = Predictive(h, outlook(h, values))
+    for h, values, lows in ((history, seen, minima), (other, later, later_minima)):
+        planned = Predictive(h, outlook(h, values, lows))
         case = prepare(h, basket(4, scenario, 1e5))
         plans.append(planned.levels_over(case))
         weights = planned.lesson(case)
         windows_before = sum(w.first <= cut for w in planned.outlook.windows)
         plans.append(weights[:windows_before])
     assert np.array_equal(plans.pop(3), plans.pop(1))
-    for name in ("outer", "inner", "cap", "resume"):
+    for name in ("outer", "inner", "cap", "resume", "exit_parts"):
         assert np.array_equal(getattr(plans[0], name)[: cut + 1], getattr(plans[1], name)[: cut + 1]), name
 
 
-def test_silent_forecasts_leave_the_decision_to_gas_band(history, policy):
+def test_silent_forecasts_leave_the_decision_to_the_reactive_rule_it_has_learnt(history, seen):
     case = prepare(history, basket(4))
-    state = case.state(case.last - 5, case.portfolio.target)
-    base = GAS_BAND.levels_at(state, {})
-    for forecasts, reason in (({}, "no gas forecast"), (view(state.ts, abstain=True), "abstain (stale)")):
-        levels = policy.levels_at(state, forecasts)
-        assert (levels.outer, levels.inner) == (base.outer, base.inner)
-        assert reason in levels.why
+    kind = experts.kind_of(case.portfolio, case.fee)
+    own = outlook(history, seen)
+    step = case.last - 5
+    state = case.state(step, case.portfolio.target)
+    gas_only = {k: f for k, f in said(history, seen, step).items() if k[0] == "gas"}
+    for weights, rule in ((np.eye(4)[3] + np.eye(4)[0], GAS_TILT), (np.eye(4)[3], GAS_BAND)):
+        policy = Predictive(history, own).taught({kind: np.tile(weights, (len(own.windows), 1))})
+        base = recall(memory_at(rule, case.portfolio, history, step)).levels_at(state, {})
+        for forecasts, reason in (
+            ({}, "no gas forecast"), (view(state.ts, abstain=True), "abstain (stale)"),
+            (gas_only, "forecasts of the least gas to come are missing"),
+        ):  # fmt: skip
+            levels = policy.levels_at(state, forecasts)
+            assert levels.outer == pytest.approx(base.outer, rel=1e-12)
+            assert levels.inner == pytest.approx(base.inner, rel=1e-12)
+            assert reason in levels.why
+            assert f"{rule.name} decides" in levels.why
 
 
-def test_a_soft_mandate_does_not_wait_in_a_market_faster_than_most_of_the_past(history, policy):
+def test_the_tilt_of_a_step_is_what_a_decision_computes_from_what_it_is_handed(history, seen):
+    own = outlook(history, seen)
     case = prepare(history, basket(4))
-    base, plan = GAS_BAND.levels_over(case), policy.levels_over(case)
-    speed = speeds(growth_squares(case, len(history.ts)))
-    moved = 0
-    for w in policy.outlook.windows:
-        part = slice(w.first, w.last)
-        fast = speed[part] > np.quantile(speed[: w.first + 1], CALM)
-        assert np.array_equal(plan.outer[part][fast], base.outer[part][fast])
-        moved += int(np.count_nonzero(plan.outer[part][~fast] != base.outer[part][~fast]))
-    assert moved > 100
+    for step in range(case.first, case.last, 97):
+        state = case.state(step, case.portfolio.target)
+        minima = gas_tilt.handed_minima(said(history, seen, step))
+        found = gas_tilt.dearness(state, minima, own.tilt.means[step])
+        assert found == pytest.approx((own.tilt.relative[step], own.tilt.dear[step]), abs=1e-9)
+    part = slice(case.first, case.last)
+    assert abs(own.tilt.dear[part].mean()) < 0.3  # about its own mean: the mean trigger stays the band's
+    truth = gas_tilt.true_minima(history)
+    step = case.first + 7
+    assert truth[step] == pytest.approx([np.log(history.gas_gwei[step + 1 : step + 1 + h]).min() for h in MINIMA_H])
 
 
 def test_the_hard_trigger_never_exceeds_the_tolerance(history, policy):
@@ -305,6 +342,8 @@ def test_the_skill_dial_pays_where_waiting_is_worth_most(tmp_path):
     costs = []
     for turn in (0.0, 0.5, 1.0):
         made = make(long, lake, CompareConfig(START, last, skill=turn))
+        kind = experts.kind_of(panel[0], panel[0].swap_fee)
+        made = made.taught({kind: made.learn(kind)}) if made.learns else made
         costs.append(sum(simulate(c, made.levels_over(c), week, log=False).weekly[:, :3].sum() for c in cases))
     falls = [b / a for a, b in zip(costs[:-1], costs[1:], strict=True)]
     assert max(falls) < 1.03, falls  # monotone but for the luck of sixteen baskets
@@ -319,7 +358,8 @@ def test_what_the_forecasts_say_changes_the_levels(history, policy, seen, scenar
     for step in range(case.first + 3, case.last, 97):
         state, handed = case.state(step, case.portfolio.target), said(history, seen, step)
         memory = policy.memory(case.portfolio, step)
-        if not (memory.values and memory.number("share") > 0.05 and memory.number("earned") > 0.1):
+        known = memory.values and memory.number("earned") > 0.1
+        if not known or (scenario == "hard" and memory.number("share") <= 0.05):
             continue
         low, high = (
             {k: replace(f, quantiles=(f.mean * by,) * 5, mean=f.mean * by) for k, f in handed.items()}
@@ -364,7 +404,7 @@ def test_lessons_are_kept_by_kind_market_and_code(history, seen, tmp_path, monke
     kinds = [experts.kind_of(basket(4, "hard", nav), np.full(4, DEFAULT_FEE)) for nav in (1e5, 1e6)]
     assert lessons.recall_lessons(lake, policy, kinds) == {}
     rng = np.random.default_rng(1)
-    learnt = {kind: rng.random((len(policy.outlook.windows), len(experts.MEMBERS))) for kind in kinds[:1]}
+    learnt = {kind: rng.random((len(policy.outlook.windows), experts.width("hard"))) for kind in kinds[:1]}
     lessons.keep_lessons(lake, policy, learnt)
     lessons.keep_lessons(lake, policy, learnt)
     found = lessons.recall_lessons(lake, policy, kinds)
@@ -388,6 +428,9 @@ def test_a_longer_history_stands_on_the_same_lessons(history, seen):
         moved=None if history.moved is None else history.moved[:cut],
     )  # fmt: skip
     assert policy_windows
-    long, cut_off = (lessons.market_digests(Predictive(h, outlook(h, seen[: len(h.ts)]))) for h in (history, short))
+    long, cut_off = (
+        lessons.market_digests(Predictive(h, outlook(h, seen[: len(h.ts)], least(history)[: len(h.ts)])))
+        for h in (history, short)
+    )
     assert cut_off == long[: len(cut_off)]
     assert len(set(long)) == len(long)

@@ -24,7 +24,7 @@ from policy.strategies.reactive import REACTIVE
 from policy.strategies.registry import memory_at, recall
 from policy.strategies.replay import replay
 from tests.policy.conftest import START, basket, fill, frames
-from tests.policy.test_predictive import said
+from tests.policy.test_predictive import least, said
 
 DECISIONS = 200
 
@@ -35,11 +35,11 @@ def records(tmp_path_factory):
     folder = tmp_path_factory.mktemp("replay")
     history = load(fill(folder / "lake", frames()), START, START + timedelta(days=25))
     values = dialled(history, 0.7, 1)
-    predictive = Predictive(history, of_values(history, values, windows(history)))
+    predictive = Predictive(history, of_values(history, values, windows(history), least(history)))
     lessons = {}
     for scenario in ("soft", "hard"):
         for nav in (1e5, 1e7):
-            weights = np.full((len(predictive.outlook.windows), len(experts.MEMBERS)), 0.2)
+            weights = np.full((len(predictive.outlook.windows), experts.width(scenario)), 0.2)
             lessons[experts.kind_of(basket(4, scenario, nav), np.full(4, DEFAULT_FEE))] = weights
     planners = [*REACTIVE, predictive.taught(lessons)]
     assert {p.name for p in planners} == set(LIVE_NAMES)
