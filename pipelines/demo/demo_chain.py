@@ -35,7 +35,7 @@ def rebalance_on_local_chain(settings: Settings, end: datetime) -> dict[str, Any
     Raises NoNode without Node.js.
     """
     lake = lake_of(settings)
-    opening = tick_at(lake, end, [a for a in TARGETS if a != NUMERAIRE])
+    opening = tick_at(lake, end, [a for a in TARGETS if a != NUMERAIRE], settings.chain.history)
     extras = [reference_vault(TARGETS, deposit_usd=DEPOSIT_USD, mandate=MANDATE)]
     depth = depths_at(lake, end, TARGETS)
     gas = opening.gas_gwei or 1.0

@@ -98,7 +98,8 @@ def serve(settings: Settings, how: Serving, stop: threading.Event | None = None)
         depth = depths_at(lake, at, assets)
     elif at is not None:
         history = chain(
-            [tick_at(lake, at, assets)], _later(lake, settings.chain.history, at, assets) if how.replay else ()
+            [tick_at(lake, at, assets, settings.chain.history)],
+            _later(lake, settings.chain.history, at, assets) if how.replay else (),
         )
         depth = depths_at(lake, at, assets)
     extras = [reference_vault(targets, mandate=MANDATE), safe_account(), roles_safe(targets), owners_safe()]
@@ -157,11 +158,13 @@ def toml_of(net: Localnet, targets: Mapping[str, int]) -> str:
     return "\n".join(rows)
 
 
-def tick_at(lake: Lake, at: datetime, assets: Iterable[str]) -> Tick:
-    """Return the newest prices of ``assets`` known at ``at``, with the newest gas price."""
+def tick_at(lake: Lake, at: datetime, assets: Iterable[str], chain_id: int = 1) -> Tick:
+    """Return the newest prices of ``assets`` known at ``at``, with the newest gas price of the chain."""
     rows = lake.scan("prices", as_of=at).filter(pl.col("asset").is_in(list(assets))).sort("available_at")
     prices = rows.group_by("asset").agg(pl.col("close").last()).collect()
-    gas = lake.scan("gas", as_of=at).sort("ts").tail(1).collect()["base_fee_gwei"]
+    gas = (
+        lake.scan("gas", as_of=at).filter(pl.col("chain_id") == chain_id).sort("ts").tail(1).collect()["base_fee_gwei"]
+    )
     return Tick(dict(prices.iter_rows()), float(gas[0]) if gas.len() else None, at)
 
 
@@ -183,7 +186,7 @@ def _recorded(
     lake: Lake, chain_id: int, blocks: Sequence[RecordedBlock], assets: list[str], speed: float
 ) -> Iterator[Tick]:
     """Yield recorded blocks as ticks, with the lake's prices as they became known; none where the lake has none."""
-    opening = tick_at(lake, blocks[0].at, assets)
+    opening = tick_at(lake, blocks[0].at, assets, chain_id)
     prices = chain([opening] if opening.prices else [], _later(lake, chain_id, blocks[0].at, assets))
     yield from block_ticks(blocks, prices, speed)
 
