@@ -1,8 +1,8 @@
 """Auctions on recorded prices: ``make auctions`` runs 50 rounds of each kind on a local chain and prints a table.
 
 Ether's recorded minutes, bridged to blocks of 12 seconds, are the market; the feeds follow it by the rule of most feeds
-(half a per cent of deviation, or an hour). A vault of a million dollars sells and buys back 20 ether by turns, its
-orders sized and priced as the engine does it. Three bidders hedge at 3 bp x U(0.5, 1.5) each and want 1 bp; one is a
+(half a per cent of deviation, or an hour). A vault of a million dollars buys 20 ether, one heavy in ether sells them,
+by turns, the orders priced as the engine does it. Three bidders hedge at 3 bp x U(0.5, 1.5) each and want 1 bp; one is a
 block behind the others. What the vault got is counted after the keeper's own gas.
 """
 
@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from lake.evm import calldata
 from lake.rpc import quantity
 from policy.execution.auctions.orders import VenueKind
 from policy.execution.auctions.terms import AuctionTerms
@@ -85,10 +86,8 @@ def one_round(net: Localnet, kind: VenueKind, fair: np.ndarray, shown: np.ndarra
     net.advance_prices({"ETH": float(shown[0])}, gas_gwei=GWEI, pools=False)
     net.mine(2, base_fee_wei=int(GWEI * 1e9))
     terms, snapshot = AuctionTerms(), vault.snapshot()
-    weight = snapshot.holdings[1] * shown[0] / 1e18
-    usd, ether = snapshot.holdings[0] / 1e6, ETHER * 1e18
-    sells = weight > usd
-    amount = int(ether) if sells else int(ETHER * shown[0] * 1e6)
+    sells = snapshot.holdings[1] * shown[0] / 1e18 > snapshot.holdings[0] / 1e6
+    amount = int(ETHER * 1e18) if sells else int(ETHER * shown[0] * 1e6)
     pair = Largest(int(sells), int(not sells), amount, ETHER * float(shown[0]), 1.0)
     auction = terms.falling(SIGMA, 12.0)
     order = order_for(terms, auction, kind, vault.house().venues.of(kind), snapshot, pair)
@@ -139,9 +138,15 @@ def rounds(count: int, seed: int, kinds: tuple[VenueKind, ...], fair: np.ndarray
     with market(float(fair[0])) as net:
         for kind in kinds:
             chance = random.Random(seed)
-            for _ in range(count):
+            for number in range(count):
                 at = chance.randrange(400, len(fair) - BLOCKS - 1)
+                saved = net.snapshot()
+                if number % 2:  # every other vault is heavy in ether
+                    give = calldata("transfer(address,uint256)", net.world.extras["vault"], 3_000 * 10**18)
+                    net.send("provider", net.world.token("ETH").address, give)
+                    net.mine()
                 one = one_round(net, kind, fair[at : at + BLOCKS], shown[at : at + BLOCKS], chance)
+                net.revert(saved)
                 total = found[kind]
                 for name in ("oracle", "market", "blocks"):
                     getattr(total, name).extend(getattr(one, name))
