@@ -1,9 +1,9 @@
 """Auctions on recorded prices: ``make auctions`` runs 50 rounds of each kind on a local chain and prints a table.
 
 Ether's recorded minutes, bridged to blocks of 12 seconds, are the market; the feeds follow it by the rule of most feeds
-(half a per cent of deviation, or an hour). A vault of a million dollars buys 20 ether, one heavy in ether sells them,
-by turns, the orders priced as the engine does it. Three bidders hedge at 3 bp x U(0.5, 1.5) each and want 1 bp; one is a
-block behind the others. What the vault got is counted after the keeper's own gas.
+(half a per cent of deviation, or an hour). A vault of a million dollars buys 20 ether, one heavy in ether sells
+them, by turns; orders are priced as the engine does it. Three bidders hedge at 3 bp x U(0.5, 1.5) each and want 1 bp;
+one is a block behind the others. What the vault got is counted after the keeper's own gas.
 """
 
 from __future__ import annotations
