@@ -134,7 +134,9 @@ def test_a_venue_is_known_to_settings_readers_and_calls(package, tmp_path):
     hop = Hop("fork", address, "0x" + "2" * 40, "0x" + "3" * 40, 2_000)
     assert swap([hop], 7, 6, address, 2**40) == b"swap" + (7).to_bytes(32, "big")
     file.write_text(f'[[sources.pools]]\naddress = "{address}"\nasset = "ETH"\nvenue = "forc"\n')
-    with pytest.raises(ConfigError, match=r"no venue; did you mean 'fork'\? \(known: uniswap_v2, uniswap_v3, fork\)"):
+    with pytest.raises(
+        ConfigError, match=r"no venue; did you mean 'fork'\? \(known: uniswap_v2, uniswap_v3, erc4626, fork\)"
+    ):
         load(file)
 
 
