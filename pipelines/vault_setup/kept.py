@@ -13,6 +13,7 @@ from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.abstaining import recorded
 from pipelines.vault_setup.cycle import announce_executions
 from pipelines.vault_setup.decider import Choice, decider
+from pipelines.vault_setup.kept_surface import KeptSurface
 from pipelines.wiring import lake_of
 from policy.base import Policy
 from policy.execution.records.audit import Audit
@@ -20,6 +21,7 @@ from policy.keeping.desk import Occasion
 from policy.memory import PolicyMemory
 from policy.strategies.planner_policy import RulePolicy
 from policy.strategies.reactive import GAS_BAND
+from policy.strategies.surface_rule import SurfaceRule
 
 RENEW_S = 3_600
 
@@ -33,9 +35,11 @@ class Standing:
     at_s: int = -RENEW_S
     lake: Lake = field(init=False)
     audit: Audit = field(init=False)
+    surface: KeptSurface = field(init=False)
 
     def __post_init__(self) -> None:
         self.lake, self.audit = lake_of(self.deployment), Audit(self.deployment.audit)
+        self.surface = KeptSurface(self.deployment, self.lake)
 
     def renewed(self, time_s: int) -> Choice:
         """Return the choice in force at ``time_s`` (Unix), taken anew once an hour; NotEnoughData where there is none.
@@ -60,11 +64,14 @@ class Standing:
         announce_executions(reconcile(self.deployment, self.lake, self.audit))
 
 
-def rule_at(choice: Choice, occasion: Occasion) -> Policy:
-    """Return who decides: the configured policy at the hour, at any other block the band at the block's own gas."""
+def rule_at(standing: Standing, choice: Choice, occasion: Occasion) -> Policy:
+    """Return who decides: the configured policy at the hour; at any other block the surface in force, else gas_band."""
     if occasion.scheduled:
         return choice.policy
     at = datetime.fromtimestamp(occasion.head.timestamp_s, UTC)
+    memory = standing.surface.memory(at)
+    if memory is not None:
+        return RulePolicy(SurfaceRule(memory), memory)
     return RulePolicy(GAS_BAND, PolicyMemory(GAS_BAND.name, at, {}))
 
 

@@ -44,7 +44,7 @@ class ChainDesk:
         base = self.context(occasion.head.timestamp_s)
         choice = self.standing.renewed(occasion.head.timestamp_s)
         yield replace(
-            base, policy=rule_at(choice, occasion), audit=self.standing.audit, wait=_no_wait,
+            base, policy=rule_at(self.standing, choice, occasion), audit=self.standing.audit, wait=_no_wait,
             not_before=occasion.head.number,
         )  # fmt: skip
         self.standing.record()
@@ -66,7 +66,16 @@ def chain_desks(
         private_folders(one)
         own = ChainDesk(Standing(one), live)
         ctx = own.context(time_s)
-        desks.append(Desk(one.name, journal_of(one), own.cycle, one.audit.parent / "looks", minute_s=minute_s(one)))
+        desks.append(
+            Desk(
+                one.name,
+                journal_of(one),
+                own.cycle,
+                one.audit.parent / "looks",
+                own.standing.surface.look,
+                minute_s=minute_s(one),
+            )
+        )
         kept.append(_kept(own, ctx))
     rules = fee_rules(chain(deployments[0].chain.id))
     return desks, ChainMarket(rpc, JsonNode(rpc), kept, rules)

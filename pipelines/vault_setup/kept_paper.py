@@ -49,7 +49,7 @@ class PaperDesk:
     def cycle(self, occasion: Occasion) -> Iterator[EngineContext]:
         """Yield the context of one cycle, which executes on paper; afterwards what it left is written to the lake."""
         choice, market = self.market(occasion.head)
-        here = replace(choice, market=market, policy=rule_at(choice, occasion))
+        here = replace(choice, market=market, policy=rule_at(self.standing, choice, occasion))
         with open_context(self.standing.deployment, market.at, here, live=True) as ctx:
 
             def clock() -> datetime:  # its chain makes blocks of its own for a plan, and stands ahead of the tape then
@@ -107,5 +107,15 @@ def paper_desks(deployments: Sequence[VaultSettings], until: datetime | None = N
         desk = PaperDesk(Standing(one), tape, quiet=until is not None)
         own.append(desk)
         looks = one.audit.parent / "looks"
-        desks.append(Desk(one.name, journal_of(one), desk.cycle, looks, patient=True, minute_s=minute_s(one)))
+        desks.append(
+            Desk(
+                one.name,
+                journal_of(one),
+                desk.cycle,
+                looks,
+                desk.standing.surface.look,
+                patient=True,
+                minute_s=minute_s(one),
+            )
+        )
     return desks, PaperMarket(own)

@@ -14,6 +14,7 @@ from policy.execution.context import IN_FLIGHT, EngineContext, Limits, StepRepor
 from policy.execution.records.journal import Journal
 from policy.execution.records.owner import OwnerFile
 from policy.keeping.orders import GasOrder
+from policy.keeping.sights import Reserves
 from policy.realtime.triggers import Trigger
 
 HOLD_BLOCKS, LONGEST_HOLD = 5, 300  # after a cycle that did not trade: doubled each time
@@ -102,7 +103,8 @@ class Desk:
 
     ``minute_s``: seconds into the hour at which its scheduled decision is due; ``looks``: folder of the looks that are
     written with each decision; ``patient``: its cycles wait for the status of a plan, where a chain costs no time. The
-    rest is what it waits for: an armed ``order``, and a ``hold`` after a cycle that did not trade, at the ``asked``
+    ``reserves`` gives the column of a surface in force at a block with its hash, None for the closed form. The rest is
+    what it waits for: an armed ``order``, and a ``hold`` after a cycle that did not trade, at the ``asked``
     price and reservation price.
     """
 
@@ -110,6 +112,7 @@ class Desk:
     journal: Journal
     cycle: Callable[[Occasion], AbstractContextManager[EngineContext]]
     looks: Path
+    reserves: Callable[[SeenBlock], tuple[Reserves, str] | None] | None = None
     patient: bool = False
     minute_s: int = 0
     owner: OwnerFile | None = None

@@ -104,6 +104,7 @@ class Keeper:
             self._stale = set(range(len(self.desks)))
             return []
         price = price_wei / WEI_PER_GWEI
+        self._swap(head)
         self.glance = glance = self.sights.look()
         self.ring.put(head.number, price, glance)
         asked = [] if quiet else self._asked(head, glance, price, tip_wei)
@@ -123,6 +124,14 @@ class Keeper:
             self._adopt(row, self.market.read(row, head), head)
             self._stale.discard(row)
         return head.next_base_fee_wei + found.tip_wei, found.tip_wei
+
+    def _swap(self, head: SeenBlock) -> None:
+        """Put the surfaces in force at ``head`` into the look, each by its hash."""
+        for row, desk in enumerate(self.desks):
+            if desk.reserves is not None:
+                found = desk.reserves(head)
+                self.sights.table(row, None if found is None else found[0])
+                self.table[row] = "" if found is None else found[1]
 
     def _adopt(self, row: int, found: VaultReading, head: SeenBlock) -> None:
         desk = self.desks[row]

@@ -15,16 +15,21 @@ import numpy.typing as npt
 from policy.base import Matrix, Vector
 from policy.keeping.terms import LookTerms
 from policy.realtime import reserve
+from policy.strategies.surface_rule import at_node
 
 FAR = 1e9  # tolerance of a column that is no token's
 
 
 @dataclass(frozen=True, slots=True)
 class Reserves:
-    """Highest gas paid, fraction of NAV, by distance: ``table`` (nodes,) of one vault at the present state of gas."""
+    """Highest gas paid, fraction of NAV, by distance: ``table`` (nodes,) of one vault at the present state of gas.
+
+    It is the gas of a rebalance of ``legs`` swaps.
+    """
 
     table: Vector
     node: float
+    legs: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +113,12 @@ class Sights:
             soft, _ = reserve.soft(r, self.k, self.m, self.B)
             paid = np.where(self.hard, reserve.hard(box, self.usual, self.k, self.value), soft)
         for row, found in self._tables.items():
-            at = np.arange(found.table.size) * found.node
-            told = float(np.interp(r[row], at, found.table)) if np.isfinite(r[row]) else np.nan
-            paid[row] = np.inf if self.hard[row] and box[row] >= 1.0 else told
+            terms = self.terms[row]
+            if terms is None or not np.isfinite(r[row]):
+                continue
+            more = found.legs - 1.0
+            told = at_node(found.table, r[row] / found.node)
+            gwei_of = (told - terms.gas_fixed - more * terms.leg_fixed) / (terms.gas_slope + more * terms.leg_slope)
+            paid[row] = np.inf if self.hard[row] and box[row] >= 1.0 else terms.gas_fixed + terms.gas_slope * gwei_of
         gwei = np.where(np.isnan(r), np.nan, np.maximum((paid - self.fixed) / self.slope, 0.0))
         return Glance(r, box, np.asarray(gwei))

@@ -21,7 +21,8 @@ class LookTerms:
 
     ``target``, ``tolerance`` (n,); ``M`` (n, n): distance is ``sqrt(x'Mx)`` (soft), largest deviation in tolerances
     (hard). ``k``, ``m``, ``B``: fee, impact and stiffness of the soft band; ``usual``: one swap at usual gas and
-    ``value``: cost rate times exit time, of the hard one. One swap costs ``gas_fixed + gas_slope * gwei``.
+    ``value``: cost rate times exit time, of the hard one. One swap costs ``gas_fixed + gas_slope * gwei``,
+    each further one ``leg_fixed + leg_slope * gwei``.
     """
 
     hard: bool
@@ -37,12 +38,16 @@ class LookTerms:
     gas_slope: float
     usual_gwei: float
     nav_usd: float
+    leg_fixed: float
+    leg_slope: float
 
 
 def terms_of(state: State) -> LookTerms:
     """Return the terms of ``state``: those of the ``gas_band`` rule at the same moment, solved for gas."""
     market, n = state.market, state.target.size
     fixed = gas_of(state, 0.0, 1)
+    leg_fixed = gas_of(state, 0.0, 2) - fixed
+    leg_slope = gas_of(state, 1.0, 2) - gas_of(state, 1.0, 1) - leg_fixed
     slope, usual = gas_of(state, 1.0, 1) - fixed, gas_of(state, usual_gwei(state), 1)
     impact = impact_per_square(state.nav_usd, market.depth_usd)
     covariance = state.covariance[None]
@@ -58,5 +63,5 @@ def terms_of(state: State) -> LookTerms:
         m = float(bands.mean_square_moves(M, n)[0] @ impact)
     return LookTerms(
         state.scenario == "hard", state.target, state.tolerance, M[0], k, m, max(state.gamma, 1e-12), usual, value,
-        fixed, slope, usual_gwei(state), state.nav_usd,
+        fixed, slope, usual_gwei(state), state.nav_usd, leg_fixed, leg_slope,
     )  # fmt: skip

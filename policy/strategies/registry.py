@@ -59,6 +59,10 @@ class CompareConfig:
     flat_gas: bool = False
 
 
+SURFACE = "surface"
+"""The rule of a published surface, which decides block by block and is no planner of a comparison."""
+
+
 @dataclass(slots=True)
 class Workshop:
     """What policies are made from; those made in one workshop share the predictive policy that the bounds look at."""
@@ -103,6 +107,10 @@ def recall(memory: PolicyMemory) -> LevelRule:
         return Remembered(memory)
     if memory.policy in {p.name for p in REACTIVE}:
         return recalled(memory)
+    if memory.policy == SURFACE:
+        from policy.strategies import surface_rule
+
+        return surface_rule.recalled(memory)
     if memory.policy in TRAITS:
         own = getattr(import_module(TRAITS[memory.policy].factory.partition(":")[0]), "recall", None)
         if own is not None:
