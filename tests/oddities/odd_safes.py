@@ -90,7 +90,7 @@ SAFES: tuple[Odd, ...] = tuple(
         ),
         ("threshold of 2", REFUSED, by_itself("addOwnerWithThreshold(address,uint256)", "trader", 2), "threshold"),
         ("another module is enabled", TRADED, by_itself("enableModule(address)", "trader"), ""),
-        ("a guard that refuses", REFUSED, in_slot("guard_manager.guard.address", "LINK"), "reverts"),
+        ("a guard that refuses", REFUSED, in_slot("guard_manager.guard.address", "LINK"), "guard"),
         ("a guard of modules", TRADED, in_slot("module_manager.module_guard.address", "LINK"), ""),
     )
 )

@@ -30,6 +30,9 @@ _WORD = 32
 _APPROVE = "approve(address,uint256)"
 _PART = 4  # calls of one replayed leg: balance, approval, swap, balance
 
+WHOLE = "each leg alone goes through"
+"""Said of a plan that reverts as a whole only: it is not a leg's fault."""
+
 
 @runtime_checkable
 class Explains(Protocol):
@@ -89,7 +92,7 @@ def why_reverted(
     if culprit is not None:
         told = "" if revert is None or revert in culprit else f"; the whole plan: {meaning(revert)}"
         return f"{lead}{culprit}{told}"
-    return f"{lead}{meaning(revert or UNSAID)} (each leg alone goes through)"
+    return f"{lead}{meaning(revert or UNSAID)} ({WHOLE})"
 
 
 def failing_leg(rpc: Rpc, plan: Plan, tokens: Sequence[Token], head: BlockHeader) -> str | None:

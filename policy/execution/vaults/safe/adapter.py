@@ -17,7 +17,8 @@ from eth_account.messages import encode_typed_data
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
-from lake.errors import ConfigError
+from lake.answers import data
+from lake.errors import ConfigError, RpcError
 from lake.evm import BlockHeader, Call, calldata, head_of, read, selector, try_read
 from lake.rpc import Rpc
 from policy.execution.base import (
@@ -39,7 +40,7 @@ from policy.execution.checks.rates import Rate, Seen, judged
 from policy.execution.checks.rules import Clock, Mandate, VaultBook, before_trading, broken
 from policy.execution.routing.yields import YieldVault, read_yields
 from policy.execution.submission.node import read_receipt
-from policy.execution.submission.reverts import missed, why_reverted
+from policy.execution.submission.reverts import WHOLE, missed, why_reverted
 from policy.execution.submission.simulate_tx import balances, dry_run
 from policy.execution.vaults.common import (
     Shares,
@@ -56,6 +57,9 @@ from policy.execution.vaults.reference.state import Layout, evidence_of, feed_vi
 from policy.execution.vaults.safe.history import clock_of, executed, executions, window_start
 
 ZERO = "0x" + "0" * 40
+WORD_BYTES = 32
+GUARD_SLOT = "0x" + keccak(text="guard_manager.guard.address").hex()
+"""Where a Safe keeps its transaction guard (GuardManager.sol)."""
 VERSIONS = ("1.3.0", "1.4.1", "1.5.0")
 """Safes whose hashes (the same since 1.3.0) and events are known; an L2 Safe tells the same VERSION."""
 CALL, DELEGATECALL = 0, 1
@@ -277,7 +281,17 @@ class SafeAccount:
 
     def why(self, plan: Plan, revert: str | None, receipt: Receipt | None = None) -> str:
         """Return why ``plan`` reverts in words, with the leg, pair and pool that fail where a replay shows them."""
-        return why_reverted(self.rpc, plan, self.spec.tokens, revert, receipt)
+        told = why_reverted(self.rpc, plan, self.spec.tokens, revert, receipt)
+        guard = self._guard() if WHOLE in told else ""
+        return f"{told}; the Safe's guard {guard} may have refused it" if guard else told
+
+    def _guard(self) -> str:
+        """Return the contract that every transaction of the Safe must pass, empty where there is none or no answer."""
+        try:
+            word = data(self.rpc.call("eth_getStorageAt", [self.spec.address, GUARD_SLOT, "latest"]))
+        except RpcError:
+            return ""
+        return to_checksum_address(word[-20:]) if any(word[-20:]) and len(word) == WORD_BYTES else ""
 
     def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> AttemptFate:
         """Look up what became of ``plan``: by the Safe's nonce and log first, then by the known transactions."""
