@@ -100,7 +100,7 @@ pruned: env npm ## plans killed at every stage, settled 1,000 blocks later by a 
 nodefuzz: env npm ## 2,000 malformed answers of a node in every stage of a step and a keeper: no traceback, no double, all recovered
 	@$(BIN)/python -m tests.execution.node_fuzz $(or $(ANSWERS),2000)
 
-oddities: env npm ## odd tokens, pools, feeds, keepers, Safes and nodes with every vault adapter, as a table (two minutes)
+oddities: env npm ## odd tokens, pools, feeds, keepers, Safes and nodes with every vault adapter, as a table (three minutes)
 	@$(BIN)/python -m tests.oddities.table
 
 replay: env npm ## 200 rebalances of the local chain, replayed by the simulated vault

@@ -25,8 +25,9 @@ from policy.execution.vaults.reference.adapter import ReferenceVault
 from policy.execution.vaults.reference.logs import REBALANCED
 from policy.execution.vaults.safe.adapter import SafeAccount
 from policy.execution.vaults.safe.history import executions
+from policy.execution.vaults.safe.roles import RolesSafe
 from policy.localnet.market import Localnet, start
-from policy.localnet.portfolio import reference_vault, safe_account, safe_spec
+from policy.localnet.portfolio import reference_vault, roles_safe, roles_vault, safe_account, safe_spec
 from tests.chain_fixtures import CLOCK
 from tests.execution.chainlab import chain_context
 
@@ -45,6 +46,7 @@ Adapter = Callable[[Localnet, Rpc], Any]
 def market() -> Iterator[Localnet]:
     """The market, one process for as many cases as are run in it."""
     extras = [reference_vault(TARGETS, mandate=MANDATE, deposit_usd=100_000), safe_account(deposit_usd=100_000)]
+    extras += [roles_safe(TARGETS, deposit_usd=100_000)]
     with start(PRICES, extras=extras, at=CLOCK) as net:
         yield net
 
@@ -59,7 +61,12 @@ def safe(net: Localnet, rpc: Rpc) -> SafeAccount:
     return SafeAccount(rpc, safe_spec(net.world, TARGETS, mandate=MANDATE))
 
 
-ADAPTERS: dict[str, Adapter] = {"reference": reference, "safe": safe}
+def roles(net: Localnet, rpc: Rpc) -> RolesSafe:
+    """The Safe of the market whose keeper has a role and is no owner."""
+    return roles_vault(rpc, net.world, TARGETS, mandate=MANDATE)
+
+
+ADAPTERS: dict[str, Adapter] = {"reference": reference, "safe": safe, "roles": roles}
 """Every adapter of the conformance table; a later one joins by a row."""
 
 
@@ -97,6 +104,8 @@ def context(folder: Path, net: Localnet, adapter: str, leave: Sequence[str] = ()
 
 def executed(net: Localnet, ctx: EngineContext) -> int:
     """How often the account has traded."""
+    if isinstance(ctx.vault, RolesSafe):
+        return ctx.vault.snapshot().plan_nonce
     if isinstance(ctx.vault, SafeAccount):
         return len(executions(net.node.admin, ctx.vault_address, 0, "latest"))
     ask = {"address": ctx.vault_address, "topics": [REBALANCED], "fromBlock": "0x0"}

@@ -41,7 +41,8 @@ and heartbeats of feeds, pools against the factory of their router, and the meth
 
 - Pools: Uniswap v2 pairs and v3 pools, traded by Router02 and SwapRouter of their own factory; empty and gapped pools
   are left out.
-- Feeds: Chainlink's reading interface, in USD. Safes: 1.3.0, 1.4.1 and 1.5.0, signed by one owner, the keeper.
+- Feeds: Chainlink's reading interface, in USD. Safes: 1.3.0, 1.4.1 and 1.5.0, signed by one owner, the keeper, or sent
+  with a role of Zodiac Roles by a keeper that is no owner (docs/vaults.md).
 - Nodes: what answers `eth_call`, `eth_getLogs`, `eth_feeHistory` and `eth_getTransactionReceipt`; `eth_simulateV1` for
   proofs; what they answer out of shape ends as a refusal that names the field, never as a guess.
 - Keepers: accounts with a key, delegated ones too; nodes take no transaction from a contract.
@@ -69,7 +70,7 @@ def judged(odd: Odd, adapter: str, report: StepReport) -> Row:
     outcome = {"traded": APART if apart else TRADED, "refused": REFUSED}.get(report.outcome, report.outcome)
     outcome = LATER if odd.expected == LATER and outcome in {"pending", "void"} else outcome
     words = "; ".join(dict.fromkeys(v.reason for v in (apart if outcome == APART else refusals))) or report.why
-    allowed = {BY_VAULT: {REFUSED if adapter == "safe" else TRADED}}
+    allowed = {BY_VAULT: {TRADED if adapter == "reference" else REFUSED}}
     fits = outcome in allowed.get(odd.expected, {odd.expected})
     wrong = "" if fits else f"{outcome}, must be {odd.expected}"
     if fits and outcome != TRADED and odd.word.lower() not in words.lower():
@@ -130,13 +131,18 @@ def page(kinds: Sequence[Odd], adapters: Sequence[str]) -> str:
     for of in dict.fromkeys(k.of for k in kinds):
         these = [k for k in kinds if k.of == of]
         heads = sorted({a for k in these for a in k.adapters(adapters)}, key=adapters.index)
-        lines += [f"## {of.capitalize()}s", "", f"| kind | {' and '.join(heads)} | must say |", "|---|---|---|"]
+        lines += [f"## {of.capitalize()}s", "", f"| kind | {_listed(heads)} | must say |", "|---|---|---|"]
         for kind in these:
             own = kind.adapters(adapters)
-            name = kind.name if own == heads else f"{kind.name} ({' and '.join(own)})"
+            name = kind.name if own == heads else f"{kind.name} ({_listed(own)})"
             lines.append(f"| {name} | {words[kind.expected]} | {kind.word or '-'} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names as people write them: one, two and three."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def main() -> int:
