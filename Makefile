@@ -68,7 +68,10 @@ kills: env ## import and ingest killed 25 times each, and ten million rows impor
 	  -k "killed or memory" -p no:xdist --timeout 1800
 
 
-.PHONY: hedge-localnet hedge-fuzz
+.PHONY: hedge-localnet hedge-fuzz lyra
+lyra: env npm ## Black-Scholes of a published protocol, run on the local chain, against the kernel and the contracts here
+	@$(BIN)/python -m tests.hedging.lyra
+
 hedge-localnet: env npm ## a short straddle, a pool position and a staking token hedged through 200 moving blocks, with kills and reorganisations
 	@$(BIN)/python -m tests.hedging.moving_blocks --blocks $(or $(BLOCKS),200) --seed $(or $(SEED),1)
 

@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from scipy.special import ndtr
 
+from lake.evm import BlockHeader
+from lake.rpc import Rpc
+from pipelines.vault_setup.hedge_rule import HedgeTermsOf, book_of_lines, greeks_of_book, hedge_rule
+from policy.execution.base import Leg, Plan, Token
+from policy.execution.hedge_engine import HedgeQuestion
+from policy.execution.routing.amm import V2Pool
+from policy.execution.vaults.hedge.adapter import HedgeAccount
+from policy.execution.vaults.hedge.state import (
+    WAD,
+    BookLine,
+    HedgeLayout,
+    HedgeLimits,
+    HedgeStanding,
+    HedgeState,
+    PerpTerms,
+)
+from policy.execution.vaults.hedge.venues import PerpVenue, SpotVenue, split
 from policy.hedging import book as books
 from policy.hedging import pricing
+from policy.hedging.decision import HedgeMandate
 from policy.hedging.instruments import Option
 from policy.hedging.stress import ladder
 from tests.bench.pace import Pace
+
+NOW_S = 1_767_225_600
+HEDGE_TERMS = HedgeTermsOf(HedgeMandate(gamma=10.0), 300.0)
 
 
 def chain(n):
@@ -73,3 +95,45 @@ def test_a_book_of_a_thousand_lines(pace: Pace):
     if pace.timed:
         assert whole < 0.020
         assert rungs < 1.0
+
+
+def hedge_state(net_units: float, spot_units: float = 0.0) -> HedgeState:
+    """A hedge account with a short straddle and a pool position as its book."""
+    expiry = NOW_S + 20 * 86_400
+    sold = (-100 * WAD, 1_500 * WAD, expiry, 7 * WAD // 10)
+    lines = (
+        BookLine(0, *sold), BookLine(1, *sold),
+        BookLine(2, 36_000 * WAD, 1_200 * WAD, 1_875 * WAD, 0), BookLine(3, 57 * WAD, 0, 0, 0),
+    )  # fmt: skip
+    cash, asset = Token("USDC", "0x" + "1" * 40, 6), Token("WETH", "0x" + "2" * 40, 18)
+    head, layout = BlockHeader(1, "0x" + "0" * 64, NOW_S, 10**9, 0, 30_000_000), ("0x" + "3" * 40, "0x" + "4" * 40)
+    made = HedgeState(
+        head, HedgeLayout(1, cash, asset, *layout),
+        HedgeStanding(400_000 * 10**6, int(spot_units * WAD), 0, 0, 500_000 * 10**6), 0, NOW_S, 0, 10**8,
+        1_500 * 10**8, 0, 0, HedgeLimits(), 0, False, PerpTerms(0, 1, 5, 500, 250, False), 0, lines, 0,
+    )  # fmt: skip
+    book = greeks_of_book(book_of_lines(made, datetime.fromtimestamp(NOW_S, UTC)), "WETH", HEDGE_TERMS)
+    return replace(made, book=int(book.delta_units * WAD), wanted=0) if net_units else made
+
+
+def test_a_hedge_decision_from_state_to_plan(pace: Pace):
+    account = HedgeAccount(Rpc("http://127.0.0.1:1"), "0x" + "5" * 40)
+    state, rule = hedge_state(1.0, 60.0), hedge_rule(HEDGE_TERMS)
+    ends = (state.layout.cash.address, state.layout.asset.address)
+    pool = V2Pool("0x" + "6" * 40, *ends, 10**14, 10**26 // 1_500, 3_000, "0x" + "7" * 40)
+
+    def decide() -> Plan:
+        spot, perp = SpotVenue(state, account.address, (pool,)), PerpVenue(state)
+        said = rule(HedgeQuestion(state, 5.0, spot.fee(WAD), perp.fee(WAD), datetime.fromtimestamp(NOW_S, UTC)))
+        assert not said.refusals
+        sizes = split(int(said.change_units * WAD), spot.exposure(), perp.exposure())
+        legs = [v.build(s, NOW_S + 600, 30) for v, s in zip((spot, perp), sizes, strict=True) if s]
+        assert all(isinstance(leg, Leg) for leg in legs), legs
+        plan = Plan("d", account.address, 1, 0, NOW_S + 600, 0, tuple(legs), b"", 1, "0x")
+        return account.seal(plan)
+
+    assert len(decide().legs) == 2
+    seconds = pace.seconds(decide, 20, time.thread_time)
+    print(f"\nhedge decision, state to sealed plan, {1e3 * seconds:.1f} ms")
+    if pace.timed:
+        assert seconds < 0.050
