@@ -178,6 +178,8 @@ def status(report: Mapping[str, Any]) -> None:
     if kept:
         names = ["pid", "block", "age_s", "head_age_s", "table", "order"]
         table("Kept block by block", ["name", *names], [[name, *_kept(k, names)] for name, k in kept], right_from=1)
+    if hedge := report.get("hedge"):
+        say(f"last hedge: {hedge['action']} at {_cell(hedge['ts'])} UTC by {hedge['rule']}: {hedge['why']}")
     figures = {k.replace("_", " "): v for k, v in report["figures"].items() if v is not None}
     if figures:
         table("At the last decision", list(figures), [list(figures.values())], right_from=0)

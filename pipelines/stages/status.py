@@ -19,6 +19,7 @@ from pipelines.monitor.model_status import FILE, models_in_force
 from pipelines.servers.stuck_runs import api_url, zombies
 from pipelines.settings import Settings
 from pipelines.settlements.reconcile import owner_of
+from pipelines.stages.hedge_status import last_hedge
 from pipelines.stages.surface import surface_state
 from pipelines.wiring import lake_of, now
 from policy.execution.checks.verdicts import UNTRADABLE
@@ -34,6 +35,7 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
     trained_until, age_d) and ``coverage`` (target, horizon_h, coverage90, outcomes) as the last forecast run saw them,
     ``deployments`` (name, vault, chain, policy, live, and its last decision: decision_id, ts, action, drift_distance;
     and its keeper: held, fresh, age_s, pid, block, head_age_s, refusal, nodes, table, order, flight, blind),
+    ``hedge`` (of the hedge account's last decision: net delta, band, phi; None without one),
     ``zombies`` (runs whose worker is gone, where PREFECT_API_URL names a scheduler), ``advice`` (sentences).
     """
     at = at or now()
@@ -67,6 +69,7 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
         "figures": _figures(lake, decisions, at),
         "actions": dict(decisions["action"].value_counts().sort("action").iter_rows()),
         **models,
+        "hedge": last_hedge(settings.path(settings.hedge.audit)) if settings.hedge.account else None,
         "zombies": dead,
         "untradable": sick,
         "deployments": [

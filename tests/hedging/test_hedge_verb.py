@@ -54,6 +54,11 @@ def test_the_verb_plans_and_with_live_hedges_once(tmp_path, monkeypatch):
         renew(net, 1_500.0)
         done = CliRunner().invoke(app, ["hedge", "--live", "--json", "again.json"], catch_exceptions=False)
         assert json.loads((tmp_path / "again.json").read_text())["outcome"] in {"waited", "done"}
+        done = CliRunner().invoke(app, ["status", "--json", "status.json"], catch_exceptions=False)
+        seen = json.loads((tmp_path / "status.json").read_text())["hedge"]
+        assert seen["rule"] == "hedge_gas_band"
+        assert abs(seen["x"]) < seen["outer"]
+        assert "last hedge" in done.output
 
 
 HEAD = '[chain]\nid = 31337\nrpc_urls = ["http://127.0.0.1:1"]\n[hedge]\n'
