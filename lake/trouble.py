@@ -33,11 +33,18 @@ _BROKEN = (
 )
 _CODE = re.compile(r"os error (\d+)")
 _OURS = re.compile(r"parquet|_delta_log", re.IGNORECASE)  # what a fault of the lake's own files speaks of
+_NOT_KEPT = re.compile(r"no locator available for file '([^']+)'")  # numba's words where no cache can be written
 _FAULTS = (OSError, DeltaError, ComputeError)
 
 
 def explained(error: BaseException, what: str) -> StoreError | None:
     """Return the one-line error for a storage fault met while touching ``what``; None where it is no such fault."""
+    compiled = _NOT_KEPT.search(str(error)) if isinstance(error, RuntimeError) else None
+    if compiled is not None:
+        return StoreError(
+            f"compiled code of {compiled[1]} can be kept neither beside it nor in this user's cache folder: the disk "
+            f"is full or read-only; free some space, or set NUMBA_CACHE_DIR to a folder that can be written; {_SAFE}"
+        )
     if not isinstance(error, _FAULTS) or isinstance(error, CommitFailedError | TableNotFoundError):
         return None
     code = error.errno if isinstance(error, OSError) else None

@@ -108,3 +108,22 @@ def test_faults_met_while_rows_are_read_are_explained_and_other_errors_are_left_
     assert explained(ValueError("x"), "the lake") is None
     assert explained(ConnectionError("node"), "the lake") is None
     assert explained(FileNotFoundError(2, "No such file", "own.toml"), "the lake") is None
+
+
+def test_compiled_code_that_cannot_be_kept_is_the_disks_fault_too():
+    from numba.core.caching import FunctionCache
+
+    class Nowhere(FunctionCache._impl_class):
+        _locator_classes = ()
+
+    def compiled() -> None:
+        """Compile to nothing."""
+
+    with pytest.raises(RuntimeError, match="cannot cache function") as refused:
+        Nowhere(compiled)
+    told = explained(refused.value, "a store of this project")
+    assert isinstance(told, StoreError)
+    assert "NUMBA_CACHE_DIR" in str(told)
+    assert __file__ in str(told)
+    assert "\n" not in str(told)
+    assert explained(RuntimeError("another one"), "a store") is None
