@@ -10,7 +10,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 export PYTHONDONTWRITEBYTECODE =# empty: modules are compiled once, not again by every process that starts
 
-.PHONY: auctions heads keeper-kills oddities demo test test-fast lint format lock env npm bench fuzz kills files matrix replay sandwich audit attacks suspects ops pictures growth mirrored realtime pruned nodefuzz stolenkey conformance enzyme
+.PHONY: order-kills auctions heads keeper-kills oddities demo test test-fast lint format lock env npm bench fuzz kills files matrix replay sandwich audit attacks suspects ops pictures growth mirrored realtime pruned nodefuzz stolenkey conformance enzyme
 
 env: $(STAMP)
 
@@ -89,6 +89,9 @@ fleet: env npm ## what a block costs a keeper of 1, 10, 100 and 1,000 idle vault
 
 files: env ## 200 made-up files: every import ends as the truth or as a refusal in words
 	@FOREDRIFT_FILES=200 $(BIN)/python -m pytest tests/lake/test_generated_files.py tests/lake/test_reports.py -p no:xdist
+
+order-kills: env npm ## an order's life killed at every stage x reorganisations of 0 to 3 blocks
+	@FOREDRIFT_ORDER_KILLS=1 $(BIN)/python -m pytest tests/execution/test_intents.py -k killed -p no:xdist --timeout 1800
 
 auctions: env npm ## 50 rounds of dutch and priority auctions on recorded prices: what the vault got, as a table (three minutes)
 	@$(BIN)/python -m tests.execution.auction_rounds

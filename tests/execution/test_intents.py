@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lake.evm import Call, read
+from pipelines.settlements.settled_plan import executions
 from policy.base import Decision
 from policy.execution.auctions.orders import VenueKind
 from policy.execution.auctions.terms import AuctionTerms
@@ -15,7 +17,7 @@ from policy.execution.engine import dry, step
 from policy.execution.records.audit import verify
 from policy.execution.records.journal import FINAL
 from policy.execution.vaults.anchored import faults, known, plans_executed, reference_find
-from policy.execution.vaults.reference.logs import ARMED, DISARMED, REBALANCED
+from policy.execution.vaults.reference.logs import ARMED, DISARMED, REBALANCED, TRANSFER
 from policy.localnet.bidders import Bidders, crowd
 from policy.localnet.market import start
 from policy.localnet.portfolio import reference_vault
@@ -97,8 +99,9 @@ def test_a_trade_is_offered_filled_and_settled_from_balances(net, tmp_path, kind
     assert (sold, bought >= flight.plan.order.least) == (-flight.plan.order.amount, True)
     assert (len(events(net, ARMED)), len(events(net, DISARMED)), len(events(net, REBALANCED))) == (1, 1, 0)
     assert report.settlement.gas_used > 100_000
-    audit = verify(tmp_path / "audit.jsonl")
-    assert audit.ok
+    assert verify(tmp_path / "audit.jsonl").ok
+    [row] = executions(ctx.journal.flights(), [line.body for line in ctx.audit.records()])
+    assert (row.outcome, row.settlement["outcome"]) == ("traded", "filled")
     plans = known(list(ctx.audit.records()), net.chain_id, ctx.vault_address)
     find = reference_find(net.node.admin, ctx.vault_address)
     assert faults(plans, plans_executed(net.node.admin, ctx.vault_address), find) == []
@@ -202,7 +205,11 @@ STAGES = (
 )
 
 
-@pytest.mark.parametrize(("stage", "depth"), [(s, (0, 2)[k % 2]) for k, s in enumerate(STAGES)])
+EVERY = bool(os.environ.get("FOREDRIFT_ORDER_KILLS"))
+CASES = [(s, d) for k, s in enumerate(STAGES) for d in ((0, 1, 2, 3) if EVERY else ((0, 2)[k % 2],))]
+
+
+@pytest.mark.parametrize(("stage", "depth"), CASES)
 def test_killed_anywhere_and_reorganised_it_is_filled_once(net, tmp_path, stage, depth):
     checkpoint, left = killer(stage), [depth] if depth else []
     outcomes = []
@@ -228,3 +235,25 @@ def test_killed_anywhere_and_reorganised_it_is_filled_once(net, tmp_path, stage,
     assert len(events(net, DISARMED)) + len(events(net, REBALANCED)) == ctx.vault.snapshot().plan_nonce
     assert "killed" in outcomes or stage == "published"
     assert verify(tmp_path / "audit.jsonl").ok
+
+
+def test_a_fill_that_a_deep_reorganisation_takes_back_is_not_believed_any_longer(net, tmp_path):
+    ctx = offering(tmp_path, net, VenueKind.PRIORITY)
+    until(ctx, {"traded", "done"})
+    flight = ctx.journal.last()
+    assert flight.state == "filled"
+    armed = next(r for r in (ctx.node.receipt(h) for h in flight.hashes()) if r is not None)
+    after = [log["transactionHash"] for log in events(net, DISARMED)]
+    sold = {"address": flight.plan.order.sell, "topics": [TRANSFER], "fromBlock": hex(armed.block_number + 1)}
+    after += [log["transactionHash"] for log in net.rpc.call("eth_getLogs", [sold])]
+    net.reorg(net.node.head().number - armed.block_number, drop=after)
+    quiet = replace(ctx, wait=lambda head: net.mine())
+    for _ in range(3):
+        step(quiet)
+        net.mine()
+    states = [f.state for f in ctx.journal.flights()]
+    assert states[0] == "disarmed", states
+    assert not ctx.vault.order_state(flight.plan).filled
+    assert all(f.state in FINAL for f in ctx.journal.flights())
+    audit = [r.body for r in ctx.audit.records() if r.body["event"] == "settlement"]
+    assert [a["outcome"] for a in audit][:2] == ["filled", "disarmed"]
