@@ -181,17 +181,21 @@ def _recovered(ctx: EngineContext, report: StepReport, stages: Stages) -> bool:
 
 
 def _needed_now(ctx: EngineContext, report: StepReport, stages: Stages) -> bool:
-    """End an armed order that stands in the way of a trade that cannot wait; return whether a plan may now be made.
+    """End an armed order whose prices a guard doubts, or that a forced trade cannot wait for; whether to go on.
 
     The policy is asked as if nothing were armed; what it says is only used to end the order.
     """
     flight = ctx.journal.in_flight()
-    if flight is None or flight.state != "offered" or not ctx.live:
+    if flight is None or flight.plan.order is None or flight.state != "offered" or not ctx.live:
         return False
-    seen = observe(ctx, StepReport(policy=report.policy, assets=report.assets), stages)
-    if seen is None or ctx.policy.decide(seen.state, seen.view.forecasts).action != "forced":
+    look = StepReport(policy=report.policy, assets=report.assets)
+    seen, order = observe(ctx, look, stages), flight.plan.order
+    doubted = look.denial is not None or bool({order.sell, order.buy} & look.sick.keys())
+    doubted = doubted or any(v.check.startswith("oracle") for v in refusals(look.verdicts))
+    forced = seen is not None and ctx.policy.decide(seen.state, seen.view.forecasts).action == "forced"
+    if not doubted and not forced:
         return False
-    flight, settlement = tend(ctx, flight, "a forced trade cannot wait")
+    flight, settlement = tend(ctx, flight, "its prices are in doubt" if doubted else "a forced trade cannot wait")
     stages.done("disarm")
     report.verdicts.clear()
     _settled(report, flight, settlement)

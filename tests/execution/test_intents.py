@@ -23,7 +23,7 @@ from policy.localnet.market import start
 from policy.localnet.portfolio import reference_vault
 from tests.chain_fixtures import CLOCK, REORG_ROOM, fresh, into_the_hour
 from tests.execution.chain_matrix import Killed, killer
-from tests.execution.chainlab import MANDATE, TARGETS, chain_context
+from tests.execution.chainlab import MANDATE, TARGETS, chain_context, watched
 from tests.execution.simlab import ToTarget
 
 pytestmark = pytest.mark.chain
@@ -130,6 +130,19 @@ def test_a_forced_trade_ends_the_order_and_swaps_at_once(net, tmp_path):
     assert [f.state for f in ctx.journal.flights()] == ["disarmed", "landed"]
     assert len(events(net, DISARMED)) == len(events(net, REBALANCED)) == 1
     assert reports[-1].plan.order is None
+
+
+def test_an_order_at_a_price_the_market_denies_is_ended(net, tmp_path):
+    ctx = watched(offering(tmp_path, net, bidders=nobody(net)), net)
+    assert step(ctx).outcome == "offered"
+    assert step(ctx).outcome == "offered"
+    net.advance_prices({"ETH": 1_700.0}, pools=False)  # both feeds say so, the pools do not
+    for _ in range(3):
+        last = step(ctx)
+        net.mine()
+    assert [f.state for f in ctx.journal.flights()][:1] == ["disarmed"]
+    assert last.outcome != "traded", last.why
+    assert len(events(net, DISARMED)) == 1
 
 
 def test_a_forced_trade_is_never_offered(net, tmp_path):
