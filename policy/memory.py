@@ -94,8 +94,8 @@ def forecasts_json(forecasts: ForecastView) -> list[dict[str, Any]]:
             "key": f.key,
             "horizon_s": f.horizon_s,
             "issued_at": f.issued_at.isoformat(),
-            "quantiles": None if f.quantiles is None else [float(q) for q in f.quantiles],
-            "mean": None if f.mean is None else float(f.mean),
+            "quantiles": None if f.quantiles is None else [_written(q) for q in f.quantiles],
+            "mean": None if f.mean is None else _written(f.mean),
             "model_version": f.model_version,
             "abstain": f.abstain,
             "reason": f.reason,
@@ -108,9 +108,10 @@ def forecasts_from(rows: list[dict[str, Any]]) -> ForecastView:
     """Return the view that ``forecasts_json`` wrote."""
     out = {}
     for r in rows:
-        quantiles = None if r["quantiles"] is None else tuple(r["quantiles"])
+        quantiles = None if r["quantiles"] is None else tuple(map(float, r["quantiles"]))
+        mean = None if r["mean"] is None else float(r["mean"])
         out[r["target"], r["key"], r["horizon_s"]] = Forecast(
-            r["target"], r["key"], datetime.fromisoformat(r["issued_at"]), r["horizon_s"], quantiles, r["mean"],
+            r["target"], r["key"], datetime.fromisoformat(r["issued_at"]), r["horizon_s"], quantiles, mean,
             r["model_version"], r["abstain"], r.get("reason"),
         )  # fmt: skip
     return out
@@ -120,6 +121,11 @@ def _plain(value: Vector) -> Any:
     """Return an array as nested lists of numbers; what JSON has no number for is written as its name."""
     if value.ndim:
         return [_plain(part) for part in value]
+    return _written(float(value))
+
+
+def _written(value: float) -> float | str:
+    """Return a number as JSON holds it, by its name where it has no number for it."""
     number = float(value)
     return number if math.isfinite(number) else str(number)
 
