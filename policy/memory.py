@@ -108,7 +108,10 @@ def forecasts_from(rows: list[dict[str, Any]]) -> ForecastView:
     """Return the view that ``forecasts_json`` wrote."""
     out = {}
     for r in rows:
-        quantiles = None if r["quantiles"] is None else tuple(map(float, r["quantiles"]))
+        quantiles = None
+        if r["quantiles"] is not None:
+            q05, q25, q50, q75, q95 = map(float, r["quantiles"])
+            quantiles = (q05, q25, q50, q75, q95)
         mean = None if r["mean"] is None else float(r["mean"])
         out[r["target"], r["key"], r["horizon_s"]] = Forecast(
             r["target"], r["key"], datetime.fromisoformat(r["issued_at"]), r["horizon_s"], quantiles, mean,
