@@ -24,6 +24,9 @@ GAS_LIMIT = 30_000_000
 _GUARD = '"$@" & child=$!; exec >/dev/null 2>&1; read -r _; kill "$child"; wait "$child"'
 """A shell that ends the node when its own standard input ends: also when this process is killed outright."""
 
+STATES_ON_DISK = 300
+"""Older states of blocks kept on disk, beside some hundreds in memory: those of a whole long run filled a disk."""
+
 _LISTENING = re.compile(r"Listening on ([\d.]+):(\d+)")
 
 
@@ -48,6 +51,7 @@ class Anvil:
         command += ["--order", "fifo", "--slots-in-an-epoch", "4", "--chain-id", str(self.chain_id)]
         command += ["--block-base-fee-per-gas", str(self.base_fee_wei), "--gas-limit", str(GAS_LIMIT)]
         command += ["--balance", "1000000000", "--no-request-size-limit", "--preserve-historical-states"]
+        command += ["--max-persisted-states", str(STATES_ON_DISK)]
         command += ["--disable-code-size-limit"]  # the published Roles v2 is built without an optimiser
         if self.state is not None:
             command += ["--load-state", str(self.state)]
