@@ -183,7 +183,8 @@ def main() -> int:
     found = rounds(given.rounds, given.seed, (VenueKind.DUTCH, VenueKind.PRIORITY), recorded(RECORDED))
     print(table(found))
     least = {VenueKind.DUTCH: -8.0, VenueKind.PRIORITY: -7.0}
-    return int(any(np.mean(s.market) < least[k] or s.under_floor for k, s in found.items()))
+    short = [k for k, s in found.items() if min(np.mean(s.market), np.mean(s.oracle)) < least[k] or s.under_floor]
+    return int(bool(short))
 
 
 if __name__ == "__main__":
