@@ -29,7 +29,7 @@ def greeks(
         str | None, typer.Option("--as-of", help="Moment (UTC) of --portfolio, by what was known (default: now).")
     ] = None,
     suggest: Annotated[
-        bool, typer.Option("--suggest", help="Cheapest listed options that bring gamma and vega inside [limits].")
+        bool, typer.Option("--suggest", help="Cheapest listed options that bring gamma and vega inside \\[limits].")
     ] = False,
     chain: Annotated[
         Path | None,
@@ -70,7 +70,7 @@ def hedge(
     config: Config = None,
     json: Json = None,
 ) -> None:
-    """Take one hedge decision of the account in [hedge]; prints the plan, --live executes it."""
+    r"""Take one hedge decision of the account in \[hedge]; prints the plan, --live executes it."""
     from pipelines.reports import hedge_tables
     from pipelines.settings import load
     from pipelines.stages.hedge import hedge as run

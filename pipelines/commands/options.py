@@ -41,7 +41,8 @@ Json = Annotated[
     ),
 ]  # fmt: skip
 Deployment = Annotated[
-    str | None, typer.Option("--deployment", metavar="NAME", help="One of [[deployments]] (default: that of [vault]).")
+    str | None,
+    typer.Option("--deployment", metavar="NAME", help="One of [\\[deployments]] (default: that of \\[vault])."),
 ]
 Start = Annotated[str | None, typer.Option(help="First day or moment (UTC), e.g. 2022-07-01.")]
 End = Annotated[str | None, typer.Option(help="End (UTC), not included.")]

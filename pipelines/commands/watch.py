@@ -34,10 +34,12 @@ def serve(
 
 def keep(
     live: Annotated[bool, typer.Option("--live", help="Execute on a chain; without it plans are only made.")] = False,
-    ws: Annotated[str | None, typer.Option(help="Websocket that announces blocks (default: [keep] ws).")] = None,
+    ws: Annotated[str | None, typer.Option(help="Websocket that announces blocks (default: \\[keep] ws).")] = None,
     http: Annotated[
         list[str] | None,
-        typer.Option(help="Node asked for the truth, again for each (default: [keep] http, else [chain] rpc_urls)."),
+        typer.Option(
+            help="Node asked for the truth, again for each (default: \\[keep] http, else \\[chain] rpc_urls)."
+        ),
     ] = None,
     blocks: Annotated[int | None, typer.Option(min=1, help="Blocks to look at (default: until interrupted).")] = None,
     once: Annotated[bool, typer.Option("--once", help="Look at one block and end.")] = False,

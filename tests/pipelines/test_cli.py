@@ -5,10 +5,15 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from rich.text import Text
+from typer.main import get_command
 
+from pipelines.cli import app
 from pipelines.reports import terminal
 
 HEAVY = ("prefect", "mlflow", "lightgbm", "web3", "sklearn", "polars", "numba", "ccxt", "plotly", "matplotlib")
@@ -53,6 +58,20 @@ def test_every_verb_has_help(tmp_path):
     )
     for verb in verbs.split():
         assert verb in text
+
+
+def test_sections_of_the_settings_are_named_in_the_help():
+    """Help is rich markup, which takes a bare ``[section]`` for a style and prints nothing."""
+
+    def texts(command: click.Command) -> Iterator[str]:
+        yield from (t for t in (command.help, command.short_help) if t)
+        yield from (t for p in command.params if (t := getattr(p, "help", None)))
+        for verb in getattr(command, "commands", {}).values():
+            yield from texts(verb)
+
+    found = list(texts(get_command(app)))
+    assert any("\\[hedge]" in text for text in found)
+    assert [t for t in found if Text.from_markup(t).plain != t.replace("\\[", "[")] == []
 
 
 @pytest.mark.parametrize(
