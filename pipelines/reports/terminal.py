@@ -260,7 +260,9 @@ def comparison(outcome: Any) -> None:
         say(f"MLflow: foredrift ui, or {outcome.url}")
 
 
-FINER = ("gas_limit", "gas_band_5m", "surface_5m", "gas_band_block", "surface_block")
+FINER = (
+    "gas_limit", "gas_band_5m", "surface_5m", "surface_mix_5m", "gas_band_block", "surface_block", "surface_mix_block",
+)  # fmt: skip
 
 
 def policies(data: Mapping[str, Any]) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -19,10 +20,11 @@ from policy.base import Matrix, Vector
 from policy.comparison import artifacts
 from policy.comparison.outcomes import PortfolioRun
 from policy.comparison.rebalancing_premium import PathPrices, Premium, premium
+from policy.comparison.surface_evidence import proven_states
 from policy.realtime.looks import LOOKS, PATIENCE_H, STEP_S, Look, Resolution
 from policy.realtime.surface import LIFE_S, MOVED, PAST_DAYS, GasStates, ReservationSurface, learn, trailing_log
 from policy.simulation import block_kernel
-from policy.simulation.block_kernel import HOURLY, NO_TABLE, SURFACE, TABLE
+from policy.simulation.block_kernel import HOURLY, MIXED, NO_TABLE, SURFACE, TABLE
 from policy.simulation.block_world import BlockWorld, build
 from policy.simulation.history import History, Ints
 from policy.simulation.planner import BandRule, Case, Portfolio, Schedule, prepare, schedule
@@ -144,9 +146,11 @@ def simulate_chunk(
         outer, inner = gas_tables(case, field)
         surfaces = surfaces_of(case, field) if any(look.surface for look in looks) else []
         planned = time.perf_counter() - began
+        looked = partial(look_at, case, week, (outer, inner), surfaces)
         for look in looks:
             began = time.perf_counter()
-            run = simulate(case, field, week, look=look, table=(outer, inner), surfaces=surfaces)
+            seen = replace(field, state=proven_states(case, field, look, looked)) if look.mixed else field
+            run = looked(seen, look)
             columns = artifacts.trade_columns(case, run)
             spent = planned if look.surface else 0.0
             done = time.perf_counter() - began
@@ -161,6 +165,18 @@ def simulate_chunk(
             gone = growth(run, field, prices, begin)
             out.append(PortfolioRun(position, rule.name, run, columns, ready - began, done, gone))
     return out
+
+
+def look_at(
+    case: Case,
+    week: Ints,
+    table: tuple[Matrix, Matrix],
+    surfaces: Sequence[ReservationSurface],
+    field: Field,
+    look: Look,
+) -> Run:
+    """Return the run of a look on ``field``, with the gas tables and surfaces of ``case``."""
+    return simulate(case, field, week, look=look, table=table, surfaces=surfaces)
 
 
 def growth(run: Run, field: Field, prices: PathPrices, first: int) -> Premium:
@@ -214,9 +230,10 @@ def simulate(
     p, h, world = case.portfolio, case.history, field.world
     T, n, per_hour = len(h.ts), len(case.columns), world.per_hour
     plan = plan or schedule(T, np.inf, 0.0, box=p.scenario == "hard", must=p.scenario == "hard")
-    mode = HOURLY if look is None else SURFACE if look.surface and surfaces else TABLE
+    tabled = look is not None and look.surface and bool(surfaces)
+    mode = HOURLY if look is None else MIXED if tabled and look.mixed else SURFACE if tabled else TABLE
     every = per_hour if look is None or look.every_s is None else max(look.every_s // world.step_s, 1)
-    hourly = look is None or look.every_s is None
+    hourly = look is None or look.every_s is None or look.mixed  # where no surface decides, the hour's minute does
     mark = min(field.minute * 60 // world.step_s, per_hour - 1) if hourly else 0
     limit = 1.0 if look is None else look.limit
     buffer = look.buffer if look is not None and p.scenario == "hard" else 1.0

@@ -23,13 +23,15 @@ MARGIN = 0.85  # of the tolerance, where an hourly rule keeps a margin
 class Look:
     """A rule of present gas and distance, looked up every ``every_s`` seconds; None: once an hour, at the minute.
 
-    ``surface`` decides by reservation price instead of the band; ``limit`` is the cap of its gas limit orders as a
+    ``surface`` decides by reservation price instead of the band; ``mixed``: only in weeks before which that has proven
+    cheaper than hourly gas_band, which decides in the others; ``limit`` is the cap of its gas limit orders as a
     share of the present price (1: none); ``buffer`` the share of trigger and tolerance it acts at in a hard mandate.
     """
 
     name: str
     every_s: int | None = None
     surface: bool = False
+    mixed: bool = False
     limit: float = 1.0
     buffer: float = 1.0
 
@@ -46,8 +48,10 @@ LOOKS: Mapping[str, Look] = {
         Look("gas_limit", limit=LIMIT),
         Look("gas_band_5m", 300),
         Look("surface_5m", 300, surface=True),
+        Look("surface_mix_5m", 300, surface=True, mixed=True),
         Look("gas_band_block", 12),
         Look("surface_block", 12, surface=True),
+        Look("surface_mix_block", 12, surface=True, mixed=True),
     )
 }
 

@@ -13,7 +13,7 @@ from policy.base import Matrix, Vector
 from policy.solvers.partial import can_end
 from policy.solvers.step_kernel import NOTHING, charge, distance, move, wanted
 
-HOURLY, TABLE, SURFACE = 0, 1, 2
+HOURLY, TABLE, SURFACE, MIXED = 0, 1, 2, 3
 BLOCKS, TRADED, HOURS_OUT, POWERLESS, TURNOVER, OUTSIDE, WAITED, UNFILLED = range(8)
 NO_TABLE = -1  # state of a block at which no surface may decide: the gas table does
 FORCED_AT = 1e8  # a reservation price above this has no ceiling: the trade is made whatever gas costs
@@ -164,7 +164,7 @@ def run(
     worth: Vector,  # (T,)
     stiff: float,
     must: bool,
-    mode: int,  # HOURLY, TABLE or SURFACE
+    mode: int,  # HOURLY, TABLE, SURFACE, or MIXED: the surface where its state is known, else the table once an hour
     every: int,  # blocks between looks
     mark: int,  # first look, blocks after the hour; a look of an hourly rule
     delay: int,  # blocks from decision to execution: 0 or 1
@@ -232,13 +232,15 @@ def run(
                 trigger, to_inner, to_cap = outer[t] * buffer, inner[t], cap[t]
                 if traded_look == last_look:
                     trigger = min(trigger, resume[t])
-            elif mode == SURFACE and window[b] >= 0 and state[b] >= 0:
+            elif mode >= SURFACE and window[b] >= 0 and state[b] >= 0:
                 w = window[b]
                 to_inner = at_state(back[w], r / node[w], state[b])
                 if reserved(
                     r, to_inner, price[ahead], swaps, gas_fixed[t], gas_unit[t], reserve[w], node[w], state[b]
                 ):  # fmt: skip
                     trigger = r
+            elif mode == MIXED and phase != mark:
+                look = False
             else:
                 to_inner = at_row(table_inner, day[t], at)
                 if cap_at == 0.0:

@@ -28,7 +28,8 @@ CELLS = (
     Cell("hard 2%", "hard", 1e5, 1, tolerances=(0.02,)),
 )
 NAMES = (
-    "gas_band", "gas_band_margin", "gas_limit", "gas_band_5m", "surface_5m", "gas_band_block", "surface_block",
+    "gas_band", "gas_band_margin", "gas_limit", "gas_band_5m", "surface_5m", "surface_mix_5m", "gas_band_block",
+    "surface_block", "surface_mix_block",
 )  # fmt: skip
 ASSETS = ("BTC", "ETH", "LINK", "UNI")
 ASKED = {"soft g3": 0.88, "soft g10": 0.86, "soft g30": 0.85}
