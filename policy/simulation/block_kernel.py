@@ -227,7 +227,7 @@ def run(
         if not act_now and ((mode != HOURLY and (b - mark) % every == 0) or phase == mark):
             ahead = min(b + delay, final)
             at = gas_at[ahead]
-            trigger, to_cap, look = np.inf, np.inf, True
+            trigger, to_cap, look = np.inf, np.inf, mode != MIXED or phase == mark or state[b] >= 0
             if mode == HOURLY:
                 trigger, to_inner, to_cap = outer[t] * buffer, inner[t], cap[t]
                 if traded_look == last_look:
@@ -239,8 +239,6 @@ def run(
                     r, to_inner, price[ahead], swaps, gas_fixed[t], gas_unit[t], reserve[w], node[w], state[b]
                 ):  # fmt: skip
                     trigger = r
-            elif mode == MIXED and phase != mark:
-                look = False
             else:
                 to_inner = at_row(table_inner, day[t], at)
                 if cap_at == 0.0:
