@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from policy.base import Matrix, Vector
 from policy.realtime.looks import LOOKS, Look
@@ -21,10 +22,11 @@ from policy.simulation.block_world import BlockWorld
 from policy.simulation.history import Ints
 from policy.simulation.planner import Case
 from policy.simulation.simulator import GAS, TRACKING, Run
-from policy.strategies.experts import SURE, chosen, cost_to_go
+from policy.strategies.experts import STAKES, cost_to_go, evidence
 from policy.strategies.reactive import GAS_BAND
 
 PATHS = 8  # mirrored pasts
+PROVEN = 4.0  # what a stake of 1 on the surface must have become; the experts follow by three quarters there
 SEED = 30_301  # of the signs; any
 DAY_S = 86_400
 
@@ -43,6 +45,7 @@ class InWorld(Protocol):
         ...
 
 
+Bools = npt.NDArray[np.bool_]
 Where = TypeVar("Where", bound=InWorld)
 
 
@@ -62,10 +65,23 @@ def proven_states(case: Case, where: Where, look: Look, run: Callable[[Where, Lo
         at = replace(where, world=mirrored_world(world, case.columns, draw))  # type: ignore[type-var]
         for row, by in enumerate((LOOKS[GAS_BAND.name], pure)):
             costs[row] += week_costs(case, at.world, run(at, by), edges)
-    proven = chosen(costs, SURE[case.portfolio.scenario])[:, 0] > 0.0
+    proven = shown(costs[1] - costs[0], costs[0])
     on = np.zeros(int(week.max()) + 1, dtype=np.bool_)
     on[week[starts]] = proven
     return np.where(on[week], where.state, NO_TABLE)
+
+
+def shown(difference: Vector, usual: Vector) -> Bools:
+    """Return (W,) whether before each week ``difference`` to the ``usual`` cost was a saving, by the bets on it.
+
+    A stake of 1, laid out for each of STAKES, must have become PROVEN on the weeks before: no rule that is as likely to
+    cost as to save gets there more often than one time in PROVEN.
+    """
+    out = np.zeros(difference.size, dtype=np.bool_)
+    for w in range(1, difference.size):
+        scale = max(float(usual[:w].mean()), 1e-300)
+        out[w] = np.mean([evidence(difference[:w], stake * scale) for stake in STAKES]) > PROVEN
+    return out
 
 
 def mirrored_world(world: BlockWorld, columns: Ints, draw: int) -> BlockWorld:

@@ -60,7 +60,7 @@ def test_weeks_are_decided_by_those_before_them_alone(scene, monkeypatch, better
 
     surface_run = run(field, LOOKS["surface_5m"])
     monkeypatch.setattr(surface_evidence, "week_costs", told)
-    monkeypatch.setattr(surface_evidence, "SURE", {"soft": 0.5})  # the market of the tests has few weeks
+    monkeypatch.setattr(surface_evidence, "PROVEN", 1.0)  # the market of the tests has few weeks
     found = proven_states(case, field, MIX, lambda at, look: surface_run if look.surface else run(at, look))
     first = week == week[0]
     assert (found[first] == NO_TABLE).all()  # nothing came before
