@@ -1,16 +1,21 @@
 """Every vault adapter side by side: gas of a plan, and what each enforces on chain, as one table.
 
-``python -m tests.laws.conformance`` prints it; ``make conformance`` runs the laws of all adapters first. A later
-adapter joins with its lab (see ``tests.laws.test_vault``).
+``python -m tests.laws.conformance`` prints it, with ``--write`` into docs/vaults.md, too; ``make conformance`` runs the
+laws of all adapters first. A later adapter joins with its lab (see ``tests.laws.test_vault``).
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipelines.stages.vault import RULES, stated_by
 from policy.execution.base import Capabilities
 from tests.laws.test_vault import LABS, MARKETS
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "vaults.md"
+HEADING = "## What each enforces on chain"
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,23 @@ def table(rows: list[Measured]) -> str:
     return "\n".join(lines)
 
 
+def of_page(text: str) -> str:
+    """Return the table below the heading in the text of docs/vaults.md; ValueError where there is none."""
+    _, _, below = text.partition(f"{HEADING}\n")
+    lines = [line for line in below.split("\n## ")[0].splitlines() if line.startswith("|")]
+    if not lines:
+        raise ValueError(f"docs/vaults.md has no table below {HEADING!r}: put one there")
+    return "\n".join(lines)
+
+
 def main() -> int:
-    """Print the table of all adapters."""
+    """Print the table of all adapters; write it into docs/vaults.md with ``--write``."""
     with MARKETS:
-        print(table([measured(name) for name in LABS]))
+        made = table([measured(name) for name in LABS])
+    print(made)
+    if "--write" in sys.argv:
+        text = PAGE.read_text(encoding="utf-8")
+        PAGE.write_text(text.replace(of_page(text), made), encoding="utf-8")
     return 0
 
 

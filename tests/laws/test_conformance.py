@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pipelines.stages.vault import RULES
-from tests.laws.conformance import measured, table
+from tests.laws.conformance import PAGE, measured, of_page, table
+from tests.laws.test_vault import LABS, MARKETS, both
 
 
 def test_a_row_is_a_plan_that_landed_with_what_its_vault_enforces():
@@ -13,3 +16,17 @@ def test_a_row_is_a_plan_that_landed_with_what_its_vault_enforces():
     assert found.gas > 21_000
     assert text.count("\n| ") == 3 + len(RULES) + 1
     assert "| a stolen keeper's key takes in a day | 200 bp |" in text
+
+
+@pytest.mark.chain
+def test_the_page_shows_the_table_as_it_is_printed():
+    shown = of_page(PAGE.read_text(encoding="utf-8")).splitlines()
+    with MARKETS:
+        found = [measured(name) for name in LABS]
+    both.cache_clear()
+    made = table(found).splitlines()
+    gas = next(i for i, line in enumerate(made) if line.startswith("| gas of the plan |"))
+    stated = [int(cell.replace(",", "")) for cell in shown.pop(gas).strip("| ").split(" | ")[1:]]
+    assert stated == pytest.approx([row.gas for row in found], rel=0.02), "python -m tests.laws.conformance --write"
+    made.pop(gas)
+    assert shown == made, "python -m tests.laws.conformance --write"
