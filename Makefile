@@ -87,6 +87,9 @@ keep-trial: env npm ## a keeper on the local market behind every fault: 10,000 b
 fleet: env npm ## what a block costs a keeper of 1, 10, 100 and 1,000 idle vaults, as a table
 	@$(BIN)/python -m tests.bench.fleet_table $(ARGS)
 
+keep-day: env npm ## 24 simulated hours of a kept vault and its scheduled runs: 5 kills, 2 node restarts, 10 stalls
+	@$(BIN)/python -m tests.keeping.day $(ARGS)
+
 files: env ## 200 made-up files: every import ends as the truth or as a refusal in words
 	@FOREDRIFT_FILES=200 $(BIN)/python -m pytest tests/lake/test_generated_files.py tests/lake/test_reports.py -p no:xdist
 

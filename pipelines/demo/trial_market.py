@@ -111,14 +111,18 @@ class TrialMarket:
             for step in range(blocks):
                 if stop.is_set():
                     return
-                if step % REORG_EVERY == REORG_EVERY - 1:
-                    self._reorg(rng)
-                else:
-                    self._block(rng, step)
-                self._look()
-                self._wait()
+                self.one(rng, step)
         except BaseException as error:  # noqa: BLE001 - told by the thread that waits for this one
             self.failure = error
+
+    def one(self, rng: random.Random, step: int) -> None:
+        """Make block ``step``, or reorganise in its place; book what is due and wait for the keeper's look."""
+        if step % REORG_EVERY == REORG_EVERY - 1:
+            self._reorg(rng)
+        else:
+            self._block(rng, step)
+        self._look()
+        self._wait()
 
     def _block(self, rng: random.Random, step: int) -> None:
         head = self.net.node.head()
