@@ -146,7 +146,7 @@ def day(hours: float, kills: int, restarts: int, stalls: int, seed: int) -> dict
                 net.faults.add(Fault(FaultKind.STALL, ALL, times=1, blocks=20))
             if b == up:
                 net.faults.clear()
-            if b == back:
+            if 0 <= back <= b and up < b:  # a keeper that is started while the node is away waits for it
                 keeping.start()
                 back = -1
             due = b % HOUR_BLOCKS == HOUR_BLOCKS // 2 or (back > 0 and b == back - 2)
