@@ -12,7 +12,7 @@ from tests.keeping.day import day
 @pytest.mark.chain
 @pytest.mark.skipif(shutil.which("npm") is None, reason="no npm: the local chain needs Node.js")
 def test_a_kill_a_restart_and_a_stall_end_with_nothing_missed_doubled_or_left_open():
-    found = day(0.2, kills=1, restarts=1, stalls=1, seed=4)
+    found = day(0.2, kills=1, restarts=1, stalls=1, seed=1)
     assert (found["double_executions"], found["missed_triggers"], found["open_plans"]) == (0, 0, 0), found
     assert found["starts"] == 2
     assert found["executions"] >= 1
