@@ -20,20 +20,21 @@ from pipelines.monitor.logs import log
 
 @contextmanager
 def recorder(lake: Lake, chain: Chain, folder: Path, rpc: Rpc) -> Iterator[HeadLog | None]:
-    """Yield the log of ``chain`` with its cursor in ``folder``; None where another process writes it already.
+    """Yield the log of ``chain`` with its cursor in ``folder``; None where it cannot be kept, which is logged.
 
-    Raises DataError where the cursor is damaged or another chain's. At the end what is confirmed is written.
+    Another process may keep it already, or its cursor is damaged. At the end what is confirmed is written.
     """
     private_folder(folder)
     cursor = folder / f"heads-{chain.chain_id}.json"
     with ExitStack() as held:
         try:
             held.enter_context(exclusive(cursor.with_suffix(".lock"), wait=False))
-        except BlockingIOError:
-            log("heads", chain=chain.name, recorded="by another process")
+            found = HeadLog(lake, chain, cursor, rpc)
+        except (BlockingIOError, ForedriftError) as error:
+            taken = isinstance(error, BlockingIOError)
+            log("heads", chain=chain.name, unrecorded="another process records them" if taken else str(error))
             yield None
             return
-        found = HeadLog(lake, chain, cursor, rpc)
         try:
             yield found
         finally:
