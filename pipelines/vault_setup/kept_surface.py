@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from lake.errors import ForedriftError
 from lake.store import Lake
 from lake.units import DAY_S, HOUR_S, WEI_PER_GWEI
 from pipelines.monitor.logs import log
@@ -36,7 +37,11 @@ class GasWatch:
     def of(cls, lake: Lake, chain_id: int, time_s: int) -> GasWatch:
         """Return the means as recorded up to the hour of ``time_s`` (Unix); nan without a record."""
         hour = datetime.fromtimestamp(time_s - time_s % HOUR_S, UTC)
-        past, _ = log_gas(lake, chain_id, hour)
+        try:
+            past, _ = log_gas(lake, chain_id, hour)
+        except (ForedriftError, OSError) as error:  # the level is then learnt from the blocks that come
+            log("surface", no_record=str(error))
+            return cls()
         if not past.size:
             return cls()
         return cls(float(trailing_log(past, HOUR)[-1]), level_of(past), time_s)

@@ -10,7 +10,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from lake.errors import StoreError
+from lake.units import utc
+from pipelines.deployments import deployment
+from pipelines.stages.surface import publish_surface
+from pipelines.vault_setup.kept_paper import paper_desks
 from pipelines.vault_setup.kept_surface import GasWatch, KeptSurface
+from pipelines.wiring import lake_of
+from policy.keeping.keeper import Keeper
 from policy.keeping.sights import Reserves, Sights
 from policy.keeping.terms import terms_of
 from policy.memory import PolicyMemory
@@ -20,6 +27,7 @@ from policy.strategies.planner_policy import RulePolicy
 from policy.strategies.registry import recall
 from policy.strategies.surface_rule import SurfaceRule, at_node, memory_of, usual_legs
 from tests.keeping.test_sights import state_of
+from tests.pipelines.market import moment, project
 
 BUILT = 1_800_000_000
 Q = SLOW * FAST
@@ -113,6 +121,35 @@ def test_a_surface_is_swapped_in_between_blocks_and_refused_when_old_or_when_gas
     publish(folder, "main", surface(level_gwei=1.0, scale=1e-3), {})
     assert one.look(replace(block, number=5, timestamp_s=BUILT + 60)) is None  # ten times its level
     assert isinstance(one.found, NoSurface)
+
+
+def test_a_surface_built_from_the_lake_is_what_a_kept_vault_is_looked_up_in(tmp_path):
+    settings = project(tmp_path, "\n[vault]\nstart = [0.5, 0.3, 0.2]\n")
+    own, at = deployment(settings), utc(moment(48))
+    made = publish_surface(own, lake_of(own), at)
+    assert "hash" in made, made
+    time_s = int(at.timestamp()) + 12
+    desks, market = paper_desks([own])
+    keeper = Keeper(desks, market, width=3, workers=1)
+    keeper.on_block(Block(1, time_s, 20 * 10**9), quiet="only a look")
+    assert keeper.tally.blind == 0, keeper.tally.reason
+    assert keeper.table == [made["hash"]]
+    looked = float(keeper.glance.reserve_gwei[0])
+    closed = replace(keeper.desks[0], reserves=None)
+    other = Keeper([closed], market, width=3, workers=1)
+    other.on_block(Block(1, time_s, 20 * 10**9), quiet="only a look")
+    assert other.table == [""]
+    assert 0.0 < looked < 50.0 * float(other.glance.reserve_gwei[0])
+    assert looked != float(other.glance.reserve_gwei[0])
+
+
+def test_a_lake_that_does_not_answer_leaves_the_means_to_the_blocks_that_come():
+    class Broken:
+        def scan(self, *_args, **_more):
+            raise StoreError("the disk is gone")
+
+    watch = GasWatch.of(Broken(), 1, BUILT)
+    assert math.isnan(watch.level)
 
 
 def test_the_trailing_means_follow_gas_and_count_blocks_that_were_not_looked_at():
