@@ -42,8 +42,13 @@ def acted(ctx):
 CASES = [(n, p) for n in kit.ILLNESSES for p in (True, False) if p or n != "rebasing shares"]
 
 
-@pytest.mark.parametrize("adapter", kit.ADAPTERS)
-@pytest.mark.parametrize(("name", "probed"), CASES, ids=[f"{n}, {'probed' if p else 'simulated'}" for n, p in CASES])
+# what a simulation alone finds is the engine's own, whatever the adapter: two of them show it
+EACH = [(a, n, p) for a in kit.ADAPTERS for n, p in CASES if p or a in {"reference", "safe"}]
+
+
+@pytest.mark.parametrize(
+    ("adapter", "name", "probed"), EACH, ids=[f"{a}, {n}, {'probed' if p else 'simulated'}" for a, n, p in EACH]
+)
 def test_the_other_seven_keep_their_bands_and_the_sick_one_rejoins(net, tmp_path, name, adapter, probed):
     illness = kit.ILLNESSES[name]
     into_the_hour(net, 60)
