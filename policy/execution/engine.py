@@ -13,7 +13,7 @@ from lake.errors import RpcError
 from policy.base import Decision, tradable
 from policy.execution import closing
 from policy.execution.attempts import affordable, follow, launch, standing
-from policy.execution.base import OtherVault, Settlement, Verdict
+from policy.execution.base import OtherVault, Plan, Settlement, Verdict
 from policy.execution.channel_choice import choose
 from policy.execution.checks import guards
 from policy.execution.checks.verdicts import NAV_DENIED, explain, refusals, refused
@@ -224,7 +224,7 @@ def _execute(
     late = guards.quote_age(ready.plan, head.number, head.time, ctx.limits.max_quote_blocks)
     agreed = quorum(ctx.witnesses, seen.snapshot, seen.pools, ctx.node.account_nonce(ctx.sender))
     bid, nonce, short = affordable(ctx, ready.gas_limit, head, urgent=decision.action == "forced")
-    found = [late, *_orphaned(ctx, ready), *agreed, *short]
+    found = [late, *_orphaned(ctx, ready.plan), *agreed, *short]
     report.verdicts += found
     if refusals(found) or bid is None or ctx.signer is None:
         refuse(report, [])
@@ -243,9 +243,8 @@ def _execute(
     _settled(report, flight, settlement)
 
 
-def _orphaned(ctx: EngineContext, ready: Ready) -> list[Verdict]:
+def _orphaned(ctx: EngineContext, plan: Plan) -> list[Verdict]:
     """Return the refusal of a plan whose block is no longer the chain's."""
-    plan = ready.plan
     now = ctx.node.block_hash(plan.block_number)
     if now in {None, plan.block_hash}:
         return []
@@ -254,10 +253,14 @@ def _orphaned(ctx: EngineContext, ready: Ready) -> list[Verdict]:
 
 
 def _launch(ctx: EngineContext, flight: Flight, bid: Bid, nonce: int, gas_limit: int, stages: Stages) -> Flight:
-    """Sign and send; a node that fails in between leaves the flight to the lookup that follows."""
+    """Sign and send; a node that fails in between leaves the flight to the lookup that follows.
+
+    A plan whose block was replaced while it was written down is not signed, and so void at that lookup.
+    """
     assert ctx.signer is not None
     try:
-        flight = launch(ctx, ctx.signer, flight, bid, nonce, gas_limit)
+        if not _orphaned(ctx, flight.plan):
+            flight = launch(ctx, ctx.signer, flight, bid, nonce, gas_limit)
     except RpcError:
         flight = ctx.journal.in_flight() or flight
     stages.done("submit")

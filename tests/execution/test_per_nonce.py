@@ -70,6 +70,23 @@ def test_a_plan_whose_block_was_replaced_meanwhile_is_not_signed(tmp_path, stage
     assert step(context(tmp_path, sim)).outcome == "traded"
 
 
+@pytest.mark.parametrize("stage", ["audit", "journal"])
+def test_a_plan_whose_block_was_replaced_while_it_was_written_down_is_void_unsigned(tmp_path, stage):
+    sim, done = chain(), []
+
+    def reorganise(name):
+        if name == stage and not done:
+            done.append(name)
+            sim.reorg(1)
+
+    sim.mine()
+    ctx = context(tmp_path, sim, checkpoint=reorganise, per_nonce=True)
+    assert step(ctx).outcome == "void"
+    assert [f.attempts for f in ctx.journal.flights()] == [()]
+    assert step(ctx).outcome == "traded"
+    assert sim.world.clock.nonce == 1
+
+
 def test_without_waiting_a_step_looks_once_and_the_next_goes_on(tmp_path):
     sim = chain()
     sim.mine()
