@@ -20,6 +20,7 @@ from pipelines.servers.subprocesses import free_port
 from pipelines.settings import load
 from pipelines.settlements import reconcile
 from pipelines.stages import rebalance as stage
+from pipelines.vault_setup import cycle
 from pipelines.wiring import lake_of
 from policy.execution.engine import step
 from policy.execution.records import hashlog
@@ -152,7 +153,7 @@ def killed_at(name: str, monkeypatch) -> None:
             if at == name:
                 raise Killed
 
-        monkeypatch.setattr(stage, "step", lambda ctx: step(replace(ctx, checkpoint=stop)))
+        monkeypatch.setattr(cycle, "step", lambda ctx: step(replace(ctx, checkpoint=stop)))
 
 
 @pytest.mark.parametrize("where", ["journal_signed", "journal_mined", "audit_settled", "rows", "judge"])

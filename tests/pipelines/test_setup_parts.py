@@ -84,8 +84,8 @@ def test_a_row_without_numbers_is_an_abstention_with_its_reason_and_no_zero(lake
     assert (row.quantiles, row.mean, row.abstain, row.reason) == (None, None, True, "the feed is old")
 
 
-def said(abstain: bool, key: str = "1") -> Forecast:
-    return Forecast("gas", key, AT, 3_600, None, None, "v", abstain, "old" if abstain else "")
+def said(abstain: bool, key: str = "1", target: str = "gas") -> Forecast:
+    return Forecast(target, key, AT, 3_600, None, None, "v", abstain, "old" if abstain else "")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,8 @@ def said(abstain: bool, key: str = "1") -> Forecast:
         ((), "no gas forecast"),
         ((said(abstain=True),), "gas forecasts abstain: old"),
         ((said(abstain=False, key="10"),), "no gas forecast"),
-        ((said(abstain=False),), ""),
+        ((said(abstain=False),), "no gas_min forecast"),
+        ((said(abstain=False), said(abstain=False, target="gas_min")), ""),
     ],
 )
 def test_the_configured_policy_must_not_decide_without_what_it_reads(rows, words):
