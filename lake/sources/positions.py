@@ -7,10 +7,11 @@ without it would be another book.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 
@@ -44,8 +45,10 @@ class Holdings:
 
 
 @dataclass(frozen=True, slots=True)
-class _ChainSource:
-    """Reads once, at the newest block that is ``confirmations`` deep."""
+class _ChainSource(ABC):
+    """Reads a table's rows once, at the newest block that is ``confirmations`` deep."""
+
+    table: ClassVar[str]
 
     rpc: Rpc
     chain: Chain
@@ -54,22 +57,34 @@ class _ChainSource:
     confirmations: int = 2
     step_s: None = None
 
+    @property
+    def name(self) -> str:
+        """``<table>:<portfolio>``."""
+        return f"{self.table}:{self.portfolio}"
+
+    @property
+    def series(self) -> Mapping[str, str | int]:
+        """What all rows have in common: nothing, unless said otherwise."""
+        return {}
+
+    def collect(self, start: datetime, end: datetime) -> Iterator[pl.DataFrame]:
+        """Yield the rows of now, if now is within the span."""
+        head = self._head()
+        at = datetime.fromtimestamp(head.time, UTC)
+        rows = self._rows(head) if start <= at < end else []
+        if rows:
+            columns = TABLES[self.table].columns
+            whole = [{c: {"ts": at, "available_at": at, **r}.get(c) for c in columns} for r in rows]
+            yield pl.DataFrame(whole, schema=columns)
+
     def _head(self) -> BlockHeader:
         self.rpc.expect_chain(self.chain.chain_id)
         number = max(0, quantity(self.rpc.call("eth_blockNumber")) - self.confirmations)
         return head_of(self.rpc, number, fees=False)
 
+    @abstractmethod
     def _rows(self, head: BlockHeader) -> list[dict[str, Any]]:
-        raise NotImplementedError
-
-    def _frames(self, table: str, start: datetime, end: datetime) -> Iterator[pl.DataFrame]:
-        head = self._head()
-        at = datetime.fromtimestamp(head.time, UTC)
-        rows = self._rows(head) if start <= at < end else []
-        if rows:
-            columns = TABLES[table].columns
-            whole = [{c: {"ts": at, "available_at": at, **r}.get(c) for c in columns} for r in rows]
-            yield pl.DataFrame(whole, schema=columns)
+        """Return the rows at ``head``, without their times."""
 
 
 class PositionsSource(_ChainSource):
@@ -78,18 +93,9 @@ class PositionsSource(_ChainSource):
     table = "positions"
 
     @property
-    def name(self) -> str:
-        """``positions:<portfolio>``."""
-        return f"positions:{self.portfolio}"
-
-    @property
     def series(self) -> Mapping[str, str | int]:
         """The portfolio."""
         return {"portfolio": self.portfolio}
-
-    def collect(self, start: datetime, end: datetime) -> Iterator[pl.DataFrame]:
-        """Yield one snapshot, now."""
-        return self._frames(self.table, start, end)
 
     def _rows(self, head: BlockHeader) -> list[dict[str, Any]]:
         g = self.given
@@ -165,18 +171,9 @@ class RatesSource(_ChainSource):
     table = "rates"
 
     @property
-    def name(self) -> str:
-        """``rates:<portfolio>``."""
-        return f"rates:{self.portfolio}"
-
-    @property
     def series(self) -> Mapping[str, str | int]:
         """The chain."""
         return {"chain_id": self.chain.chain_id}
-
-    def collect(self, start: datetime, end: datetime) -> Iterator[pl.DataFrame]:
-        """Yield the rates of now."""
-        return self._frames(self.table, start, end)
 
     def _rows(self, head: BlockHeader) -> list[dict[str, Any]]:
         tokens = list(self.given.yields.values())
@@ -189,20 +186,6 @@ class PerpsSource(_ChainSource):
     """Mark, funding and fee of each perpetual market."""
 
     table = "perps"
-
-    @property
-    def name(self) -> str:
-        """``perps:<portfolio>``."""
-        return f"perps:{self.portfolio}"
-
-    @property
-    def series(self) -> Mapping[str, str | int]:
-        """Nothing in common."""
-        return {}
-
-    def collect(self, start: datetime, end: datetime) -> Iterator[pl.DataFrame]:
-        """Yield the markets of now."""
-        return self._frames(self.table, start, end)
 
     def _rows(self, head: BlockHeader) -> list[dict[str, Any]]:
         return [self._market(asset, market, head) for asset, market in self.given.perps.items()]
@@ -219,20 +202,6 @@ class OptionsSource(_ChainSource):
     """The listed options of each option market, priced at its posted volatility; their premiums are in USD."""
 
     table = "options"
-
-    @property
-    def name(self) -> str:
-        """``options:<portfolio>``."""
-        return f"options:{self.portfolio}"
-
-    @property
-    def series(self) -> Mapping[str, str | int]:
-        """Nothing in common."""
-        return {}
-
-    def collect(self, start: datetime, end: datetime) -> Iterator[pl.DataFrame]:
-        """Yield the series that have not expired."""
-        return self._frames(self.table, start, end)
 
     def _rows(self, head: BlockHeader) -> list[dict[str, Any]]:
         found = []

@@ -13,18 +13,18 @@ from lake.errors import RpcError
 from policy.base import Decision, tradable
 from policy.execution import closing
 from policy.execution.attempts import affordable, follow, launch, standing
-from policy.execution.base import OtherVault, Plan, Settlement, Verdict
+from policy.execution.base import Plan, Settlement, Verdict
 from policy.execution.channel_choice import choose
 from policy.execution.checks import guards
 from policy.execution.checks.verdicts import NAV_DENIED, explain, refusals, refused
+from policy.execution.containment import contained
 from policy.execution.context import EngineContext, Stages, StepReport, attempts_json
 from policy.execution.decision_record import audit_decision
 from policy.execution.observation import Seen, observe, refuse
 from policy.execution.offers import adopt, tend
 from policy.execution.preparation import Ready, prepare, sane
 from policy.execution.probes import sick
-from policy.execution.records.hashlog import Damaged
-from policy.execution.records.journal import Flight, VaultBusy
+from policy.execution.records.journal import Flight
 from policy.execution.recovery import genesis, recover
 from policy.execution.submission.gas import Bid
 from policy.execution.submission.quorum import quorum
@@ -33,41 +33,7 @@ from policy.execution.submission.quorum import quorum
 def step(ctx: EngineContext) -> StepReport:
     """Run one decision cycle and report it; at most one plan of a vault is ever in flight."""
     report = StepReport(policy=ctx.policy.name, assets=ctx.portfolio.assets)
-    try:
-        with ctx.journal.lease():
-            ctx.journal.require(ctx.chain_id, ctx.vault_address)
-            _cycle(ctx, report, Stages(ctx, report))
-    except VaultBusy as error:
-        refuse(report, [refused("vault_busy", str(error))])
-    except OtherVault as error:
-        refuse(report, [refused("wrong_journal", str(error))])
-    except Damaged as error:
-        refuse(report, [refused("log_damaged", str(error))])
-    except RpcError as error:
-        _failed(ctx, report, "rpc", f"the node did not answer: {error}")
-    except OSError as error:
-        _failed(ctx, report, "disk", _disk_words(error))
-    return report
-
-
-def _failed(ctx: EngineContext, report: StepReport, check: str, reason: str) -> None:
-    """Report what failed underneath; what is on its way is looked up by the next step."""
-    try:
-        open_plan = ctx.journal.in_flight() is not None
-    except OSError:
-        open_plan = True  # nobody knows: the next run that can read the journal does
-    if check == "disk":
-        safe = "what was signed is journalled and is looked up, never sent anew," if open_plan else "nothing was sent;"
-        reason = f"{reason}; {safe} free space or make it writable, then run again"
-    refuse(report, [refused(check, reason)])
-    if open_plan:
-        report.outcome = "pending"
-
-
-def _disk_words(error: OSError) -> str:
-    """Return what the operating system refused, in words."""
-    where = f" at {error.filename}" if error.filename else ""
-    return f"the disk failed: {error.strerror or type(error).__name__}{where}"
+    return contained(ctx, report, lambda: _cycle(ctx, report, Stages(ctx, report)))
 
 
 def _cycle(ctx: EngineContext, report: StepReport, stages: Stages) -> None:

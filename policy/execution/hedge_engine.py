@@ -16,8 +16,9 @@ from lake.units import Bps
 from policy.execution.attempts import affordable, follow
 from policy.execution.base import Leg, Plan, Verdict
 from policy.execution.checks.verdicts import explain, passed, refusals, refused
+from policy.execution.containment import contained
 from policy.execution.context import Stages, StepReport
-from policy.execution.hedge_sending import HedgeSending, guarded, launched, recovered, settled
+from policy.execution.hedge_sending import HedgeSending, launched, recovered, settled
 from policy.execution.observation import decision_id, refuse
 from policy.execution.records.audit import inputs_digest
 from policy.execution.records.codec import plan_json, verdicts_json
@@ -73,7 +74,7 @@ def hedge_step(ctx: HedgeContext) -> StepReport:
     """Run one hedge decision and report it; at most one plan of an account is ever in flight."""
     report = StepReport(policy=ctx.name)
     sending = ctx.engine()
-    return guarded(sending, report, lambda: _cycle(ctx, report, Stages(sending, report)))
+    return contained(sending, report, lambda: _cycle(ctx, report, Stages(sending, report)))
 
 
 def _cycle(ctx: HedgeContext, report: StepReport, stages: Stages) -> None:

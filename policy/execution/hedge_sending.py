@@ -9,13 +9,11 @@ from typing import Any, cast
 
 from lake.errors import RpcError
 from policy.execution.attempts import launch, standing
-from policy.execution.base import OtherVault, Settlement, Vault
+from policy.execution.base import Settlement, Vault
 from policy.execution.checks.verdicts import explain, refusals, refused
 from policy.execution.context import EngineContext, Limits, Stages, StepReport, attempts_json
-from policy.execution.observation import refuse
 from policy.execution.records.audit import Audit
-from policy.execution.records.hashlog import Damaged
-from policy.execution.records.journal import Flight, Journal, VaultBusy
+from policy.execution.records.journal import Flight, Journal
 from policy.execution.recovery import recover
 from policy.execution.submission.channels import Channel
 from policy.execution.submission.gas import Bid
@@ -58,37 +56,6 @@ class HedgeSending:
             audit=self.audit, channels=self.channels, wait=self.wait, signer=self.signer, live=self.live,
             channel=self.channel, limits=self.limits, clock=self.clock, checkpoint=self.checkpoint,
         )  # fmt: skip
-
-
-def guarded(ctx: EngineContext, report: StepReport, cycle: Callable[[], None]) -> StepReport:
-    """Run ``cycle`` with the journal's lease, and put into the report what the world refuses it."""
-    try:
-        with ctx.journal.lease():
-            ctx.journal.require(ctx.chain_id, ctx.vault_address)
-            cycle()
-    except VaultBusy as error:
-        refuse(report, [refused("vault_busy", str(error))])
-    except OtherVault as error:
-        refuse(report, [refused("wrong_journal", str(error))])
-    except Damaged as error:
-        refuse(report, [refused("log_damaged", str(error))])
-    except RpcError as error:
-        _failed(ctx, report, "rpc", f"the node did not answer: {error}")
-    except OSError as error:
-        words = f"the disk failed: {error.strerror or type(error).__name__}; free space or make it writable"
-        _failed(ctx, report, "disk", words)
-    return report
-
-
-def _failed(ctx: EngineContext, report: StepReport, check: str, reason: str) -> None:
-    """Report what failed underneath; what is on its way is looked up by the next decision."""
-    try:
-        pending = ctx.journal.in_flight() is not None
-    except OSError:
-        pending = True  # nobody knows: the next run that can read the journal does
-    refuse(report, [refused(check, reason)])
-    if pending:
-        report.outcome = "pending"
 
 
 def recovered(ctx: EngineContext, report: StepReport, stages: Stages) -> bool:

@@ -23,12 +23,6 @@ from tests.hedging.chain_kit import BOOK, act, market, renew
 
 @pytest.fixture(scope="module")
 def net():
-    from policy.localnet.packages import NoNode, modules
-
-    try:
-        modules()
-    except NoNode as reason:
-        pytest.skip(str(reason))
     with market() as found:
         found.mine(3)
         yield found

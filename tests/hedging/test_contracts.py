@@ -29,12 +29,6 @@ TERMS = HedgeTermsOf(HedgeMandate(gamma=10.0), 12.0)
 
 @pytest.fixture(scope="module")
 def net():
-    from policy.localnet.packages import NoNode, modules
-
-    try:
-        modules()
-    except NoNode as reason:
-        pytest.skip(str(reason))
     with market() as found:
         yield found
 

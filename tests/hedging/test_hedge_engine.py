@@ -25,12 +25,6 @@ pytestmark = pytest.mark.chain
 
 @pytest.fixture(scope="module")
 def shared():
-    from policy.localnet.packages import NoNode, modules
-
-    try:
-        modules()
-    except NoNode as reason:
-        pytest.skip(str(reason))
     with market() as found:
         yield found
 

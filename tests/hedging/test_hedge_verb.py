@@ -27,12 +27,6 @@ router = "{router}"
 def test_the_verb_plans_and_with_live_hedges_once(tmp_path, monkeypatch):
     from dataclasses import replace
 
-    from policy.localnet.packages import NoNode, modules
-
-    try:
-        modules()
-    except NoNode as reason:
-        pytest.skip(str(reason))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FOREDRIFT_PASSPHRASE", "local")
     with market(replace(BOOK, keeper="trader")) as net:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -47,16 +48,16 @@ class House:
     domains: Domains
 
 
-class Offering:
+class Offering(ABC):
     """What the reference vault can do besides plans. Mixed into its adapter."""
 
     rpc: Rpc
     address: str
     _house: House | None = None
 
+    @abstractmethod
     def state(self, block: int | str = "latest") -> VaultState:
         """Read the whole vault at one block."""
-        raise NotImplementedError
 
     def house(self) -> House:
         """Return where this vault can offer; RpcError from a vault of before it could."""
@@ -141,9 +142,9 @@ class Offering:
             break
         return found or [passed("order", f"the vault would sign it; arming takes {gas} gas", gas=gas)], gas
 
+    @abstractmethod
     def build(self, plan: Plan) -> UnsignedTx:
         """Encode a plan."""
-        raise NotImplementedError
 
     def ended(self, receipt: Receipt, plan: Plan) -> bool | None:
         """Return whether the order was filled, by the vault's record of its end; None where the receipt has none."""
