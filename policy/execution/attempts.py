@@ -176,16 +176,24 @@ def _pause(ctx: EngineContext, head: BlockHeader) -> None:
         ctx.checkpoint("node_down")
 
 
+def noted(
+    ctx: EngineContext, flight: Flight, receipt: Receipt, head: BlockHeader, checkpoint: str
+) -> tuple[Flight, bool]:
+    """Journal where ``receipt`` was mined, where that is new; return also whether it lies deep enough to count."""
+    seen = (receipt.tx_hash, receipt.block_number, receipt.block_hash, receipt.status)
+    if flight.mined != seen or flight.state != "mined":
+        flight = ctx.journal.mined(*seen)
+        ctx.checkpoint(checkpoint)
+    return flight, head.number - receipt.block_number + 1 >= ctx.limits.confirmations
+
+
 def look(ctx: EngineContext, flight: Flight, head: BlockHeader) -> tuple[Flight, Settlement | None]:
     """Look the flight up once: journal what is found, settle it when final. RpcError when the node does not answer."""
     found = canonical(ctx, flight)
     if found is not None:
         attempt, receipt = found
-        seen = (receipt.tx_hash, receipt.block_number, receipt.block_hash, receipt.status)
-        if flight.mined != seen or flight.state != "mined":
-            flight = ctx.journal.mined(*seen)
-            ctx.checkpoint("journal_mined")
-        if head.number - receipt.block_number + 1 < ctx.limits.confirmations:
+        flight, deep = noted(ctx, flight, receipt, head, "journal_mined")
+        if not deep:
             return flight, None
         return _settle(ctx, flight, attempt, receipt)
     if not flight.attempts:

@@ -12,16 +12,17 @@ from typing import Any
 from lake.errors import RpcError
 from policy.base import Decision, tradable
 from policy.execution import closing
-from policy.execution.attempts import affordable, follow, launch, standing
-from policy.execution.base import Plan, Settlement, Verdict
+from policy.execution.attempts import affordable, follow, launch
+from policy.execution.base import Plan, Verdict
 from policy.execution.channel_choice import choose
 from policy.execution.checks import guards
-from policy.execution.checks.verdicts import NAV_DENIED, explain, refusals, refused
+from policy.execution.checks.verdicts import NAV_DENIED, refusals, refused
 from policy.execution.containment import contained
-from policy.execution.context import EngineContext, Stages, StepReport, attempts_json
+from policy.execution.context import EngineContext, Stages, StepReport
 from policy.execution.decision_record import audit_decision
 from policy.execution.observation import Seen, observe, refuse
 from policy.execution.offers import adopt, tend
+from policy.execution.outcomes import settled
 from policy.execution.preparation import Ready, prepare, sane
 from policy.execution.probes import sick
 from policy.execution.records.journal import Flight
@@ -137,12 +138,12 @@ def _recovered(ctx: EngineContext, report: StepReport, stages: Stages) -> bool:
     if flight.open:
         report.recovered = "pending"
         report.decision_id = flight.plan.decision_id
-        _settled(report, flight, settlement)
+        settled(report, flight, settlement)
         return False
     if flight != before:  # an earlier run's plan was finished, or turned out otherwise
         report.recovered = flight.state
         report.decision_id = flight.plan.decision_id
-        _settled(report, flight, settlement)
+        settled(report, flight, settlement)
     return closing.recovered(ctx, report)
 
 
@@ -164,7 +165,7 @@ def _needed_now(ctx: EngineContext, report: StepReport, stages: Stages) -> bool:
     flight, settlement = tend(ctx, flight, "its prices are in doubt" if doubted else "a forced trade cannot wait")
     stages.done("disarm")
     report.verdicts.clear()
-    _settled(report, flight, settlement)
+    settled(report, flight, settlement)
     report.recovered = "pending" if flight.open else flight.state
     return not flight.open
 
@@ -206,7 +207,7 @@ def _execute(
     if flight.open and flight.armed is not None:
         flight, settlement = tend(ctx, flight)
     stages.done("follow")
-    _settled(report, flight, settlement)
+    settled(report, flight, settlement)
 
 
 def _orphaned(ctx: EngineContext, plan: Plan) -> list[Verdict]:
@@ -243,25 +244,6 @@ def _context(seen: Seen, decision: Decision, ready: Ready) -> dict[str, Any]:
         "native_usd": seen.view.native_usd,
         "other_cost_usd": ready.other_cost_usd,
     }
-
-
-def _settled(report: StepReport, flight: Flight, settlement: Settlement | None) -> None:
-    """Put the final status of ``flight`` into the report."""
-    outcomes = {"landed": "traded", "filled": "traded", "reverted": "reverted", "void": "void", "offered": "offered"}
-    outcomes |= dict.fromkeys(("expired", "disarmed"), "void")
-    report.outcome = outcomes.get(flight.state, "pending")
-    report.attempts = attempts_json(flight)
-    report.plan = flight.plan
-    if flight.open and flight.state != "offered":
-        report.verdicts.append(refused("pending", standing(flight)))
-    if flight.open or report.outcome == "void":
-        report.why = standing(flight) if flight.open else flight.note
-    if settlement is not None:
-        report.settlement = settlement
-        report.verdicts += settlement.verdicts
-        report.weights_after = tuple(w / 10_000 for w in settlement.weights_after_bps)
-        if refusals(settlement.verdicts):
-            report.why = explain(settlement.verdicts)
 
 
 def dry(ctx: EngineContext) -> EngineContext:

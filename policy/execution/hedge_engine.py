@@ -18,8 +18,9 @@ from policy.execution.base import Leg, Plan, Verdict
 from policy.execution.checks.verdicts import explain, passed, refusals, refused
 from policy.execution.containment import contained
 from policy.execution.context import Stages, StepReport
-from policy.execution.hedge_sending import HedgeSending, launched, recovered, settled
+from policy.execution.hedge_sending import HedgeSending, launched, recovered
 from policy.execution.observation import decision_id, refuse
+from policy.execution.outcomes import settled
 from policy.execution.records.audit import inputs_digest
 from policy.execution.records.codec import plan_json, verdicts_json
 from policy.execution.recovery import genesis

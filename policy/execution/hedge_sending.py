@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any, cast
 
 from lake.errors import RpcError
-from policy.execution.attempts import launch, standing
-from policy.execution.base import Settlement, Vault
-from policy.execution.checks.verdicts import explain, refusals, refused
-from policy.execution.context import EngineContext, Limits, Stages, StepReport, attempts_json
+from policy.execution.attempts import launch
+from policy.execution.base import Vault
+from policy.execution.context import EngineContext, Limits, Stages, StepReport
+from policy.execution.outcomes import settled
 from policy.execution.records.audit import Audit
 from policy.execution.records.journal import Flight, Journal
 from policy.execution.recovery import recover
@@ -80,21 +80,3 @@ def launched(ctx: EngineContext, flight: Flight, bid: Bid, nonce: int, gas_limit
         return launch(ctx, ctx.signer, flight, bid, nonce, gas_limit)
     except RpcError:
         return ctx.journal.in_flight() or flight
-
-
-def settled(report: StepReport, flight: Flight, settlement: Settlement | None) -> None:
-    """Put the final status of ``flight`` into the report."""
-    outcomes = {"landed": "traded", "reverted": "reverted", "void": "void"}
-    report.outcome = outcomes.get(flight.state, "pending")
-    report.attempts = attempts_json(flight)
-    report.plan = flight.plan
-    if flight.open:
-        report.verdicts.append(refused("pending", standing(flight)))
-    if flight.open or flight.state == "void":
-        report.why = standing(flight) if flight.open else flight.note
-    if settlement is not None:
-        report.settlement = settlement
-        report.verdicts += settlement.verdicts
-        report.weights_after = tuple(w / 10_000 for w in settlement.weights_after_bps)
-        if refusals(settlement.verdicts):
-            report.why = explain(settlement.verdicts)

@@ -15,6 +15,7 @@ from policy.execution.attempts import (
     affordable,
     canonical,
     hand_over,
+    noted,
     push,
     record,
     send_signed,
@@ -112,11 +113,8 @@ def _look(ctx: EngineContext, flight: Flight, head: BlockHeader, end: str) -> tu
     found = canonical(ctx, flight)
     if found is not None:
         attempt, receipt = found
-        seen = (receipt.tx_hash, receipt.block_number, receipt.block_hash, receipt.status)
-        if flight.mined != seen or flight.state != "mined":
-            flight = ctx.journal.mined(*seen)
-            ctx.checkpoint("journal_end_mined")
-        if head.number - receipt.block_number + 1 < ctx.limits.confirmations:
+        flight, deep = noted(ctx, flight, receipt, head, "journal_end_mined")
+        if not deep:
             return flight, None
         filled = _vault(ctx).ended(receipt, flight.plan) if attempt.kind == "disarm" else None
         if filled is None:
