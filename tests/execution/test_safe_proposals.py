@@ -243,6 +243,17 @@ def test_a_signature_over_the_hash_as_a_message_counts(desk):
     assert desk.run(live=True).outcome == "traded"
 
 
+def test_signatures_of_one_plan_are_not_taken_for_the_next(desk):
+    """One process lays plan after plan: the next is simulated as signed by nobody, and goes through."""
+    assert desk.run().outcome == "proposed"
+    desk.sign(*SIGNERS[:2])
+    assert desk.run(live=True).outcome == "traded"
+    desk.net.advance_prices({"ETH": 2_100.0, "BTC": 20_000.0})
+    into_the_hour(desk.net, 60)
+    following = desk.run()
+    assert following.outcome == "proposed", following.why
+
+
 def test_a_service_that_fails_sends_nothing_and_says_so(desk):
     desk.run()
     desk.sign("owner", "guardian")

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from eth_account import Account
+from eth_utils.address import to_checksum_address
 
 from lake.evm import calldata
 from lake.rpc import Rpc
@@ -17,17 +19,33 @@ from lake.units import bps
 from policy.base import ChainFees
 from policy.execution.checks.guards import FeedRule
 from policy.execution.checks.rules import Mandate
-from policy.execution.context import EngineContext, Limits
+from policy.execution.context import EngineContext, Limits, StepReport
+from policy.execution.engine import step
 from policy.execution.planner import PlanRules
+from policy.execution.proposing import ProposalFile, propose
 from policy.execution.routing.pool_reader import TradedPool, describe_pools, read_pools
 from policy.execution.state_builder import OffchainView, RiskTerms
+from policy.execution.vaults.enzyme.adapter import EnzymeFund
+from policy.execution.vaults.enzyme.events import calls_made
 from policy.execution.vaults.reference.adapter import ReferenceVault
 from policy.execution.vaults.reference.logs import REBALANCED
 from policy.execution.vaults.safe.adapter import SafeAccount
 from policy.execution.vaults.safe.history import executions
+from policy.execution.vaults.safe.proposal import Proposal, ProposedSafe
 from policy.execution.vaults.safe.roles import RolesSafe
+from policy.localnet.accounts import dev_accounts
+from policy.localnet.enzyme import enzyme_fund, enzyme_vault
 from policy.localnet.market import Localnet, start
-from policy.localnet.portfolio import reference_vault, roles_safe, roles_vault, safe_account, safe_spec
+from policy.localnet.portfolio import (
+    SIGNERS,
+    owners_safe,
+    proposed_vault,
+    reference_vault,
+    roles_safe,
+    roles_vault,
+    safe_account,
+    safe_spec,
+)
 from tests.chain_fixtures import CLOCK
 from tests.execution.chainlab import chain_context
 
@@ -46,7 +64,8 @@ Adapter = Callable[[Localnet, Rpc], Any]
 def market() -> Iterator[Localnet]:
     """The market, one process for as many cases as are run in it."""
     extras = [reference_vault(TARGETS, mandate=MANDATE, deposit_usd=100_000), safe_account(deposit_usd=100_000)]
-    extras += [roles_safe(TARGETS, deposit_usd=100_000)]
+    extras += [roles_safe(TARGETS, deposit_usd=100_000), enzyme_fund(TARGETS, deposit_usd=100_000)]
+    extras += [owners_safe(deposit_usd=100_000)]
     with start(PRICES, extras=extras, at=CLOCK) as net:
         yield net
 
@@ -66,8 +85,39 @@ def roles(net: Localnet, rpc: Rpc) -> RolesSafe:
     return roles_vault(rpc, net.world, TARGETS, mandate=MANDATE)
 
 
-ADAPTERS: dict[str, Adapter] = {"reference": reference, "safe": safe, "roles": roles}
+def enzyme(net: Localnet, rpc: Rpc) -> EnzymeFund:
+    """The Enzyme fund of the market; it trades one leg a call, so a rebalance goes on in the next."""
+    return enzyme_vault(rpc, net.world, TARGETS, mandate=MANDATE)
+
+
+def owners(net: Localnet, rpc: Rpc) -> ProposedSafe:
+    """The Safe of the market whose owners sign every plan."""
+    return proposed_vault(rpc, net.world, TARGETS, mandate=MANDATE)
+
+
+WHOLE: dict[str, Adapter] = {"reference": reference, "safe": safe, "roles": roles}
+"""Adapters that trade a whole rebalance at once, signed by the keeper alone."""
+ADAPTERS: dict[str, Adapter] = {**WHOLE, "owners": owners, "enzyme": enzyme}
 """Every adapter of the conformance table; a later one joins by a row."""
+
+
+def stepped(ctx: EngineContext) -> StepReport:
+    """Run a step; what is laid before a Safe's owners, two of them sign at once."""
+    if not isinstance(ctx.vault, ProposedSafe):
+        return step(ctx)
+    vault, store = ctx.vault, ProposalFile(ctx.journal.path.parent / "proposal.json")
+
+    def signatures(proposal: Proposal) -> dict[str, bytes]:
+        typed = dict(vault.typed(proposal.plan, proposal.safe_nonce))
+        keys = [dev_accounts()[role] for role in SIGNERS[:2]]
+        return {k.address: bytes(Account.sign_typed_data(k.key, full_message=typed).signature) for k in keys}
+
+    first = propose(ctx, store, signatures, lambda proposal: "laid before the owners")
+    if first.outcome != "proposed":
+        return first
+    done = propose(ctx, store, signatures, lambda proposal: "laid before the owners")
+    done.verdicts[:0] = [v for v in first.verdicts if v not in done.verdicts]
+    return done
 
 
 def infos(net: Localnet, leave: Sequence[str] = ()) -> list[TradedPool]:
@@ -104,7 +154,10 @@ def context(folder: Path, net: Localnet, adapter: str, leave: Sequence[str] = ()
 
 def executed(net: Localnet, ctx: EngineContext) -> int:
     """How often the account has traded."""
-    if isinstance(ctx.vault, RolesSafe):
+    if isinstance(ctx.vault, EnzymeFund):
+        fund = ctx.vault.fund
+        return len(calls_made(net.node.admin, fund.manager, fund.comptroller, 0, "latest"))
+    if isinstance(ctx.vault, (RolesSafe, ProposedSafe)):
         return ctx.vault.snapshot().plan_nonce
     if isinstance(ctx.vault, SafeAccount):
         return len(executions(net.node.admin, ctx.vault_address, 0, "latest"))
@@ -112,6 +165,17 @@ def executed(net: Localnet, ctx: EngineContext) -> int:
     logs = net.node.admin.call("eth_getLogs", [ask])
     assert isinstance(logs, list)
     return len(logs)
+
+
+def in_parts(ctx: EngineContext) -> bool:
+    """Whether the vault takes one leg a call, so that the next step of the hour goes on with the rebalance."""
+    return isinstance(ctx.vault, EnzymeFund)
+
+
+def left_alone(net: Localnet, report: StepReport) -> bool:
+    """Whether a plan that landed did not touch the sick token."""
+    assert report.settlement is not None
+    return report.settlement.deltas[str(to_checksum_address(net.world.token(SICK).address))] == 0
 
 
 def afflict(net: Localnet, asset: str, kind: int, argument: int = 0, subject: str = ZERO) -> None:

@@ -43,7 +43,7 @@ CASES = [(n, p) for n in kit.ILLNESSES for p in (True, False) if p or n != "reba
 
 
 # what a simulation alone finds is the engine's own, whatever the adapter: two of them show it
-EACH = [(a, n, p) for a in kit.ADAPTERS for n, p in CASES if p or a in {"reference", "safe"}]
+EACH = [(a, n, p) for a in kit.WHOLE for n, p in CASES if p or a in {"reference", "safe"}]
 
 
 @pytest.mark.parametrize(

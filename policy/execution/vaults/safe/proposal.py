@@ -72,12 +72,11 @@ class Signers:
 
 
 class ProposedSafe(RegisteredSafe):
-    """A Safe signed by its owners. ``signatures`` are those collected for the plan on its way, by owner."""
+    """A Safe signed by its owners."""
 
     def __init__(self, rpc: Rpc, spec: SafeSpec) -> None:
         super().__init__(rpc, spec)
-        self.signatures: Mapping[str, bytes] = {}
-        self._at: int | None = None  # the Safe's nonce that the plan on its way was proposed with
+        self._signed: dict[bytes, Mapping[str, bytes]] = {}  # signatures by owner, of one plan at most, by its hash
 
     def describe(self) -> Capabilities:
         """Return what the Safe and the register enforce: the owners' signatures, once, in time."""
@@ -145,8 +144,8 @@ class ProposedSafe(RegisteredSafe):
         return {o: approved(o) for o, (yes,) in zip(proposal.owners, told, strict=True) if yes}
 
     def use(self, proposal: Proposal, signatures: Mapping[str, bytes]) -> None:
-        """Let :meth:`build` make the batch of ``proposal`` with these signatures."""
-        self.signatures, self._at = dict(signatures), proposal.safe_nonce
+        """Let :meth:`build` make the batch of ``proposal``, and of no other plan, with these signatures."""
+        self._signed = {proposal.plan.plan_hash: dict(signatures)}
 
     def build(self, plan: Plan) -> UnsignedTx:
         """Encode the batch with the signatures there are, in rising order of address."""
@@ -194,7 +193,7 @@ class ProposedSafe(RegisteredSafe):
             typed = self.typed(plan, self.signers().nonce)
             found: Mapping[str, bytes] = {owner: sign(typed) for owner, sign in self.spec.owners.items()}
         else:
-            found = self.signatures
+            found = self._signed.get(plan.plan_hash, {})
         return b"".join(sig for _, sig in sorted(found.items(), key=lambda item: int(item[0], 16)))
 
 
