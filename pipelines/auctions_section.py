@@ -17,15 +17,32 @@ class AuctionsSection(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    venues: Annotated[tuple[Literal["cow", "dutch", "priority"], ...], Distinct, Field(min_length=1)]
-    start_bp: float = Field(default=60.0, gt=0, le=1_000)  # how far over the oracle a falling ask begins
-    decay_bp: float | None = Field(default=None, gt=0, le=1_000)  # a block; none: what loses least at the volatility
-    floor_bp: float = Field(default=40.0, ge=0, le=1_000)  # worst price under the oracle
-    slack_bp: float = Field(default=20.0, ge=0, le=1_000)  # how far the oracle may move before the order is void
-    oracle_lag_bp: float = Field(default=15.5, ge=0, le=1_000)  # mean absolute lag behind the market
-    min_saving_bp: float = Field(default=1.0, ge=0, le=1_000)
-    fillers: int = Field(default=3, ge=1, le=100)
-    hedge_bp: float = Field(default=3.0, ge=0, le=1_000)  # what a filler pays to hedge
-    margin_bp: float = Field(default=1.0, ge=0, le=1_000)  # what he wants beside
-    cow_api: Url | None = None  # e.g. https://api.cow.fi/mainnet
-    uniswapx_api: Url | None = None  # e.g. https://api.uniswap.org/v2
+    venues: Annotated[tuple[Literal["cow", "dutch", "priority"], ...], Distinct] = Field(
+        min_length=1, description="Kinds of auction that are used; each is listed by the vault's owner first."
+    )
+    start_bp: float = Field(
+        default=60.0, gt=0, le=1_000, description="How far over the oracle a falling ask begins, basis points."
+    )
+    decay_bp: float | None = Field(
+        default=None,
+        gt=0,
+        le=1_000,
+        description="How far an ask falls each block, basis points; unset: what loses least at the volatility.",
+    )
+    floor_bp: float = Field(default=40.0, ge=0, le=1_000, description="Worst price, basis points under the oracle.")
+    slack_bp: float = Field(
+        default=20.0, ge=0, le=1_000, description="Basis points that the oracle may move before the order is void."
+    )
+    oracle_lag_bp: float = Field(
+        default=15.5, ge=0, le=1_000, description="Mean absolute lag of the oracle behind the market, basis points."
+    )
+    min_saving_bp: float = Field(
+        default=1.0, ge=0, le=1_000, description="Least expected saving over the pools, basis points, to offer at all."
+    )
+    fillers: int = Field(default=3, ge=1, le=100, description="Number of fillers that are expected to compete.")
+    hedge_bp: float = Field(default=3.0, ge=0, le=1_000, description="What a filler pays to hedge, basis points.")
+    margin_bp: float = Field(default=1.0, ge=0, le=1_000, description="What a filler wants beside, basis points.")
+    cow_api: Url | None = Field(default=None, description="Order book of cow, e.g. https://api.cow.fi/mainnet.")
+    uniswapx_api: Url | None = Field(
+        default=None, description="Order book of dutch and priority orders, e.g. https://api.uniswap.org/v2."
+    )

@@ -14,19 +14,34 @@ from pipelines.setting_types import Address, Name, PositiveDuration, SecretUrl
 class HedgeSection(Section):
     """A hedge account on ``[chain]``, decided by a rule of ``compare --hedge``; its key is its own."""
 
-    account: Address | None = None
-    keeper: Address | None = None
-    keystore: str | None = None  # encrypted keystore file; not that of [vault]
-    signer_url: SecretUrl | None = None
-    every: PositiveDuration = "5m"  # between decisions; shorter tracks closer, at most an hour
-    gamma: float | None = Field(default=None, gt=0)  # risk aversion; 10 where no delta_limit is given
-    delta_limit: float | None = Field(default=None, gt=0, le=10)  # or a hard limit on the net delta, of NAV
-    roll: PositiveDuration = "1d"  # before expiry an option is rolled
-    nav_usd: float | None = Field(default=None, gt=0)  # what exposures are fractions of; unset: the account's NAV
-    vol: float | None = Field(default=None, gt=0, le=5)  # a year, where the book has no option to tell it
-    portfolio: Name | None = None  # of table positions: the book behind a posted delta
-    journal: str = ".foredrift/hedge-journal.jsonl"
-    audit: str = ".foredrift/hedge-audit.jsonl"
+    account: Address | None = Field(default=None, description="The hedge account's contract; unset: none is kept.")
+    keeper: Address | None = Field(default=None, description="Address of its keeper, whose key signs.")
+    keystore: str | None = Field(default=None, description="Encrypted keystore file; not that of [vault].")
+    signer_url: SecretUrl | None = Field(default=None, description="An external signer, instead of a keystore.")
+    every: PositiveDuration = Field(
+        default="5m", description="Time between decisions, 1m to 1h, or 12s for every block; shorter tracks closer."
+    )
+    gamma: float | None = Field(
+        default=None, gt=0, description="Risk aversion, a plain number; unset: 10 where no delta_limit is given."
+    )
+    delta_limit: float | None = Field(
+        default=None, gt=0, le=10, description="Or a hard limit on the net delta, as a fraction of NAV."
+    )
+    roll: PositiveDuration = Field(default="1d", description="How long before expiry an option is rolled.")
+    nav_usd: float | None = Field(
+        default=None, gt=0, description="What exposures are fractions of, USD; unset: the account's NAV."
+    )
+    vol: float | None = Field(
+        default=None,
+        gt=0,
+        le=5,
+        description="Volatility a year as a fraction, where the book has no option to tell it.",
+    )
+    portfolio: Name | None = Field(
+        default=None, description="Portfolio of table positions: the book behind a posted delta."
+    )
+    journal: str = Field(default=".foredrift/hedge-journal.jsonl", description="File of its plans in flight.")
+    audit: str = Field(default=".foredrift/hedge-audit.jsonl", description="File of the record of its decisions.")
 
     @model_validator(mode="after")
     def _one_mandate(self) -> HedgeSection:
@@ -46,14 +61,18 @@ def as_vault(hedge: HedgeSection) -> VaultSection:
 class PositionsSection(Section):
     """Where ``foredrift ingest`` finds what a portfolio holds on ``[chain]``; addresses by asset."""
 
-    portfolio: Name
-    holder: Address
-    tokens: dict[Name, Address] = Field(default_factory=dict)  # balances; a dollar coin's are cash
-    yields: dict[Name, Address] = Field(default_factory=dict)  # yield tokens with stEthPerToken(), by underlying
-    v3_manager: Address | None = None
-    v3_ids: tuple[Annotated[int, Field(ge=0)], ...] = ()  # Uniswap v3 positions
-    perps: dict[Name, Address] = Field(default_factory=dict)
-    options: dict[Name, Address] = Field(default_factory=dict)
+    portfolio: Name = Field(description="Name of the portfolio in table positions.")
+    holder: Address = Field(description="Whose holdings are read.")
+    tokens: dict[Name, Address] = Field(
+        default_factory=dict, description="Tokens by asset; balances of a dollar coin are cash."
+    )
+    yields: dict[Name, Address] = Field(
+        default_factory=dict, description="Yield tokens with stEthPerToken(), by underlying."
+    )
+    v3_manager: Address | None = Field(default=None, description="The contract that numbers Uniswap v3 positions.")
+    v3_ids: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(), description="Numbers of Uniswap v3 positions.")
+    perps: dict[Name, Address] = Field(default_factory=dict, description="Perpetual markets by asset.")
+    options: dict[Name, Address] = Field(default_factory=dict, description="Option markets by asset.")
 
     @model_validator(mode="after")
     def _manager(self) -> PositionsSection:

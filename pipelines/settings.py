@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import PrivateAttr, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from lake.errors import ConfigError
 from lake.private import STATE, tighten
@@ -62,24 +62,28 @@ SAMPLE_CHANGES = (  # what `foredrift init --sample` changes in the starter file
 class Settings(Section):
     """All settings of one project. ``root`` is the folder of its file; relative paths are taken from there."""
 
-    portfolio: PortfolioSection = PortfolioSection()
-    lake: LakeSection = LakeSection()
-    mlflow: MlflowSection = MlflowSection()
-    sources: Sources = Sources()
-    chain: ChainSection = ChainSection()
-    costs: CostsSection = CostsSection()
-    vault: VaultSection = VaultSection()
-    models: ModelsSection = ModelsSection()
-    policy: PolicySection = PolicySection()
-    mandate: MandateSection = MandateSection()
-    compare: CompareSection = CompareSection()
-    schedule: ScheduleSection = ScheduleSection()
-    watch: WatchSection = WatchSection()
-    keep: KeepSection = KeepSection()
-    hedge: HedgeSection = HedgeSection()
-    positions: tuple[PositionsSection, ...] = ()  # portfolios whose books are read from [chain]
-    deployments: tuple[DeploymentSection, ...] = ()  # further vaults, beside that of [vault]
-    root: Path = Path()
+    portfolio: PortfolioSection = Field(default=PortfolioSection(), description="What is held, how far it may stray.")
+    lake: LakeSection = Field(default=LakeSection(), description="Where the tables live.")
+    mlflow: MlflowSection = Field(default=MlflowSection(), description="The tracking store.")
+    sources: Sources = Field(default=Sources(), description="What `foredrift ingest` collects.")
+    chain: ChainSection = Field(default=ChainSection(), description="The settlement chain.")
+    costs: CostsSection = Field(default=CostsSection(), description="What a trade costs.")
+    vault: VaultSection = Field(default=VaultSection(), description="The vault that is rebalanced.")
+    models: ModelsSection = Field(default=ModelsSection(), description="How forecasters are trained.")
+    policy: PolicySection = Field(default=PolicySection(), description="Which policy decides.")
+    mandate: MandateSection = Field(default=MandateSection(), description="Limits that every plan must keep.")
+    compare: CompareSection = Field(default=CompareSection(), description="The panel that policies are compared on.")
+    schedule: ScheduleSection = Field(default=ScheduleSection(), description="When the deployments run.")
+    watch: WatchSection = Field(default=WatchSection(), description="Logs, metrics and notifications.")
+    keep: KeepSection = Field(default=KeepSection(), description="How `foredrift keep` follows the chain.")
+    hedge: HedgeSection = Field(default=HedgeSection(), description="A hedge account beside the vaults.")
+    positions: tuple[PositionsSection, ...] = Field(
+        default=(), description="Portfolios whose books are read from [chain]."
+    )
+    deployments: tuple[DeploymentSection, ...] = Field(
+        default=(), description="Further vaults, beside that of [vault]."
+    )
+    root: Path = Field(default=Path(), description="Folder of the settings file; it cannot be set.")
     _file: Path | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")

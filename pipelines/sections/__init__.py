@@ -1,0 +1,47 @@
+"""The sections of the settings file, each checked when it is loaded: one file a group of them."""
+
+from __future__ import annotations
+
+from pipelines.sections.base import Section
+from pipelines.sections.further import DeploymentSection, start_fault, start_weights, with_fallbacks
+from pipelines.sections.holdings import CostsSection, MandateSection, PolicySection, PortfolioSection
+from pipelines.sections.stores import (
+    BlocksSource,
+    ExchangeSection,
+    FeedRow,
+    LakeSection,
+    MlflowSection,
+    PoolRow,
+    SampleSection,
+    Sources,
+)
+from pipelines.sections.vaults import SHARED_JOURNAL, ChainSection, VaultSection
+from pipelines.sections.work import CompareSection, KeepSection, ModelsSection, ScheduleSection, WatchSection
+
+__all__ = [
+    "SHARED_JOURNAL",
+    "BlocksSource",
+    "ChainSection",
+    "CompareSection",
+    "CostsSection",
+    "DeploymentSection",
+    "ExchangeSection",
+    "FeedRow",
+    "KeepSection",
+    "LakeSection",
+    "MandateSection",
+    "MlflowSection",
+    "ModelsSection",
+    "PolicySection",
+    "PoolRow",
+    "PortfolioSection",
+    "SampleSection",
+    "ScheduleSection",
+    "Section",
+    "Sources",
+    "VaultSection",
+    "WatchSection",
+    "start_fault",
+    "start_weights",
+    "with_fallbacks",
+]
