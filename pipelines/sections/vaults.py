@@ -27,7 +27,8 @@ class ChainSection(Section):
         default=None, description="An L2's uptime feed; unset on L1, where none is asked."
     )
     history_id: ChainId | None = Field(
-        default=None, description="Chain whose recorded gas and pools stand for this one (a fork, a local chain)."
+        default=None,
+        description="Number of the chain whose recorded gas and pools stand for this one (a fork, a local chain).",
     )
 
     @property
