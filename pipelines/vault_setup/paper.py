@@ -20,8 +20,9 @@ from policy.base import Vector
 from policy.execution.base import Capabilities, Token
 from policy.execution.routing.amm import V2Pool
 from policy.execution.vaults.simulated import adapter
-from policy.execution.vaults.simulated.adapter import SimulatedVault, VaultSpec
+from policy.execution.vaults.simulated.adapter import SimulatedVault
 from policy.execution.vaults.simulated.chain import Genesis, SimChain
+from policy.execution.vaults.simulated.port import VaultSpec
 from policy.execution.vaults.simulated.world import SimWorld
 
 DECIMALS = 8  # of the paper tokens: fine enough that rounding never shows in a weight

@@ -151,6 +151,7 @@ class Capabilities:
     pausable: bool
     permissioned: bool
     stolen_key: Exposure | None = None  # None: the chain bounds nothing, a stolen key takes everything
+    bridges: bool = False  # has a port (policy.execution.bridges.base.Port): money may leave for our other vaults
 
 
 @dataclass(frozen=True, slots=True)

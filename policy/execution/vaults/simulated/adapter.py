@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from lake.errors import DataError
 from lake.private import opener, private_folder
@@ -43,9 +43,10 @@ from policy.execution.checks.rules import (
 from policy.execution.records.codec import leg_json, plan_json, plan_of
 from policy.execution.routing.amm import Pool, quote
 from policy.execution.submission.gas import NOOP_GAS
-from policy.execution.submission.node import BlockHeader, Node
+from policy.execution.submission.node import BlockHeader
 from policy.execution.vaults.common import Shares, require_own, settlement_of, snapshot_of
 from policy.execution.vaults.simulated.chain import Genesis, SimBlock, SimChain, SimTx
+from policy.execution.vaults.simulated.port import SimulatedPort, VaultSpec, bridge_call
 from policy.execution.vaults.simulated.world import SimWorld, world_json, world_of
 
 GAS_BASE = 130_000
@@ -53,26 +54,6 @@ GAS_PER_LEG = 145_000
 STATE_VERSION = 3
 KEPT_RECEIPTS = 50  # in the state file: enough to look up what an interrupted run left
 KEPT_BLOCKS = 16  # in the state file: a live cycle mines three or four, so five runs may die one after another
-
-
-class SimNode(Node, Protocol):
-    """A node that also shows the simulated world at a block."""
-
-    def block(self, number: int | str) -> SimBlock:
-        """Return a block with its world."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class VaultSpec:
-    """What is fixed about a simulated vault: address, keeper, tokens (accounting asset first), limits, feeds."""
-
-    address: str
-    keeper: str
-    tokens: tuple[Token, ...]
-    mandate: Mandate = field(default_factory=Mandate)
-    heartbeat_s: int = 3_600
-    targets: frozenset[str] = frozenset()  # allow-listed contracts a leg may call; empty: any pool's router
 
 
 def plan_hash(plan: Plan) -> bytes:
@@ -151,9 +132,12 @@ def executor(spec: VaultSpec) -> Any:
     """Return the contract code for :class:`SimChain`: a plan for the vault, or a no-op."""
 
     def execute(world: SimWorld, tx: SimTx, block: int, now: int) -> tuple[SimWorld, int, str | None]:
+        called = json.loads(tx.data) if tx.data else {}
+        if "bridge_call" in called:
+            return bridge_call(spec, world, tx, called, (block, now))
         if tx.to != spec.address or not tx.data:
             return world, NOOP_GAS, None
-        plan = plan_of(json.loads(tx.data))
+        plan = plan_of(called)
         gas = GAS_BASE + GAS_PER_LEG * len(plan.legs)
         if gas > tx.gas_limit:
             return world, tx.gas_limit, "out of gas"
@@ -180,15 +164,12 @@ def capabilities(spec: VaultSpec) -> Capabilities:
         pausable=True,
         permissioned=False,
         stolen_key=stolen_key(spec.mandate),
+        bridges=True,
     )
 
 
-class SimulatedVault:
+class SimulatedVault(SimulatedPort):
     """Vault over a node that shows the simulated world (a :class:`SimChain`, or a faulty view of one)."""
-
-    def __init__(self, spec: VaultSpec, node: SimNode) -> None:
-        self.spec = spec
-        self.node = node
 
     def describe(self) -> Capabilities:
         """Return what the simulated chain enforces: what the reference vault does, without investors."""

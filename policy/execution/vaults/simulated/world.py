@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from policy.execution.bridges.sim_book import BridgeBook, book_json, book_of_json
 from policy.execution.checks.rules import Clock
 from policy.execution.routing.amm import Pool, V2Pool, V3Pool
 
@@ -20,6 +21,7 @@ class SimWorld:
     clock: Clock = field(default_factory=Clock)
     targets_bps: tuple[int, ...] = ()
     paused: bool = False
+    bridges: BridgeBook = field(default_factory=BridgeBook)
 
 
 def world_json(world: SimWorld) -> dict[str, Any]:
@@ -31,6 +33,7 @@ def world_json(world: SimWorld) -> dict[str, Any]:
         "clock": asdict(world.clock),
         "targets_bps": list(world.targets_bps),
         "paused": world.paused,
+        "bridges": book_json(world.bridges),
     }
 
 
@@ -44,6 +47,7 @@ def world_of(data: dict[str, Any]) -> SimWorld:
         clock=Clock(**data["clock"]),
         targets_bps=tuple(data["targets_bps"]),
         paused=data["paused"],
+        bridges=book_of_json(data["bridges"]) if "bridges" in data else BridgeBook(),
     )
 
 
