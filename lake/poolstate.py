@@ -35,7 +35,7 @@ class Constants:
     tick_spacing: int
 
 
-class Place(Protocol):
+class PoolPlace(Protocol):
     """What reading a pool's state needs to know of it."""
 
     @property
@@ -100,7 +100,7 @@ def read_constants(rpc: Rpc, pools: Sequence[tuple[str, str]], block: int | str 
     return found
 
 
-def ticked(pool: Place) -> bool:
+def ticked(pool: PoolPlace) -> bool:
     """Return whether the pool's liquidity lies in ticks, by its venue."""
     return venue(pool.venue).curve == "ticks"
 
@@ -110,7 +110,7 @@ def reach_ticks(price_change: float) -> int:
     return math.ceil(math.log(1 + price_change) / _LOG_TICK)
 
 
-def read_states(rpc: Rpc, pools: Sequence[Place], block: int | str, span: int) -> list[PoolSnapshot]:
+def read_states(rpc: Rpc, pools: Sequence[PoolPlace], block: int | str, span: int) -> list[PoolSnapshot]:
     """Return every pool at ``block`` (give a hash: the reads are several), ticks within ``span`` of the price."""
     heads = iter(read(rpc, [v for p in pools for v in _head(p)], block) if pools else [])
     rows: list[tuple[int, ...]] = []
@@ -130,19 +130,19 @@ def read_states(rpc: Rpc, pools: Sequence[Place], block: int | str, span: int) -
     return found
 
 
-def read_ticks(rpc: Rpc, pool: Place, low: int, high: int, block: int | str) -> tuple[tuple[int, int], ...]:
+def read_ticks(rpc: Rpc, pool: PoolPlace, low: int, high: int, block: int | str) -> tuple[tuple[int, int], ...]:
     """Return the initialised ticks of a pool in ``low`` .. ``high`` with their net liquidity, ascending."""
     return _ticks(rpc, [(pool, low, high)], block)[pool.address]
 
 
-def _head(pool: Place) -> list[Call]:
+def _head(pool: PoolPlace) -> list[Call]:
     if not ticked(pool):
         return [Call(pool.address, "getReserves()", "uint112,uint112")]
     return [Call(pool.address, "slot0()", "uint160,int24"), Call(pool.address, "liquidity()", "uint128")]
 
 
 def _ticks(
-    rpc: Rpc, wanted: Sequence[tuple[Place, int, int]], block: int | str
+    rpc: Rpc, wanted: Sequence[tuple[PoolPlace, int, int]], block: int | str
 ) -> dict[str, tuple[tuple[int, int], ...]]:
     """Return the initialised ticks of each pool between its bounds, by address."""
     words = [
