@@ -145,3 +145,7 @@ realtime: env ## what looking within the hour is worth on recorded history: ARGS
 
 mirrored: env ## policies on mirrored pasts of a project: PROJECT=DIR ARGS="START END BASKETS" (some minutes)
 	@$(BIN)/python -m tests.bench.mirrored_table $(or $(PROJECT),.) $(ARGS)
+
+.PHONY: port-fuzz
+port-fuzz: env npm ## 10,000 steps of a stolen keeper's key at the vault's port: whatever leaves goes to our own vault
+	@$(BIN)/python -m tests.execution.port_fuzz $(or $(STEPS),10000) $(or $(SEED),1)

@@ -94,7 +94,8 @@ def reference_vault(
                 on.call(role, world.token(asset).address, "approve(address,uint256)", venues.of(kind), 2**256 - 1)
         return {"vault": vault, **found, **{f"second_feed:{a}": f for a, f in seconds.items()}}
 
-    names = ("foredrift_vault", "foredrift_investors", "foredrift_auctions", "foredrift_oracle", "mock_feed")
+    halves = ("foredrift_vault", "foredrift_investors", "foredrift_auctions", "foredrift_port")
+    names = (*halves, "foredrift_oracle", "mock_feed")
     parts = [source_digest(c) for c in names]
     digest = hashlib.sha256(repr((parts, targets, deposit_usd, limits, offers and lock_digest())).encode()).hexdigest()
     return Extra("reference_vault", digest, build)

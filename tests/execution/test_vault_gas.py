@@ -16,7 +16,7 @@ from tests.execution.vault_kit import FREE, Bench, bench
 
 pytestmark = pytest.mark.chain
 SNAPSHOT = Path(__file__).parent / "gas_snapshot.json"
-CONTRACTS = ("foredrift_vault", "foredrift_investors", "foredrift_auctions", "foredrift_oracle")
+CONTRACTS = ("foredrift_vault", "foredrift_investors", "foredrift_auctions", "foredrift_port", "foredrift_oracle")
 USD = 10**6
 
 

@@ -376,7 +376,7 @@ def test_a_wrong_set_up_is_refused_with_its_reason(world: Bench):
             deploy(b.rpc, VaultSetup(rows, ZERO[:-1] + "1", ZERO, ZERO, []), b.who["deployer"])
         oracle = create(b.rpc, oracle_code(setup()), b.who["deployer"])
         with pytest.raises(ExecutionError, match=r"no code at the address of the investors' half"):
-            create(b.rpc, vault_code(setup(), oracle, b.who["trader"], b.vault), b.who["deployer"])
+            create(b.rpc, vault_code(setup(), oracle, b.who["trader"], b.vault, b.vault), b.who["deployer"])
         for wrong, said in (
             ({"delay_s": 0}, "delay_s"),
             ({"hold_s": -1}, "hold_s"),
@@ -416,7 +416,7 @@ def test_all_halves_lay_out_their_storage_alike():
     from policy.execution.contracts.compile import layout
 
     vault, half = layout("foredrift_vault"), layout("foredrift_investors")
-    assert layout("foredrift_auctions") == vault
+    assert layout("foredrift_auctions") == layout("foredrift_port") == vault
     assert len(vault) > 20
     assert {name: half[name] for name in vault} == vault
     own = {name: slot for name, slot in half.items() if name not in vault}

@@ -70,7 +70,7 @@ class Bench:
             time.sleep(0.002)
         raise AssertionError(f"{sent} was not mined")
 
-    def why(self, role: str, to: str, signature: str, *args: Any, wait: int = 12) -> str | None:
+    def why(self, role: str, to: str, signature: str, *args: Any, wait: int = 12, value: int = 0) -> str | None:
         """Why a call would fail in the next block, ``wait`` seconds on; None when it would succeed."""
         head: Any = self.rpc.call("eth_getBlockByNumber", ["latest", False])
         call = {
@@ -78,6 +78,7 @@ class Bench:
             "to": to,
             "data": "0x" + calldata(signature, *args).hex(),
             "gas": hex(GAS),
+            "value": hex(value),
         }
         ahead = {"time": hex(quantity(head["timestamp"]) + wait), "number": hex(quantity(head["number"]) + 1)}
         body = {"blockStateCalls": [{"blockOverrides": ahead, "calls": [call]}], "validation": False}

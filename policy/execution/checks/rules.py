@@ -75,12 +75,16 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class VaultBook:
-    """Tokens in order (the first is the accounting asset), mandated weights, oracle prices and holdings."""
+    """Tokens in order (the first is the accounting asset), mandated weights, oracle prices and holdings.
+
+    ``slack_bps``: how far each weight may lie from its target before that is distance; empty: a point, as 0 for all.
+    """
 
     tokens: tuple[Token, ...]
     targets_bps: tuple[int, ...]
     prices_e8: tuple[int, ...]
     holdings: tuple[int, ...]
+    slack_bps: tuple[int, ...] = ()
 
     def index(self, address: str) -> int:
         """Return the position of a token, -1 if it is not in the portfolio."""
@@ -101,11 +105,12 @@ class VaultBook:
         return self.holdings[0] + int(others * 10 ** self.tokens[0].decimals // (price * E10)) if price else 0
 
     def distance(self) -> int:
-        """Return the sum of abs(weight - target) x 1e9, each rounded down."""
+        """Return the sum of what abs(weight - target) exceeds its slack by, x 1e9, each rounded down."""
         total = self.total()
+        slack = self.slack_bps or (0,) * len(self.targets_bps)
         gaps = (
-            abs(self.value(i, h) * BPS - t * total)
-            for i, (h, t) in enumerate(zip(self.holdings, self.targets_bps, strict=True))
+            max(0, abs(self.value(i, h) * BPS - t * total) - s * total)
+            for i, (h, t, s) in enumerate(zip(self.holdings, self.targets_bps, slack, strict=True))
         )
         return sum(gap * PPB // (total * BPS) for gap in gaps) if total else 0
 

@@ -33,8 +33,9 @@ LOWER: constant(uint256) = 0
 HIGHER: constant(uint256) = 64
 FEED: constant(uint256) = 128
 CLAIMED: constant(uint256) = 192  # bit of a row: part of the token is set aside for claims
+SLACK: constant(uint256) = 200  # place in a row: how far the weight may lie from its target, bp
 
-_rows: uint256[MAX_TOKENS]  # token | decimals << 160 | target in bp << 168 | (first row: count << 184) | claimed << 192
+_rows: uint256[MAX_TOKENS]  # token | decimals << 160 | target in bp << 168 | (first row: count << 184) | claimed << 192 | slack << 200
 _last: uint256[2]  # last good prices, four to a word
 oracle: public(address)
 set_aside: public(HashMap[address, uint256])  # raw units of a token that belong to claims, not to the portfolio
@@ -228,13 +229,15 @@ def _distance(
     quotes: DynArray[uint256, MAX_TOKENS],
     total: uint256,
 ) -> uint256:
-    """@dev Sum over tokens of abs(weight - target) x 1e9, each rounded down; 0 to 2e9."""
+    """@dev Sum over tokens of what abs(weight - target) exceeds its slack by, x 1e9, each rounded down; 0 to 2e9."""
     distance: uint256 = 0
     for i: uint256 in range(len(rows), bound=MAX_TOKENS):
         held: uint256 = self._value(rows[i], balances[i], (quotes[i] >> FEED) & U64) * BPS
         wanted: uint256 = ((rows[i] >> 168) & 65_535) * total
         gap: uint256 = held - wanted if held > wanted else wanted - held
-        distance += gap * 10**9 // (total * BPS)
+        free: uint256 = (rows[i] >> SLACK) * total
+        if gap > free:
+            distance += (gap - free) * 10**9 // (total * BPS)
     return distance
 
 

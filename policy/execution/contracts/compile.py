@@ -29,6 +29,7 @@ DEPLOYABLE = (
     "foredrift_vault",
     "foredrift_investors",
     "foredrift_auctions",
+    "foredrift_port",
     "foredrift_oracle",
     "delta_book",
     "hedge_account",
@@ -42,6 +43,8 @@ DEPLOYABLE = (
     "mock_token",
     "mock_yield",
     "mock_attacker",
+    "cctp_messenger",
+    "cctp_transmitter",
 )
 _IMPORT = re.compile(r"^import (\w+)$", re.MULTILINE)
 

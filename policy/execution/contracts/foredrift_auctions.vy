@@ -18,11 +18,13 @@ import roles
 import shares
 import book
 import limits
+import routes
 
 initializes: roles
 initializes: shares
 initializes: book
 initializes: limits
+initializes: routes
 
 interface Settlement:
     def domainSeparator() -> bytes32: view

@@ -15,11 +15,13 @@ import roles
 import shares
 import book
 import limits
+import routes
 
 initializes: roles
 initializes: shares
 initializes: book
 initializes: limits
+initializes: routes
 exports: (shares.__interface__, limits.__interface__)
 
 event Deposit:

@@ -8,7 +8,7 @@
         the accounting asset, token 0; `share` of ERC-7575) and can always leave in kind: that is the code of
         `investors`, fixed at creation, which this contract runs on its own storage (all declare the same modules in
         the same order). Selling through auctions and signed orders (ERC-1271) is the code of `auctions`, fixed and run
-        alike. Values are USD x 1e18 from the oracle; NAV is in raw units of the accounting asset.
+        alike, as is sending cash to the owner's vaults on other chains: `ports`. Values are USD x 1e18 from the oracle; NAV is in raw units of the accounting asset.
 """
 
 from ethereum.ercs import IERC20
@@ -17,11 +17,13 @@ import roles
 import shares
 import book
 import limits
+import routes
 
 initializes: roles
 initializes: shares
 initializes: book
 initializes: limits
+initializes: routes
 exports: (roles.__interface__, book.__interface__)
 
 struct Leg:
@@ -72,9 +74,14 @@ struct Books:
 
 investors: public(immutable(address))
 auctions: public(immutable(address))
+ports: public(immutable(address))
 # arm, disarm, offer, venues, isValidSignature
 AUCTIONS: constant(bytes4[5]) = [
     0x08ab5edd, 0x83985082, 0xc028df06, 0x9ea06156, 0x1626ba7e,
+]
+# depart, settle, set_beneficiary, set_rate, set_route, set_slack, route, port
+PORTS: constant(bytes4[8]) = [
+    0x13f64d24, 0x3c685b3c, 0xcff2fffd, 0x0593cf4b, 0x5f093b4a, 0x6195f048, 0xb980c78f, 0x26b3c68b,
 ]
 
 
@@ -98,6 +105,7 @@ def __init__(
     _holders: DynArray[address, 32],
     _investors: address,
     _auctions: address,
+    _ports: address,
 ):
     """
     @param _tokens, _decimals, _targets In order; the first is the accounting asset. Targets sum to 10,000
@@ -105,10 +113,12 @@ def __init__(
     @param _holders Accounts that may hold shares; empty means anyone
     @param _investors The code of the investors' half
     @param _auctions The code of orders; it sells nothing at a venue that is no allow-listed call
+    @param _ports The code of departures; it sends nothing before the owner has set a route
     """
-    assert _investors.codesize > 0 and _auctions.codesize > 0, "investors"
+    assert _investors.codesize > 0 and _auctions.codesize > 0 and _ports.codesize > 0, "investors"
     investors = _investors
     auctions = _auctions
+    ports = _ports
     roles._set_up(_owner, _keeper, _guardian, _delay)
     shares._set_up(_name, _symbol, _holders)
     book._set_tokens(_tokens, _decimals, _targets)
@@ -126,12 +136,17 @@ def __init__(
 
 
 @external
+@payable
 @raw_return
 def __default__() -> Bytes[1024]:
-    """@notice Everything else: the code of `investors`, or that of `auctions`, on this vault's storage."""
+    """@notice Everything else: the code of `investors`, `auctions` or `ports` on this vault's storage."""
     code: address = investors
-    if len(msg.data) >= 4 and convert(slice(msg.data, 0, 4), bytes4) in AUCTIONS:
-        code = auctions
+    if len(msg.data) >= 4:
+        called: bytes4 = convert(slice(msg.data, 0, 4), bytes4)
+        if called in AUCTIONS:
+            code = auctions
+        elif called in PORTS:
+            code = ports
     return raw_call(code, msg.data, max_outsize=1024, is_delegate_call=True)
 
 

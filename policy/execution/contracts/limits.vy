@@ -49,8 +49,10 @@ SHOWN: constant(uint256) = 4
 MAX_DOUBT_S: constant(uint256) = 86_400
 U40: constant(uint256) = 2**40 - 1
 EXPIRY: constant(uint256) = 64
+BRIDGE: constant(uint256) = 2**255  # cash leaves the chain there: no plan may call it
 
 call_allowed: public(HashMap[address, HashMap[bytes4, bool]])
+_listed: HashMap[address, uint256]  # allowed selectors of a target, or BRIDGE for ever
 # leg loss 16 | turnover 16 | legs 8 | cool-down 32 | window 32 | budget 32 | long window 32 | long budget 32 |
 # life budget 32 | strikes 8 | leg gain 16 bits
 _mandate: uint256
@@ -115,7 +117,10 @@ def _rewindow(place: uint256, old: uint256, new: uint256):
 
 @internal
 def _set_call(target: address, selector: bytes4, allowed: bool):
-    self.call_allowed[target][selector] = allowed
+    if self.call_allowed[target][selector] != allowed:
+        assert self._listed[target] != BRIDGE, "target"
+        self._listed[target] = self._listed[target] + 1 if allowed else self._listed[target] - 1
+        self.call_allowed[target][selector] = allowed
     log CallSet(target=target, selector=selector, allowed=allowed)
 
 

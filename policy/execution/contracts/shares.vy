@@ -2,6 +2,7 @@
 """
 @title The vault's share token: ERC-20 with ERC-2612 permits, an optional allow-list of holders, and a hold
 @notice In permissioned mode only listed accounts may receive shares; a holder struck off the list can still leave.
+        Where one beneficiary is named, nobody else may receive any.
         Who buys for himself cannot part with any of his shares within `hold_s` of it. What others buy for him lies in
         a lot of its own for `hold_s` to twice that, and touches none of his other shares. Shares received by transfer
         are free: whoever sent them had held them long enough.
@@ -45,7 +46,7 @@ totalSupply: public(uint256)
 balanceOf: public(HashMap[address, uint256])
 allowance: public(HashMap[address, HashMap[address, uint256]])
 nonces: public(HashMap[address, uint256])
-permissioned: public(bool)
+_gate: uint256  # only listed accounts may hold 1 bit | (7 bits) | who alone may hold, 0 for anybody 160 bits
 holder_allowed: public(HashMap[address, bool])
 # hold_s 32 | entry fee 16 | exit fee 16 | management fee 16 | performance fee 16 bits (bp) | accrued at 40 bits
 _terms: uint256
@@ -57,7 +58,8 @@ _lots: HashMap[address, uint256[2]]  # shares others bought for an account: the 
 def _set_up(_name: String[64], _symbol: String[32], _holders: DynArray[address, 32]):
     self.name = _name
     self.symbol = _symbol
-    self.permissioned = len(_holders) > 0
+    if len(_holders) > 0:
+        self._gate = 1
     for account: address in _holders:
         self.holder_allowed[account] = True
         log HolderSet(account=account, allowed=True)
@@ -66,9 +68,17 @@ def _set_up(_name: String[64], _symbol: String[32], _holders: DynArray[address, 
 @internal
 @view
 def _may_hold(account: address) -> bool:
-    return (
-        account != empty(address) and account != self and (not self.permissioned or self.holder_allowed[account])
-    )
+    gate: uint256 = self._gate
+    if gate > 1 and gate >> 8 != convert(account, uint256):
+        return False
+    return account != empty(address) and account != self and (gate & 1 == 0 or self.holder_allowed[account])
+
+
+@external
+@view
+def permissioned() -> bool:
+    """@notice Whether only listed accounts may hold shares."""
+    return self._gate & 1 != 0
 
 
 @internal
@@ -222,7 +232,7 @@ def held_until(account: address) -> uint256:
 def set_permissioned(on: bool):
     """@notice Turn the allow-list on or off; through the timelock."""
     assert msg.sender == self, "timelock"
-    self.permissioned = on
+    self._gate = ((self._gate >> 1) << 1) | convert(on, uint256)
     log PermissionedSet(permissioned=on)
 
 

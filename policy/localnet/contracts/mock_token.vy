@@ -95,6 +95,14 @@ def mint(receiver: address, amount: uint256):
     log Transfer(sender=empty(address), receiver=receiver, value=amount)
 
 
+@external
+def burn(amount: uint256):
+    """@notice Destroy `amount` raw units of the caller's."""
+    self.totalSupply -= amount
+    self._held[msg.sender] -= amount
+    log Transfer(sender=msg.sender, receiver=empty(address), value=amount)
+
+
 @internal
 def _move(sender: address, receiver: address, amount: uint256) -> Bytes[32]:
     kind: uint256 = self.fault

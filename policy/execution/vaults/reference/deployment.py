@@ -139,15 +139,20 @@ def auctions_code(venues: Venues) -> bytes:
     return contract("foredrift_auctions").bytecode + encode(["address"] * 4, args)
 
 
-def vault_code(setup: VaultSetup, oracle: str, investors: str, auctions: str) -> bytes:
-    """Return the init code of the vault over ``oracle``, which runs the code at ``investors`` and ``auctions``.
+def port_code() -> bytes:
+    """Return the init code of departures to other chains: it holds nothing, and one serves all vaults of a chain."""
+    return contract("foredrift_port").bytecode
+
+
+def vault_code(setup: VaultSetup, oracle: str, investors: str, auctions: str, ports: str) -> bytes:
+    """Return the init code of the vault over ``oracle``, which runs the code of ``investors``, ``auctions``, ``ports``.
 
     Raises ConfigError on a set-up the contract would refuse.
     """
     _sound(setup)
     types = ["string", "string", "address", "address", "address", "uint256", "address[]", "uint256[]", "uint256[]"]
     types += ["address", MANDATE_TYPE, BUDGETS_TYPE, TERMS_TYPE, "address[]", "bytes4[]", "address[]"]
-    types += ["address", "address"]
+    types += ["address", "address", "address"]
     args = [
         *(setup.name, setup.symbol, setup.owner, setup.keeper, setup.guardian, setup.delay_s),
         [s.token for s in setup.sources],
@@ -156,7 +161,7 @@ def vault_code(setup: VaultSetup, oracle: str, investors: str, auctions: str) ->
         *(oracle, encode_mandate(setup.mandate), encode_budgets(setup.mandate), setup.terms()),
         [target for target, _ in setup.calls],
         [selector(signature) for _, signature in setup.calls],
-        *(list(setup.holders), investors, auctions),
+        *(list(setup.holders), investors, auctions, ports),
     ]
     return contract("foredrift_vault").bytecode + encode(types, args)
 
@@ -183,12 +188,18 @@ def _sound(setup: VaultSetup) -> None:
 
 
 def deploy(
-    rpc: Rpc, setup: VaultSetup, sender: str, *, investors: str | None = None, auctions: str | None = None
+    rpc: Rpc,
+    setup: VaultSetup,
+    sender: str,
+    *,
+    investors: str | None = None,
+    auctions: str | None = None,
+    ports: str | None = None,
 ) -> str:
     """Create oracle and vault from ``sender``, for whom the node itself signs (a local chain); return the vault.
 
-    ``investors``, ``auctions``: where the two halves are already; None: create them too. Where blocks are not made
-    automatically they are mined. Raises ConfigError where a feed is in another quote or a token does not go there and
+    ``investors``, ``auctions``, ``ports``: where these parts are already; None: create them too. Where blocks are
+    not made automatically they are mined. Raises ConfigError where a feed is in another quote or a token does not go there and
     back through the set-up's pools, ExecutionError with the contract's own reason when a creation fails.
     """
     _sound(setup)
@@ -201,7 +212,8 @@ def deploy(
     oracle = create(rpc, oracle_code(setup), sender)
     half = investors or create(rpc, investors_code(), sender)
     orders = auctions or create(rpc, auctions_code(setup.venues), sender)
-    return create(rpc, vault_code(setup, oracle, half, orders), sender)
+    port = ports or create(rpc, port_code(), sender)
+    return create(rpc, vault_code(setup, oracle, half, orders, port), sender)
 
 
 REFUSALS = {
@@ -216,7 +228,7 @@ REFUSALS = {
     "mandate": "a limit of the mandate is out of bounds",
     "budgets": "a loss budget is out of bounds",
     "terms": "hold or fees are out of bounds",
-    "investors": "there is no code at the address of the investors' half, or of the orders'",
+    "investors": "there is no code at the address of the investors' half, of the orders' or of the port's",
     "venues": "a UniswapX reactor without Permit2",
 }
 """What a constructor's refusal means."""

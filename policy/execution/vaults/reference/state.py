@@ -29,6 +29,7 @@ from policy.execution.checks.rules import Clock, Flow, Mandate, VaultBook
 ZERO = "0x" + "0" * 40
 SOURCES = "(address,uint256,address,uint256,uint256,address,uint256,uint256,uint256,uint256)[]"
 ROUND = "uint80,int256,uint256,uint256"
+PORT = "address,uint256,uint256,uint256,uint256,uint256,uint256,uint256[]"
 PAUSES = ("", "the guardian", "the owner", "a loss budget that is used up")
 """Who paused the vault, by the contract's code."""
 
@@ -132,6 +133,7 @@ def read_state(rpc: Rpc, vault: str, layout: Layout, head: BlockHeader) -> Vault
         Call(vault, "flows()", "uint256[4]"),
         Call(vault, "terms()", ",".join(["uint256"] * 5)),
         Call(vault, "doubted_until()", "uint256"),
+        Call(vault, "port()", PORT),
     ]
     asks = feed_views(layout)
     answers = try_read(rpc, [*views, *asks.values()], head.hash)
@@ -148,7 +150,7 @@ def read_state(rpc: Rpc, vault: str, layout: Layout, head: BlockHeader) -> Vault
     return VaultState(
         head=head,
         layout=layout,
-        book=VaultBook(layout.tokens, tuple(rows[1][2]), prices, tuple(rows[7][0])),
+        book=VaultBook(layout.tokens, tuple(rows[1][2]), prices, tuple(rows[7][0]), tuple(rows[14][7])),
         codes=found,
         evidence=evidence,
         clock=Clock(clock[0], clock[1], clock[2], clock[4], clock[5], clock[6], *rows[9]),
