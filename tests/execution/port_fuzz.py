@@ -1,7 +1,7 @@
 """A thief with the keeper's key at the port: random departures, settlements, waits and every other call it may make.
 
-``python -m tests.execution.port_fuzz [steps] [seed]`` (``make port-fuzz``: 10,000 steps). Judged throughout: the
-chain's refusal is the one the Python side names first; whatever leaves goes to our own vault; no stretch of a window's length
+``python -m tests.execution.port_fuzz [steps] [seed]`` (``make port-fuzz``: 10,000 steps). Judged throughout: the chain
+refuses with the word the Python side says first; whatever leaves goes to our own vault; no stretch of a window's length
 holds more than the budget; the thief holds nothing; what left is what the vault lacks.
 """
 

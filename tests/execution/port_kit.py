@@ -12,7 +12,7 @@ from eth_utils.crypto import keccak
 
 from lake.evm import read_logs
 from lake.rpc import quantity
-from policy.execution.checks.port_rules import ACROSS, CCTP, FAST, FINAL, OFT, Ask, PortBook, Row, departure_broken
+from policy.execution.checks.port_rules import ACROSS, CCTP, FAST, FINAL, OFT, Ask, PortBook, RouteRow, departure_broken
 from policy.execution.vaults.reference.port_state import (
     DEPART,
     SET_BENEFICIARY,
@@ -43,7 +43,7 @@ class Harbour:
     b: Bench
     transmitter: str
     messenger: str
-    row: Row
+    row: RouteRow
 
     def book(self) -> PortBook:
         """The port as the Python side reads it."""
@@ -110,7 +110,7 @@ def harbour(*, opened: bool = True, **terms: Any) -> Iterator[Harbour]:
         transmitter, messenger = bridge_on(b)
         there = to_checksum_address(ELSEWHERE), to_checksum_address(OUTPUT)
         limits = (6, 5_000 * USD, 12_000 * USD, 15, FAST)
-        row = Row(CCTP, to_checksum_address(messenger), to_checksum_address(b.tokens[0]), THERE, *there, *limits)
+        row = RouteRow(CCTP, to_checksum_address(messenger), to_checksum_address(b.tokens[0]), THERE, *there, *limits)
         made = Harbour(b, transmitter, messenger, row)
         if opened:
             b.change(SET_BENEFICIARY, dev_accounts()["investor"].address)

@@ -347,7 +347,7 @@ def test_a_vault_nobody_opened_sends_nothing():
 def test_a_thief_with_the_keepers_key_sends_to_our_own_vault_alone():
     fuzz = run(120, seed=3)
     assert len(fuzz.left) > 10
-    assert {"departed", "amount", "bridge fee", "rate"} <= set(fuzz.said)
+    assert {"departed", "amount", "bridge fee", "cooldown"} <= set(fuzz.said)
 
 
 if __name__ == "__main__":

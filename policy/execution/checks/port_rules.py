@@ -23,7 +23,7 @@ MOST_SPEED = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RouteRow:
     """A route as the vault keeps it. ``destination``: CCTP domain, chain id or endpoint id; ``in_transit`` is counted.
 
     ``speed``: least finality (CCTP), least seconds before a refund (Across), least gas on the destination (OFT).
@@ -50,7 +50,7 @@ class Row:
         )
 
 
-CLOSED = Row(0, "0x" + "0" * 40, "0x" + "0" * 40, 0, "0x" + "0" * 40, "0x" + "0" * 40, 0, 0, 0, 0, 0)
+CLOSED = RouteRow(0, "0x" + "0" * 40, "0x" + "0" * 40, 0, "0x" + "0" * 40, "0x" + "0" * 40, 0, 0, 0, 0, 0)
 """The row that closes a route."""
 
 
@@ -63,7 +63,7 @@ class PortBook:
     before the one numbered ``window`` and in it. ``held``: raw units by token without what is set aside for claims.
     """
 
-    rows: dict[int, Row] = field(default_factory=dict)
+    rows: dict[int, RouteRow] = field(default_factory=dict)
     beneficiary: str | None = None
     sole: bool = False
     managed: bool = False
@@ -109,7 +109,7 @@ def counted(book: PortBook, now: int) -> int:
     return book.now if book.window + 1 == number else 0
 
 
-def least_of(row: Row, ask: Ask, decimals: int) -> int:
+def least_of(row: RouteRow, ask: Ask, decimals: int) -> int:
     """Return the raw units of the token there that must arrive."""
     return scaled(ask.amount - ask.fee, decimals, row.output_decimals)
 
@@ -145,7 +145,7 @@ def _before(ask: Ask, book: PortBook, clock: Clock, mandate: Mandate, now: int, 
     return [broken(name, words) for bad, name, words in rules if bad]
 
 
-def _limits(ask: Ask, row: Row, book: PortBook, now: int) -> list[Verdict]:
+def _limits(ask: Ask, row: RouteRow, book: PortBook, now: int) -> list[Verdict]:
     decimals, held = book.decimals.get(row.token, UNIT_DECIMALS), book.held.get(row.token, 0)
     soonest = row.speed + (now if row.kind == ACROSS else 0)
     spent = counted(book, now) + scaled(max(0, ask.amount), decimals, UNIT_DECIMALS)

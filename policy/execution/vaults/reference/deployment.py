@@ -198,9 +198,9 @@ def deploy(
 ) -> str:
     """Create oracle and vault from ``sender``, for whom the node itself signs (a local chain); return the vault.
 
-    ``investors``, ``auctions``, ``ports``: where these parts are already; None: create them too. Where blocks are
-    not made automatically they are mined. Raises ConfigError where a feed is in another quote or a token does not go there and
-    back through the set-up's pools, ExecutionError with the contract's own reason when a creation fails.
+    ``investors``, ``auctions``, ``ports``: where these parts are already; None: create them too. Where blocks are not
+    made automatically they are mined. Raises ConfigError where a feed is in another quote or a token does not go there
+    and back through the set-up's pools, ExecutionError with the contract's own reason when a creation fails.
     """
     _sound(setup)
     wrong = quotes(rpc, [s.feed for s in setup.sources])

@@ -8,7 +8,7 @@ from eth_utils.address import to_checksum_address
 
 from lake.evm import Call, calldata, read
 from lake.rpc import Rpc
-from policy.execution.checks.port_rules import CLOSED, MAX_ROUTES, Ask, PortBook, Row
+from policy.execution.checks.port_rules import CLOSED, MAX_ROUTES, Ask, PortBook, RouteRow
 from policy.execution.vaults.reference.state import PORT, ZERO
 
 ROUTE_TYPE = "(uint256,address,address,uint256,address,address,uint256,uint256,uint256,uint256,uint256)"
@@ -24,13 +24,13 @@ def depart_data(ask: Ask, saga: bytes) -> bytes:
     return calldata(DEPART, ask.route, ask.amount, ask.fee, ask.speed, ask.deadline, ask.nonce, saga)
 
 
-def row_of(answer: tuple[Any, ...]) -> Row:
+def row_of(answer: tuple[Any, ...]) -> RouteRow:
     """Return a route as ``route(id)`` of the vault says it."""
     fields, in_transit = answer
     kind, target, token, destination, recipient, output, *limits = fields
     ours = to_checksum_address(target), to_checksum_address(token)
     theirs = to_checksum_address(recipient), to_checksum_address(output)
-    return Row(kind, *ours, destination, *theirs, *limits, in_transit=in_transit)
+    return RouteRow(kind, *ours, destination, *theirs, *(*limits, in_transit))
 
 
 def read_port(rpc: Rpc, vault: str, block: int | str = "latest") -> PortBook:
@@ -67,7 +67,7 @@ def read_port(rpc: Rpc, vault: str, block: int | str = "latest") -> PortBook:
     )
 
 
-def read_row(rpc: Rpc, vault: str, route: int, block: int | str = "latest") -> Row:
+def read_row(rpc: Rpc, vault: str, route: int, block: int | str = "latest") -> RouteRow:
     """Return one route at one block, :data:`CLOSED` with what is on its way still where it is closed."""
     if not 0 <= route < MAX_ROUTES:
         return CLOSED
