@@ -23,6 +23,11 @@ TICKS_CALLS = (
     "exactInput((bytes,address,uint256,uint256,uint256))",
 )
 """Exact-input calls of Uniswap v3's SwapRouter and of its forks."""
+ROUTER02_CALLS = (
+    "exactInputSingle((address,address,uint24,address,uint256,uint256,uint160))",
+    "exactInput((bytes,address,uint256,uint256))",
+)
+"""The same of Uniswap's SwapRouter02, without a deadline: the vault's own holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,14 @@ SHARES_CALLS = ("deposit(uint256,address)", "redeem(uint256,address,address)")
 ROWS = (
     Venue("uniswap_v2", "pair", 3_000, "getPair(address,address)", PAIR_CALLS),  # fixed in UniswapV2Library
     Venue("uniswap_v3", "ticks", None, "getPool(address,address,uint24)", TICKS_CALLS),
+    Venue(
+        "uniswap_v3_router02",
+        "ticks",
+        None,
+        "getPool(address,address,uint24)",
+        ROUTER02_CALLS,
+        "policy.execution.routing.calldata:ticks_router02",
+    ),
     # a yield-bearing token is its own venue: to the router a pair too deep to be moved
     Venue("erc4626", "pair", 0, "asset()", SHARES_CALLS, "policy.execution.routing.yields:shares_call"),
 )

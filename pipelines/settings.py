@@ -20,6 +20,7 @@ from lake.errors import ConfigError
 from lake.private import STATE, tighten
 from lake.units import utc
 from pipelines.collisions import collision
+from pipelines.deploy_section import DeploySection
 from pipelines.hedge_section import HedgeSection, PositionsSection, as_vault
 from pipelines.sections import (
     SHARED_JOURNAL,
@@ -76,6 +77,7 @@ class Settings(Section):
     schedule: ScheduleSection = Field(default=ScheduleSection(), description="When the deployments run.")
     watch: WatchSection = Field(default=WatchSection(), description="Logs, metrics and notifications.")
     keep: KeepSection = Field(default=KeepSection(), description="How `foredrift keep` follows the chain.")
+    deploy: DeploySection = Field(default=DeploySection(), description="How the reference vault is created.")
     hedge: HedgeSection = Field(default=HedgeSection(), description="A hedge account beside the vaults.")
     positions: tuple[PositionsSection, ...] = Field(
         default=(), description="Portfolios whose books are read from [chain]."

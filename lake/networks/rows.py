@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lake.errors import ConfigError, DataError
-from lake.universe import STABLE, Chain, chain
+from lake.universe import Chain, chain
 
 HERE = Path(__file__).parent
 LOCAL = "local"
@@ -107,8 +107,8 @@ class Network:
         """Return what is missing to hold ``token`` beside a dollar coin, in words; empty: nothing."""
         if self.feed(token.asset) is None:
             return "no price feed whose heartbeat is confirmed"
-        if token.asset not in STABLE and not any(token.symbol in p.tokens for p in self.pools):
-            return "no pool"
+        if not any(token.symbol in p.tokens for p in self.pools):
+            return "no pool confirmed by two public sources"
         return ""
 
     def usable(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Verbs that bring data in and look after it: init, import, ingest, status, doctor, leakage."""
+"""Verbs that bring data in and look after it: init, networks, import, ingest, status, doctor, leakage."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pipelines.commands.options import Config, End, Json, Start, pairs, write_js
 def register(app: typer.Typer) -> None:
     """Add this file's verbs to ``app``."""
     app.command("init", rich_help_panel="Start here")(init)
+    app.command("networks", rich_help_panel="Start here")(networks)
     app.command("import", rich_help_panel="Data")(import_)
     app.command("ingest", rich_help_panel="Data")(ingest)
     app.command("status", rich_help_panel="Watch")(status)
@@ -24,20 +25,52 @@ def init(
     config: Config = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     sample: Annotated[bool, typer.Option("--sample", help="A paper portfolio on the sample market, as it is.")] = False,
+    network: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A vault on this network (foredrift networks), with --assets.")
+    ] = None,
+    assets: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Tokens of the network to hold, e.g. WETH,WBTC,USDC.")
+    ] = None,
+    rpc: Annotated[
+        list[str] | None, typer.Option("--rpc", metavar="URL", help="A node of the network, repeatable.")
+    ] = None,
 ) -> None:
-    """Write a commented starter foredrift.toml."""
+    """Write a commented starter foredrift.toml; with --network a complete one, every address from its rows."""
     from lake.errors import ConfigError
     from lake.paths import usable
     from pipelines.settings import DEFAULT_FILE, starter
+
+    if (network is None) != (assets is None) or (network is not None and sample) or (rpc and network is None):
+        raise ConfigError("--network and --assets belong together, --rpc to them; --sample is a paper portfolio alone")
+    if network is not None and assets is not None:
+        from pipelines.stages.start import settings_for
+
+        text = settings_for(network, [a.strip() for a in assets.split(",") if a.strip()], rpc or ())
+        first = "foredrift keys new"
+    else:
+        text, first = starter(sample=sample), "foredrift ingest" if sample else "foredrift import or foredrift ingest"
 
     path = config or Path(DEFAULT_FILE)
     if path.exists() and not force:
         raise ConfigError(f"{path} is there already; --force overwrites it")
     usable(path.resolve().parent, "a project with its lake and stores")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(starter(sample=sample), encoding="utf-8")
-    first = "foredrift ingest" if sample else "foredrift import or foredrift ingest"
-    typer.echo(f"wrote {path}; next: {first}, then train and compare")
+    path.write_text(text, encoding="utf-8")
+    then = "docs/going-live.md" if network else "train and compare"
+    typer.echo(f"wrote {path}; next: {first}, then {then}")
+
+
+def networks(
+    name: Annotated[str | None, typer.Argument(help="One network (default: all, in short).")] = None,
+    json: Json = None,
+) -> None:
+    """Print the networks whose tokens, feeds, pools and contracts are confirmed, each row with its public sources."""
+    from pipelines.reports import network_tables
+    from pipelines.stages.networks import listed, one
+
+    result = listed() if name is None else one(name)
+    (network_tables.networks if name is None else network_tables.network)(result)
+    write_json(json, result)
 
 
 def import_(

@@ -183,4 +183,6 @@ def test_a_fee_moves_towards_the_target_and_never_beyond_its_bound(chain_id, fee
 def test_a_chain_that_is_not_known_is_named_with_those_that_are():
     with pytest.raises(ConfigError, match=r"chain id 5 is not known; known are 1 \(ethereum\)"):
         chain(5)
-    assert all(CHAINS[c].l1_chain_id in {None, 1} for c in CHAINS)
+    settled_on = {CHAINS[c].l1_chain_id for c in CHAINS} - {None}
+    assert settled_on == {1, 11155111}
+    assert all(CHAINS[c].l1_chain_id is None for c in settled_on)

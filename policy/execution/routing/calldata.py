@@ -68,11 +68,30 @@ def _ticks(hops: Sequence[Hop], amount_in: int, min_out: int, recipient: str, de
         kind = "(address,address,uint24,address,uint256,uint256,uint256,uint160)"
         given = (hop.token_in, hop.token_out, hop.fee_pips, recipient, deadline, amount_in, min_out, limit)
         return _call(f"exactInputSingle({kind})", [kind], [given])
+    kind = "(bytes,address,uint256,uint256,uint256)"
+    return _call(f"exactInput({kind})", [kind], [(_path(hops), recipient, deadline, amount_in, min_out)])
+
+
+def ticks_router02(
+    hops: Sequence[Hop], amount_in: int, min_out: int, recipient: str, deadline: int, limit: int
+) -> bytes:
+    """SwapRouter02 (swap-router-contracts 1.3.1): the same without a deadline, which the vault enforces itself."""
+    del deadline
+    if len(hops) == 1:
+        hop = hops[0]
+        kind = "(address,address,uint24,address,uint256,uint256,uint160)"
+        given = (hop.token_in, hop.token_out, hop.fee_pips, recipient, amount_in, min_out, limit)
+        return _call(f"exactInputSingle({kind})", [kind], [given])
+    kind = "(bytes,address,uint256,uint256)"
+    return _call(f"exactInput({kind})", [kind], [(_path(hops), recipient, amount_in, min_out)])
+
+
+def _path(hops: Sequence[Hop]) -> bytes:
+    """Return tokens and fees as a v3 router reads a path."""
     path = bytes.fromhex(hops[0].token_in[2:])
     for hop in hops:
         path += hop.fee_pips.to_bytes(3, "big") + bytes.fromhex(hop.token_out[2:])
-    kind = "(bytes,address,uint256,uint256,uint256)"
-    return _call(f"exactInput({kind})", [kind], [(path, recipient, deadline, amount_in, min_out)])
+    return path
 
 
 def _call(signature: str, types: Sequence[str], values: Sequence[object]) -> bytes:

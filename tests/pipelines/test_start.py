@@ -1,0 +1,137 @@
+"""``foredrift networks`` and ``foredrift init --network``: a whole file without an address typed, or a refusal."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from lake.errors import ConfigError
+from lake.evm import calldata
+from lake.networks.rows import names, network
+from lake.units import duration
+from lake.universe import STABLE
+from lake.venues import venue
+from pipelines.cli import app
+from pipelines.settings import load
+from pipelines.stages.start import KEYS, PLACE, settings_for
+from policy.execution.base import Hop
+from policy.execution.routing.calldata import swap
+
+WITH_ASSETS = [n for n in names() if network(n).usable()]
+
+
+def run(*words: str):
+    return CliRunner().invoke(app, list(words))
+
+
+def test_networks_prints_every_row_with_its_sources(tmp_path):
+    listed = run("networks", "--json", str(tmp_path / "all.json"))
+    assert listed.exit_code == 0, listed.output
+    assert {n["name"] for n in json.loads((tmp_path / "all.json").read_text())} == set(names())
+    for name in names():
+        done = run("networks", name, "--json", str(tmp_path / "one.json"))
+        assert done.exit_code == 0, done.output
+        found = json.loads((tmp_path / "one.json").read_text())
+        for group in ("tokens", "feeds", "pools", "contracts"):
+            for row in found[group]:
+                assert row["address"] in done.output
+                assert set(row["sources"]) <= found["sources"].keys()
+        unconfirmed = [f for f in found["feeds"] if f["heartbeat_s"] is None]
+        assert all(f["accepted_age"] is None for f in unconfirmed)
+        assert ("not confirmed" in done.output) == bool(
+            unconfirmed or any(f["deviation_bps"] is None for f in found["feeds"])
+        )
+    assert "known are" in str(run("networks", "mainnet").exception)
+
+
+@pytest.mark.parametrize("name", WITH_ASSETS)
+def test_every_network_gives_a_file_that_loads_with_all_it_can_hold(name, tmp_path):
+    rows = network(name)
+    symbols = ",".join(reversed(rows.usable()))
+    file = tmp_path / "foredrift.toml"
+    done = run(
+        "init", "--network", name, "--assets", symbols, "--rpc", "https://node.example/KEY", "--config", str(file)
+    )
+    assert done.exit_code == 0, done.output
+    settings = load(file)
+    assert settings.chain.id == rows.chain_id
+    assert settings.chain.sequencer_feed == rows.contract("sequencer_feed")
+    assert settings.portfolio.assets[0] in STABLE
+    assert {rows.token(a).symbol for a in settings.portfolio.assets} == set(rows.usable())
+    for feed in settings.sources.feeds:
+        row = rows.feed(feed.asset)
+        assert feed.address == row.address
+        assert duration(feed.heartbeat).total_seconds() > row.heartbeat_s
+    known = {p.address for p in rows.pools}
+    assert {p.address for p in settings.sources.pools} == known & {p.address for p in settings.sources.pools} != set()
+    assert {p.router for p in settings.sources.pools} == {rows.contract("v3_router")}
+    assert (settings.vault.keystore, settings.deploy.owner, settings.deploy.guardian) == KEYS
+    assert PLACE in file.read_text()
+
+
+@given(data=st.data())
+def test_any_choice_of_assets_gives_a_connected_portfolio_or_a_refusal_that_names_what_is_known(data):
+    name = data.draw(st.sampled_from(names()))
+    rows = network(name)
+    words = [t.symbol for t in rows.tokens] + [t.asset for t in rows.tokens] + ["DOGE", "weth", "Usdc"]
+    assets = data.draw(st.lists(st.sampled_from(words), max_size=4))
+    refused = ""
+    try:
+        values = tomllib.loads(settings_for(name, assets))
+    except ConfigError as error:
+        refused = str(error)
+    assert all(a in refused for a in assets if rows.token(a) is None)
+    if refused:
+        return
+    held = [rows.token(a) for a in values["portfolio"]["assets"]]
+    assert {t.symbol for t in held} == {rows.token(a).symbol for a in assets}
+    reached = {held[0].symbol}
+    pairs = [next(p.tokens for p in rows.pools if p.address == row["address"]) for row in values["sources"]["pools"]]
+    for _ in held:
+        reached |= {s for pair in pairs if reached & set(pair) for s in pair}
+    assert reached == {t.symbol for t in held}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--network", "arbitrum", "--assets", "DOGE,USDC"], "DOGE on arbitrum: it has no row.*Known are USDC, WETH"),
+        (["--network", "arbitrum", "--assets", "WETH,WBTC"], "no dollar coin"),
+        (["--network", "arbitrum", "--assets", "USDC"], "at least two"),
+        (["--network", "arbitrum", "--assets", "USDC,USDC"], "named twice"),
+        (["--network", "arbitrum", "--assets", "USDC,ARB"], "ARB on arbitrum: no price feed whose heartbeat"),
+        (["--network", "ethereum", "--assets", "USDC,LINK"], "no pools of ethereum lead from USDC to LINK.*add WETH"),
+        (["--network", "base-sepolia", "--assets", "USDC,WETH"], "no price feed whose heartbeat.*none yet"),
+        (["--network", "mainnet", "--assets", "USDC,WETH"], "no network 'mainnet'"),
+        (["--network", "arbitrum"], "--network and --assets belong together"),
+        (["--assets", "USDC,WETH"], "--network and --assets belong together"),
+        (["--sample", "--network", "local", "--assets", "USDC,WETH"], "--sample is a paper portfolio alone"),
+        (["--rpc", "http://127.0.0.1:1"], "--rpc to them"),
+    ],
+)
+def test_what_is_not_known_is_refused_and_nothing_is_written(words, said, tmp_path):
+    file = tmp_path / "foredrift.toml"
+    done = run("init", *words, "--config", str(file))
+    assert isinstance(done.exception, ConfigError)
+    assert done.exception.args
+    assert re.search(said, str(done.exception)), str(done.exception)
+    assert not file.exists()
+
+
+def test_router02_is_asked_without_a_deadline_and_by_nothing_else():
+    pool, a, b, c = (f"0x{n:040x}" for n in (1, 2, 3, 4))
+    one, two = Hop("uniswap_v3_router02", pool, a, b, 500), Hop("uniswap_v3_router02", pool, b, c, 3_000)
+    to, single, many = f"0x{9:040x}", *venue("uniswap_v3_router02").calls
+    assert swap([one], 10, 9, to, 1_700_000_000, 77) == calldata(single, (a, b, 500, to, 10, 9, 77))
+    path = bytes.fromhex(a[2:] + f"{500:06x}" + b[2:] + f"{3_000:06x}" + c[2:])
+    assert swap([one, two], 10, 9, to, 1_700_000_000) == calldata(many, (path, to, 10, 9))
+    first = [Hop("uniswap_v3", pool, a, b, 500), Hop("uniswap_v3", pool, b, c, 3_000)]
+    for hops, others in itertools.product(([one], [one, two]), (first[:1], first)):
+        assert swap(hops, 10, 9, to, 5)[:4] != swap(others, 10, 9, to, 5)[:4]
