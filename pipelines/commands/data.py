@@ -68,9 +68,14 @@ def networks(
     from pipelines.reports import network_tables
     from pipelines.stages.networks import listed, one
 
-    result = listed() if name is None else one(name)
-    (network_tables.networks if name is None else network_tables.network)(result)
-    write_json(json, result)
+    if name is None:
+        every = listed()
+        network_tables.networks(every)
+        write_json(json, every)
+        return
+    found = one(name)
+    network_tables.network(found)
+    write_json(json, found)
 
 
 def import_(
