@@ -16,6 +16,7 @@
         ├── VaultBusy        another process acts for the vault now             (policy.execution.records.journal)
         ├── OwnedElsewhere   another keeper keeps the vault block by block      (policy.execution.records.owner)
         ├── Damaged          a record's chain of hashes is broken               (policy.execution.records.hashlog)
+        ├── Stopped          trading was stopped while a cycle was under way    (policy.execution.attempts)
         ├── OtherVault       what was read belongs to another vault             (policy.execution.base)
         └── NoNode           Node.js is missing, which the local chain needs    (policy.localnet.packages)
 

@@ -25,6 +25,7 @@ from pipelines.hedge_section import HedgeSection, PositionsSection, as_vault
 from pipelines.sections import (
     SHARED_JOURNAL,
     ChainSection,
+    ChatSection,
     CompareSection,
     CostsSection,
     DeploymentSection,
@@ -33,11 +34,13 @@ from pipelines.sections import (
     MandateSection,
     MlflowSection,
     ModelsSection,
+    PageSection,
     PolicySection,
     PortfolioSection,
     ScheduleSection,
     Section,
     Sources,
+    StopSection,
     VaultSection,
     WatchSection,
     start_fault,
@@ -79,6 +82,9 @@ class Settings(Section):
     keep: KeepSection = Field(default=KeepSection(), description="How `foredrift keep` follows the chain.")
     deploy: DeploySection = Field(default=DeploySection(), description="How the reference vault is created.")
     hedge: HedgeSection = Field(default=HedgeSection(), description="A hedge account beside the vaults.")
+    page: PageSection = Field(default=PageSection(), description="The portfolio page of `foredrift serve`.")
+    chat: ChatSection = Field(default=ChatSection(), description="Questions and answers over Telegram.")
+    stop: StopSection = Field(default=StopSection(), description="What `foredrift stop` does on the chain.")
     positions: tuple[PositionsSection, ...] = Field(
         default=(), description="Portfolios whose books are read from [chain]."
     )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pipelines.settings import notify_urls
 
-EVENTS = ("executed", "refused", "untradable", "denied", "abstained", "failed", "late", "retrain_failed", "zombie")
+EVENTS = (
+    "executed", "refused", "untradable", "denied", "abstained", "failed", "late", "retrain_failed", "zombie", "stopped",
+    "resumed",
+)  # fmt: skip
 
 
 def notify(event: str, title: str, body: str) -> bool:

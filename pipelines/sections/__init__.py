@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipelines.sections.base import Section
 from pipelines.sections.further import DeploymentSection, start_fault, start_weights, with_fallbacks
 from pipelines.sections.holdings import CostsSection, MandateSection, PolicySection, PortfolioSection
+from pipelines.sections.people import ChatSection, PageSection, StopSection
 from pipelines.sections.stores import (
     BlocksSource,
     ExchangeSection,
@@ -22,6 +23,7 @@ __all__ = [
     "SHARED_JOURNAL",
     "BlocksSource",
     "ChainSection",
+    "ChatSection",
     "CompareSection",
     "CostsSection",
     "DeploymentSection",
@@ -32,6 +34,7 @@ __all__ = [
     "MandateSection",
     "MlflowSection",
     "ModelsSection",
+    "PageSection",
     "PolicySection",
     "PoolRow",
     "PortfolioSection",
@@ -39,6 +42,7 @@ __all__ = [
     "ScheduleSection",
     "Section",
     "Sources",
+    "StopSection",
     "VaultSection",
     "WatchSection",
     "start_fault",

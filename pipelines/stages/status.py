@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -18,11 +19,13 @@ from pipelines.deployments import Deployment, deployments
 from pipelines.monitor.model_status import FILE, models_in_force
 from pipelines.servers.stuck_runs import api_url, zombies
 from pipelines.settings import Settings
+from pipelines.settlements.halting import halt_of
 from pipelines.settlements.reconcile import owner_of
 from pipelines.stages.hedge_status import last_hedge
 from pipelines.stages.surface import surface_state
 from pipelines.wiring import lake_of, now
 from policy.execution.checks.verdicts import UNTRADABLE
+from policy.execution.records.halt import REMEDY
 
 
 def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
@@ -36,6 +39,7 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
     ``deployments`` (name, vault, chain, policy, live, and its last decision: decision_id, ts, action, drift_distance;
     and its keeper: held, fresh, age_s, pid, block, head_age_s, refusal, nodes, table, order, flight, blind),
     ``hedge`` (of the hedge account's last decision: net delta, band, phi; None without one),
+    ``halted`` (since, reason, by; None while trading may go on),
     ``zombies`` (runs whose worker is gone, where PREFECT_API_URL names a scheduler), ``advice`` (sentences).
     """
     at = at or now()
@@ -61,8 +65,10 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
     sick = _untradable(decisions)
     models = models_in_force(settings.path(FILE), at)
     dead, trouble = _zombies()
+    halt = halt_of(settings).read()
     return {
         "at": at.isoformat(),
+        "halted": None if halt is None else asdict(halt),
         "tables": tables,
         "forecasts": forecasts,
         "decision": {**last[0], "ts": last[0]["ts"].isoformat()} if last else None,
@@ -76,7 +82,8 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
             _deployment(d, taken, i == 0, decisions) | {"surface": surface_state(d, lake, at)}
             for i, d in enumerate(project)
         ],
-        "advice": sick
+        "advice": ([] if halt is None else [f"{halt.words()}; {REMEDY}"])
+        + sick
         + _advice(tables, forecasts, stale_h)
         + _silent_keepers(project)
         + _old_models(settings.models.expiry, models["models"])

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from lake.locks import exclusive
 from lake.private import private_folder
+from pipelines.settlements.halting import halt_of
 from pipelines.settlements.reconcile import journal_of
 from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.context_parts import limits_of, portfolio_of, rule_of, view_of
@@ -65,7 +66,7 @@ def _paper(deployment: VaultSettings, at: datetime, choice: Choice, *, live: boo
         pools=vault.pools, sender=vault.spec.keeper, journal=journal,
         audit=Audit(deployment.path(deployment.vault.audit)), channels={"public": SimChannel(chain)}, wait=wait,
         signer=SimSigner(vault.spec.keeper), live=live, channel="public", limits=limits_of(deployment, feeds),
-        clock=lambda: at,
+        clock=lambda: at, halted=halt_of(deployment).told,
     )  # fmt: skip
     if live:
         close_vault(deployment, chain, vault)

@@ -13,6 +13,7 @@ from lake.units import duration
 from lake.universe import chain
 from pipelines.hedge_section import HedgeSection, as_vault
 from pipelines.settings import Settings
+from pipelines.settlements.halting import halt_of
 from pipelines.vault_settings import VaultSettings, vaults_of
 from pipelines.vault_setup.hedge_rule import HedgeTermsOf, hedge_rule
 from pipelines.vault_setup.onchain import LOCAL_CHAIN, POLL_S, channels_of, keeper_of, now_of, signer_of
@@ -82,7 +83,7 @@ def open_hedge(desk: HedgeDesk, *, live: bool, book_at: BookAt) -> HedgeContext:
         native_usd=_native_usd(deployment), sender=signer.address if signer is not None else keeper_of(deployment),
         journal=Journal(deployment.journal), audit=Audit(deployment.audit),
         channels=channels_of(deployment, rpc), wait=wait, clock=lambda: now_of(deployment, node), signer=signer,
-        live=live, limits=limits,
+        live=live, limits=limits, halted=halt_of(deployment).told,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from lake.units import duration
 from lake.universe import chain
 from pipelines.auctions_section import AuctionsSection
 from pipelines.servers.phrase import passphrase
+from pipelines.settlements.halting import halt_of
 from pipelines.settlements.reconcile import journal_of
 from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.context_parts import keystore, limits_of, portfolio_of, rule_of, view_of
@@ -86,7 +87,7 @@ def open_onchain(deployment: VaultSettings, choice: Choice, *, live: bool) -> En
         channels=channels_of(deployment, rpc), wait=wait, signer=signer, live=live, channel=deployment.vault.relay,
         limits=limits, clock=lambda: now_of(deployment, node), witnesses=witnesses_of(deployment, sender),
         auctions=auctions_of(deployment.vault.auctions),
-        order_book=order_book_of(deployment.vault.auctions, deployment.chain.id),
+        order_book=order_book_of(deployment.vault.auctions, deployment.chain.id), halted=halt_of(deployment).told,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lake.errors import RpcError
+from lake.errors import ExecutionError, RpcError
 from policy.execution.base import AttemptFate, Plan, Receipt, Settlement, UnsignedTx, Vault, Verdict
 from policy.execution.checks.guards import gas_money
 from policy.execution.checks.verdicts import refusals, refused
@@ -31,6 +31,11 @@ from policy.execution.submission.node import BlockHeader
 from policy.execution.submission.signer import Signer, TxRequest
 from policy.execution.vaults.common import require_own
 from policy.execution.vaults.reference.offering import Offering
+
+
+class Stopped(ExecutionError):
+    """Trading was stopped while a cycle was under way; what it had journaled is looked up when it goes on."""
+
 
 GONE = "its transaction is no longer in the chain"
 OLD_BLOCKS = 64
@@ -91,7 +96,8 @@ def launch(ctx: EngineContext, signer: Signer, flight: Flight, bid: Bid, nonce: 
 def send_signed(
     ctx: EngineContext, signer: Signer, flight: Flight, request: TxRequest, kind: str, channel: str
 ) -> Flight:
-    """Sign, journal, hand over, journal the reply."""
+    """Sign, journal, hand over, journal the reply. Raises Stopped where trading was stopped meanwhile."""
+    _require_running(ctx)
     signed = signer.sign(request)
     ctx.checkpoint("sign")
     head = ctx.node.head()
@@ -114,6 +120,7 @@ def send_signed(
 
 def hand_over(ctx: EngineContext, plan: Plan, attempt: Attempt, head: BlockHeader) -> Flight:
     """Give the signed bytes to their channel (the first time or again: the same bytes can only land once)."""
+    _require_running(ctx)
     blocks = max(1, int((plan.deadline - head.time) // ctx.limits.block_time_s))
     name = attempt.channel if attempt.channel in ctx.channels else "public"
     reply = ctx.channels[name].send(attempt.raw, attempt.tx_hash, head.number + 1, head.number + blocks)
@@ -121,6 +128,12 @@ def hand_over(ctx: EngineContext, plan: Plan, attempt: Attempt, head: BlockHeade
     flight = ctx.journal.sent(attempt.tx_hash, reply.text, reply.taken)
     ctx.checkpoint("journal_sent")
     return flight
+
+
+def _require_running(ctx: EngineContext) -> None:
+    words = ctx.halted()
+    if words is not None:
+        raise Stopped(words)
 
 
 def follow(ctx: EngineContext, flight: Flight) -> tuple[Flight, Settlement | None]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lake.errors import RpcError
+from policy.execution.attempts import Stopped
 from policy.execution.base import OtherVault
 from policy.execution.checks.verdicts import refused
 from policy.execution.context import EngineContext, StepReport
+from policy.execution.halting import HALTED
 from policy.execution.observation import refuse
+from policy.execution.records.halt import REMEDY
 from policy.execution.records.hashlog import Damaged
 from policy.execution.records.journal import VaultBusy
 
@@ -25,6 +28,8 @@ def contained(ctx: EngineContext, report: StepReport, cycle: Callable[[], None])
         refuse(report, [refused("wrong_journal", str(error))])
     except Damaged as error:
         refuse(report, [refused("log_damaged", str(error))])
+    except Stopped as error:
+        _failed(ctx, report, HALTED, f"{error}; {REMEDY}")
     except RpcError as error:
         _failed(ctx, report, "rpc", f"the node did not answer: {error}")
     except OSError as error:

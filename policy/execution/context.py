@@ -17,6 +17,7 @@ from policy.execution.planner import PlanRules
 from policy.execution.probes.roundtrip import Proven
 from policy.execution.records.audit import Audit
 from policy.execution.records.codec import plain, plan_json, settlement_json, verdicts_json
+from policy.execution.records.halt import Halted, never
 from policy.execution.records.journal import Flight, Journal
 from policy.execution.routing.amm import Pool
 from policy.execution.state_builder import OffchainView, RiskTerms
@@ -76,7 +77,8 @@ class EngineContext:
     called at every stage with its name (tests stop the process there). ``channel``: a channel's name, or "auto".
     ``witnesses``: a node of each operator; where there are several, two must agree on a live decision before it is
     signed. ``per_nonce``: one decision a plan nonce of the vault, whoever takes it, instead of one an epoch.
-    ``not_before``: block that was seen elsewhere; a node that does not have it yet may not be decided on.
+    ``not_before``: block that was seen elsewhere; a node that does not have it yet may not be decided on. ``halted``
+    says why nothing may be sent just now; it is asked before a live decision, and before each signature and sending.
     ``auctions``: on what terms trades may be offered to others instead of swapped; None: never. ``order_book``: where
     an armed order is published; None: nowhere, whoever fills it reads the chain.
     """
@@ -109,6 +111,7 @@ class EngineContext:
     order_book: OrderBook | None = None
     per_nonce: bool = False
     not_before: int = 0
+    halted: Halted = never
 
 
 @dataclass(frozen=True, slots=True)

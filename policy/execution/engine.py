@@ -20,6 +20,7 @@ from policy.execution.checks.verdicts import NAV_DENIED, refusals, refused
 from policy.execution.containment import contained
 from policy.execution.context import EngineContext, Stages, StepReport
 from policy.execution.decision_record import audit_decision
+from policy.execution.halting import halted_cycle, note_halt
 from policy.execution.observation import Seen, observe, refuse
 from policy.execution.offers import adopt, tend
 from policy.execution.outcomes import settled
@@ -34,12 +35,16 @@ from policy.execution.submission.quorum import quorum
 def step(ctx: EngineContext) -> StepReport:
     """Run one decision cycle and report it; at most one plan of a vault is ever in flight."""
     report = StepReport(policy=ctx.policy.name, assets=ctx.portfolio.assets)
+    words = ctx.halted() if ctx.live else None
+    if words is not None:
+        return contained(ctx, report, lambda: halted_cycle(ctx, report, words))
     return contained(ctx, report, lambda: _cycle(ctx, report, Stages(ctx, report)))
 
 
 def _cycle(ctx: EngineContext, report: StepReport, stages: Stages) -> None:
     if not _recovered(ctx, report, stages) and not _needed_now(ctx, report, stages):
         return
+    note_halt(ctx, report)
     seen = observe(ctx, report, stages)
     if report.denial is not None:
         seen = _closed(ctx, report, seen, stages)

@@ -18,6 +18,7 @@ from policy.execution.base import Leg, Plan, Verdict
 from policy.execution.checks.verdicts import explain, passed, refusals, refused
 from policy.execution.containment import contained
 from policy.execution.context import Stages, StepReport
+from policy.execution.halting import halted_cycle
 from policy.execution.hedge_sending import HedgeSending, launched, recovered
 from policy.execution.observation import decision_id, refuse
 from policy.execution.outcomes import settled
@@ -75,6 +76,9 @@ def hedge_step(ctx: HedgeContext) -> StepReport:
     """Run one hedge decision and report it; at most one plan of an account is ever in flight."""
     report = StepReport(policy=ctx.name)
     sending = ctx.engine()
+    words = ctx.halted() if ctx.live else None
+    if words is not None:
+        return contained(sending, report, lambda: halted_cycle(sending, report, words))
     return contained(sending, report, lambda: _cycle(ctx, report, Stages(sending, report)))
 
 

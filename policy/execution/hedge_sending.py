@@ -13,6 +13,7 @@ from policy.execution.base import Vault
 from policy.execution.context import EngineContext, Limits, Stages, StepReport
 from policy.execution.outcomes import settled
 from policy.execution.records.audit import Audit
+from policy.execution.records.halt import Halted, never
 from policy.execution.records.journal import Flight, Journal
 from policy.execution.recovery import recover
 from policy.execution.submission.channels import Channel
@@ -43,6 +44,7 @@ class HedgeSending:
     channel: str = "public"
     limits: Limits = field(default_factory=Limits)
     checkpoint: Callable[[str], None] = lambda _: None
+    halted: Halted = never
 
     def engine(self) -> EngineContext:
         """Return the context that attempts and recovery take.
@@ -55,6 +57,7 @@ class HedgeSending:
             policy=_NONE, portfolio=_NONE, view=_NONE, pools=_NONE, sender=self.sender, journal=self.journal,
             audit=self.audit, channels=self.channels, wait=self.wait, signer=self.signer, live=self.live,
             channel=self.channel, limits=self.limits, clock=self.clock, checkpoint=self.checkpoint,
+            halted=self.halted,
         )  # fmt: skip
 
 

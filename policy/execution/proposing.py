@@ -14,8 +14,10 @@ from lake.units import BPS
 from policy.execution.attempts import affordable, follow, launch, standing
 from policy.execution.base import Settlement
 from policy.execution.checks.verdicts import explain, refusals, refused
+from policy.execution.containment import contained
 from policy.execution.context import EngineContext, StepReport, attempts_json
 from policy.execution.engine import step
+from policy.execution.halting import halted_cycle
 from policy.execution.observation import refuse
 from policy.execution.records.codec import settlement_json
 from policy.execution.records.journal import Flight, VaultBusy
@@ -164,6 +166,10 @@ def propose(ctx: EngineContext, store: ProposalFile, collect: Collect, lay: Lay)
     vault = ctx.vault
     if not isinstance(vault, ProposedSafe):
         raise ConfigError("only a Safe whose owners sign takes proposals")
+    words = ctx.halted()
+    if words is not None:
+        quiet = StepReport(policy=ctx.policy.name, assets=ctx.portfolio.assets)
+        return contained(ctx, quiet, lambda: halted_cycle(ctx, quiet, words))
     try:
         with ctx.journal.lease():
             ctx.journal.require(ctx.chain_id, ctx.vault_address)
