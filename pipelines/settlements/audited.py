@@ -19,10 +19,18 @@ from policy.execution.closing import closings_of
 from policy.execution.records import audit
 from policy.execution.records.journal import EXECUTED
 from policy.execution.records.mending import may_give_up, repair
-from policy.execution.vaults.anchored import Find, faults, known, plans_executed, reference_find
+from policy.execution.vaults.anchored import Find, Known, faults, known, plans_executed, reference_find
 from policy.execution.vaults.enzyme.events import enzyme_find
 from policy.execution.vaults.safe.history import executions
 from policy.execution.vaults.safe.register import landings, next_nonce
+from policy.execution.vaults.trades import (
+    Trades,
+    disagreements,
+    fund_trades,
+    owner_trades,
+    reference_trades,
+    registered_trades,
+)
 
 SHOWN = 5  # differences named in the text
 
@@ -71,6 +79,8 @@ def _anchored(deployment: VaultSettings, path: Path, since: int) -> tuple[bool, 
         plans = known(audit.Audit(path).records(), deployment.chain.id, vault)
         executed, find = _sides(deployment, rpc, vault)
         differ = faults(plans, executed, find, since)
+        if differ or not counts_every_trade(deployment):
+            differ += _unrecorded(trades_of(deployment, rpc), plans, head_of(rpc).number, since)
     except RpcError as error:
         return True, f"the vault was not asked: {error}"
     if differ:
@@ -90,6 +100,33 @@ def _sides(deployment: VaultSettings, rpc: Rpc, vault: str) -> tuple[int | None,
         safe = to_checksum_address(vault)
         return next_nonce(rpc, safe, head_of(rpc).hash), _register_find(rpc, safe)
     return None, _safe_find(rpc, vault)
+
+
+def counts_every_trade(deployment: VaultSettings) -> bool:
+    """Return whether the vault's own count of plans covers all that can trade: then events need no search."""
+    given = deployment.vault
+    return given.kind == "reference" or (given.kind == "safe" and given.access == "proposal")
+
+
+def trades_of(deployment: VaultSettings, rpc: Rpc) -> Trades:
+    """Return the lookup of everything the vault traded, by its own events."""
+    given, vault = deployment.vault, to_checksum_address(str(deployment.vault.address))
+    if given.kind == "enzyme":
+        return fund_trades(rpc, vault)
+    if given.kind != "safe":
+        return reference_trades(rpc, vault)
+    if given.access == "owner-key-can-take-all":
+        return owner_trades(rpc, vault)
+    return registered_trades(rpc, vault, given.roles if given.access == "roles" else None)
+
+
+def _unrecorded(trades: Trades, plans: Sequence[Known], head: int, since: int) -> list[str]:
+    """Return the trades since the first recorded plan that the audit does not know, each with its transaction."""
+    if not plans:
+        return []
+    first = min(p.block for p in plans)
+    found = disagreements(plans, [t for t in trades(first, head) if (t.nonce or since) >= since], first, head)
+    return [d.words for d in found if d.kind in {"no_record", "twice"}]
 
 
 def _register_find(rpc: Rpc, safe: str) -> Find:

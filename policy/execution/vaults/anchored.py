@@ -16,6 +16,9 @@ from policy.execution.vaults.reference.logs import DISARMED, REBALANCED
 SPAN = 5_000
 """Blocks after a plan was made in which it must have landed: 600 s of the fastest chains, with slack."""
 
+NOTHING_TRADED = frozenset({"void", "reverted"})
+"""Outcomes of a plan that used up no plan nonce."""
+
 Find = Callable[[int | None, int, int], list[str]]
 """(plan nonce or any, first block, last block) -> hashes of the plans executed there, 0x hex."""
 
@@ -70,6 +73,11 @@ def faults(plans: Sequence[Known], executed: int | None, find: Find, since: int 
         events = find(nonce, min(p.block for p in tried), max(p.block for p in tried) + SPAN) if tried else []
         if not hashes & set(events):
             found.append(f"the vault executed plan {nonce}, the audit has no record of it")
+        found += [
+            f"record {p.seq} says that plan {nonce} ended {p.outcome}, the vault executed it"
+            for p in tried
+            if p.outcome in NOTHING_TRADED and p.plan_hash in events
+        ]
     return found
 
 
