@@ -9,7 +9,7 @@ import typer
 
 from foredrift.ours import ForeignPackageError, check_ours
 from lake.errors import ConfigError, ForedriftError
-from pipelines.commands import data, halt, hedge, lake, learn, run, trade, vault, watch
+from pipelines.commands import data, halt, hedge, lake, learn, mandate, run, trade, vault, watch
 from pipelines.reports import output
 from pipelines.servers import phrase
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     rich_markup_mode="rich",
 )
-for group in (data, lake, learn, trade, hedge, vault, halt, watch, run):
+for group in (data, lake, learn, trade, hedge, vault, mandate, halt, watch, run):
     group.register(app)
 
 

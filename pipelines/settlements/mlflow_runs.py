@@ -19,7 +19,12 @@ CATCH_UP = timedelta(days=30)
 
 
 def catch_up(deployment: VaultSettings, settled: Sequence[SettledPlan]) -> None:
-    """Log executions to MLflow; a tracking server that is away is reported, and caught up on with the next one."""
+    """Log executions to MLflow; a tracking server that is away is reported, and caught up on with the next one.
+
+    A rehearsal has no tracking store: nothing is logged where none is named.
+    """
+    if not deployment.mlflow.tracking_uri:
+        return
     from mlflow.exceptions import MlflowException  # late: seconds to import, and only a trade needs it
 
     try:

@@ -74,7 +74,7 @@ def reference_vault(
             ((_, answer),) = [on.view(str(world.token(asset).feed), "latestRoundData()", "uint80,int256")]
             given = [FEED_DECIMALS, f"{asset} second", answer]
             seconds[asset] = on.vyper("mock_feed", ["uint8", "string", "int256"], given)
-        sources = [_source(world, asset, share, seconds[asset]) for asset, share in targets.items()]
+        sources = [source_on(world, asset, share, seconds[asset]) for asset, share in targets.items()]
         who = {role: account.address for role, account in dev_accounts().items()}
         calls = [(world.contracts["v3_router"], c) for c in TICKS_CALLS]
         calls += [(world.contracts["v2_router"], c) for c in PAIR_CALLS]
@@ -284,7 +284,8 @@ def safe_spec(
     )
 
 
-def _source(world: World, asset: str, target_bps: int, second: str) -> TokenSource:
+def source_on(world: World, asset: str, target_bps: int, second: str) -> TokenSource:
+    """Return the price source of a token of the world, with its second feed at ``second``."""
     token = world.token(asset)
     return TokenSource(
         to_checksum_address(token.address),

@@ -103,7 +103,7 @@ def read_layout(rpc: Rpc, vault: str, block_hash: str) -> Layout:
     asks = [Call(oracle, "sources()", SOURCES), Call(oracle, "sequencer()", "address,uint256")]
     found: list[Row] = list(read(rpc, asks, block_hash))
     names = symbols(rpc, addresses, block_hash)
-    sources = tuple(_source(row) for row in found[0][0])
+    sources = tuple(source_of(row) for row in found[0][0])
     tokens = zip(names, addresses, rows[1][1], sources, strict=True)
     sequencer = to_checksum_address(found[1][0])
     return Layout(
@@ -171,7 +171,8 @@ def _flow(word: int, count: int) -> Flow:
     return Flow(word >> 224, tuple((part & (1 << 21) - 1) << (part >> 21) for part in parts))
 
 
-def _source(row: Row) -> PriceSource:
+def source_of(row: Row) -> PriceSource:
+    """Return one row of an oracle's ``sources()``."""
     token, decimals, feed, heartbeat_s, feed_decimals, second, *rest = row
     feeds = to_checksum_address(feed), heartbeat_s, feed_decimals, to_checksum_address(second)
     return PriceSource(to_checksum_address(token), decimals, *feeds, *rest)

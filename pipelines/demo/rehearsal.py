@@ -1,0 +1,214 @@
+"""``foredrift rehearse``: the user's own configuration on a local chain, days in minutes, gone without a trace.
+
+His vault with his assets, targets, policy and mandate at today's prices of his lake; then the market's last days once
+more. What decides, plans, checks, signs and records is what runs live. Journal, audit record, lake, tracking store and
+keystore are those of a folder that is removed; nobody is notified.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from pydantic import SecretStr
+
+from lake.store import Lake
+from lake.units import BPS, HOUR_S
+from lake.universe import STABLE
+from pipelines.demo.localnet import depths_at, tick_at
+from pipelines.demo.rehearsal_lake import lived_again
+from pipelines.deployments import Deployment
+from pipelines.sections import FeedRow, LakeSection, MlflowSection, PoolRow, VaultSection
+from pipelines.servers.phrase import using
+from pipelines.settlements.mandate.evidence import Evidence
+from pipelines.stages.mandate import evidence_of
+from pipelines.vault_setup.paper import in_bps
+from pipelines.wiring import lake_of
+from policy.execution.checks.rules import PPB, Mandate
+from policy.execution.submission.signer import create_keystore
+from policy.localnet.history import Tick, ticks
+from policy.localnet.market import Localnet, start
+from policy.localnet.own_vault import own_vault
+from policy.localnet.world import NUMERAIRE, prepared, spec_for
+
+PASSPHRASE = "local"  # noqa: S105 # nosec B105 - of a well-known development key on a chain that dies with the process
+ELSEWHERE = ("FOREDRIFT_NOTIFY", "MLFLOW_TRACKING_URI")
+"""Variables by which a run would reach beyond its own folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What is rehearsed: ``days`` of decisions, one every ``every_h`` hours at the schedule's minute."""
+
+    days: int = 7
+    every_h: int = 1
+
+
+def note_of(own: Deployment) -> str:
+    """Return what is rehearsed in words, and where that differs from what is configured."""
+    words = f"{own.name}: {', '.join(own.portfolio.assets)}, policy {own.policy.kind}, in a reference vault"
+    if own.vault.kind in {"safe", "enzyme"}:
+        words += f"; a {own.vault.kind} enforces less on chain, see `foredrift vault describe`"
+    elif own.vault.kind == "reference":
+        words += " with the limits of [mandate]; those of the vault on its chain may differ"
+    return words
+
+
+Told = Callable[[int, int, str], None]
+"""(decisions made, decisions in all, the last one's outcome)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lived:
+    """A rehearsal that has run, while its chain and its folder are still there."""
+
+    net: Localnet
+    local: Deployment
+    begin: datetime
+    end: datetime
+
+    def evidence(self) -> Evidence:
+        """Return the evidence of its days."""
+        return evidence_of(self.local, self.begin, self.end)
+
+
+def rehearse(own: Deployment, how: Rehearsal, told: Told) -> Evidence:
+    """Run ``own`` on a local chain and return the evidence of its days; nothing of it is left behind.
+
+    Raises NoNode without Node.js, NotEnoughData where the lake has less than the days.
+    """
+    with lived(own, how, told) as done:
+        return done.evidence()
+
+
+@contextmanager
+def lived(
+    own: Deployment, how: Rehearsal, told: Told, before: Callable[[Localnet, Deployment, datetime], None] | None = None
+) -> Iterator[Lived]:
+    """Run ``own`` on a local chain, all its days, and yield what there is then.
+
+    ``before`` is called ahead of every decision with the market, the deployment and the time.
+    """
+    with tempfile.TemporaryDirectory(prefix="foredrift-rehearsal-") as folder, _alone():
+        root = Path(folder)
+        lake = Lake(str(root / "lake"))
+        used = sorted({*own.portfolio.assets, own.chain.native} - STABLE)
+        begin, end = lived_again(lake_of(own), lake, used, how.days)
+        with _market(own, lake, begin) as net:
+            local = on_local_chain(own, net, root)
+            moments = list(_moments(lake, own, begin, end, how.every_h))
+            for done, (at, tick) in enumerate(moments, 1):
+                net.advance_prices(_pegged(own) | dict(tick.prices), gas_gwei=tick.gas_gwei, at=at)
+                if before is not None:
+                    before(net, local, at)
+                told(done, len(moments), str(local.step(None, live=True)["outcome"]))
+            net.mine(1, int(end.timestamp()) - net.node.head().time + 1)
+            yield Lived(net, local, begin, end)
+
+
+@contextmanager
+def _market(own: Deployment, lake: Lake, begin: datetime) -> Iterator[Localnet]:
+    """Run the local market at the prices of ``begin`` with the configured vault in it."""
+    targets, first = own.portfolio.weights, own.start_weights
+    opening = tick_at(lake, begin, sorted({*own.portfolio.assets, own.chain.native} - STABLE), own.chain.history)
+    prices, depth = _pegged(own) | dict(opening.prices), depths_at(lake, begin, own.portfolio.assets)
+    extra = own_vault(
+        dict(zip(targets, in_bps(list(targets.values())), strict=True)),
+        dict(zip(first, in_bps(list(first.values())), strict=True)),
+        nav_usd=own.portfolio.nav_usd, mandate=mandate_on_chain(own),
+    )  # fmt: skip
+    gas = opening.gas_gwei or 1.0
+    with (
+        _forgotten(prices, depth, extra),
+        start(prices, depths=depth, extras=[extra], at=begin, gas_gwei=gas) as net,
+        using(PASSPHRASE),
+    ):
+        yield net
+
+
+def _pegged(own: Deployment) -> dict[str, float]:
+    """Return the prices of dollar coins other than the market's own."""
+    return {a: 1.0 for a in own.portfolio.assets if a in STABLE and a != NUMERAIRE}
+
+
+def mandate_on_chain(own: Deployment) -> Mandate:
+    """Return the mandate of a new vault with the limits of ``[mandate]``; what that does not say is the default."""
+    given, usual = own.mandate, Mandate()
+    budget = given.loss_budget_bps * PPB // BPS
+    return replace(
+        usual, leg_loss_bps=given.max_slippage_bps, turnover_bps=given.max_turnover_bps, loss_budget_ppb=budget,
+        long_budget_ppb=max(usual.long_budget_ppb, budget), life_budget_ppb=max(usual.life_budget_ppb, budget),
+    )  # fmt: skip
+
+
+def on_local_chain(own: Deployment, net: Localnet, root: Path) -> Deployment:
+    """Return ``own`` pointed at the local market's vault, with every file in ``root``."""
+    keystore = root / "keeper.json"
+    if not keystore.exists():
+        create_keystore(keystore, PASSPHRASE, net.accounts["keeper"].key, iterations=2)
+    assets = own.portfolio.assets
+    pools = tuple(
+        PoolRow(address=p.address, venue=p.venue, asset=p.asset, router=p.router)
+        for p in net.world.pools.values() if {p.asset, p.quote} <= set(assets)
+    )  # fmt: skip
+    feeds = tuple(FeedRow(asset=a, address=str(net.world.token(a).feed), heartbeat="25h") for a in assets)
+    vault = VaultSection(
+        kind="reference", address=net.world.extras["vault"], keeper=net.accounts["keeper"].address,
+        keystore="keeper.json", journal="journal", audit="audit.jsonl", relay_url=SecretStr(net.url),
+        relay=own.vault.relay if own.vault.relay in {"auto", "public", "private"} else "auto",
+    )  # fmt: skip
+    here = own.chain.model_copy(update={
+        "id": net.chain_id, "rpc_urls": (SecretStr(net.url),), "history_id": own.chain.history, "sequencer_feed": None,
+    })  # fmt: skip
+    return replace(
+        own, root=root, lake=LakeSection(path="lake"), chain=here, vault=vault, label=str(vault.address),
+        sources=own.sources.model_copy(update={"pools": pools, "feeds": feeds}),
+        mlflow=MlflowSection(tracking_uri="", artifacts=""),
+    )  # fmt: skip
+
+
+def _moments(
+    lake: Lake, own: Deployment, begin: datetime, end: datetime, every_h: int
+) -> Iterator[tuple[datetime, Tick]]:
+    """Yield each decision's time, at the minute of the schedule, and what the market says then."""
+    minute = int(own.cron.split()[0]) if own.cron.split()[0].isdecimal() else 6
+    inside = (pl.col("available_at") > begin) & (pl.col("available_at") < end)
+    used = sorted({*own.portfolio.assets, own.chain.native} - STABLE)
+    rows = lake.scan("prices").filter(inside & pl.col("asset").is_in(used) & (pl.col("step") == HOUR_S)).collect()
+    gas = lake.scan("gas").filter(inside & (pl.col("chain_id") == own.chain.history)).collect()
+    one = rows.filter(pl.col("source") == pl.col("source").sort().first().over("asset"))
+    for number, tick in enumerate(ticks(one, gas), 1):
+        if number % every_h == 0 and tick.at is not None:
+            yield tick.at + timedelta(minutes=minute), tick
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Take away the variables by which a run would notify people or write to a shared store, while it lasts."""
+    held = {name: os.environ.pop(name) for name in ELSEWHERE if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(held)
+
+
+@contextmanager
+def _forgotten(prices: Mapping[str, float], depth: Mapping[str, float], extra: Any) -> Iterator[Path]:
+    """Build the world of a rehearsal and remove its saved state afterwards, unless it was there before."""
+    from policy.localnet.packages import cache_dir
+
+    folder = cache_dir() / "worlds"
+    before = set(folder.glob("*")) if folder.exists() else set()
+    _, state = prepared(spec_for(prices, depth), [extra])
+    try:
+        yield state
+    finally:
+        for path in {state, state.with_name(state.name.replace(".state.json", ".world.json"))} - before:
+            path.unlink(missing_ok=True)
