@@ -107,7 +107,8 @@ def _both(
         made, words = manual.of_account(deployment.vault, rpc, period, senders)
         tables |= made
         found += simple("state", words)
-    tables["actions"] = pl.concat([tables["actions"], manual.in_the_lake(lake, period)])
+    parts = [tables["actions"], recorded.by_hand(record), manual.in_the_lake(lake, period)]
+    tables["actions"] = pl.concat(parts).sort("ts", maintain_order=True)
     outside, words = _tolerance(deployment, rpc, period, logs)
     return tables | outside, found + simple("not_measured", words)
 

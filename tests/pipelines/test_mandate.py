@@ -13,6 +13,7 @@ import pytest
 
 from lake.errors import ConfigError, DataError
 from lake.evm import calldata
+from lake.tables import table
 from pipelines.demo.rehearsal import Rehearsal, lived
 from pipelines.deployments import deployment
 from pipelines.reports.mandate_page import files_of
@@ -20,6 +21,7 @@ from pipelines.settlements.audited import audit_verify
 from pipelines.settlements.mandate.evidence import WORDS
 from pipelines.settlements.mandate.frames import COLUMNS
 from pipelines.stages.mandate import evidence_of
+from pipelines.wiring import lake_of
 from policy.execution.records.audit import Audit, head_path
 from policy.execution.records.hashlog import digest
 from policy.execution.vaults.reference.adapter import ReferenceVault
@@ -159,6 +161,21 @@ def test_later_records_change_nothing_of_a_period_that_is_over(month, tmp_path):
 
 def _parts(evidence):
     return evidence.head, evidence.tables
+
+
+def test_what_people_did_by_hand_is_listed_wherever_it_is_kept(month, tmp_path):
+    it, _, _ = month
+    copy = elsewhere(it.local, tmp_path / "hand")
+    at = it.begin + timedelta(days=3)
+    Audit(copy.audit).append("stop", {"ts": at.isoformat(), "deployment": copy.name, "reason": "a look"})
+    row = {"table": "gas", "series": "1", "start": at, "end": at, "note": "seen on the chain", "available_at": at}
+    lake_of(copy).write("accepted", pl.DataFrame([row], schema_overrides=table("accepted").columns))
+    actions = evidence_of(copy, it.begin, it.end).tables["actions"]
+    told = dict(actions.select("event", "what").iter_rows())
+    assert "a look" in told["stop"]
+    assert "seen on the chain" in told["odd values confirmed"]
+    assert actions["ts"].is_sorted()
+    assert {"Scheduled", "TargetsSet", "Executed"} < set(told)
 
 
 def test_a_planted_record_without_an_event_is_found_and_named(month, tmp_path):

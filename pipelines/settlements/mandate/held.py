@@ -101,12 +101,12 @@ def _moves(
         for log in scan_logs(rpc, tokens, topics, period.first.number, head.number):
             token = next(t for t in tokens if t.lower() == str(log["address"]).lower())
             changes.append((*place(log), token, sign * quantity(log["data"])))
-    for log in logs:
-        if log.name in {"ClaimMade", "ClaimPaid"} and log.args["token"] in held:
-            sign = -1 if log.name == "ClaimMade" else 1
-            held[log.args["token"]] += sign * log.args["amount"]
-            if log.block >= period.first.number:
-                changes.append((log.block, log.index, log.args["token"], sign * log.args["amount"]))
+    for own in logs:
+        if own.name in {"ClaimMade", "ClaimPaid"} and own.args["token"] in held:
+            sign = -1 if own.name == "ClaimMade" else 1
+            held[own.args["token"]] += sign * own.args["amount"]
+            if own.block >= period.first.number:
+                changes.append((own.block, own.index, own.args["token"], sign * own.args["amount"]))
     found = []
     for block, _, token, change in sorted(changes, reverse=True):
         if block <= period.last.number:

@@ -168,6 +168,20 @@ def terms(record: Recorded) -> pl.DataFrame:
     return frame("terms", seen.values())
 
 
+CYCLES = frozenset({"decision", "refusal", "settlement", "closing", "hedge", "lost", "anchor"})
+"""Events of decision cycles and of the record itself; any other is what somebody did by hand."""
+
+
+def by_hand(record: Recorded) -> pl.DataFrame:
+    """Return what people did that the record keeps beside decisions: stopping and resuming, for example."""
+    rows = []
+    for line in record.inside:
+        if line.body.get("event") not in CYCLES:
+            what = canonical({k: v for k, v in line.body.items() if k not in {"event", "ts"}})
+            rows.append({"ts": utc(str(line.body["ts"])), "event": str(line.body["event"]), "what": what})
+    return frame("actions", rows)
+
+
 def settlements(record: Recorded, losses_ppb: Mapping[str, int]) -> pl.DataFrame:
     """Return every settlement of the period; ``losses_ppb``: what the vault says each plan lost, by plan hash."""
     rows = []
