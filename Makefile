@@ -10,7 +10,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 export PYTHONDONTWRITEBYTECODE =# empty: modules are compiled once, not again by every process that starts
 
-.PHONY: order-kills auctions heads keeper-kills oddities demo test test-fast lint format lock env npm bench fuzz kills files matrix replay sandwich audit attacks suspects ops pictures growth mirrored realtime pruned nodefuzz stolenkey conformance enzyme
+.PHONY: order-kills auctions heads keeper-kills oddities demo test test-fast lint format lock env npm bench fuzz kills files matrix replay sandwich audit attacks suspects ops pictures growth mirrored realtime pruned nodefuzz stolenkey conformance enzyme lagoon
 
 env: $(STAMP)
 
@@ -59,6 +59,9 @@ enzyme: env npm ## an Enzyme fund: kills at every stage x reorganisations 0 to 3
 
 conformance: env npm ## the laws of every vault adapter, then gas of a plan and what each enforces, as a table
 	@$(BIN)/python -m pytest tests/laws/test_vault.py -p no:xdist -q && $(BIN)/python -m tests.laws.conformance
+
+lagoon: env npm ## a Lagoon vault: its tests, then 10,000 random sequences of a stolen keeper's key
+	@$(BIN)/python -m pytest tests/execution/test_lagoon.py -p no:xdist -q --timeout 1800 && $(BIN)/python -m tests.execution.role_fuzz --vault lagoon --sequences 10000
 
 stolenkey: env npm ## 10,000 random sequences of a stolen keeper's key against a Safe traded by role
 	@$(BIN)/python -m tests.execution.role_fuzz --sequences 10000

@@ -18,6 +18,7 @@
         ├── Damaged          a record's chain of hashes is broken               (policy.execution.records.hashlog)
         ├── Stopped          trading was stopped while a cycle was under way    (policy.execution.attempts)
         ├── OtherVault       what was read belongs to another vault             (policy.execution.base)
+        ├── NoWheel          a wheel with published bytecode cannot be fetched   (policy.localnet.wheels)
         └── NoNode           Node.js is missing, which the local chain needs    (policy.localnet.packages)
 
 One stands apart because nothing of Foredrift can be imported yet when it is raised: ForeignPackageError, an ImportError

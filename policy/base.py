@@ -49,6 +49,19 @@ class Market:
 
 
 @dataclass(frozen=True, slots=True)
+class CashFlows:
+    """Holders' money on its way, fractions of NAV as it is now; it comes and goes in the accounting asset, the first.
+
+    ``coming``: requested deposits, not held yet; ``leaving``: requested withdrawals, still held; ``reserve``: cash to
+    keep for withdrawals that are only expected.
+    """
+
+    coming: float = 0.0
+    leaving: float = 0.0
+    reserve: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """One portfolio at one moment. Vectors are (n,) in the order of ``assets``; weights and target sum to 1."""
 
@@ -64,6 +77,7 @@ class State:
     market: Market
     last_trade: datetime | None = None
     max_turnover: float = 1.0  # most one trade may move, one-way, of NAV; 1 never binds
+    flows: CashFlows | None = None  # None: none is known; see ``policy.netting``
 
 
 def tradable(state: State) -> Bools:

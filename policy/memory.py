@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lake.errors import ExecutionError
-from policy.base import ChainFees, Forecast, ForecastView, Market, State, Vector
+from policy.base import CashFlows, ChainFees, Forecast, ForecastView, Market, State, Vector
 
 Array = npt.NDArray[np.float64]
 
@@ -67,7 +67,7 @@ def state_json(state: State) -> dict[str, Any]:
             "depth_usd": _plain(m.depth_usd), "usual_gwei": m.usual_gwei,
             "tradable": None if m.tradable is None else [bool(v) for v in m.tradable],
         },
-    }  # fmt: skip
+    } | ({} if state.flows is None else {"flows": asdict(state.flows)})  # fmt: skip
 
 
 def state_from(data: Mapping[str, Any]) -> State:
@@ -83,6 +83,7 @@ def state_from(data: Mapping[str, Any]) -> State:
         datetime.fromisoformat(data["ts"]), tuple(data["assets"]), _array(data["weights"]), _array(data["target"]),
         _array(data["tolerance"]), data["nav_usd"], data["gamma"], data["scenario"], _array(data["covariance"]), market,
         None if last is None else datetime.fromisoformat(last), data["max_turnover"],
+        CashFlows(**data["flows"]) if data.get("flows") else None,
     )  # fmt: skip
 
 

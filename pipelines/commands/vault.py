@@ -1,4 +1,4 @@
-"""Verbs around the vault itself: vault describe, roles."""
+"""Verbs around the vault itself: vault describe, roles, rates, settle."""
 
 from __future__ import annotations
 
@@ -77,4 +77,30 @@ def rates(
 
     result = run(chosen(load(config), deployment), accept)
     vault_tables.rates(result)
+    write_json(json, result)
+
+
+@vault_app.command()
+def settle(
+    live: Annotated[
+        bool, typer.Option("--live", help="Push the valuation ([vault] sign_nav), or settle with --owner's key.")
+    ] = False,
+    owner: Annotated[
+        Path | None, typer.Option(metavar="KEYSTORE", help="Encrypted key of an owner of the Safe, to settle with.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Write the settlement for Safe{Wallet}'s builder.")
+    ] = None,
+    deployment: Deployment = None,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Print the requests that wait in a Lagoon vault (ERC-7540), the valuation proposed, and what is to be signed."""
+    from pipelines.deployments import deployment as chosen
+    from pipelines.reports import vault_tables
+    from pipelines.settings import load
+    from pipelines.stages.vault_settle import settle as run
+
+    result = run(chosen(load(config), deployment), live=live, owner=owner, out=out, on_plan=vault_tables.requests)
+    vault_tables.settled(result)
     write_json(json, result)

@@ -46,3 +46,29 @@ def rates(result: Mapping[str, Any]) -> None:
         for r in result["rates"]
     ]  # fmt: skip
     terminal.table("Rates (asset a share)", ["token", "rate", "a year", "state", "why"], rows, whole=4)
+
+
+def requests(result: Mapping[str, Any]) -> None:
+    """Print the requests of a Lagoon vault, the valuation proposed and what is to be signed next."""
+    unit = 10 ** int(result["decimals"])
+    figures = [(name, result[key]) for name, key in (
+        ("valuation proposed", "nav"), ("last valuation", "valued_at"), ("pushed, not settled", "pushed"),
+        ("deposits that wait", "coming"), ("redemptions that wait", "leaving"),
+    )]  # fmt: skip
+    rows = [[name, None if amount is None else f"{int(amount) / unit:,.6f}"] for name, amount in figures]
+    terminal.table(f"Lagoon vault {result['vault']} ({result['asset']})", ["", "amount"], rows)
+    checks = [[v["check"], "ok" if v["ok"] else "refused", v["words"]] for v in result["verdicts"]]
+    if checks:
+        terminal.table("Checks of the valuation", ["check", "", "found"], checks, whole=0)
+    if result["calls"]:
+        calls = [[c["to"], c["words"], c["data"]] for c in result["calls"]]
+        terminal.table(f"Next: {result['next']}", ["contract", "what it does", "data"], calls, whole=0)
+
+
+def settled(result: Mapping[str, Any]) -> None:
+    """Print what became of a settlement."""
+    if result["transaction"]:
+        terminal.say(f"done by {result['transaction']}")
+    if result["file"]:
+        terminal.say(f"{result['file']}: import it into Safe{{Wallet}}'s transaction builder and let the owners sign")
+    terminal.say(f"{result['words']}; next: {result['next']}")

@@ -94,9 +94,9 @@ def _sides(deployment: VaultSettings, rpc: Rpc, vault: str) -> tuple[int | None,
     """Return the plans the vault counts (None: it counts others' too) and the lookup of its events."""
     if deployment.vault.kind == "enzyme":
         return None, enzyme_find(rpc, to_checksum_address(vault))
-    if deployment.vault.kind != "safe":
+    if deployment.vault.kind not in {"safe", "lagoon"}:
         return plans_executed(rpc, vault), reference_find(rpc, vault)
-    if deployment.vault.access != "owner-key-can-take-all":
+    if deployment.vault.kind == "lagoon" or deployment.vault.access != "owner-key-can-take-all":
         safe = to_checksum_address(vault)
         return next_nonce(rpc, safe, head_of(rpc).hash), _register_find(rpc, safe)
     return None, _safe_find(rpc, vault)

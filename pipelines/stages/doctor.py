@@ -255,7 +255,9 @@ def _adapter(deployment: Deployment) -> Iterator[Finding]:
     yield _row("vault", "ok", f"{deployment.vault.kind} {deployment.vault.address} holds {symbols}", "")
     if deployment.vault.kind == "enzyme":
         yield from _policies(deployment)
-    if deployment.vault.kind == "safe":
+    if deployment.vault.kind == "lagoon":
+        yield from _valuation(deployment)
+    if deployment.vault.kind in {"safe", "lagoon"}:
         yield from _access(deployment)
     found = list(faults(deployment, snapshot))
     for check, words, remedy in found:
@@ -266,10 +268,11 @@ def _adapter(deployment: Deployment) -> Iterator[Finding]:
 
 def _access(deployment: Deployment) -> Iterator[Finding]:
     """Yield who may sign for the configured Safe, and for a role whether the chain bounds it as it should."""
-    if deployment.vault.access == "proposal":
+    lagoon = deployment.vault.kind == "lagoon"
+    if deployment.vault.access == "proposal" and not lagoon:
         yield _row("access", "ok", "its owners sign every plan; no key of this side can move anything", "")
         return
-    if deployment.vault.access != "roles":
+    if deployment.vault.access != "roles" and not lagoon:
         found = "the keeper is the Safe's only needed owner: whoever steals its key takes EVERYTHING in the Safe"
         yield _row("access", "warn", found, 'set [vault] access = "roles" (docs/vaults.md)')
         return
@@ -284,6 +287,22 @@ def _access(deployment: Deployment) -> Iterator[Finding]:
         yield _row("role", "error", words, "foredrift vault roles")
     if not faults:
         yield _row("role", "ok", f"the keeper can swap within its allowance; {tried} thefts tried, all refused", "")
+
+
+def _valuation(deployment: Deployment) -> Iterator[Finding]:
+    """Yield the requests that wait in the configured Lagoon vault, and what is wrong with its valuation."""
+    from pipelines.stages.vault_settle import settle
+
+    try:
+        found = settle(deployment)
+    except ForedriftError as error:
+        yield _row("valuation", "error", str(error), "check [vault] investors, and use a node that keeps all logs")
+        return
+    for row in found["verdicts"]:
+        if not row["ok"]:
+            yield _row("valuation", "error", row["words"], "foredrift vault settle")
+    if found["good"]:
+        yield _row("valuation", "ok", f"next: {found['step']}; {found['words']}", "")
 
 
 def _policies(deployment: Deployment) -> Iterator[Finding]:

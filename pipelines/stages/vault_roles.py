@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,10 +20,11 @@ from pipelines.vault_setup.safe import roles_safe_of
 from pipelines.vault_setup.sending import send
 from pipelines.wiring import rpc_of
 from policy.execution.base import UnsignedTx
+from policy.execution.vaults.lagoon.proof import lagoon_thefts
 from policy.execution.vaults.safe.adapter import DELEGATECALL, EXEC, ZERO, packed, safe_tx
 from policy.execution.vaults.safe.builder_file import builder_file
 from policy.execution.vaults.safe.install import MULTISEND, UNWRAPPER, OwnerCall, missing_calls
-from policy.execution.vaults.safe.proof import state_faults, thefts, thefts_that_work
+from policy.execution.vaults.safe.proof import Theft, state_faults, thefts, thefts_that_work
 from policy.execution.vaults.safe.roles import RolesSafe, exposure_of
 
 Shown = dict[str, Any]
@@ -56,7 +57,7 @@ def roles(
     if on_plan is not None:
         on_plan(shown)
     if owner is not None and calls:
-        shown["transaction"] = _install(deployment, vault, owner, calls)
+        shown["transaction"] = by_owner(deployment, vault, owner, calls)
         left = missing_calls(vault, keeper, unwrapper)
         shown["calls"] = [_call(c) for c in left]
     return shown
@@ -64,8 +65,11 @@ def roles(
 
 def scoped(deployment: Deployment) -> RolesSafe:
     """Return the configured Safe's adapter, allowances included: ``[vault] allowance_bps`` of NAV a token and day."""
-    if deployment.vault.kind != "safe" or deployment.vault.access != "roles":
-        raise ConfigError('[vault] kind = "safe" with access = "roles" has a role; the configured vault has none')
+    given = deployment.vault
+    if given.kind != "lagoon" and (given.kind != "safe" or given.access != "roles"):
+        raise ConfigError(
+            '[vault] kind = "lagoon", and "safe" with access = "roles", have a role; the configured vault has none'
+        )
     rpc = rpc_of(deployment.chain)
     rpc.expect_chain(deployment.chain.id)
     vault = roles_safe_of(deployment, rpc, to_checksum_address(keeper_of(deployment)))
@@ -94,9 +98,17 @@ def role_faults(deployment: Deployment) -> tuple[list[str], int]:
     """Return what is wrong with the keeper's role on the chain, in words, and how many thefts were tried."""
     vault, keeper = scoped(deployment), to_checksum_address(keeper_of(deployment))
     found = state_faults(vault, keeper, unwrapper_of(deployment))
-    worked = thefts_that_work(vault, keeper)
+    more = _of_investors(deployment, vault, keeper)
+    worked = thefts_that_work(vault, keeper, more)
     found += [w if w.startswith("nothing is proven") else f"the keeper CAN: {w}" for w in worked]
-    return found, len(thefts(vault, keeper))
+    return found, len(thefts(vault, keeper)) + len(more)
+
+
+def _of_investors(deployment: Deployment, vault: RolesSafe, keeper: str) -> list[Theft]:
+    """Return what a thief would try with a Lagoon vault; none where the Safe has no holders of shares."""
+    if deployment.vault.kind != "lagoon":
+        return []
+    return lagoon_thefts(vault, str(deployment.vault.investors), keeper, values=deployment.vault.sign_nav)
 
 
 def _shown(deployment: Deployment, vault: RolesSafe, keeper: str, calls: list[OwnerCall]) -> Shown:
@@ -121,7 +133,7 @@ def _call(call: OwnerCall) -> dict[str, str]:
     return {"to": call.to, "words": call.words, "data": "0x" + call.data.hex()}
 
 
-def _install(deployment: Deployment, vault: RolesSafe, owner: Path, calls: list[OwnerCall]) -> str:
+def by_owner(deployment: Deployment, vault: RolesSafe, owner: Path, calls: Sequence[OwnerCall]) -> str:
     """Let the Safe make ``calls`` in one batch, signed by its only needed owner; return the transaction's hash."""
     signer = keystore_signer(owner)
     safe = vault.spec.address

@@ -144,6 +144,10 @@ def vault_of(deployment: VaultSettings, rpc: Rpc, signer: KeystoreSigner | Exter
         from pipelines.vault_setup.safe import enzyme_of
 
         return enzyme_of(deployment, rpc, keeper_of(deployment) if signer is None else signer.address)
+    if deployment.vault.kind == "lagoon":
+        from pipelines.vault_setup.lagoon import lagoon_of
+
+        return lagoon_of(deployment, rpc, keeper_of(deployment) if signer is None else signer.address)
     if deployment.vault.kind == "safe":
         from pipelines.vault_setup.safe import safe_of
 

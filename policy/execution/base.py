@@ -95,6 +95,19 @@ class Quote:
 
 
 @dataclass(frozen=True, slots=True)
+class Flows:
+    """Holders' money on its way, raw units of the accounting asset.
+
+    ``coming``: deposits requested that the portfolio does not hold yet; ``leaving``: withdrawals requested that it will
+    have to pay; ``reserve``: cash to keep for withdrawals nobody has asked for yet, by forecast.
+    """
+
+    coming: int = 0
+    leaving: int = 0
+    reserve: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything a decision reads from the chain, at ONE block."""
 
@@ -115,6 +128,7 @@ class Snapshot:
     loss_budget_left: int  # vault accounting units
     verdicts: tuple[Verdict, ...] = ()
     max_legs: int = 8  # most legs of one plan
+    flows: Flows | None = None  # None: nobody can ask for later
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from policy.base import Decision, ForecastView
@@ -26,7 +27,7 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
         "nav": str(snapshot.nav),
         "plan_nonce": snapshot.plan_nonce,
         "loss_budget_left": str(snapshot.loss_budget_left),
-    }
+    } | ({} if snapshot.flows is None else {"flows": {k: str(v) for k, v in asdict(snapshot.flows).items()}})
 
 
 def audit_refusal(ctx: EngineContext, report: StepReport, snapshot: Snapshot) -> None:

@@ -30,6 +30,7 @@ from policy.execution.records.journal import Flight
 from policy.execution.recovery import genesis, recover
 from policy.execution.submission.gas import Bid
 from policy.execution.submission.quorum import quorum
+from policy.netting import netted, to_trade
 
 
 def step(ctx: EngineContext) -> StepReport:
@@ -96,10 +97,11 @@ def _decided(ctx: EngineContext, report: StepReport, seen: Seen, stages: Stages)
         del report.verdicts[told:]
         report.plan, report.legs = None, ()
         places = sick.positions(seen.snapshot, report.sick)
-        state = sick.masked(seen.state, places)
+        shown = netted(seen.state)
+        state = sick.masked(shown, places)
         said = ctx.policy.decide(state, seen.view.forecasts)
         report.asked = state, said
-        decision = sick.unmasked(said, seen.state, places)
+        decision = to_trade(sick.unmasked(said, shown, places), seen.state, shown)
         _note(report, seen, decision)
         stages.done("decide")
         fault = sane(decision, seen.state)
@@ -164,7 +166,7 @@ def _needed_now(ctx: EngineContext, report: StepReport, stages: Stages) -> bool:
     seen, order = observe(ctx, look, stages), flight.plan.order
     doubted = look.denial is not None or bool({order.sell, order.buy} & look.sick.keys())
     doubted = doubted or any(v.check.startswith("oracle") for v in refusals(look.verdicts))
-    forced = seen is not None and ctx.policy.decide(seen.state, seen.view.forecasts).action == "forced"
+    forced = seen is not None and ctx.policy.decide(netted(seen.state), seen.view.forecasts).action == "forced"
     if not doubted and not forced:
         return False
     flight, settlement = tend(ctx, flight, "its prices are in doubt" if doubted else "a forced trade cannot wait")

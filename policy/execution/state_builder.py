@@ -12,7 +12,7 @@ from lake import depth
 from lake.errors import ConfigError
 from lake.poolstate import pair_state
 from lake.units import WEI_PER_GWEI
-from policy.base import Bools, ChainFees, ForecastView, Market, Matrix, Scenario, State, Vector
+from policy.base import Bools, CashFlows, ChainFees, ForecastView, Market, Matrix, Scenario, State, Vector
 from policy.execution.base import Snapshot, Verdict
 from policy.execution.checks.guards import OracleEvidence
 from policy.execution.checks.inputs import Input
@@ -149,7 +149,16 @@ def state_of(
         ),
         last_trade=view.last_trade,
         max_turnover=snapshot.max_turnover_bps / 10_000,
+        flows=_flows(snapshot),
     )
+
+
+def _flows(snapshot: Snapshot) -> CashFlows | None:
+    """Return the holders' money on its way as fractions of NAV; None where none is."""
+    given = snapshot.flows
+    if given is None or not snapshot.nav or not (given.coming or given.leaving or given.reserve):
+        return None
+    return CashFlows(*(amount / snapshot.nav for amount in (given.coming, given.leaving, given.reserve)))
 
 
 def _tradable(snapshot: Snapshot, portfolio: RiskTerms, view: OffchainView, pools: Sequence[Pool]) -> Bools:

@@ -176,12 +176,11 @@ def owners_safe(*, deposit_usd: int = 1_000_000) -> Extra:
     """Return the extra that deploys a Safe of three owners, two of whom must sign, and funds it.
 
     Adds ``owners_safe`` and ``owners_multisend`` to the world's extras; see :func:`proposed_vault`. Makes EIP-2470's
-    factory too, where no extra before it did.
+    factory too.
     """
 
     def build(on: Deployer, world: World) -> Mapping[str, str]:
-        if "roles" not in world.extras:
-            singleton_factory(on)
+        singleton_factory(on)
         safe, multisend = _safe(on, world, SIGNERS, 2, deposit_usd, "1.5.0")
         return {"owners_safe": safe, "owners_multisend": multisend}
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from lake.errors import ExecutionError
+from policy.execution.vaults.safe.register import FACTORY
 from policy.localnet.deploy import Deployer
 from policy.localnet.packages import Artefact, modules
 
@@ -35,7 +36,9 @@ def bytecode(name: str, cache: Path | None = None) -> str:
 
 
 def singleton_factory(on: Deployer) -> None:
-    """Make EIP-2470's factory by its presigned transaction."""
+    """Make EIP-2470's factory by its presigned transaction, where it is not there yet."""
+    if len(str(on.rpc.call("eth_getCode", [FACTORY, "latest"]))) > len("0x"):
+        return
     on.rpc.call("anvil_setBalance", [FACTORY_MAKER, hex(10**18)])
     on.rpc.call("eth_sendRawTransaction", [FACTORY_TX])
     on.rpc.call("evm_mine")

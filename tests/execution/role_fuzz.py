@@ -1,6 +1,7 @@
 """A thief with a role member's key, against a Safe: random sequences of calls, in simulated blocks, judged by balances.
 
-``python -m tests.execution.role_fuzz --sequences 10000`` prints what the worst sequence took. A sequence is executed by
+``python -m tests.execution.role_fuzz --sequences 10000`` prints what the worst sequence took; with ``--vault lagoon``
+of the Safe of a Lagoon vault, whose requests and valuation the thief tries as well. A sequence is executed by
 one ``eth_simulateV1``: the thief's own market moves, the keeper's calls, days in between; nothing is mined.
 """
 
@@ -8,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from lake.evm import Call, calldata, head_of
 from lake.rpc import Rpc
 from policy.execution.checks.rules import VaultBook
+from policy.execution.vaults.lagoon.adapter import LagoonVault
+from policy.execution.vaults.lagoon.proof import lagoon_thefts
 from policy.execution.vaults.reference.logs import TRANSFER
 from policy.execution.vaults.safe.adapter import DELEGATECALL, packed
 from policy.execution.vaults.safe.install import MULTISEND
@@ -21,6 +24,7 @@ from policy.execution.vaults.safe.proof import FAR, thefts
 from policy.execution.vaults.safe.roles import EXEC_ROLE, RolesSafe
 from policy.execution.vaults.safe.scoping import APPROVE, MANY, ROLE, SINGLE, V2_SWAP, Lane, paired, path_of
 from policy.localnet.market import Localnet
+from policy.localnet.world import Extra
 
 STEPS = 8
 DAY_S = 86_400
@@ -44,7 +48,11 @@ def run(net: Localnet, vault: RolesSafe, sequences: int, seed: int) -> Found:
     rng, found = random.Random(seed), Found()
     fund(net, vault)
     state = vault.state()
-    hostile = [(t.to, t.data, t.value) for t in thefts(vault, net.accounts["keeper"].address)]
+    keeper = net.accounts["keeper"].address
+    tried = thefts(vault, keeper)
+    if isinstance(vault, LagoonVault):
+        tried += lagoon_thefts(vault, vault.investors, keeper)
+    hostile = [(t.to, t.data, t.value) for t in tried]
     for _ in range(sequences):
         _one(net, vault, state.book, hostile, rng, found)
     return found
@@ -189,16 +197,23 @@ def _swap(vault: RolesSafe, keeper: str, rng: random.Random) -> list[tuple[str, 
 
 def main() -> int:
     """Run the fuzz on a market of its own; exit 1 where a promise was broken."""
+    from policy.localnet.lagoon import lagoon_adapter, lagoon_vault
     from policy.localnet.market import start
     from policy.localnet.portfolio import roles_safe, roles_vault
     from tests.chain_fixtures import CLOCK
 
+    kinds: dict[str, tuple[Callable[..., Extra], Callable[..., RolesSafe]]] = {
+        "roles": (roles_safe, roles_vault), "lagoon": (lagoon_vault, lagoon_adapter),
+    }  # fmt: skip
+
     parser = argparse.ArgumentParser()
     parser.add_argument("--sequences", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--vault", choices=kinds, default="roles")
     given = parser.parse_args()
-    with start(extras=[roles_safe(allowance_usd=100_000)], at=CLOCK) as net:
-        vault = roles_vault(Rpc(net.node_url), net.world, allowance_usd=100_000)
+    deploy, adapter = kinds[given.vault]
+    with start(extras=[deploy(allowance_usd=100_000)], at=CLOCK) as net:
+        vault = adapter(Rpc(net.node_url), net.world, allowance_usd=100_000)
         found = run(net, vault, given.sequences, given.seed)
     for words in found.faults[:20]:
         print(words)

@@ -23,6 +23,7 @@ from policy.execution.vaults.reference.deployment import SECOND_FEED, TokenSourc
 from policy.localnet.accounts import dev_accounts
 from policy.localnet.anvil import Anvil
 from policy.localnet.packages import NoNode, modules
+from policy.localnet.wheels import LAGOON, NoWheel, wheel
 
 GENESIS = 1_700_000_000
 GAS = 6_000_000
@@ -186,6 +187,22 @@ def need_node() -> None:
         modules()
     except NoNode as reason:
         pytest.skip(str(reason))
+
+
+def need_lagoon() -> None:
+    """Skip where the bytecode of Lagoon cannot be had, with the reason."""
+    need_node()
+    if (why := no_lagoon()) is not None:
+        pytest.skip(why)
+
+
+def no_lagoon() -> str | None:
+    """Return why the bytecode of Lagoon cannot be had here, None where it can."""
+    try:
+        wheel(LAGOON)
+    except NoWheel as reason:
+        return str(reason)
+    return None
 
 
 def make(rpc: Rpc, name: str, types: Sequence[str] = (), args: Sequence[Any] = ()) -> str:

@@ -84,12 +84,14 @@ def simulated() -> Iterator[Lab]:
 def both() -> Localnet:
     """One market with a reference vault and the Safes, for as long as the tests run."""
     from policy.localnet.enzyme import enzyme_fund
+    from policy.localnet.lagoon import lagoon_vault
     from policy.localnet.market import start
     from policy.localnet.portfolio import owners_safe, reference_vault, roles_safe, safe_account
-    from tests.execution.vault_kit import need_node
+    from tests.execution.vault_kit import need_node, no_lagoon
 
     need_node()
     extras = [reference_vault(), safe_account(), roles_safe(), owners_safe(), enzyme_fund()]
+    extras += [lagoon_vault()] if no_lagoon() is None else []
     return MARKETS.enter_context(start(extras=extras, at=CLOCK))
 
 
@@ -97,9 +99,13 @@ def both() -> Localnet:
 def on_chain(kind: str) -> Iterator[Lab]:
     """The reference vault or a Safe among the local market's real Uniswap pools, as they were built."""
     from policy.localnet.enzyme import enzyme_vault
+    from policy.localnet.lagoon import lagoon_adapter
     from policy.localnet.portfolio import proposed_vault, roles_vault, safe_spec
     from tests.execution.chain_kit import USD, landed, sealed, v3_leg
+    from tests.execution.vault_kit import need_lagoon
 
+    if kind == "lagoon":
+        need_lagoon()
     with fresh(both(), 1) as net:
         node = Rpc(net.node_url)
         made: dict[str, tuple[str, Callable[[], Vault]]] = {
@@ -107,6 +113,7 @@ def on_chain(kind: str) -> Iterator[Lab]:
             "safe": ("safe", lambda: SafeAccount(node, safe_spec(net.world))),
             "safe with roles": ("roles_safe", lambda: roles_vault(node, net.world)),
             "enzyme": ("enzyme_vault", lambda: enzyme_vault(node, net.world)),
+            "lagoon": ("lagoon_safe", lambda: lagoon_adapter(node, net.world)),
             "safe proposals": ("owners_safe", lambda: proposed_vault(node, net.world, signed=True)),
         }
         place, make = made[kind]
@@ -139,6 +146,7 @@ LABS: dict[str, tuple[Callable[[], AbstractContextManager[Lab]], tuple[pytest.Ma
     "safe with roles": (lambda: on_chain("safe with roles"), (pytest.mark.chain,)),
     "enzyme": (lambda: on_chain("enzyme"), (pytest.mark.chain,)),
     "safe proposals": (lambda: on_chain("safe proposals"), (pytest.mark.chain,)),
+    "lagoon": (lambda: on_chain("lagoon"), (pytest.mark.chain,)),
 }
 
 

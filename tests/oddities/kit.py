@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from policy.execution.routing.pool_reader import TradedPool, describe_pools, rea
 from policy.execution.state_builder import OffchainView, RiskTerms
 from policy.execution.vaults.enzyme.adapter import EnzymeFund
 from policy.execution.vaults.enzyme.events import calls_made
+from policy.execution.vaults.lagoon.adapter import LagoonVault
 from policy.execution.vaults.reference.adapter import ReferenceVault
 from policy.execution.vaults.reference.logs import REBALANCED
 from policy.execution.vaults.safe.adapter import SafeAccount
@@ -35,6 +37,7 @@ from policy.execution.vaults.safe.proposal import Proposal, ProposedSafe
 from policy.execution.vaults.safe.roles import RolesSafe
 from policy.localnet.accounts import dev_accounts
 from policy.localnet.enzyme import enzyme_fund, enzyme_vault
+from policy.localnet.lagoon import lagoon_adapter, lagoon_vault
 from policy.localnet.market import Localnet, start
 from policy.localnet.portfolio import (
     SIGNERS,
@@ -48,6 +51,7 @@ from policy.localnet.portfolio import (
 )
 from tests.chain_fixtures import CLOCK
 from tests.execution.chainlab import chain_context
+from tests.execution.vault_kit import no_lagoon
 
 PRICES = {"ETH": 1_500.0, "BTC": 20_000.0, "LINK": 7.0, "UNI": 6.0, "AAVE": 80.0, "MKR": 1_200.0, "CRV": 2.0}
 TARGETS = {"USDC": 1_250, **dict.fromkeys(PRICES, 1_250)}
@@ -66,6 +70,7 @@ def market() -> Iterator[Localnet]:
     extras = [reference_vault(TARGETS, mandate=MANDATE, deposit_usd=100_000), safe_account(deposit_usd=100_000)]
     extras += [roles_safe(TARGETS, deposit_usd=100_000), enzyme_fund(TARGETS, deposit_usd=100_000)]
     extras += [owners_safe(deposit_usd=100_000)]
+    extras += [lagoon_vault(TARGETS, deposit_usd=100_000)] if "lagoon" in available() else []
     with start(PRICES, extras=extras, at=CLOCK) as net:
         yield net
 
@@ -95,10 +100,23 @@ def owners(net: Localnet, rpc: Rpc) -> ProposedSafe:
     return proposed_vault(rpc, net.world, TARGETS, mandate=MANDATE)
 
 
+def lagoon(net: Localnet, rpc: Rpc) -> LagoonVault:
+    """The Lagoon vault of the market, whose Safe is traded by role."""
+    return lagoon_adapter(rpc, net.world, TARGETS, mandate=MANDATE)
+
+
 WHOLE: dict[str, Adapter] = {"reference": reference, "safe": safe, "roles": roles}
 """Adapters that trade a whole rebalance at once, signed by the keeper alone."""
-ADAPTERS: dict[str, Adapter] = {**WHOLE, "owners": owners, "enzyme": enzyme}
+ADAPTERS: dict[str, Adapter] = {**WHOLE, "owners": owners, "enzyme": enzyme, "lagoon": lagoon}
 """Every adapter of the conformance table; a later one joins by a row."""
+
+
+def available() -> tuple[str, ...]:
+    """The adapters whose contracts can be had here; what is missing is said."""
+    why = no_lagoon()
+    if why is not None:
+        warnings.warn(f"without Lagoon: {why}", stacklevel=2)
+    return tuple(a for a in ADAPTERS if a != "lagoon" or why is None)
 
 
 def stepped(ctx: EngineContext) -> StepReport:

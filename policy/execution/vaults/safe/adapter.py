@@ -227,6 +227,10 @@ class SafeAccount:
         """Return the verdict on every yield-bearing token's rate."""
         return [judged(rate, self.spec.seen.get(rate.token)) for rate in s.rates]
 
+    def price_verdicts(self, s: SafeState) -> list[Verdict]:
+        """Return a failed verdict for every token without a good price."""
+        return _priced(s)
+
     def snapshot(self, block: int | str = "latest") -> Snapshot:
         """Read holdings, prices and the used budget at one block hash; every bad price is a failed verdict."""
         s = self.state(block)
@@ -250,7 +254,12 @@ class SafeAccount:
         failed += [v for v in doubts if v.figures["token"] in touched]  # a bad price stops no other token
         if failed:
             return failed
-        return as_quoted(plan, s.book, s.clock, self.spec.mandate, at, self._allowed)
+        return self._judged(plan, s, as_quoted(plan, s.book, s.clock, self.spec.mandate, at, self._allowed))
+
+    def _judged(self, plan: Plan, s: SafeState, failed: list[Verdict]) -> list[Verdict]:
+        """Return the rules a plan breaks once more is known than the account holds: here nothing is."""
+        del plan, s
+        return failed
 
     def build(self, plan: Plan) -> UnsignedTx:
         """Encode the batch with the owners' signatures; ConfigError when there is neither an owner nor a sender."""

@@ -196,12 +196,13 @@ def _of_the_modifier(keeper: str, token: Token) -> list[tuple[str, bytes]]:
     ]  # fmt: skip
 
 
-def thefts_that_work(vault: RolesSafe, keeper: str) -> list[str]:
+def thefts_that_work(vault: RolesSafe, keeper: str, more: Sequence[Theft] = ()) -> list[str]:
     """Return the thefts the chain allows, in words; also where the role does not work at all, so nothing is proven.
 
-    Executed by eth_call at one block from the keeper's account. RpcError where the node fails.
+    ``more``: what to try besides. Executed by eth_call at one block from the keeper's account. RpcError where the node
+    fails.
     """
-    head, tries = head_of(vault.rpc), thefts(vault, keeper)
+    head, tries = head_of(vault.rpc), [*thefts(vault, keeper), *more]
     control = _control(vault, head)
     calls = [
         {"from": keeper, "to": t.to, "data": "0x" + t.data.hex(), "value": hex(t.value)} for t in (control, *tries)

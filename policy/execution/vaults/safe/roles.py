@@ -89,8 +89,13 @@ class RolesSafe(RegisteredSafe):
         found = super().snapshot(block)
         book = VaultBook(found.tokens, found.targets_bps, tuple(q.price_e8 for q in found.quotes), found.holdings)
         left = self.allowances(found.block_hash)
-        cap = _turnover(book, {t: a.at(found.block_time) for t, a in left.items()})
+        cap = _turnover(self._ahead(book, found.block_hash), {t: a.at(found.block_time) for t, a in left.items()})
         return replace(found, max_turnover_bps=type(found.max_turnover_bps)(min(found.max_turnover_bps, cap)))
+
+    def _ahead(self, book: VaultBook, block_hash: str) -> VaultBook:
+        """Return the book whose way to the targets the allowances must reach for: the account's own."""
+        del block_hash
+        return book
 
     def check(self, plan: Plan, *, now: int | None = None) -> Sequence[Verdict]:
         """Return the rules ``plan`` breaks: the mandate's, and an allowance that is used up."""
