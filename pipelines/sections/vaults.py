@@ -40,11 +40,27 @@ class ChainSection(Section):
 class VaultSection(Section):
     """The vault that is rebalanced. ``simulated`` keeps its state in a file; the others live on ``[chain]``."""
 
-    kind: Literal["simulated", "reference", "safe", "enzyme"] = Field(
+    kind: Literal["simulated", "reference", "safe", "enzyme", "lagoon"] = Field(
         default="simulated", description="Kind of vault; docs/vaults.md compares them."
     )
     address: Address | None = Field(
-        default=None, description="The vault's contract; enzyme: the fund's vault proxy, which holds its assets."
+        default=None,
+        description="The vault's contract; enzyme: the fund's vault proxy; lagoon: the Safe that holds its assets.",
+    )
+    investors: Address | None = Field(
+        default=None, description="lagoon: the ERC-7540 vault, whose holders come and go by request."
+    )
+    sign_nav: bool = Field(
+        default=False, description="lagoon: `vault settle --live` may push valuations with the keeper's key."
+    )
+    nav_change_bps: int = Field(
+        default=1_000, gt=0, le=10_000, description="lagoon: most a share's price may change in a day, basis points."
+    )
+    nav_pushed_bps: int = Field(
+        default=100,
+        gt=0,
+        le=10_000,
+        description="lagoon: most a pushed valuation may differ from our own, basis points.",
     )
     swapper: Address | None = Field(default=None, description="enzyme: the release's UniswapV3Adapter.")
     keeper: Address | None = Field(default=None, description="Address of the keeper, whose key signs.")
@@ -69,7 +85,7 @@ class VaultSection(Section):
         default=None, description="safe, by proposal: its transaction service (its key: FOREDRIFT_SAFE_API_KEY)."
     )
     tokens: dict[Name, Address] = Field(
-        default_factory=dict, description="safe, enzyme: token by asset; their feeds: [[sources.feeds]]."
+        default_factory=dict, description="safe, enzyme, lagoon: token by asset; their feeds: [[sources.feeds]]."
     )
     state: str = Field(default=".foredrift/vault.json", description="simulated: file of its state.")
     start: Literal["cash", "targets"] | tuple[float, ...] | None = Field(
