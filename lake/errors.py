@@ -9,6 +9,7 @@
     ├── LakeConflict         another writer kept winning the commit race
     ├── SourceError          a data source refused, lied or could not be reached
     │   ├── SourceUnavailable  it did not answer now; asking again may help
+    │   │   └── ServiceDown    a bridge's attestation service does not say     (policy.execution.bridges.attestations)
     │   └── RpcError         a node answered with an error, or not at all
     │       └── WrongChain     it belongs to another chain                     (lake.rpc)
     ├── ModelError           a model cannot be loaded or does not fit its input
@@ -19,6 +20,7 @@
         ├── Stopped          trading was stopped while a cycle was under way    (policy.execution.attempts)
         ├── OtherVault       what was read belongs to another vault             (policy.execution.base)
         ├── NoWheel          a wheel with published bytecode cannot be fetched   (policy.localnet.wheels)
+        ├── WrongUnits       an amount has no whole units on the other chain    (policy.execution.bridges.base)
         └── NoNode           Node.js is missing, which the local chain needs    (policy.localnet.packages)
 
 One stands apart because nothing of Foredrift can be imported yet when it is raised: ForeignPackageError, an ImportError

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from policy.localnet.chain_pair import ChainPair
     from policy.localnet.market import Localnet
 
 REORG_ROOM = 4  # empty blocks between the snapshot and the test, so that a test may undo up to this many
@@ -84,6 +85,25 @@ def localnet(localnet_session: Localnet) -> Iterator[Localnet]:
     """A fresh local market at default prices, 1 gwei base fee, not mining by itself."""
     with fresh(localnet_session, REORG_ROOM) as net:
         yield net
+
+
+@pytest.fixture(scope="session")
+def pair_session() -> Iterator[ChainPair]:
+    """The processes behind ``chain_pair``, one pair a test session."""
+    from policy.localnet.chain_pair import pair
+
+    with pair(at=CLOCK) as made:
+        yield made
+
+
+@pytest.fixture
+def chain_pair(pair_session: ChainPair) -> Iterator[ChainPair]:
+    """Two local chains with a vault of ours on each and CCTP between them; what the test does is undone."""
+    with fresh(pair_session.nets[0], REORG_ROOM), fresh(pair_session.nets[1], REORG_ROOM):
+        pair_session.level()
+        yield pair_session
+        pair_session.attester.faults.clear()
+        pair_session.attester.renewed.clear()
 
 
 @pytest.fixture

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from lake.store import Lake
-from tests.chain_fixtures import automining, localnet, localnet_session, pytest_runtest_setup  # noqa: F401
+from tests.chain_fixtures import (  # noqa: F401
+    automining,
+    chain_pair,
+    localnet,
+    localnet_session,
+    pair_session,
+    pytest_runtest_setup,
+)
 
 FIRST = ("server", "slow")
 ROOT = Path(__file__).resolve().parent.parent

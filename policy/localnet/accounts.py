@@ -43,6 +43,13 @@ def builder() -> DevAccount:
 
 
 @lru_cache(maxsize=1)
+def attesters() -> tuple[DevAccount, ...]:
+    """Return the two who sign what left a local chain, in the order of their addresses."""
+    made = (_derived(f"attester {i}", len(ROLES) + i) for i in (1, 2))
+    return tuple(sorted(made, key=lambda a: int(a.address, 16)))
+
+
+@lru_cache(maxsize=1)
 def dev_accounts() -> dict[str, DevAccount]:
     """Return the ten accounts by role, derived from the well-known mnemonic."""
     return {role: _derived(role, index) for index, role in enumerate(ROLES)}

@@ -9,6 +9,7 @@ import pytest
 from lake.errors import RpcError
 from policy.execution.base import Verdict
 from policy.execution.bridges.base import Sighting, TransferQuote, converted
+from tests.transfers.real_chains import CctpCase
 from tests.transfers.two_chains import KINDS, STRANGER, TwoChains
 
 
@@ -17,6 +18,7 @@ class SimulatedCase:
 
     def __init__(self, kind: str, decimals=(6, 6), fee_pips: int = 100) -> None:
         self.world = TwoChains(kind, decimals, fee_pips)
+        self.decimals = decimals
         self.bridge = self.world.bridge()
         self.relayed = kind == "simulated-fill"
 
@@ -66,13 +68,30 @@ class SimulatedCase:
     def balances(self) -> tuple[int, int]:
         return self.world.balance(0), self.world.balance(1)
 
+    def pause(self, side: int) -> None:
+        self.world.pause(side, True)
+
+    def limit(self, amount: int) -> None:
+        """Let a message carry no more than ``amount``."""
+        b = self.world.b
+        b.set_world(replace(b.world, bridges=replace(b.world.bridges, inbound_limit=amount)))
+
+    def unmap(self) -> None:
+        """Let the destination know no token for the origin's."""
+        b = self.world.b
+        b.set_world(replace(b.world, bridges=replace(b.world.bridges, inbound_limit=10**30, peers=())))
+
 
 DECIMALS = ((6, 6), (6, 18), (18, 6))
 CASES = {f"{k} {d[0]} to {d[1]}": (SimulatedCase, k, d) for k in KINDS for d in DECIMALS}
+REAL = {"cctp": CctpCase}
+"""Adapters of contracts, on two local chains."""
 
 
-@pytest.fixture(params=list(CASES))
+@pytest.fixture(params=[*CASES, *(pytest.param(k, marks=pytest.mark.chain) for k in REAL)])
 def case(request):
+    if request.param in REAL:
+        return REAL[request.param](request.getfixturevalue("chain_pair"))
     make, *given = CASES[request.param]
     return make(*given)
 
@@ -187,7 +206,7 @@ def test_an_expired_transfer_comes_home_in_whole_or_stays_deliverable(case):
 
 
 def test_a_quote_never_promises_more_than_arrives(case):
-    transfer = case.transfer(amount=123_456_789 * 10 ** max(0, case.world.decimals[0] - 6) + 7)
+    transfer = case.transfer(amount=123_456_789 * 10 ** max(0, case.decimals[0] - 6) + 7)
     quote = case.bridge.quote(transfer, transfer.since)
     assert isinstance(quote, TransferQuote)
     assert quote.amount <= transfer.amount
@@ -215,7 +234,7 @@ def names(case, transfer) -> set[str]:
 def test_a_paused_bridge_is_refused_by_name(case, side):
     transfer = case.transfer()
     assert names(case, transfer) == set()
-    case.world.pause(side, True)
+    case.pause(side)
     assert names(case, transfer) == {"bridge_paused"}
 
 
@@ -223,10 +242,9 @@ def test_wrong_decimals_limits_and_unmapped_tokens_are_refused_by_name(case):
     transfer = case.transfer()
     wrong = replace(transfer, destination=replace(transfer.destination, decimals=transfer.destination.decimals + 12))
     assert "decimals" in names(case, wrong)
-    b = case.world.b
-    b.set_world(replace(b.world, bridges=replace(b.world.bridges, inbound_limit=10)))
+    case.limit(10)
     assert names(case, transfer) == {"bridge_limit"}
-    b.set_world(replace(b.world, bridges=replace(b.world.bridges, inbound_limit=10**30, peers=())))
+    case.unmap()
     assert names(case, transfer) == {"representation_unknown"}
 
 

@@ -77,6 +77,10 @@ class JsonNode:
         """Return the latest block."""
         return head_of(self.rpc)
 
+    def tagged(self, tag: str) -> BlockHeader:
+        """Return the block a tag stands for, ``finalized`` or ``safe``."""
+        return head_of(self.rpc, tag)
+
     def block_hash(self, number: int) -> str | None:
         """Return the hash at ``number``."""
         raw = self.rpc.call("eth_getBlockByNumber", [hex(number), False])

@@ -47,6 +47,7 @@ from policy.execution.vaults.common import (
 )
 from policy.execution.vaults.reference import logs
 from policy.execution.vaults.reference.offering import Offering
+from policy.execution.vaults.reference.porting import Porting
 from policy.execution.vaults.reference.state import Layout, VaultState, read_layout, read_state
 
 LEGS = "(address,address,uint256,uint256,address,bytes)[]"
@@ -67,7 +68,7 @@ def plan_hash(plan: Plan) -> bytes:
     return bytes(keccak(encode(types, body)))
 
 
-class ReferenceVault(Offering):
+class ReferenceVault(Offering, Porting):
     """The reference vault at ``address``. ``block_time_s``: of the chain, to say when the next block comes."""
 
     def __init__(self, rpc: Rpc, address: str, *, block_time_s: int = 12) -> None:
