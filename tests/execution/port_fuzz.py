@@ -16,10 +16,10 @@ from eth_abi.abi import encode
 from eth_utils.address import to_checksum_address
 
 from lake.evm import calldata, selector
+from policy.execution.bridges.routes import ROUTE_TYPE
 from policy.execution.checks.port_rules import FAST, FINAL, Ask, counted
 from policy.execution.vaults.reference.port_state import (
     DEPART,
-    ROUTE_TYPE,
     SET_BENEFICIARY,
     SET_RATE,
     SET_ROUTE,

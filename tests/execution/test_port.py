@@ -10,14 +10,13 @@ import pytest
 
 from lake.evm import Call, calldata, read
 from lake.rpc import quantity
+from policy.execution.bridges.routes import ROUTE_TYPE, read_row
 from policy.execution.checks.port_rules import CLOSED, FAST, FINAL, Ask, counted, least_of, scaled
 from policy.execution.vaults.reference.port_state import (
-    ROUTE_TYPE,
     SET_BENEFICIARY,
     SET_RATE,
     SET_ROUTE,
     SETTLE,
-    read_row,
 )
 from tests.execution.port_fuzz import run
 from tests.execution.port_kit import ACROSS, OFT, USD, Harbour, harbour

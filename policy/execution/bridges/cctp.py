@@ -36,11 +36,10 @@ from policy.execution.bridges.events import (
     topics_of,
 )
 from policy.execution.bridges.finality import confirmed_block, final_block
+from policy.execution.bridges.routes import DEPARTED, read_row
 from policy.execution.checks.port_rules import CCTP, FAST, FINAL
 from policy.execution.checks.verdicts import refused
 from policy.execution.submission.node import JsonNode
-from policy.execution.vaults.reference.port_state import read_row
-from policy.execution.vaults.reference.porting import DEPARTED
 
 MESSAGE_SENT = event_topic("MessageSent(bytes)")
 MESSAGE_RECEIVED = event_topic("MessageReceived(address,uint32,bytes32,bytes32,uint32,bytes)")

@@ -8,10 +8,10 @@ from eth_utils.address import to_checksum_address
 
 from lake.evm import Call, calldata, read
 from lake.rpc import Rpc
-from policy.execution.checks.port_rules import CLOSED, MAX_ROUTES, Ask, PortBook, RouteRow
+from policy.execution.bridges.routes import ROUTE_TYPE, row_of
+from policy.execution.checks.port_rules import MAX_ROUTES, Ask, PortBook
 from policy.execution.vaults.reference.state import PORT, ZERO
 
-ROUTE_TYPE = "(uint256,address,address,uint256,address,address,uint256,uint256,uint256,uint256,uint256)"
 SET_ROUTE = f"set_route(uint256,{ROUTE_TYPE})"
 SET_RATE, SET_BENEFICIARY, SET_SLACK = "set_rate(uint256,uint256)", "set_beneficiary(address)", "set_slack(uint256[])"
 DEPART = "depart(uint256,uint256,uint256,uint256,uint256,uint256,bytes32)"
@@ -22,15 +22,6 @@ OFFER = ",".join(["uint256", "bytes32", *["uint256"] * 7, "bool", "bool"])
 def depart_data(ask: Ask, saga: bytes) -> bytes:
     """Return the calldata of a departure; ``saga`` are the 32 bytes that name the transfer."""
     return calldata(DEPART, ask.route, ask.amount, ask.fee, ask.speed, ask.deadline, ask.nonce, saga)
-
-
-def row_of(answer: tuple[Any, ...]) -> RouteRow:
-    """Return a route as ``route(id)`` of the vault says it."""
-    fields, in_transit = answer
-    kind, target, token, destination, recipient, output, *limits = fields
-    ours = to_checksum_address(target), to_checksum_address(token)
-    theirs = to_checksum_address(recipient), to_checksum_address(output)
-    return RouteRow(kind, *ours, destination, *theirs, *(*limits, in_transit))
 
 
 def read_port(rpc: Rpc, vault: str, block: int | str = "latest") -> PortBook:
@@ -65,13 +56,6 @@ def read_port(rpc: Rpc, vault: str, block: int | str = "latest") -> PortBook:
         decimals=dict(zip(addresses, tokens[1], strict=True)),  # type: ignore[call-overload]
         armed=bool(offer[9]),
     )
-
-
-def read_row(rpc: Rpc, vault: str, route: int, block: int | str = "latest") -> RouteRow:
-    """Return one route at one block, :data:`CLOSED` with what is on its way still where it is closed."""
-    if not 0 <= route < MAX_ROUTES:
-        return CLOSED
-    return row_of(tuple(read(rpc, [Call(vault, "route(uint256)", f"{ROUTE_TYPE},uint256", (route,))], block)[0]))
 
 
 def _int(value: object) -> int:

@@ -11,11 +11,11 @@ from lake.rpc import Rpc
 from lake.universe import CHAINS
 from policy.execution.base import UnsignedTx
 from policy.execution.bridges.base import Departed, Departure, PortRoute, Transfer
-from policy.execution.bridges.events import Log, data_of, event_topic, logs_between, topics_of
+from policy.execution.bridges.events import logs_between
+from policy.execution.bridges.routes import DEPARTED, departed_of, read_row
 from policy.execution.checks.port_rules import ACROSS, CCTP, FAST, FINAL, KINDS, OFT, Ask, RouteRow
-from policy.execution.vaults.reference.port_state import SETTLE, depart_data, read_row
+from policy.execution.vaults.reference.port_state import SETTLE, depart_data
 
-DEPARTED = event_topic("Departed(uint256,uint256,bytes32,uint256,uint256)")
 _NAMES = {number: name for name, number in KINDS.items()}
 SAGA_BYTES = 32
 
@@ -62,13 +62,6 @@ class Porting:
     def departures(self, first: int, last: int) -> Sequence[Departed]:
         """Return the departures logged in blocks ``first`` to ``last``, both included."""
         return tuple(departed_of(log) for log in logs_between(self.rpc, self.address, [DEPARTED], first, last))
-
-
-def departed_of(log: Log) -> Departed:
-    """Return a departure as its log says it."""
-    topics, (amount, least) = topics_of(log), data_of(log, "uint256", "uint256")
-    place = int(log["blockNumber"]), str(log["transactionHash"])
-    return Departed(int(topics[1], 16), int(topics[2], 16), topics[3], amount, least, *place)
 
 
 def chain_at(row: RouteRow) -> int | None:
