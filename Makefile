@@ -45,6 +45,11 @@ npm: $(STAMP)
 lint: env ## everything CI checks besides the tests
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q . && $(BIN)/mypy && $(BIN)/lint-imports
 
+.PHONY: reference
+reference: env ## docs/settings.md and its schema, from the code
+	@$(BIN)/foredrift config schema --form markdown --out docs/settings.md
+	@$(BIN)/foredrift config schema --out docs/settings.schema.json
+
 format: env
 	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .
 

@@ -3,35 +3,76 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from foredrift.ours import ForeignPackageError, check_ours
 from lake.errors import ConfigError, ForedriftError
-from pipelines.commands import data, halt, hedge, lake, learn, mandate, run, trade, vault, watch
+from pipelines.commands import config, data, halt, hedge, lake, learn, mandate, run, trade, vault, watch
+from pipelines.commands.options import Json, write_json
 from pipelines.reports import output
 from pipelines.servers import phrase
 
 INTERRUPTED = 130  # what the command line library makes of Ctrl-C, without a word
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 failed, or what was asked to be proven does not hold; 2 bad usage or configuration; "
+    "130 interrupted. Options that are switches are off unless given. All settings: docs/settings.md."
+)
 app = typer.Typer(
     name="foredrift",
     help="Rebalance an on-chain portfolio before it drifts out of its mandate.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_show_locals=False,
     rich_markup_mode="rich",
 )
-for group in (data, lake, learn, trade, hedge, vault, mandate, halt, watch, run):
+for group in (data, config, lake, learn, trade, hedge, vault, mandate, halt, watch, run):
     group.register(app)
 
 
-@app.command(rich_help_panel="Start here")
-def version() -> None:
-    """Print the version."""
+def _version() -> str:
     from importlib.metadata import version as installed
 
-    typer.echo(f"foredrift {installed('foredrift')}")
+    return installed("foredrift")
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"foredrift {_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def everywhere(
+    ctx: typer.Context,
+    shown: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_say_version, is_eager=True)
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print errors alone, no tables or progress; --json is written.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also log on stderr what is done, a line an event.")
+    ] = False,
+) -> None:
+    """Rebalance an on-chain portfolio before it drifts out of its mandate."""
+    del shown
+    if quiet and verbose:
+        raise ConfigError("--quiet and --verbose: give one of them")
+    if quiet:
+        ctx.call_on_close(output.hush())
+    if verbose:
+        from pipelines.monitor.logs import configure_logging
+
+        ctx.call_on_close(configure_logging("text"))
+
+
+@app.command(rich_help_panel="Start here")
+def version(json: Json = None) -> None:
+    """Print the version."""
+    typer.echo(f"foredrift {_version()}")
+    write_json(json, {"version": _version()})
 
 
 def main() -> None:

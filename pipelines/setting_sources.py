@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -19,6 +19,16 @@ _PLAIN = {
 }
 PREFIX, NESTED = "FOREDRIFT_", "__"
 Values = dict[str, Any]
+VARIABLES = {
+    "FOREDRIFT_CONFIG": "Settings file of scheduled runs; `foredrift serve` sets it.",
+    "FOREDRIFT_HOME": "Folder of foredrift.toml for the worker of a work pool.",
+    "FOREDRIFT_NOTIFY": "Where alerts go: Apprise URLs, separated by spaces. They may hold keys and are never shown.",
+    "FOREDRIFT_PASSPHRASE": "Passphrase of the keystore; each command takes it out of its environment at once.",
+    "FOREDRIFT_PASSPHRASE_FILE": "File (mode 600) that holds the passphrase: the way for services.",
+    "FOREDRIFT_REPLAY": "SIMULATED_START,REAL_START,SPEED: a paper portfolio lives through recorded hours.",
+    "FOREDRIFT_SAFE_API_KEY": "Key of the Safe transaction service. It is never shown.",
+}
+"""Variables that are no settings of the file, with what they are for."""
 
 
 def from_environment(model: type[BaseModel], environ: Mapping[str, str]) -> Values:
@@ -44,6 +54,18 @@ def from_environment(model: type[BaseModel], environ: Mapping[str, str]) -> Valu
     if wrong:
         raise ConfigError("; ".join(wrong))
     return out
+
+
+def strangers(model: type[BaseModel], environ: Mapping[str, str]) -> list[str]:
+    """Return a line for each FOREDRIFT_ variable that nothing reads: most likely it is written wrong."""
+    lines = []
+    for variable in sorted(environ):
+        if not variable.startswith(PREFIX) or variable in VARIABLES:
+            continue
+        first = variable.removeprefix(PREFIX).lower().split(NESTED)
+        if len(first) == 1 and first[0] not in model.model_fields:
+            lines.append(f"{variable}: nothing reads this variable{nearest(variable, VARIABLES)}")
+    return lines
 
 
 def _field(model: type[BaseModel], path: list[str], variable: str) -> tuple[Any, list[str]]:
@@ -128,7 +150,7 @@ def explained(model: type[BaseModel], error: ValidationError, file: str, environ
 
 def _line(model: type[BaseModel], fault: Any, file: str, environment: Values) -> str:
     path, section, secret = _walk(model, fault["loc"])
-    variable = _variable(path, environment)
+    variable = variable_of(path, environment)
     where = variable or f"{'.'.join(path)} in {file}"
     if fault["type"] == "extra_forbidden":
         return f"{where}: there is no such setting{nearest(path[-1], section.model_fields if section else ())}"
@@ -168,7 +190,7 @@ def _nested(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _nested(part)
 
 
-def _variable(path: list[str], environment: Values) -> str | None:
+def variable_of(path: Sequence[str], environment: Values) -> str | None:
     """Return the variable that gave the value at ``path``, None when the file did."""
     at: Any = environment
     taken: list[str] = []

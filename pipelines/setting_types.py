@@ -7,9 +7,9 @@ import re
 import zoneinfo
 from collections.abc import Callable, Hashable, Iterable
 from datetime import timedelta
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from lake.units import duration
 from lake.universe import CHAINS
@@ -133,19 +133,33 @@ def _day_at_most(text: str) -> str:
     return text
 
 
+def _text(pattern: str) -> Any:
+    """Return what an editor's schema says of a text beside its type."""
+    return Field(json_schema_extra={"pattern": pattern})
+
+
+def _known(names: Iterable[Any]) -> Any:
+    """Return what an editor offers, installed packages' names being taken as well."""
+    return Field(json_schema_extra={"anyOf": [{"enum": list(names)}, {"type": "string"}]})
+
+
+_LENGTH = "^[0-9]{1,6}[smhdw]$"
+_SERVER = "^[A-Za-z][A-Za-z0-9+.-]*://\\S+$"
 Distinct = AfterValidator(_distinct)
-Cron = Annotated[str, AfterValidator(_cron)]
+Cron = Annotated[str, AfterValidator(_cron), _text("^\\S+(\\s+\\S+){4}$|^@")]
 VenueName = Annotated[str, AfterValidator(_venue)]
 Zone = Annotated[str, AfterValidator(_zone)]
-ChainId = Annotated[int, AfterValidator(_chain)]
+ChainId = Annotated[int, AfterValidator(_chain), Field(json_schema_extra={"enum": sorted(CHAINS)})]
 Name = Annotated[str, AfterValidator(_name)]
-FolderName = Annotated[str, AfterValidator(_folder_name)]
-Address = Annotated[str, AfterValidator(_address)]
-Url = Annotated[str, AfterValidator(_url)]
-SecretUrl = Annotated[SecretStr, AfterValidator(_secret_url)]
-Duration = Annotated[str, AfterValidator(_duration)]
-PositiveDuration = Annotated[str, AfterValidator(_positive_duration)]
-DayAtMost = Annotated[str, AfterValidator(_day_at_most)]
-PolicyName = Annotated[str, AfterValidator(one_of("policy", PARTS))]
-LivePolicy = Annotated[str, AfterValidator(one_of("policy that can decide", LIVE_NAMES))]
-FallbackPolicy = Annotated[str, AfterValidator(one_of("policy without forecasts", REACTIVE_NAMES))]
+FolderName = Annotated[str, AfterValidator(_folder_name), _text("^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Address = Annotated[str, AfterValidator(_address), _text("^0x[0-9a-fA-F]{40}$")]
+Url = Annotated[str, AfterValidator(_url), _text(_SERVER)]
+SecretUrl = Annotated[SecretStr, AfterValidator(_secret_url), _text(_SERVER)]
+Duration = Annotated[str, AfterValidator(_duration), _text(_LENGTH)]
+PositiveDuration = Annotated[str, AfterValidator(_positive_duration), _text(_LENGTH)]
+DayAtMost = Annotated[str, AfterValidator(_day_at_most), _text(_LENGTH)]
+PolicyName = Annotated[str, AfterValidator(one_of("policy", PARTS)), _known(PARTS)]
+LivePolicy = Annotated[str, AfterValidator(one_of("policy that can decide", LIVE_NAMES)), _known(LIVE_NAMES)]
+FallbackPolicy = Annotated[
+    str, AfterValidator(one_of("policy without forecasts", REACTIVE_NAMES)), _known(REACTIVE_NAMES)
+]

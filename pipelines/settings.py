@@ -164,15 +164,19 @@ def load(file: Path | None = None, *, required: bool = True) -> Settings:
         if required or file is not None:
             raise ConfigError(f"there is no {path}; write one with `foredrift init` or name another with --config")
         return _validated({}, "the defaults", Path.cwd() / DEFAULT_FILE)
+    settings = _validated(as_written(path), str(path), path.resolve())
+    _keep_private(settings.path(STATE))
+    return settings
+
+
+def as_written(path: Path) -> dict[str, Any]:
+    """Return what the settings file ``path`` gives, unchecked. Raises ConfigError where it is no TOML or unreadable."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    settings = _validated(values, str(path), path.resolve())
-    _keep_private(settings.path(STATE))
-    return settings
 
 
 def served_file() -> Path | None:

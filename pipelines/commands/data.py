@@ -26,19 +26,26 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     sample: Annotated[bool, typer.Option("--sample", help="A paper portfolio on the sample market, as it is.")] = False,
     network: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A vault on this network (foredrift networks), with --assets.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="A vault on this network (foredrift networks), with --assets (default: paper)."
+        ),
     ] = None,
     assets: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="Tokens of the network to hold, e.g. WETH,WBTC,USDC.")
+        str | None,
+        typer.Option(metavar="A,B,...", help="Tokens of the network to hold, e.g. WETH,WBTC,USDC (default: none)."),
     ] = None,
     rpc: Annotated[
-        list[str] | None, typer.Option("--rpc", metavar="URL", help="A node of the network, repeatable.")
+        list[str] | None,
+        typer.Option("--rpc", metavar="URL", help="A node of the network, repeatable (default: none)."),
     ] = None,
+    json: Json = None,
 ) -> None:
     """Write a commented starter foredrift.toml; with --network a complete one, every address from its rows."""
     from lake.errors import ConfigError
     from lake.paths import usable
     from pipelines.settings import DEFAULT_FILE, starter
+    from pipelines.stages.config import write_schema
 
     if (network is None) != (assets is None) or (network is not None and sample) or (rpc and network is None):
         raise ConfigError("--network and --assets belong together, --rpc to them; --sample is a paper portfolio alone")
@@ -56,8 +63,10 @@ def init(
     usable(path.resolve().parent, "a project with its lake and stores")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
+    write_schema(path)
     then = "docs/going-live.md" if network else "train and compare"
     typer.echo(f"wrote {path}; next: {first}, then {then}")
+    write_json(json, {"wrote": str(path)})
 
 
 def networks(
@@ -86,27 +95,37 @@ def import_(
         ),
     ],
     file: Annotated[Path, typer.Argument(help="Parquet, Feather or CSV file, or one of them packed (zip, gz).")],
-    mapping: Annotated[list[str] | None, typer.Option("--map", help="TABLE_COLUMN=FILE_COLUMN, repeatable.")] = None,
-    constants: Annotated[list[str] | None, typer.Option("--set", help="COLUMN=VALUE for all rows, repeatable.")] = None,
-    lag: Annotated[str | None, typer.Option(help="How long after ts a row is known, e.g. 1h.")] = None,
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="TABLE_COLUMN=FILE_COLUMN, repeatable (default: names as they are)."),
+    ] = None,
+    constants: Annotated[
+        list[str] | None, typer.Option("--set", help="COLUMN=VALUE for all rows, repeatable (default: none).")
+    ] = None,
+    lag: Annotated[
+        str | None,
+        typer.Option(help="How long after ts a row is known, e.g. 90s or 1h (default: the length of a bar)."),
+    ] = None,
     tz: Annotated[
-        str | None, typer.Option(help="Zone of times that name none, e.g. UTC (else they are refused).")
+        str | None, typer.Option(help="Zone of times that name none, e.g. UTC (default: they are refused).")
     ] = None,
     format_: Annotated[
         str | None,
         typer.Option(
             "--format",
             help="A known export: binance-klines, cryptodatadownload, etherscan-gas, freqtrade, coingecko, dune, "
-            "deribit-chain, dvol.",
+            "deribit-chain, dvol (default: columns named as the table's).",
         ),
     ] = None,
-    decimal: Annotated[str | None, typer.Option(help="Decimal mark of numbers: . or ,")] = None,
-    thousands: Annotated[str | None, typer.Option(help="Mark between thousands, e.g. . or ,")] = None,
-    skip: Annotated[int, typer.Option(help="Lines before the header to leave out.")] = 0,
+    decimal: Annotated[str | None, typer.Option(help="Decimal mark of numbers, . or , (default: .).")] = None,
+    thousands: Annotated[str | None, typer.Option(help="Mark between thousands, e.g. . or , (default: none).")] = None,
+    skip: Annotated[int, typer.Option(help="Number of lines before the header to leave out.")] = 0,
     no_header: Annotated[
         bool, typer.Option("--no-header", help="No header: columns are column_1, column_2, ...")
     ] = False,
-    encoding: Annotated[str | None, typer.Option(help="Encoding of a text that is not UTF-8, e.g. latin-1.")] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of the text, e.g. latin-1 (default: UTF-8, or as its first bytes say).")
+    ] = None,
     config: Config = None,
     json: Json = None,
 ) -> None:
@@ -135,7 +154,12 @@ def import_(
 
 def ingest(
     sources: Annotated[list[str] | None, typer.Argument(help="Sources to collect (default: all configured).")] = None,
-    since: Annotated[str | None, typer.Option(help="Collect from here where the lake has nothing yet (UTC).")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Collect from here (UTC) where the lake has nothing yet (default: as far as the source goes)."
+        ),
+    ] = None,
     until: Annotated[str | None, typer.Option(help="Collect up to here (default: now).")] = None,
     config: Config = None,
     json: Json = None,

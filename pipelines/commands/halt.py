@@ -20,7 +20,9 @@ def register(app: typer.Typer) -> None:
 
 
 def stop(
-    reason: Annotated[str, typer.Option(help="Why, for the audit record and everybody who looks.")] = "",
+    reason: Annotated[
+        str, typer.Option(help="Why, for the audit record and everybody who looks (default: no reason).")
+    ] = "",
     config: Config = None,
     json: Json = None,
 ) -> None:

@@ -20,10 +20,13 @@ def register(app: typer.Typer) -> None:
 
 def greeks(
     book: Annotated[
-        Path | None, typer.Argument(metavar="BOOK.toml", help="Positions, prices and time stamp.", show_default=False)
+        Path | None,
+        typer.Argument(
+            metavar="BOOK.toml", help="Positions, prices and time stamp (default: --portfolio).", show_default=False
+        ),
     ] = None,
     portfolio: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A portfolio of table positions instead of a file.")
+        str | None, typer.Option(metavar="NAME", help="A portfolio of table positions (default: BOOK.toml).")
     ] = None,
     as_of: Annotated[
         str | None, typer.Option("--as-of", help="Moment (UTC) of --portfolio, by what was known (default: now).")
@@ -36,11 +39,18 @@ def greeks(
         typer.Option(metavar="CHAIN.parquet", help="Option chain for --suggest (default: table options of the lake)."),
     ] = None,
     page: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE.html", help="Also write book, ladder and stress as a page.")
+        Path | None,
+        typer.Option(
+            "--report", metavar="FILE.html", help="Also write book, ladder and stress as a page (default: not written)."
+        ),
     ] = None,
     added: Annotated[
         list[Path] | None,
-        typer.Option("--add", metavar="FILE.json", help="To --report: figures of attribution or compare --hedge."),
+        typer.Option(
+            "--add",
+            metavar="FILE.json",
+            help="To --report: figures of attribution or compare --hedge, repeatable (default: none).",
+        ),
     ] = None,
     config: Config = None,
     json: Json = None,
@@ -89,10 +99,10 @@ def attribution(
     start: Start = None,
     end: End = None,
     least: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of hedged profit, 7 to 35 days, that must be explained.")
+        float, typer.Option(min=0, max=1, help="Share (0 to 1) of hedged profit, 7 to 35 days, that must be explained.")
     ] = 0.985,
     portfolio: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Attribute the recorded books of a portfolio instead of a chain.")
+        str | None, typer.Option(metavar="NAME", help="Attribute the recorded books of a portfolio (default: a chain).")
     ] = None,
     config: Config = None,
     json: Json = None,
@@ -123,7 +133,11 @@ def attribution(
 def volatility(
     asset: Annotated[str, typer.Argument(help="Underlying, as prices name it.")],
     index: Annotated[
-        Path | None, typer.Option(metavar="FILE.parquet", help="Implied volatility by day: ts, asset, close (points).")
+        Path | None,
+        typer.Option(
+            metavar="FILE.parquet",
+            help="Implied volatility by day: ts, asset, close in points (default: table volindex).",
+        ),
     ] = None,
     start: Start = None,
     end: End = None,

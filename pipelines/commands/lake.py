@@ -63,9 +63,11 @@ def flagged(config: Config = None, json: Json = None) -> None:
 def accept(
     what: Annotated[str, typer.Argument(metavar="ID|TABLE", help="An import's id, or prices or gas.")],
     note: Annotated[str, typer.Option(help="Why the values are right, for the record.")],
-    series: Annotated[str | None, typer.Option(help="Only this series, as lake flagged prints it.")] = None,
-    start: Annotated[str | None, typer.Option(help="First time (UTC).")] = None,
-    end: Annotated[str | None, typer.Option(help="Last time (UTC), included.")] = None,
+    series: Annotated[
+        str | None, typer.Option(help="Only this series, as lake flagged prints it (default: all of the table).")
+    ] = None,
+    start: Annotated[str | None, typer.Option(help="First time (UTC; default: the first row).")] = None,
+    end: Annotated[str | None, typer.Option(help="Last time (UTC), included (default: the last row).")] = None,
     config: Config = None,
     json: Json = None,
 ) -> None:

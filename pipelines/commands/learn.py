@@ -78,12 +78,15 @@ def promote(
     version: Annotated[str, typer.Argument(help="Registered version.")],
     reason: Annotated[str, typer.Option(help="Why, for the record.")],
     config: Config = None,
+    json: Json = None,
 ) -> None:
     """Make a version champion by hand; needs a reason."""
     from pipelines.experiments.model_lifecycle import promote as run
     from pipelines.settings import load
 
-    typer.echo(run(load(config), family, version, reason))
+    told = run(load(config), family, version, reason)
+    typer.echo(told)
+    write_json(json, {"family": family, "done": told})
 
 
 @models_app.command()
@@ -91,9 +94,12 @@ def demote(
     family: Annotated[str, typer.Argument(help="gas, drift or slippage.")],
     reason: Annotated[str, typer.Option(help="Why, for the record.")],
     config: Config = None,
+    json: Json = None,
 ) -> None:
     """Put the best baseline back as champion by hand; needs a reason."""
     from pipelines.experiments.model_lifecycle import demote as run
     from pipelines.settings import load
 
-    typer.echo(run(load(config), family, reason))
+    told = run(load(config), family, reason)
+    typer.echo(told)
+    write_json(json, {"family": family, "done": told})

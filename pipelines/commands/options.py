@@ -11,6 +11,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from lake.errors import ConfigError
+from pipelines.reports.output import hushed
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="Settings file (default: ./foredrift.toml).")]
 _stdout: TextIO | None = None  # where JSON goes while everything else that is printed goes to stderr
@@ -21,13 +22,14 @@ def _leave_stdout_to_json(ctx: typer.Context, target: str | None) -> str | None:
     global _stdout
     if target is None or not _is_stdout(target) or _stdout is not None:
         return target
-    _stdout, sys.stdout = sys.stdout, sys.stderr
+    before, quiet = sys.stdout, hushed()
+    _stdout, sys.stdout = (before, sys.stderr) if quiet is None else (quiet, before)
 
     def back() -> None:
         global _stdout
         if _stdout is not None:
             _stdout.flush()
-            sys.stdout, _stdout = _stdout, None
+            sys.stdout, _stdout = before, None
 
     ctx.call_on_close(back)
     return target
@@ -37,15 +39,18 @@ Json = Annotated[
     str | None,
     typer.Option(
         "--json", metavar="FILE", callback=_leave_stdout_to_json,
-        help="Also write the figures as JSON to FILE (a pipe is written through); - is clean JSON on stdout.",
+        help="Also write the figures as JSON to FILE (a pipe is written through); - is clean JSON on stdout "
+        "(default: not written).",
     ),
 ]  # fmt: skip
 Deployment = Annotated[
     str | None,
     typer.Option("--deployment", metavar="NAME", help="One of [\\[deployments]] (default: that of \\[vault])."),
 ]
-Start = Annotated[str | None, typer.Option(help="First day or moment (UTC), e.g. 2022-07-01.")]
-End = Annotated[str | None, typer.Option(help="End (UTC), not included.")]
+Start = Annotated[
+    str | None, typer.Option(help="First day or moment (UTC), e.g. 2022-07-01 (default: where the data begin, or now).")
+]
+End = Annotated[str | None, typer.Option(help="End (UTC), not included (default: where the data end).")]
 
 
 def pairs(items: Iterable[str], option: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     folder: Annotated[Path, typer.Option(help="Where the demo keeps its files.")] = Path(".foredrift/demo"),
-    portfolios: Annotated[int, typer.Option(help="Portfolios in the panel.")] = 16,
+    portfolios: Annotated[int, typer.Option(min=1, help="Number of portfolios in the panel.")] = 16,
     chain: Annotated[bool, typer.Option("--chain/--no-chain", help="End with a rebalance on a local chain.")] = True,
     json: Json = None,
 ) -> None:
@@ -32,8 +32,9 @@ def localnet(
     recording: Annotated[
         Path | None,
         typer.Argument(
-            help="With --replay: recorded blocks (number, ts, base_fee_wei, gas_used, gas_limit; Parquet or CSV).",
-            show_default="the lake's bars",
+            help="With --replay: recorded blocks (number, ts, base_fee_wei, gas_used, gas_limit), Parquet or CSV "
+            "(default: the lake's bars).",
+            show_default=False,
         ),
     ] = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; the websocket takes the next one.")] = 8545,
@@ -41,14 +42,18 @@ def localnet(
     replay: Annotated[
         bool, typer.Option("--replay", help="Each block is the next one of the file, or takes the lake's next bar.")
     ] = False,
-    speed: Annotated[float, typer.Option(min=0.01, help="Times faster than the blocks were recorded.")] = 1.0,
+    speed: Annotated[float, typer.Option(min=0.01, help="Number of times faster than the blocks were recorded.")] = 1.0,
     every: Annotated[float, typer.Option(min=0.01, help="Seconds between blocks.")] = 2.0,
-    keystore: Annotated[Path | None, typer.Option(help="Also write the keeper's development key here.")] = None,
+    keystore: Annotated[
+        Path | None, typer.Option(help="Also write the keeper's development key here (default: not written).")
+    ] = None,
     hedge: Annotated[bool, typer.Option("--hedge", help="With a book of options and a hedge account for it.")] = False,
     owner_keystore: Annotated[
-        Path | None, typer.Option(help="Also write the development key of the Safe's owner here.")
+        Path | None,
+        typer.Option(help="Also write the development key of the Safe's owner here (default: not written)."),
     ] = None,
     config: Config = None,
+    json: Json = None,
 ) -> None:
     """Start the local market: chain, pools, feeds, vault, Safe, arbitrageur and a sandwich searcher.
 
@@ -58,4 +63,6 @@ def localnet(
     from pipelines.settings import load
 
     how = Serving(port, every, start, replay, recording, speed, keystore, owner_keystore, hedge)
-    typer.echo(f"{serve(load(config, required=False), how)} blocks made")
+    made = serve(load(config, required=False), how)
+    typer.echo(f"{made} blocks made")
+    write_json(json, {"blocks": made})

@@ -17,6 +17,21 @@ if TYPE_CHECKING:
 
 audit_app = typer.Typer(help="The tamper-evident record of every decision.", no_args_is_help=True)
 
+Windows = Annotated[
+    str | None,
+    typer.Option(
+        metavar="START..END,...",
+        help="Ratios on several stretches, by stretch and pooled: mirrored paths, and the recorded one from "
+        "30 starts; 'recorded' takes every stretch with gas. Nothing is logged (default: one span, logged).",
+    ),
+]
+Families = Annotated[
+    str | None,
+    typer.Option(
+        help="Cost with over without each family of forecasts, gas,drift,slippage; nothing logged (default: none)."
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add this file's verbs to ``app``."""
@@ -31,10 +46,19 @@ def register(app: typer.Typer) -> None:
 def compare(
     start: Start = None,
     end: End = None,
-    portfolios: Annotated[int | None, typer.Option(help="Portfolios in the panel.")] = None,
-    policies: Annotated[str | None, typer.Option(help="Comma-separated policies (default: all).")] = None,
+    portfolios: Annotated[
+        int | None, typer.Option(min=1, help="Number of portfolios in the panel (default: \\[compare] portfolios).")
+    ] = None,
+    policies: Annotated[
+        str | None, typer.Option(help="Comma-separated policies (default: \\[compare] policies).")
+    ] = None,
     skill: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Replace gas forecasts by skill x truth + (1-skill) x noise.")
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Replace gas forecasts by SKILL x truth + (1 - SKILL) x noise, a share of 1 (default: as issued).",
+        ),
     ] = None,
     resolution: Annotated[
         str,
@@ -48,24 +72,16 @@ def compare(
     ] = False,
     engine: Annotated[str, typer.Option(help="threads, dask, or dask=ADDRESS of a running scheduler.")] = "threads",
     artifacts: Annotated[
-        Path | None, typer.Option(help="Also write Parquet artifacts (with --hedge the frontier) here.")
+        Path | None,
+        typer.Option(help="Also write Parquet artifacts (with --hedge the frontier) here (default: to MLflow)."),
     ] = None,
     track: Annotated[bool, typer.Option("--track/--no-track", help="Log runs and plots to MLflow.")] = True,
     hedge: Annotated[
-        Path | None, typer.Option(metavar="BOOK.toml", help="Compare hedge rules on this book's template instead.")
+        Path | None,
+        typer.Option(metavar="BOOK.toml", help="Compare hedge rules on this book's template (default: policies)."),
     ] = None,
-    windows: Annotated[
-        str | None,
-        typer.Option(
-            metavar="START..END,...",
-            help="Ratios on several stretches, by stretch and pooled: mirrored paths, and the recorded one from "
-            "30 starts; 'recorded' takes every stretch with gas. Nothing is logged.",
-        ),
-    ] = None,
-    ablate: Annotated[
-        str | None,
-        typer.Option(help="Cost with over without each family of forecasts: gas,drift,slippage. Nothing is logged."),
-    ] = None,
+    windows: Windows = None,
+    ablate: Families = None,
     config: Config = None,
     json: Json = None,
 ) -> None:
@@ -146,7 +162,9 @@ def _compare_hedges(
 
 
 def thresholds(
-    plot: Annotated[Path | None, typer.Option(help="Write the plot of cost against band width to this PNG.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Write the plot of cost against band width to this PNG (default: not drawn).")
+    ] = None,
     config: Config = None,
     json: Json = None,
 ) -> None:
@@ -163,13 +181,18 @@ def thresholds(
 
 def rebalance(
     live: Annotated[bool, typer.Option("--live", help="Execute the printed plan.")] = False,
-    as_of: Annotated[str | None, typer.Option("--as-of", help="A past moment (simulated vault only).")] = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="A past moment (UTC), for the simulated vault only (default: now).")
+    ] = None,
     propose: Annotated[
         bool,
         typer.Option("--propose", help="Lay the plan before a Safe's owners, or look up the last one; see --live."),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="With --propose: the batch for Safe{Wallet}.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.json", help="With --propose: write the batch for Safe{Wallet} here (default: not written)."
+        ),
     ] = None,
     deployment: Deployment = None,
     config: Config = None,
@@ -218,18 +241,24 @@ def report(
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="comparison_id or MLflow run id of a comparison.")],
     out: Annotated[Path | None, typer.Option(help="Where to write the page (default: ./report-<id>.html).")] = None,
     config: Config = None,
+    json: Json = None,
 ) -> None:
     """Rebuild the self-contained HTML report of a comparison."""
     from pipelines.settings import load
     from pipelines.stages.compare import rebuild_report
 
-    typer.echo(f"report: {rebuild_report(load(config), run_id, out)}")
+    page = rebuild_report(load(config), run_id, out)
+    typer.echo(f"report: {page}")
+    write_json(json, {"report": str(page)})
 
 
 @audit_app.command()
 def verify(
     since: Annotated[
-        int, typer.Option("--from-plan", min=0, help="First plan nonce of this record; earlier plans were others'.")
+        int,
+        typer.Option(
+            "--from-plan", min=0, help="First plan number (nonce) of this record; earlier plans were others'."
+        ),
     ] = 0,
     deployment: Deployment = None,
     config: Config = None,
@@ -250,7 +279,9 @@ def verify(
 
 @audit_app.command("replay")
 def replay_(
-    decision_id: Annotated[str | None, typer.Argument(help="As printed by rebalance (default: every one).")] = None,
+    decision_id: Annotated[
+        str | None, typer.Argument(help="As printed by rebalance (default: every decision).")
+    ] = None,
     deployment: Deployment = None,
     config: Config = None,
     json: Json = None,
@@ -269,15 +300,17 @@ def replay_(
 
 
 @audit_app.command()
-def repair(deployment: Deployment = None, config: Config = None) -> None:
+def repair(deployment: Deployment = None, config: Config = None, json: Json = None) -> None:
     """Mend audit record and journal after damage on the disk: restore what the hashes prove, name what is lost."""
     from pipelines.deployments import chosen
     from pipelines.settings import load
     from pipelines.settlements.audited import audit_repair
 
+    lines: dict[str, list[str]] = {}
     for one in chosen(load(config), deployment):
-        for line in audit_repair(one):
-            typer.echo(line)
+        lines[one.name] = audit_repair(one)
+        typer.echo("\n".join(lines[one.name]))
+    write_json(json, lines)
 
 
 @audit_app.command()
@@ -285,10 +318,13 @@ def export(
     out: Annotated[Path, typer.Argument(help="Parquet file to write.")],
     deployment: Deployment = None,
     config: Config = None,
+    json: Json = None,
 ) -> None:
     """Export the audit record as Parquet."""
     from pipelines.deployments import deployment as called
     from pipelines.settings import load
     from pipelines.settlements.audited import audit_export
 
-    typer.echo(f"{audit_export(called(load(config), deployment), out)} records in {out}")
+    records = audit_export(called(load(config), deployment), out)
+    typer.echo(f"{records} records in {out}")
+    write_json(json, {"records": records, "wrote": str(out)})

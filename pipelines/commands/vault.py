@@ -36,10 +36,17 @@ def roles(
         bool, typer.Option("--live", help="Install it with --owner's key (for a Safe that needs one signature).")
     ] = False,
     owner: Annotated[
-        Path | None, typer.Option(metavar="KEYSTORE", help="Encrypted key of an owner of the Safe, for --live.")
+        Path | None,
+        typer.Option(
+            metavar="KEYSTORE", help="Encrypted key of an owner of the Safe, for --live (default: nothing is signed)."
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Write the calls for Safe{Wallet}'s transaction builder.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help="Write the calls for Safe{Wallet}'s transaction builder here (default: not written).",
+        ),
     ] = None,
     deployment: Deployment = None,
     config: Config = None,
@@ -63,7 +70,10 @@ def roles(
 @vault_app.command()
 def rates(
     accept: Annotated[
-        str | None, typer.Option(metavar="SYMBOL", help="Believe this token's rate from now on, after a look.")
+        str | None,
+        typer.Option(
+            metavar="SYMBOL", help="Believe this token's rate from now on, after a look (default: only print)."
+        ),
     ] = None,
     deployment: Deployment = None,
     config: Config = None,

@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
 def serve(
     only: Annotated[str | None, typer.Option(help="Comma-separated deployments (default: all five).")] = None,
     config: Config = None,
+    json: Json = None,
 ) -> None:
     """Run the scheduled deployments (ingest, forecast, rebalance, retrain, compare) in one process."""
     from pipelines.servers.phrase import hand_over
@@ -27,9 +28,12 @@ def serve(
 
     settings = load(config)
     hand_over()  # before anything heavy: it starts this command again where a passphrase is in the environment
+    from pipelines.scheduled.serve import asked
     from pipelines.scheduled.serve import serve as run
 
-    run(settings, only.split(",") if only else None)
+    names = asked(only.split(",") if only else None)
+    write_json(json, {"config": str(settings.file), "deployments": names, "live": settings.live_on_schedule})
+    run(settings, names)
 
 
 def keep(
@@ -41,14 +45,17 @@ def keep(
             help="Node asked for the truth, again for each (default: \\[keep] http, else \\[chain] rpc_urls)."
         ),
     ] = None,
-    blocks: Annotated[int | None, typer.Option(min=1, help="Blocks to look at (default: until interrupted).")] = None,
+    blocks: Annotated[
+        int | None, typer.Option(min=1, help="Number of blocks to look at (default: until interrupted).")
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="Look at one block and end.")] = False,
     deployment: Annotated[
         str | None, typer.Option(metavar="NAME", help="Keep this one alone (default: all on the first one's chain).")
     ] = None,
     start: Start = None,
     speed: Annotated[
-        float, typer.Option(min=0.0, help="With --start: times as fast as blocks came; 0: as fast as it goes.")
+        float,
+        typer.Option(min=0.0, help="With --start: number of times as fast as blocks came; 0: as fast as it goes."),
     ] = 0.0,
     shard: Annotated[
         str | None,
@@ -58,7 +65,7 @@ def keep(
         bool, typer.Option("--localnet", help="Try a keeper on the local market (--blocks, 200) and judge it; exit 1.")
     ] = False,
     faults: Annotated[str, typer.Option(help="With --localnet: all or none of the node's faults.")] = "all",
-    seed: Annotated[int, typer.Option(help="With --localnet: of its blocks, prices and faults.")] = 1,
+    seed: Annotated[int, typer.Option(help="With --localnet: seed (a number) of its blocks, prices and faults.")] = 1,
     config: Config = None,
     json: Json = None,
 ) -> None:
@@ -104,9 +111,11 @@ def ui(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5310,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the browser.")] = True,
     config: Config = None,
+    json: Json = None,
 ) -> None:
     """Open MLflow on the project's store, at the newest comparison grouped by policy."""
     from pipelines.experiments.ui import serve_ui
     from pipelines.settings import load
 
-    serve_ui(load(config, required=False), port, open_browser=browser)
+    settings = load(config, required=False)
+    serve_ui(settings, port, open_browser=browser, ready=lambda page: write_json(json, {"page": page}))

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
@@ -56,17 +56,24 @@ def mlflow_server(stores: Stores, port: int) -> Iterator[subprocess.Popen[bytes]
         stop(process)
 
 
-def serve_ui(stores: Stores, port: int, *, open_browser: bool = True) -> None:
-    """Run the MLflow server on 127.0.0.1 until interrupted. Raises ForedriftError when it does not start."""
+def serve_ui(
+    stores: Stores, port: int, *, open_browser: bool = True, ready: Callable[[str], None] = lambda _: None
+) -> None:
+    """Run the MLflow server on 127.0.0.1 until interrupted; ``ready`` is told the page when it answers.
+
+    Raises ForedriftError when it does not start.
+    """
     uri = tracking_uri(stores)
     if is_server(uri):
         typer.echo(f"the tracking server is {uri.split('@')[-1]}")
+        ready(uri.split("@")[-1])
         return
     page = newest_view(stores, f"http://127.0.0.1:{port}")
     with mlflow_server(stores, port) as process:
         typer.echo(
             f"MLflow: {page}   (choose Model training at the top left if it opens in GenAI mode; Ctrl-C ends it)"
         )
+        ready(page)
         if open_browser:
             webbrowser.open(page)
         process.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any, Literal
 
 import structlog
@@ -11,8 +12,11 @@ import structlog
 _SECRET_HINTS = ("key", "secret", "passphrase", "password", "token", "private")
 
 
-def configure_logging(form: Literal["text", "json"]) -> None:
-    """Send structured logs to stderr, as text or one JSON object a line; values of secret-looking fields are masked."""
+def configure_logging(form: Literal["text", "json"]) -> Callable[[], None]:
+    """Send structured logs to stderr, as text or one JSON object a line; values of secret-looking fields are masked.
+
+    Returns what ends it.
+    """
     render: Any = (
         structlog.processors.JSONRenderer()
         if form == "json"
@@ -26,6 +30,7 @@ def configure_logging(form: Literal["text", "json"]) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )  # fmt: skip
+    return structlog.reset_defaults
 
 
 def log(event: str, **fields: Any) -> None:

@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Callable
 from typing import TextIO
 
 
@@ -80,6 +81,28 @@ def install() -> None:
         sys.stdout = Tolerant(sys.stdout)
     if not isinstance(sys.stderr, Tolerant):
         sys.stderr = Tolerant(sys.stderr)
+
+
+_hushed: TextIO | None = None  # the standard output that was taken away from tables
+
+
+def hush() -> Callable[[], None]:
+    """Send what is printed on standard output nowhere, JSON apart; return what undoes it. Errors are printed on."""
+    global _hushed
+    _hushed, sys.stdout = sys.stdout, open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - closed below
+
+    def back() -> None:
+        global _hushed
+        if _hushed is not None:
+            sys.stdout.close()
+            sys.stdout, _hushed = _hushed, None
+
+    return back
+
+
+def hushed() -> TextIO | None:
+    """Return the standard output that JSON still goes to while nothing else does, None where all does."""
+    return _hushed
 
 
 def last_words() -> str | None:

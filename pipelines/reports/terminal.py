@@ -17,8 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from models.families import families
-from pipelines.progress import Progress
+from pipelines.progress import Progress, silent
 from pipelines.reports import nulls
+from pipelines.reports.output import hushed
 from policy.names import BASELINE, BOUND, CLAIMANT, HEADLINE
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ _LEVEL = {"ok": Text("ok", "green"), "warn": Text("warn", "yellow"), "error": Te
 @contextmanager
 def progress() -> Iterator[Progress]:
     """Yield a progress callback that draws one bar per description on stderr, or prints lines where that is a file."""
+    if hushed() is not None:
+        yield silent
+        return
     if not console_of_errors().is_terminal:
         yield lines(lambda text: print(text, file=sys.stderr, flush=True))
         return

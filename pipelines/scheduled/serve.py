@@ -31,10 +31,7 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
     """Serve the chosen deployments until interrupted. Raises ConfigError on an unknown name, and where the project's
     work pool, if the scheduler has one of that name, lets requests change what a run does.
     """
-    chosen = tuple(only) if only else NAMES
-    unknown = [n for n in chosen if n not in NAMES]
-    if unknown:
-        raise ConfigError(f"there is no deployment {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    chosen = asked(only)
     configure_logging(settings.watch.log)
     phrase.take()
     phrase.keep_to_this_process()
@@ -48,6 +45,15 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
         )  # fmt: skip
         require_closed(url, settings.schedule.work_pool)
         run(deployments(settings, chosen))
+
+
+def asked(only: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the names of the deployments to serve (None: all of them). Raises ConfigError on an unknown one."""
+    chosen = tuple(only) if only else NAMES
+    unknown = [n for n in chosen if n not in NAMES]
+    if unknown:
+        raise ConfigError(f"there is no deployment {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    return chosen
 
 
 def run(made: Sequence[Any]) -> None:

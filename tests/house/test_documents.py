@@ -44,7 +44,8 @@ OTHERS = {
     "foredrift.venues",
     "foredrift.features",
     "foredrift.toml",
-}  # entry points, a file
+    "lake.data",
+}  # entry points, a file, a folder of tables
 DOTTED = re.compile(rf"(?<![\w./-])((?:{'|'.join(PACKAGES)})(?:\.[A-Za-z_]\w*)+)")
 QUOTED = re.compile(r"``([^`\n]+)``|`([^`\n]+)`")
 
