@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.commands import holders
 from pipelines.commands.options import Config, Deployment, Json, write_json
 
 mandate_app = typer.Typer(
@@ -18,6 +19,7 @@ def register(app: typer.Typer) -> None:
     """Add this file's verbs to ``app``."""
     app.add_typer(mandate_app, name="mandate", rich_help_panel="Watch")
     app.command("rehearse", rich_help_panel="Operate")(rehearse)
+    holders.register()
 
 
 @mandate_app.command("report")
