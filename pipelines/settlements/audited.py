@@ -113,11 +113,12 @@ def trades_of(deployment: VaultSettings, rpc: Rpc) -> Trades:
     given, vault = deployment.vault, to_checksum_address(str(deployment.vault.address))
     if given.kind == "enzyme":
         return fund_trades(rpc, vault)
-    if given.kind != "safe":
+    if given.kind not in {"safe", "lagoon"}:
         return reference_trades(rpc, vault)
-    if given.access == "owner-key-can-take-all":
+    if given.kind == "safe" and given.access == "owner-key-can-take-all":
         return owner_trades(rpc, vault)
-    return registered_trades(rpc, vault, given.roles if given.access == "roles" else None)
+    by_role = given.kind == "lagoon" or given.access == "roles"
+    return registered_trades(rpc, vault, given.roles if by_role else None)
 
 
 def _unrecorded(trades: Trades, plans: Sequence[Known], head: int, since: int) -> list[str]:

@@ -50,7 +50,7 @@ def of_account(
     sides, missing = [], []
     for block in (period.first.number - 1, period.last.number):
         try:
-            sides.append(_safe_roles(rpc, vault, block) if given.kind == "safe" else _fund_roles(rpc, vault, block))
+            sides.append(_fund_roles(rpc, vault, block) if given.kind == "enzyme" else _safe_roles(rpc, vault, block))
         except RpcError as error:
             sides.append({})
             missing.append(f"roles after block {block}: {error}; ask a node that keeps old states")
