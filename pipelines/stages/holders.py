@@ -18,7 +18,7 @@ from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.onchain import keystore_signer
 from pipelines.vault_setup.sending import send
 from pipelines.wiring import rpc_of
-from policy.execution.vaults.reference.changes import EXECUTE, WAIT, Change, change_of
+from policy.execution.vaults.reference.changes import EXECUTE, WAIT, OwnerChange, change_of
 from policy.execution.vaults.reference.history import VaultLog, at_block, since_creation
 
 Shown = dict[str, Any]
@@ -77,7 +77,7 @@ def _changed(
     return shown | {"permissioned": bool(permissioned), "transaction": receipt.tx_hash}
 
 
-def _shown(change: Change, words: str, *, done: bool) -> Shown:
+def _shown(change: OwnerChange, words: str, *, done: bool) -> Shown:
     ready = None if done or not change.ready_at else datetime.fromtimestamp(change.ready_at, UTC).isoformat()
     return {
         "vault": change.vault, "words": words, "owner": change.owner, "delay_s": change.delay_s,

@@ -22,7 +22,7 @@ ANNOUNCE, WAIT, EXECUTE = "announce", "wait", "execute"
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class OwnerChange:
     """A change and where it stands; ``ready_at`` is 0 before it is announced. Times are unix seconds."""
 
     vault: str
@@ -38,7 +38,7 @@ class Change:
         return UnsignedTx(chain_id, self.vault, calldata(call, self.data))
 
 
-def change_of(rpc: Rpc, vault: str, data: bytes, head: BlockHeader) -> Change:
+def change_of(rpc: Rpc, vault: str, data: bytes, head: BlockHeader) -> OwnerChange:
     """Return where the change ``data`` (a call of the vault to itself) stands at ``head``."""
     views = [
         Call(vault, "owner()", "address"), Call(vault, "delay()", "uint256"),
@@ -47,7 +47,7 @@ def change_of(rpc: Rpc, vault: str, data: bytes, head: BlockHeader) -> Change:
     (owner,), (delay_s,), (ready_at,) = read(rpc, views, head.hash)
     ready = cast("int", ready_at)
     whose = str(to_checksum_address(str(owner)))
-    return Change(vault, data, whose, cast("int", delay_s), ready, step_at(ready, head.time))
+    return OwnerChange(vault, data, whose, cast("int", delay_s), ready, step_at(ready, head.time))
 
 
 def step_at(ready_at: int, now: int) -> str:
