@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, cast
@@ -60,8 +61,12 @@ ROWS = (
 SHIPPED: Mapping[str, FamilyRow] = {row.name: row for row in ROWS}
 
 
-def families() -> dict[str, FamilyRow]:
-    """Return every family by name, shipped ones first; raises ConfigError where an installed one is no FamilyRow."""
+@cache
+def families() -> Mapping[str, FamilyRow]:
+    """Return every family by name, shipped ones first; raises ConfigError where an installed one is no FamilyRow.
+
+    Installed packages are looked through once a process: every decision asks.
+    """
     found = dict(SHIPPED)
     for point in entry_points(group=GROUP):
         row = point.load()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Literal
 
@@ -83,8 +84,11 @@ PICTURED: tuple[str, ...] = tuple(
 )
 
 
-def installed() -> dict[str, EntryPoint]:
+@cache
+def installed() -> Mapping[str, EntryPoint]:
     """Return the policies of installed packages by name: entry points of the group ``foredrift.policies``.
+
+    Installed packages are looked through once a process.
 
     Each is a factory ``(history, lake, config) -> BandRule``, with its ``Traits`` as attribute ``traits``.
     """

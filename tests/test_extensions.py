@@ -21,6 +21,7 @@ from models.gas.family import generic_features
 from pipelines.settings import Settings, load
 from pipelines.stages import leakage
 from pipelines.wiring import families_of, sources_of
+from policy import names
 from policy.execution.base import Hop
 from policy.execution.routing.calldata import swap
 from policy.names import BOUNDS, OTHER, TRAITS, traits
@@ -67,6 +68,10 @@ feed = theirs:feed
 """
 
 
+KEPT = (venues, installed, families, names.installed)
+"""Looked through once a process."""
+
+
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A package as pip leaves it: its module and its metadata."""
@@ -76,10 +81,10 @@ def package(tmp_path, monkeypatch):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(POINTS)
     monkeypatch.syspath_prepend(str(tmp_path))
-    for known in (venues, installed):
+    for known in KEPT:
         known.cache_clear()
     yield
-    for known in (venues, installed):
+    for known in KEPT:
         known.cache_clear()
 
 
@@ -100,9 +105,11 @@ def test_a_family_must_be_a_row_with_a_name_of_its_own(package, monkeypatch):
     import theirs
 
     monkeypatch.setattr(theirs, "row", replace(theirs.row, name="gas"))
+    families.cache_clear()
     with pytest.raises(ConfigError, match="'mine' of foredrift.families"):
         families()
     monkeypatch.setattr(theirs, "row", "no row")
+    families.cache_clear()
     with pytest.raises(ConfigError, match="FamilyRow"):
         families()
 

@@ -24,10 +24,12 @@ from policy.costs import impact_per_square
 from policy.names import BANDS, BASELINE, CLAIMANT
 from policy.simulation.history import History, Ints, load
 from policy.simulation.panel import portfolios
-from policy.simulation.planner import NEVER, BandRule, Case, Latest, Portfolio, Schedule, prepare
+from policy.simulation.planner import NEVER, BandRule, Case, Portfolio, Schedule, prepare
 from policy.simulation.simulator import GAS, TRACKING, simulate
 from policy.strategies.experts import before, cost_to_go, mirrored
 from policy.strategies.forecast_covariance import with_forecasts
+from policy.strategies.gas_outlook import of_process
+from policy.strategies.gas_process import windows
 from policy.strategies.predictive import Predictive
 from policy.strategies.registry import CompareConfig, planners
 
@@ -100,8 +102,12 @@ def _stretch(
     )
     with over_threads(config.threads) as spread:
         rules, _ = learn(spread, lake, panel, planners(history, lake, config), progress)
+        blind: Predictive | None = None
+        if "gas" in families:
+            alone = Predictive(history, of_process(history, windows(history)))
+            (blind,), _ = learn(spread, lake, panel, (alone,), progress)
         moved = with_forecasts(history, lake) if "drift" in families else None
-        work = partial(_basket, history, rules=rules, families=tuple(families), moved=moved)
+        work = partial(_basket, history, rules=rules, families=tuple(families), others=(blind, moved))
         out: list[BasketCosts] = []
         for costs in spread(work, [([pair],) for pair in enumerate(panel)]):
             out += costs
@@ -112,7 +118,7 @@ def _stretch(
 
 def _basket(
     history: History, chunk: Sequence[tuple[int, Portfolio]], rules: Sequence[BandRule], families: Sequence[str],
-    moved: History | None,
+    others: tuple[Predictive | None, History | None],
 ) -> list[BasketCosts]:  # fmt: skip
     """Return the costs of the rules, and of the predictive policy with and without each family, on each basket."""
     week, out = history.week(), []
@@ -122,7 +128,7 @@ def _basket(
         past = {name: before(case, plan, position) for name, (_, plan) in plans.items() if name in RIVALS}
         claimant = next(rule for rule in rules if isinstance(rule, Predictive))
         for family in families:
-            for name, found in _ablated(family, claimant, case, moved).items():
+            for name, found in _ablated(family, claimant, case, *others).items():
                 plans[f"{name} {family}"] = found
         weekly = {way: np.zeros((len(plans), int(week[-1]) + 1)) for way in WAYS}
         for row, (own, plan) in enumerate(plans.values()):
@@ -152,16 +158,19 @@ def _weekly(case: Case, plan: Schedule, week: Ints, first: int, judge: Case) -> 
     return cost
 
 
-def _ablated(family: str, policy: Predictive, case: Case, moved: History | None) -> dict[str, tuple[Case, Schedule]]:
+def _ablated(
+    family: str, policy: Predictive, case: Case, blind: Predictive | None, moved: History | None
+) -> dict[str, tuple[Case, Schedule]]:
     """Return the predictive policy ``with`` and ``without`` a family: the case it decides on, and its plan.
 
-    gas: without forecasts it is the stronger reactive rule. slippage: without, levels are set at usual depth and trades
-    are never cut into slices. drift: with, covariances are moved towards the ones forecast (nothing shipped does that).
+    gas: without issued forecasts it has the gas process alone, and what it learnt with that (``blind``). slippage:
+    without, levels are set at usual depth and trades are never cut into slices. drift: with, covariances are moved
+    towards the ones forecast (nothing shipped does that).
     """
     own = policy.levels_over(case)
     if family == "gas":
-        nothing = replace(policy.outlook, trust=np.zeros_like(policy.outlook.trust))
-        blind = replace(policy, outlook=nothing, latest=Latest())  # else it answers with what it has just planned
+        if blind is None:
+            raise ConfigError("the gas family needs the policy that has the gas process alone")
         return {"with": (case, own), "without": (case, blind.levels_over(case))}
     if family == "slippage":
         depth = case.history.median_depth_usd[:, case.columns]

@@ -1,8 +1,10 @@
 """What the gas forecasts say and what they have been worth: the outlook of the predictive policy.
 
-Trust comes from forecasts and outcomes known at the time: how far the mean absolute log error lies below that of "gas
-stays as it is" over the last TRUST_H hours and JUDGED_H, in standard errors of daily sums: none at one, full at two.
-Forecasts enter the programme as the slow state whose path fits them best, by a share learnt from outcomes. The skill
+The gas process foretells gas by itself. Issued forecasts move what it says, its slow state and the least gas to come,
+by the share of what they say beyond it that outcomes have shown to be right, two standard errors taken off: without
+skill they move nothing, and what is left is the process (``of_process``). Trust, none to full, is in the result: how
+far the mean absolute log error of its path lies below that of "gas stays as it is" over the last TRUST_H hours and
+JUDGED_H, in standard errors of daily sums: none at one, full at two. The skill
 dial replaces recorded forecasts by ``skill x truth + (1 - skill) x noise`` in log gas, noise being gas of another,
 random past hour.
 """
@@ -21,12 +23,12 @@ from lake.store import Lake
 from policy.base import ForecastView, Matrix, Vector
 from policy.simulation.history import History, Ints
 from policy.strategies.gas_process import PHI, Window, hours_of_week
-from policy.strategies.gas_tilt import MINIMA_H, Tilt, of_minima, true_minima
+from policy.strategies.gas_tilt import MINIMA_H, Tilt, chain_minima, minima_shares, of_minima, true_minima
+from policy.strategies.proven import LEAST_H, proven_slope
 
 HORIZONS_H = (1, 2, 4, 8, 12, 24, 48)
 JUDGED_H = (4, 8, 12, 24)  # horizons a decision to wait rests on
 TRUST_H = 30 * 24
-LEAST_H = 72  # outcomes needed before forecasts are judged
 LIFE_H = 6  # an older forecast is no forecast
 
 
@@ -40,6 +42,8 @@ class Outlook:
     earned: Vector  # (T,) trust as far as outcomes go, whether or not there is a fresh forecast
     shares: Vector  # (windows,) of what the forecasts say beyond the chain's own filter, see ``shares``
     tilt: Tilt  # how dear each hour is
+    least: Matrix  # (T, 2) log gwei the process's own view of the least gas to come
+    least_shares: Matrix  # (windows, 2) of what the forecasts of the least gas say beyond it
 
 
 def silent(forecasts: ForecastView) -> str | None:
@@ -90,11 +94,32 @@ def outlook_of(
 
 def of_values(history: History, values: Matrix, windows: tuple[Window, ...], minima: Matrix | None = None) -> Outlook:
     """Return the outlook of (T, H) log gwei forecasts and of (T, 2) ``minima`` (see ``gas_tilt``; None: none)."""
-    earned, share = earnings(history, values), shares(history, values, windows)
+    share = shares(history, values, windows)
     slow = slow_states(history, values, windows, share)
-    least = np.full((len(history.ts), len(MINIMA_H)), np.nan) if minima is None else minima
-    tilt = of_minima(history, least, windows)
-    return Outlook(windows, slow, np.where(fresh(values), earned, 0.0), earned, share, tilt)
+    earned = earnings(history, np.where(fresh(values)[:, None], path(history, windows, slow), np.nan))
+    own = chain_minima(history, windows)
+    said = np.full((len(history.ts), len(MINIMA_H)), np.nan) if minima is None else minima
+    least_share = minima_shares(history, own, said, windows)
+    tilt = of_minima(history, own, said, windows, least_share)
+    return Outlook(windows, slow, np.where(fresh(values), earned, 0.0), earned, share, tilt, own, least_share)
+
+
+def of_process(history: History, windows: tuple[Window, ...]) -> Outlook:
+    """Return the outlook of the gas process alone, as if no forecast were ever issued."""
+    slow = slow_states(history, np.full((len(history.ts), len(HORIZONS_H)), np.nan), windows, np.zeros(len(windows)))
+    return of_values(history, path(history, windows, slow), windows, chain_minima(history, windows))
+
+
+def path(history: History, windows: Sequence[Window], slow: Vector) -> Matrix:
+    """Return (T, H) log gwei that the gas process foretells from (T,) slow states; NaN where it is not learnt."""
+    out = np.full((len(history.ts), len(HORIZONS_H)), np.nan)
+    hour, coin = hours_of_week(history.ts), np.log(history.native_usd * 1e-9)
+    for w in windows:
+        part = slice(w.first, w.last)
+        usual = np.log(w.fit.chain.usual) - coin[part]
+        for i, h in enumerate(HORIZONS_H):
+            out[part, i] = usual + w.fit.log_profile[(hour[part] + h) % 168] + slow[part] * PHI[0] ** h
+    return out
 
 
 def recorded(
@@ -168,22 +193,22 @@ def shares(history: History, values: Matrix, windows: Sequence[Window]) -> Vecto
 
     A state ``slow`` foretells ``slow phi^h`` above the level and profile at horizon h; ``fitted`` inverts that by
     least squares. The share of a window is the slope, within 0..1, of what the filter missed (the state fitted to the
-    gas that came, known after the longest horizon) on what the forecasts said it missed, over all steps before.
+    gas that came, known after the longest horizon) on what the forecasts said it missed, as far as all steps before
+    prove it (``proven``).
     """
     log_gas = np.log(np.maximum(history.gas_gwei, 1e-9))
     steps = log_gas.size
     truth = np.full_like(values, np.nan)
     for i, h in enumerate(HORIZONS_H):
         truth[: steps - h, i] = log_gas[h:]
-    out, said, missed = np.zeros(len(windows)), np.zeros(steps), np.zeros(steps)
+    out, (said, missed, slow) = np.zeros(len(windows)), np.zeros((3, steps))
     for i, w in enumerate(windows):
         part = slice(w.first, w.last)
         said[part] = fitted_states(history, values, w) - w.slow
         missed[part] = fitted_states(history, truth, w) - w.slow
+        slow[part] = w.slow
         known = slice(0, max(0, w.first - HORIZONS_H[-1]))
-        both = np.isfinite(said[known]) & np.isfinite(missed[known]) & (said[known] != 0.0)
-        x, y = said[known][both], missed[known][both]
-        out[i] = min(max(float(x @ y) / max(float(x @ x), 1e-12), 0.0), 1.0) if x.size >= LEAST_H else 0.0
+        out[i] = proven_slope(said[known], missed[known], slow[known])
     return out
 
 

@@ -18,6 +18,7 @@ from policy.base import ForecastView, Matrix, State, Vector
 from policy.simulation.history import History
 from policy.simulation.planner import usual_gwei
 from policy.strategies.gas_process import SLOW_HALF_LIFE_H, Window, hours_of_week
+from policy.strategies.proven import proven_slope
 from policy.strategies.reactive import centred, gas_of_week, running_mean
 
 MINIMA_H = (4, 24)
@@ -37,16 +38,39 @@ class Tilt:
     means: Matrix
 
 
-def of_minima(history: History, minima: Matrix, windows: Sequence[Window]) -> Tilt:
-    """Return the tilt from (T, 2) log gwei forecasts of the least gas within MINIMA_H, NaN where none is fresh."""
+def of_minima(history: History, own: Matrix, minima: Matrix, windows: Sequence[Window], shares: Matrix) -> Tilt:
+    """Return the tilt from (T, 2) log gwei forecasts of the least gas within MINIMA_H, NaN where none is fresh.
+
+    They move the process's ``own`` view (T, 2) by their (windows, 2) ``shares``.
+    """
     log_gas = np.log(np.maximum(history.gas_gwei, 1e-9))
     issued = np.asarray(np.isfinite(minima).all(axis=1), dtype=np.bool_)
-    least = np.where(np.isfinite(minima), minima, chain_minima(history, windows))
+    share = np.zeros_like(own)
+    for w, part_of in zip(windows, shares, strict=True):
+        share[w.first : w.last] = part_of
+    least = leant_minima(own, minima, share)
     terms = np.column_stack([gas_of_week(history), log_gas[:, None] - least])
     known = history.gas_known
     means = np.column_stack([running_mean(term, known) for term in terms.T])
     level = np.column_stack([centred(term, known) for term in terms.T])
     return Tilt(level[:, 0], level.sum(axis=1), issued, means)
+
+
+def leant_minima(own: Matrix, minima: Matrix, share: Matrix) -> Matrix:
+    """Return ``own`` moved by ``share`` of the way to ``minima``, where there are any; log gwei, all of one shape."""
+    return np.asarray(own + share * np.nan_to_num(minima - own))
+
+
+def minima_shares(history: History, own: Matrix, minima: Matrix, windows: Sequence[Window]) -> Matrix:
+    """Return (windows, 2) the share of what ``minima`` say beyond ``own`` that outcomes before each window prove."""
+    missed, said = true_minima(history) - own, minima - own
+    fall = own - np.log(np.maximum(history.gas_gwei, 1e-9))[:, None]
+    out = np.zeros((len(windows), len(MINIMA_H)))
+    for i, w in enumerate(windows):
+        for j, h in enumerate(MINIMA_H):
+            known = slice(0, max(0, w.first - h))
+            out[i, j] = proven_slope(said[known, j], missed[known, j], fall[known, j])
+    return out
 
 
 def true_minima(history: History) -> Matrix:

@@ -39,6 +39,7 @@ CODE = (
     "policy.simulation.planner",
     "policy.strategies.gas_outlook",
     "policy.strategies.gas_tilt",
+    "policy.strategies.proven",
 )
 """Modules a lesson depends on."""
 

@@ -75,6 +75,7 @@ class Predictive:
             "gas_gwei": self.history.gas_gwei[first], "native_usd": self.history.native_usd[first],
             "covariance": case.covariance[self.history.day[first]], "depth_usd": np.median(depth, axis=0),
             "slow": window.slow[step - first], "speed": speed[step], "means": self.outlook.tilt.means[step],
+            "least": self.outlook.least[step], "least_share": self.outlook.least_shares[number],
         }  # fmt: skip
         earned = float(self.outlook.earned[step])
         weights = self.lesson(case)[number]

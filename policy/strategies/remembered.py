@@ -18,7 +18,7 @@ from policy.solvers import bands
 from policy.solvers.dynamic_program import GasChain, Terms, levels_many, solve
 from policy.strategies import experts, gas_outlook
 from policy.strategies.gas_process import Window, hours_of_week, index_in
-from policy.strategies.gas_tilt import dearness, handed_minima
+from policy.strategies.gas_tilt import dearness, handed_minima, leant_minima
 from policy.strategies.programme import HARD_GRID, Geometry, gas_of_swaps, slices, terms_of
 from policy.strategies.reactive import GAS_BAND, GAS_BAND_EXIT, GAS_TILT
 
@@ -32,7 +32,8 @@ def remember(
 
     ``window`` is the gas process in force, ``share`` of the forecasts it takes, ``earned`` the trust in them,
     ``weights`` (width,) those of ``experts``. ``then``: gas_gwei, native_usd, covariance (n, n) and depth_usd (n,) when
-    the process was learnt; slow, speed and the ``means`` (3,) of the tilt's terms as they stand now.
+    the process was learnt; slow, speed, the ``means`` (3,) of the tilt's terms and the process's own view of the
+    ``least`` gas to come (2,) as they stand now; ``least_share`` (2,) of forecasts of it that is taken.
     """
     chain = {f"chain.{name}": np.asarray(getattr(window.fit.chain, name), dtype=np.float64) for name in CHAIN}
     values = {
@@ -103,8 +104,9 @@ class Remembered:
     def _moved(
         self, state: State, base: Levels, values: Vector, minima: Vector, weights: Vector
     ) -> tuple[float, float, float]:
-        means = self.memory.values["means"]
-        relative, dear = (np.array([v]) for v in dearness(state, minima, means))
+        known = self.memory.values
+        least = leant_minima(known["least"], minima, known["least_share"])
+        relative, dear = (np.array([v]) for v in dearness(state, least, known["means"]))
         sight = experts.Sight(relative, np.nan_to_num(dear))
         if state.scenario == "hard" and weights[1:].any():
             sight = experts.Sight(relative, dear, *self._programme(state, base, values))

@@ -25,14 +25,18 @@ from policy.simulation.planner import prepare
 from policy.simulation.simulator import GAS, TRACKING, simulate
 from policy.strategies import experts
 from policy.strategies.foresight import along_true_gas
-from policy.strategies.gas_outlook import of_values, recorded
+from policy.strategies.gas_outlook import of_process, of_values, recorded
 from policy.strategies.gas_process import windows
 from policy.strategies.gas_tilt import MINIMA_H
 from policy.strategies.predictive import Predictive
 from policy.strategies.reactive import GAS_BAND, GAS_BAND_EXIT, GAS_TILT, Bands
 
 BEFORE = Bands("gas_band_v1", constant=False, exit_legs=False)
-NAMES = ("gas_band", "stronger rule", "predictive", "forecasts everywhere", "all gas known", "predictive / stronger")
+NAMES = (
+    "gas_band", "stronger rule", "predictive", "gas process alone", "forecasts everywhere", "all gas known",
+    "predictive / stronger", "predictive / process alone",
+)  # fmt: skip
+PLANS = len(NAMES) - 1
 
 
 def rolled_policy(history, lake, days: int) -> Predictive:
@@ -52,7 +56,7 @@ def weekly(case, plan, week):
     return cost
 
 
-def plans_of(case, policy: Predictive):
+def plans_of(case, policy: Predictive, alone: Predictive):
     """Return the plans of a case in the order of NAMES, after that of BEFORE."""
     scenario, base = case.portfolio.scenario, GAS_BAND.levels_over(case)
     weights = np.zeros((base.outer.size, experts.width(scenario)))
@@ -61,7 +65,7 @@ def plans_of(case, policy: Predictive):
     outer, inner, part = experts.moved(scenario, (base.outer, base.inner), sight, weights)
     stronger = {"soft": GAS_TILT, "hard": GAS_BAND_EXIT}[scenario]
     followed = replace(base, outer=outer, inner=inner, exit_part=part)
-    rules = (BEFORE, GAS_BAND, stronger, policy)
+    rules = (BEFORE, GAS_BAND, stronger, policy, alone)
     return (*(rule.levels_over(case) for rule in rules), followed, along_true_gas(case))
 
 
@@ -71,25 +75,26 @@ def main(project: str, start: str, end: str, baskets: str = "24", paths: str = "
     span = utc(start), utc(end)
     history = market(lake, *span, load(Path(project) / "foredrift.toml").portfolio.assets)
     policy, week = rolled_policy(history, lake, int(roll)), history.week()
+    process = Predictive(history, of_process(history, windows(history)))
     table = Table("mandate", "NAV", *NAMES)
     for cell in DEFAULT_CELLS:
         panel = portfolios(history, int(baskets), 7, *span, [cell], 1)
         kinds = {experts.kind_of(p, p.swap_fee) for p in panel}
-        taught = policy.taught({k: policy.learn(k) for k in kinds}) if policy.learns else policy
-        spent = np.zeros((len(NAMES), int(week[-1]) + 1))
+        taught, alone = (p.taught({k: p.learn(k) for k in kinds}) if p.learns else p for p in (policy, process))
+        spent = np.zeros((PLANS, int(week[-1]) + 1))
         for i, p in enumerate(panel):
             case = prepare(history, p)
-            plans = plans_of(case, taught)
+            plans = plans_of(case, taught, alone)
             for draw in range(int(paths)):
                 path = experts.mirrored(case, 100_000 + i * int(paths) + draw)
                 spent += [weekly(path, plan, week) for plan in plans]
         kept = spent[0] != 0.0
         drawn = counts(int(kept.sum()), 2_000, 7)
-        pairs = [(k, 0) for k in range(1, len(NAMES))] + [(3, 2)]
+        pairs = [(k, 0) for k in range(1, PLANS)] + [(3, 2), (3, 4)]
         found = [ratio(spent[a][kept], spent[b][kept], drawn) for a, b in pairs]
         ratios = [f"{v.value:.3f} ({v.low:.3f} .. {v.high:.3f})" for v in found]
         table.add_row(cell.label, f"{cell.nav_usd:,.0f}", *ratios)
-    Console(width=200).print(table)
+    Console(width=240).print(table)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 from collections import defaultdict
+from contextlib import contextmanager
 from datetime import timedelta
 
 import numpy as np
@@ -33,6 +36,9 @@ HORIZONS_H = {
 }
 
 
+LISTENERS, HOOKED = [], []  # an audit hook cannot be taken away again
+
+
 class Clock:
     """Milliseconds of wall and processor time by stage, one list entry a decision."""
 
@@ -54,6 +60,20 @@ class Clock:
         found = {stage: (*np.median(values, axis=0), *np.min(values, axis=0)) for stage, values in self.spent.items()}
         head = f"{'ms':24s} {'wall':>8s} {'cpu':>8s} {'least':>8s} {'least':>8s}"
         return "\n".join([head, *(f"{n:24s} " + " ".join(f"{v:8.2f}" for v in row) for n, row in found.items())])
+
+
+@contextmanager
+def opened():
+    """Yield the list of files that this thread opens meanwhile."""
+    found, thread = [], threading.get_ident()
+    LISTENERS.append(lambda path: found.append(str(path)) if threading.get_ident() == thread else None)
+    if len(HOOKED) == 0:
+        HOOKED.append(True)
+        sys.addaudithook(lambda event, given: event == "open" and [heard(given[0]) for heard in LISTENERS])
+    try:
+        yield found
+    finally:
+        LISTENERS.clear()
 
 
 @pytest.mark.slow
@@ -80,6 +100,9 @@ def test_live_decision_latency(pace, tmp_path, monkeypatch):
         return issue(view, cfg, models, at, Trust(view, timedelta(days=45), inputs))
 
     rows = decide()  # the first one compiles
+    with opened() as files:
+        decide()
+    assert not files, f"a decision reads what is in memory; it opened {files[:3]}"
     for _ in range(runs):
         clock.run("decision", decide)
     for model in models.values():

@@ -124,24 +124,21 @@ def test_without_forecasts_it_is_the_stronger_reactive_rule(history, market_lake
 
 
 @pytest.mark.parametrize("scenario", ["soft", "hard"])
-def test_without_skill_the_cost_is_the_stronger_reactive_rules(history, market_lake, end, scenario):
+def test_without_skill_the_cost_is_that_of_the_gas_process_alone(history, market_lake, end, scenario):
     case = prepare(history, basket(4, scenario, 1e5))
     made = make(history, market_lake, CompareConfig(START, end, skill=0.0))
+    alone = Predictive(history, dial.of_process(history, windows(history)))
     week = np.zeros(len(history.ts), dtype=np.int64)
-    own, base = (
-        simulate(case, p.levels_over(case), week, log=False).weekly.sum(axis=0) for p in (made, stronger(scenario))
-    )
-    assert own[:4].sum() == pytest.approx(base[:4].sum(), rel=1e-3)
+    own, base = (simulate(case, p.levels_over(case), week, log=False).weekly.sum(axis=0) for p in (made, alone))
+    assert own[:4].sum() == pytest.approx(base[:4].sum(), rel=3e-3)
 
 
-def test_trust_grows_with_skill(history, market_lake, end):
-    trust = [
-        make(history, market_lake, CompareConfig(START, end, skill=s)).outlook.trust[history.first :].mean()
-        for s in (0.0, 0.3, 0.6, 1.0)
-    ]
-    assert trust[0] == 0.0
-    assert trust[-1] == 1.0
-    assert all(a <= b for a, b in zip(trust[:-1], trust[1:], strict=True))
+def test_what_is_taken_of_the_forecasts_grows_with_skill(history, market_lake, end):
+    found = [make(history, market_lake, CompareConfig(START, end, skill=s)).outlook for s in (0.0, 0.3, 0.6, 1.0)]
+    for taken in ([o.shares.mean() for o in found], [o.least_shares.mean() for o in found]):
+        assert taken[0] < 0.06
+        assert taken[-1] > 0.5
+        assert all(a <= b + 0.02 for a, b in zip(taken[:-1], taken[1:], strict=True)), taken
 
 
 @pytest.mark.parametrize("scenario", ["soft", "hard"])
@@ -232,7 +229,9 @@ def test_the_tilt_of_a_step_is_what_a_decision_computes_from_what_it_is_handed(h
     for step in range(case.first, case.last, 97):
         state = case.state(step, case.portfolio.target)
         minima = gas_tilt.handed_minima(said(history, seen, step))
-        found = gas_tilt.dearness(state, minima, own.tilt.means[step])
+        number = next(i for i, w in enumerate(own.windows) if w.first <= step < w.last)
+        lows = gas_tilt.leant_minima(own.least[step], minima, own.least_shares[number])
+        found = gas_tilt.dearness(state, lows, own.tilt.means[step])
         assert found == pytest.approx((own.tilt.relative[step], own.tilt.dear[step]), abs=1e-9)
     part = slice(case.first, case.last)
     assert abs(own.tilt.dear[part].mean()) < 0.3  # about its own mean: the mean trigger stays the band's
@@ -339,15 +338,27 @@ def test_the_skill_dial_pays_where_waiting_is_worth_most(tmp_path):
     panel = portfolios(long, 16, 7, START, last, [Cell("hard", "hard", 1e5, 1, tolerances=(0.02,))])
     cases = [prepare(long, p) for p in panel]
     week = np.zeros(len(long.ts), dtype=np.int64)
+
+    def cost(rule):
+        """Return what the rule costs on mirrored pasts: the luck of trends would hide what a right forecast saves."""
+        total = 0.0
+        for i, c in enumerate(cases):
+            plan = rule.levels_over(c)
+            for draw in range(8):
+                path = experts.mirrored(c, 1_000 + i * 8 + draw)
+                run = simulate(path, plan, week, log=False, path=True)
+                total += run.weekly[:, :3].sum() + experts.cost_to_go(path, run.path[c.last - 1], c.last - 1)
+        return total
+
+    kind = experts.kind_of(panel[0], panel[0].swap_fee)
     costs = []
     for turn in (0.0, 0.5, 1.0):
         made = make(long, lake, CompareConfig(START, last, skill=turn))
-        kind = experts.kind_of(panel[0], panel[0].swap_fee)
-        made = made.taught({kind: made.learn(kind)}) if made.learns else made
-        costs.append(sum(simulate(c, made.levels_over(c), week, log=False).weekly[:, :3].sum() for c in cases))
+        costs.append(cost(made.taught({kind: made.learn(kind)})))
+    assert costs[0] < 0.97 * cost(GAS_BAND_EXIT)  # what the gas process alone is worth
     falls = [b / a for a, b in zip(costs[:-1], costs[1:], strict=True)]
-    assert max(falls) < 1.03, falls  # monotone but for the luck of sixteen baskets
-    assert costs[2] < 0.98 * costs[0], falls
+    assert max(falls) < 1.0, falls
+    assert costs[2] < 0.99 * costs[0], falls
 
 
 @pytest.mark.parametrize("scenario", ["soft", "hard"])
