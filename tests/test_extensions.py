@@ -142,7 +142,7 @@ def test_a_venue_is_known_to_settings_readers_and_calls(package, tmp_path):
     assert swap([hop], 7, 6, address, 2**40) == b"swap" + (7).to_bytes(32, "big")
     file.write_text(f'[[sources.pools]]\naddress = "{address}"\nasset = "ETH"\nvenue = "forc"\n')
     with pytest.raises(
-        ConfigError, match=r"no venue; did you mean 'fork'\? \(known: uniswap_v2, uniswap_v3, erc4626, fork\)"
+        ConfigError, match=r"no venue; did you mean 'fork'\? \(known: uniswap_v2, uniswap_v3, .*, fork\)"
     ):
         load(file)
 

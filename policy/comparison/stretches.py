@@ -105,7 +105,8 @@ def _stretch(
         blind: Predictive | None = None
         if "gas" in families:
             alone = Predictive(history, of_process(history, windows(history)))
-            (blind,), _ = learn(spread, lake, panel, (alone,), progress)
+            taught, _ = learn(spread, lake, panel, (alone,), progress)
+            blind = next(rule for rule in taught if isinstance(rule, Predictive))
         moved = with_forecasts(history, lake) if "drift" in families else None
         work = partial(_basket, history, rules=rules, families=tuple(families), others=(blind, moved))
         out: list[BasketCosts] = []
