@@ -52,15 +52,27 @@ def localnet(
         Path | None,
         typer.Option(help="Also write the development key of the Safe's owner here (default: not written)."),
     ] = None,
+    chains: Annotated[
+        int, typer.Option(min=1, max=2, help="2: two chains, a vault of one owner on each, CCTP between them.")
+    ] = 1,
     config: Config = None,
     json: Json = None,
 ) -> None:
     """Start the local market: chain, pools, feeds, vault, Safe, arbitrageur and a sandwich searcher.
 
-    It opens at the lake's newest prices, or at --start; without a lake at round prices, now.
+    It opens at the lake's newest prices, or at --start; without a lake at round prices, now. --chains 2 starts two
+    chains in place of it, the second two ports on.
     """
     from pipelines.demo.localnet import Serving, serve
     from pipelines.settings import load
+
+    if chains == 2:
+        from pipelines.demo.localnet_pair import refuse_extras, serve_pair
+        from policy.localnet.serve import Running
+
+        refuse_extras(replay=replay, hedge=hedge, start=start, keystores=(keystore, owner_keystore))
+        typer.echo(f"{serve_pair(Running(port, every))} blocks made on each chain")
+        return
 
     how = Serving(port, every, start, replay, recording, speed, keystore, owner_keystore, hedge)
     made = serve(load(config, required=False), how)

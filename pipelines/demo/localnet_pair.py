@@ -1,0 +1,66 @@
+"""``foredrift localnet --chains 2``: two local chains with a vault of one owner on each and CCTP between them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from lake.errors import ConfigError
+from policy.execution.bridges.base import PortRoute
+from policy.localnet.accounts import dev_accounts
+from policy.localnet.bridges import CCTP_ROUTE
+from policy.localnet.chain_pair import ChainPair, pair
+from policy.localnet.relayer import Relayer
+from policy.localnet.serve import Running
+
+STEP = 2
+"""Ports between the chains: each has its websocket beside it."""
+
+
+def serve_pair(how: Running, stop: threading.Event | None = None, say: Callable[[str], None] = typer.echo) -> int:
+    """Serve both chains on 127.0.0.1 until interrupted or ``stop`` is set; return the blocks made on each.
+
+    The first listens on ``how.port``, the second two ports on. What leaves a vault is attested once it is final and
+    delivered by anybody: here by the relayer.
+    """
+    halt, blocks = stop or threading.Event(), 0
+    ports = (how.port, how.port + STEP) if how.port else (0, 0)
+    with pair(ports=ports, cache=how.cache) as made:
+        for line in described(made):
+            say(line)
+        relayer = Relayer(made)
+        try:
+            while not halt.wait(how.every_s):
+                made.mine()
+                blocks += 1
+                for words in relayer.step():
+                    say(words)
+        except KeyboardInterrupt:
+            say("stopped")
+    return blocks
+
+
+def described(made: ChainPair) -> list[str]:
+    """Return what a person needs to use both chains, a line each; no keys."""
+    lines = []
+    for side, net in enumerate(made.nets):
+        vault = made.vault(side)
+        cash = net.world.token("USDC").address
+        lines += [f"local chain {net.chain_id} on {net.url}", f"  vault {vault.address}", f"  USDC  {cash}"]
+        row = vault.port_route(CCTP_ROUTE)
+        if isinstance(row, PortRoute):
+            lines.append(f"  route {row.route}: {row.kind} to our vault {row.recipient} on chain {row.destination}")
+    who = dev_accounts()
+    lines.append(f"keeper of both {who['keeper'].address}, beneficiary of both {who['investor'].address}")
+    return lines
+
+
+def refuse_extras(*, replay: bool, hedge: bool, start: str | None, keystores: tuple[Path | None, ...]) -> None:
+    """Raise ConfigError on options that belong to the market of one chain."""
+    given = [("--replay", replay), ("--hedge", hedge), ("--start", start), ("--keystore", any(keystores))]
+    wrong = [name for name, on in given if on]
+    if wrong:
+        raise ConfigError(f"{', '.join(wrong)} is of the market of one chain; leave it out with --chains 2")
