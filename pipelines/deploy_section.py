@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from lake.units import duration
 from pipelines.sections import Section
-from pipelines.setting_types import Address, Name, PositiveDuration
+from pipelines.setting_types import Name, PositiveDuration
 
 SHORTEST_S, LONGEST_S = 3_600, 30 * 86_400
 
@@ -27,18 +27,12 @@ class DeploySection(Section):
     name: Name = Field(default="Foredrift portfolio", description="Name of the share token, up to 64 characters.")
     symbol: Name = Field(default="fdp", description="Symbol of the share token, up to 32 characters.")
     average: PositiveDuration = Field(
-        default="30m", description="Window of the pool's average that each feed is held against; longer lags more."
+        default="10m", description="Window of the pool's average that each feed is held against; longer lags more."
     )
     deviation_bps: int = Field(
-        default=200, gt=0, le=1_000,
+        default=100, gt=0, le=1_000,
         description="Most a feed and that average may differ, basis points; less stops plans more often.",
     )  # fmt: skip
-    investors: Address | None = Field(
-        default=None, description="The investors' half where the chain has it already; unset: it is created too."
-    )
-    auctions: Address | None = Field(
-        default=None, description="The orders' half where the chain has it already; unset: it is created too."
-    )
 
     @model_validator(mode="after")
     def _bounded(self) -> DeploySection:

@@ -20,12 +20,17 @@ from lake.errors import ConfigError
 from lake.sources.sample import pool_of
 from lake.store import Lake
 from lake.units import utc
+from pipelines.deploy_section import DeploySection
+from pipelines.deployments import deployment
 from pipelines.servers.phrase import passphrase
 from pipelines.settings import Settings
+from pipelines.stages.keys import files_of
+from pipelines.vault_settings import VaultSettings
+from pipelines.vault_setup.onchain import LOCAL_CHAIN
 from pipelines.vault_setup.paper import in_bps
 from pipelines.wiring import lake_of
 from policy.execution.checks.rules import Mandate
-from policy.execution.submission.signer import create_keystore
+from policy.execution.submission.signer import create_keystore, keystore_address
 from policy.execution.vaults.hedge.deployment import SourceBounds
 from policy.localnet.accounts import dev_accounts
 from policy.localnet.hedging import DAY_S, LocalBook, hedged_book, refresh_vols
@@ -38,6 +43,8 @@ from policy.localnet.world import NUMERAIRE, PRICES
 
 HEDGE_KEEPER, HEDGE_KEYSTORE = "trader", "hedge-keeper.json"
 """Role of the development account that keeps the hedge account, and where its key is written."""
+POCKET_WEI, OWNER_USD = 10 * 10**18, 1_000_000
+"""What the project's own keys get on the local chain: gas money each, and dollars for the owner."""
 MANDATE = Mandate(
     turnover_bps=10_000,
     leg_loss_bps=200,
@@ -106,7 +113,10 @@ def serve(settings: Settings, how: Serving, stop: threading.Event | None = None)
     if how.hedge:
         extras.append(hedged_book(_book(datetime.now(UTC) if at is None else at)))
 
+    people = own_keys(deployment(settings), settings.deploy)
+
     def ready(net: Localnet) -> None:
+        fund(net, people)
         typer.echo('settings to rebalance the vault (kind = "safe": the commented lines instead of its address):')
         typer.echo(toml_of(net, targets))
         if how.hedge:
@@ -116,6 +126,24 @@ def serve(settings: Settings, how: Serving, stop: threading.Event | None = None)
     return run(
         history, Running(how.port, how.every_s), depths=depth, extras=extras, say=typer.echo, ready=ready, stop=stop
     )
+
+
+def own_keys(one: VaultSettings, given: DeploySection) -> dict[str, str]:
+    """Return the addresses of the project's own keystores on the local chain, by role; none on another chain."""
+    if one.chain.id != LOCAL_CHAIN:
+        return {}
+    return {role: keystore_address(path) for role, path in files_of(one, given).items() if path.exists()}
+
+
+def fund(net: Localnet, people: Mapping[str, str]) -> None:
+    """Give the project's own keys gas money, and the owner a million dollars to put into a vault."""
+    for role, address in people.items():
+        net.anvil.rpc.call("anvil_setBalance", [address, hex(POCKET_WEI)])
+        if role == "owner":
+            cash = net.world.token(NUMERAIRE)
+            net.deployer.call("deployer", cash.address, "mint(address,uint256)", address, OWNER_USD * 10**cash.decimals)
+    if people:
+        typer.echo(f"funded: {', '.join(f'{role} {address}' for role, address in people.items())}")
 
 
 def _book(at: datetime) -> LocalBook:

@@ -13,6 +13,7 @@ from typing import Any
 from lake.errors import ConfigError, ForedriftError
 from lake.private import STATE, exposed
 from lake.universe import STABLE
+from pipelines.deploy_section import DeploySection
 from pipelines.deployments import Deployment, deployments
 from pipelines.sections import ExchangeSection
 from pipelines.servers.phrase import passphrase
@@ -42,6 +43,8 @@ def examine(config: Path | None) -> list[Finding]:
     found.extend(_pool(settings.schedule.work_pool))
     for i, deployment in enumerate(deployments(settings)):
         rows = [*_chain(deployment), *_vault(deployment), *_keeper(deployment)]
+        if not i and deployment.vault.kind == "reference" and deployment.chain.rpc_urls:
+            rows += _created(deployment, settings.deploy)
         found.extend(row | {"check": f"{deployment.name}: {row['check']}"} if i else row for row in rows)
     found.extend(_private(settings.root))
     return found
@@ -191,7 +194,10 @@ def _vault(deployment: Deployment) -> Iterator[Finding]:
     if vault.kind == "simulated":
         yield _row("vault", "ok", "simulated", "")
         return
-    yield from _adapter(deployment)
+    if vault.kind == "reference" and vault.address is None:
+        yield _row("vault", "error", "[vault] address is not set: the vault is not created", "foredrift vault deploy")
+    else:
+        yield from _adapter(deployment)
     if vault.keystore is None and vault.signer_url is None:
         yield _row("signer", "warn", "none: dry runs only", "set [vault] keystore or signer_url")
     if vault.keystore:
@@ -303,6 +309,23 @@ def _valuation(deployment: Deployment) -> Iterator[Finding]:
             yield _row("valuation", "error", row["words"], "foredrift vault settle")
     if found["good"]:
         yield _row("valuation", "ok", f"next: {found['step']}; {found['words']}", "")
+
+
+def _created(deployment: Deployment, given: DeploySection) -> Iterator[Finding]:
+    """Yield whether what a reference vault is to be made of, or was made of, is on the chain what the settings say."""
+    from pipelines.stages.doctor_vault import deployed, planned
+
+    there = deployment.vault.address is not None
+    found = list(deployed(deployment, given) if there else planned(deployment, given))
+    for check, words, remedy in found:
+        yield _row(check, "error", words, remedy)
+    if not found:
+        words = (
+            "roles, tokens, targets, feeds, limits, calls, approvals and gas money fit"
+            if there
+            else ("tokens, feeds, pools and keys fit; create it with foredrift vault deploy")
+        )
+        yield _row("vault on chain" if there else "rows", "ok", words, "")
 
 
 def _policies(deployment: Deployment) -> Iterator[Finding]:

@@ -74,10 +74,8 @@ def settings_for(name: str, assets: Sequence[str], urls: Sequence[str] = ()) -> 
     """
     rows = network(name)
     tokens = chosen(rows, assets)
-    parts = [
-        _portfolio(rows, tokens), _chain(rows, urls), _vault(rows), _sources(rows, tokens), _feeds(rows, tokens),
-        _pools(rows, tokens),
-    ]  # fmt: skip
+    head = [_portfolio(rows, tokens), _chain(rows, urls), _vault(rows, tokens), _sources(rows, tokens)]
+    parts = [*head, _feeds(rows, tokens), _pools(rows, tokens)]
     return "\n".join(parts)
 
 
@@ -118,7 +116,8 @@ def _chain(rows: Network, urls: Sequence[str]) -> str:
     return "\n".join(out) + "\n"
 
 
-def _vault(rows: Network) -> str:
+def _vault(rows: Network, tokens: Sequence[NetworkToken]) -> str:
+    held = "\n".join(f'{t.asset} = "{t.address}"' for t in tokens)
     keeper, owner, guardian = KEYS
     relay = f'relay_url = "{LOCAL_NODE}"\n' if rows.name == LOCAL else ""
     delay = "1h" if rows.name == LOCAL else "24h"
@@ -127,6 +126,9 @@ kind = "reference"
 {PLACE}
 keystore = "{keeper}"                # the key that trades, encrypted; `foredrift keys new` writes it
 {relay}
+[vault.tokens]
+{held}
+
 [deploy]
 owner = "{owner}"                   # creates the vault and changes it, after the delay
 guardian = "{guardian}"             # can only pause

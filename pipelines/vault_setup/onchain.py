@@ -43,7 +43,7 @@ from policy.execution.submission.channels import (
 )
 from policy.execution.submission.node import BlockHeader, JsonNode
 from policy.execution.submission.quorum import Testimony, Witness
-from policy.execution.submission.signer import ExternalSigner, KeystoreSigner, plain_http
+from policy.execution.submission.signer import ExternalSigner, KeystoreSigner, keystore_address, plain_http
 from policy.execution.vaults.reference.adapter import ReferenceVault
 
 LOCAL_CHAIN = 31_337  # its blocks carry replayed time, so the chain's clock is the clock
@@ -186,10 +186,13 @@ def signer_of(deployment: VaultSettings) -> KeystoreSigner | ExternalSigner:
 
 
 def keeper_of(deployment: VaultSettings) -> str:
-    """Return the keeper's address as configured; a dry run is simulated from it."""
-    if deployment.vault.keeper is None:
-        raise ConfigError("set [vault] keeper to the keeper's address (dry runs are simulated from it)")
-    return deployment.vault.keeper
+    """Return the keeper's address as configured, else as its keystore says; a dry run is simulated from it."""
+    given = deployment.vault
+    if given.keeper is not None:
+        return given.keeper
+    if given.keystore is not None and deployment.path(given.keystore).exists():
+        return keystore_address(deployment.path(given.keystore))
+    raise ConfigError("set [vault] keeper to the keeper's address (dry runs are simulated from it), or its keystore")
 
 
 def channels_of(deployment: VaultSettings, rpc: Rpc) -> dict[str, Channel]:

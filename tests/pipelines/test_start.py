@@ -73,6 +73,7 @@ def test_every_network_gives_a_file_that_loads_with_all_it_can_hold(name, tmp_pa
     assert {p.address for p in settings.sources.pools} == known & {p.address for p in settings.sources.pools} != set()
     assert {p.router for p in settings.sources.pools} == {rows.contract("v3_router")}
     assert (settings.vault.keystore, settings.deploy.owner, settings.deploy.guardian) == KEYS
+    assert settings.vault.tokens == {t.asset: t.address for t in rows.tokens if t.symbol in rows.usable()}
     assert PLACE in file.read_text()
 
 

@@ -84,10 +84,16 @@ def contract(name: str, cache: Path | None = None) -> Contract:
 
 def source_digest(name: str) -> str:
     """Return the sha256 over the compiler version and the source of ``name`` with its imports, in order."""
-    seen: dict[str, str] = {}
-    _collect(name, seen)
+    seen = sources_of(name)
     parts = [COMPILER, *(f"{file}\n{text}" for file, text in sorted(seen.items()))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def sources_of(name: str) -> dict[str, str]:
+    """Return the text of ``contracts/<name>.vy`` and of every module it imports, by file name."""
+    seen: dict[str, str] = {}
+    _collect(name, seen)
+    return seen
 
 
 def compile_source(name: str) -> Contract:

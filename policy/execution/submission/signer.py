@@ -89,6 +89,22 @@ def create_keystore(path: Path, passphrase: str, key: bytes | None = None, *, it
     return address
 
 
+def keystore_address(path: Path) -> str:
+    """Return whose key an encrypted keystore holds, as its own text says, without opening it; ConfigError where it
+    says nothing of the kind.
+    """
+    from eth_utils.address import to_checksum_address
+
+    _private(path)
+    try:
+        told = json.loads(path.read_text())["address"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"keystore {path.name} says no address: {type(error).__name__}") from None
+    if not isinstance(told, str) or re.fullmatch("(0x)?[0-9a-fA-F]{40}", told) is None:
+        raise ConfigError(f"keystore {path.name} says no address")
+    return str(to_checksum_address("0x" + told.removeprefix("0x")))
+
+
 def _encrypted(passphrase: str, key: bytes | None, iterations: int | None) -> tuple[str, dict[str, Any]]:
     """Return the address and the encrypted keystore of ``key``."""
     from eth_account import Account  # late: 0.6 s

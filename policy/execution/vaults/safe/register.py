@@ -9,20 +9,18 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import cast
 
-from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
 from lake.evm import Call, read, read_logs, selector
 from lake.rpc import Rpc
 from policy.execution.base import Plan
 from policy.execution.contracts.compile import contract
+from policy.execution.vaults.singleton import DEPLOY, FACTORY, SALT, made_at
 
-FACTORY = "0xce0042B868300000d44A59004Da54A005ffdcf9f"
-"""EIP-2470's singleton factory, the same address on every chain."""
-DEPLOY = "deploy(bytes,bytes32)"
+__all__ = ["DEPLOY", "FACTORY", "SALT"]
+
 LAND = "land(uint256,uint256,bytes32)"
 LANDED = "0x" + keccak(text="Landed(address,uint256,bytes32)").hex()
-SALT = bytes(32)
 
 
 @lru_cache(maxsize=1)
@@ -34,8 +32,7 @@ def creation() -> bytes:
 @lru_cache(maxsize=1)
 def register_address() -> str:
     """Return where the factory puts the register (CREATE2 with salt 0)."""
-    body = b"\xff" + bytes.fromhex(FACTORY[2:]) + SALT + keccak(creation())
-    return str(to_checksum_address(keccak(body)[12:]))
+    return made_at(creation())
 
 
 def land_args(plan: Plan, plan_hash: bytes) -> tuple[int, int, bytes]:
