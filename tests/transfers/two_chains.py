@@ -89,6 +89,7 @@ class TwoChains:
             decimals=dict(zip(USDC, self.decimals, strict=True)),
             peers=((self.kind, CHAINS[other]),),
             fee_pips=fee_pips,
+            moves=((100, "start", HELD * one),),
         )
         world = SimWorld(
             balances={USDC[i]: HELD * one}, pools={}, prices={USDC[i]: (10**8, START - 60, 7)},

@@ -135,6 +135,7 @@ class Sighting:
     returned: int = 0
     fee: int = 0
     settled_final: bool = False
+    credit_block: int | None = None  # of the arrival on the destination, or of the refund on the origin
     reason: str = ""
     proof: bytes = field(default=b"", repr=False)  # what a delivery carries: message and attestation
 
@@ -217,6 +218,18 @@ class Departed:
     tx_hash: str
 
 
+@dataclass(frozen=True, slots=True)
+class CashMove:
+    """Cash that came (positive) or went for another reason than a transfer, raw units, by the log of ``block``.
+
+    ``kind``: start, deposit, withdrawal, trade or gift (what a stranger sent, or any other credit).
+    """
+
+    block: int
+    kind: str
+    amount: int
+
+
 class Port(Protocol):
     """The part of a vault by which money leaves for our other vaults, and how that is read."""
 
@@ -234,6 +247,10 @@ class Port(Protocol):
 
     def port_transit(self, route: int, block: int | str = "latest") -> int:
         """Return what the port counts as in transit on ``route``, raw units."""
+        ...
+
+    def cash_moves(self, last: int) -> Sequence[CashMove]:
+        """Return what moved the cash up to block ``last`` but departures, arrivals and refunds; its start is first."""
         ...
 
     def departures(self, first: int, last: int) -> Sequence[Departed]:

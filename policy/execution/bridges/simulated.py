@@ -186,7 +186,7 @@ class SimulatedBridge:
         book, there = near.block(blocks[0]).world.bridges, far.block(blocks[1])
         mine = [d for d in book.departed.values() if d.saga_id == transfer.saga_id]
         if not mine:
-            return Sighting(blocks, reason="no departure of it is in the origin's chain")
+            return self._orphan(transfer, blocks, there.world.bridges)
         if len(mine) > 1:
             return unseen(blocks, f"{len(mine)} departures of one transfer are in the origin's chain; call a person")
         made = mine[0]
@@ -208,6 +208,15 @@ class SimulatedBridge:
         if made.fill_deadline and there.head.time > made.fill_deadline + GRACE_S:
             return replace(seen, expired=True, reason="its deadline passed on the destination; the refund is due")
         return self._attested(transfer, seen, made)
+
+    def _orphan(self, transfer: Transfer, blocks: Blocks, there: BridgeBook) -> Sighting:
+        """Return what is seen without a departure: nothing, or an arrival whose departure the origin has dropped."""
+        paid = [c for c in there.received.values() if c.saga_id == transfer.saga_id]
+        ours = [c for c in paid if c.recipient.lower() == transfer.destination.vault.lower()]
+        if not ours:
+            return Sighting(blocks, reason="no departure of it is in the origin's chain")
+        why = "it arrived, and the origin's chain holds no departure of it: the origin was reorganised"
+        return Sighting(blocks, arrived=ours[0].amount, credit_block=ours[0].block, reason=why)
 
     def _attested(self, transfer: Transfer, seen: Sighting, made: SimDeparture) -> Sighting:
         """Return ``seen`` with the attester's message, where one is ready and belongs to this departure."""
@@ -244,14 +253,21 @@ def _arrived(transfer: Transfer, seen: Sighting, made: SimDeparture, credit: Sim
         return replace(seen, known=False, reason=f"it was credited to {credit.recipient}, which is not our vault")
     got, dust = converted(credit.amount, transfer.destination.decimals, transfer.origin.decimals)
     fee = made.amount - got if not dust else made.amount - got - 1
-    return replace(seen, attested=True, arrived=credit.amount, fee=fee, settled_final=final and seen.final)
+    return replace(
+        seen,
+        attested=True,
+        arrived=credit.amount,
+        fee=fee,
+        settled_final=final and seen.final,
+        credit_block=credit.block,
+    )
 
 
 def _returned(transfer: Transfer, seen: Sighting, credit: SimCredit, *, final: bool) -> Sighting:
     """Return ``seen`` with the refund on the origin, which counts only if it is to our vault."""
     if credit.recipient.lower() != transfer.origin.vault.lower():
         return replace(seen, known=False, reason=f"it was refunded to {credit.recipient}, which is not our vault")
-    return replace(seen, expired=True, returned=credit.amount, settled_final=final)
+    return replace(seen, expired=True, returned=credit.amount, settled_final=final, credit_block=credit.block)
 
 
 def _decimals(transfer: Transfer, a: BridgeBook, b: BridgeBook) -> list[Verdict]:

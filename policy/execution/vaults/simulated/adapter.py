@@ -109,7 +109,9 @@ def apply(spec: VaultSpec, world: SimWorld, plan: Plan, block: int, now: int) ->
     clock, pauses = spend(world.clock, spec.mandate, now, loss)
     clock = replace(clock, nonce=clock.nonce + 1, last_block=block, last_time=now)
     balances = {**world.balances, **{t.address: h for t, h in zip(spec.tokens, after.holdings, strict=True)}}
-    return replace(world, balances=balances, pools=pools, clock=clock, paused=pauses), []
+    cash = after.holdings[0] - book.holdings[0]
+    moved = replace(world.bridges, moves=(*world.bridges.moves, (block, "trade", cash))) if cash else world.bridges
+    return replace(world, balances=balances, pools=pools, clock=clock, paused=pauses, bridges=moved), []
 
 
 def _swap(leg: Leg, pools: dict[str, Pool]) -> tuple[int, int]:
