@@ -10,7 +10,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 export PYTHONDONTWRITEBYTECODE =# empty: modules are compiled once, not again by every process that starts
 
-.PHONY: order-kills auctions heads keeper-kills oddities demo test test-fast lint format lock env npm bench fuzz kills files matrix replay sandwich audit attacks suspects ops pictures growth mirrored realtime pruned nodefuzz stolenkey conformance enzyme lagoon
+.PHONY: order-kills auctions heads keeper-kills oddities demo test test-fast lint format lock env npm bench fuzz kills files matrix matrix-chains replay sandwich audit attacks suspects ops pictures growth mirrored realtime pruned nodefuzz stolenkey conformance enzyme lagoon
 
 env: $(STAMP)
 
@@ -110,6 +110,9 @@ auctions: env npm ## 50 rounds of dutch and priority auctions on recorded prices
 matrix: env npm ## kill x fault x reorganisation on the local chain: every case, as a table (about four minutes)
 	@$(BIN)/python -m tests.execution.brick_matrix
 	@$(BIN)/python -m tests.execution.chain_matrix
+
+matrix-chains: env ## a transfer between two chains: kill x fault x reorganisation x bridge kind, 2,000 runs (about two minutes)
+	@$(BIN)/python -m tests.transfers.matrix 2000
 
 pruned: env npm ## plans killed at every stage, settled 1,000 blocks later by a node that keeps 128 states (about 15 minutes)
 	@FOREDRIFT_PRUNED=1 $(BIN)/python -m pytest tests/execution/test_pruned.py -p no:xdist --timeout 600

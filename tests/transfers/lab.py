@@ -109,8 +109,8 @@ class Lab:
 
     def fresh(self, live: bool = True, log: TransferLog | None = None) -> TransferContext:
         ends, bridges = {}, {}
-        fronts = tuple(Front(c, n, self.faults) for c, n in zip(self.world.chains, "AB", strict=True))
-        for i in (0, 1):
+        fronts = tuple(Front(c, n, self.faults) for c, n in zip(self.world.chains, "ABC", strict=False))
+        for i in self.world.all:
             ends[CHAINS[i]] = End(
                 chain=self.world.rows[i],
                 node=fronts[i],
@@ -123,11 +123,11 @@ class Lab:
                 signer=SimSigner(KEEPER),
                 busy=lambda: self.busy,
             )
-            order = (i, 1 - i)
-            sides = SimEnds(tuple(fronts[k] for k in order), tuple(self.world.rows[k] for k in order))
-            bridges[self.world.kind, CHAINS[i], CHAINS[1 - i]] = SimulatedBridge(
-                self.world.kind, sides, self.world.attesters[i]
-            )
+            for order in ((i, to) for to in self.world.all if to != i):
+                sides = SimEnds(tuple(fronts[k] for k in order), tuple(self.world.rows[k] for k in order))
+                bridges[self.world.kind, CHAINS[i], CHAINS[order[1]]] = SimulatedBridge(
+                    self.world.kind, sides, self.world.attesters[i]
+                )
         log = log or TransferLog(self.folder / "transfers.jsonl")
         return TransferContext(ends, bridges, log, self.rules, live, told=self.tell, checkpoint=self.at)
 
@@ -141,7 +141,9 @@ class Lab:
 
     def wish(self, dollars: int = 1_000, origin: int = 0, **more) -> Wish:
         amount = more.pop("amount", dollars * 10 ** self.world.decimals[origin])
-        return Wish(self.world.kind, CHAINS[origin], CHAINS[1 - origin], 1, amount, "cash is wanted there", **more)
+        route = more.pop("route", 1)
+        to = self.world.to(origin, route)
+        return Wish(self.world.kind, CHAINS[origin], CHAINS[to], route, amount, "cash is wanted there", **more)
 
     def plan(self, dollars: int = 1_000, origin: int = 0, **more) -> PlannedTransfer:
         ctx = self.fresh()

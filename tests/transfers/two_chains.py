@@ -17,9 +17,9 @@ from policy.execution.vaults.simulated.world import SimWorld
 
 KEEPER = "0x00000000000000000000000000000000000000aa"
 STRANGER = "0x00000000000000000000000000000000000000cc"
-CHAINS = (31_337, 31_338)
-VAULTS = ("0x00000000000000000000000000000000000000a1", "0x00000000000000000000000000000000000000b2")
-USDC = ("0x1000000000000000000000000000000000000001", "0x1000000000000000000000000000000000000002")
+CHAINS = (31_337, 31_338, 31_339)
+VAULTS = tuple(f"0x00000000000000000000000000000000000000{x}" for x in ("a1", "b2", "c3"))
+USDC = tuple(f"0x100000000000000000000000000000000000000{n}" for n in (1, 2, 3))
 KINDS = ("simulated-mint", "simulated-fill", "simulated-message")
 START, ETHER, FILL_S = 1_700_000_400, 10**18, 3_600
 HELD = 1_000_000
@@ -52,20 +52,22 @@ class Attesting:
 
 
 class TwoChains:
-    """The chains ``a`` and ``b``; ``decimals`` of the asset on each; every amount here in whole dollars."""
+    """The chains ``a`` and ``b``, and a third where ``decimals`` names one for it; amounts here are whole dollars.
 
-    def __init__(
-        self, kind: str = "simulated-mint", decimals: tuple[int, int] = (6, 6), fee_pips: int = 0, *, both: bool = True
-    ) -> None:
+    Route 1 of a port leads to the next chain of the ring, route 2 to the one after it.
+    """
+
+    def __init__(self, kind: str = "simulated-mint", decimals: tuple[int, ...] = (6, 6), fee_pips: int = 0) -> None:
         self.kind, self.decimals = kind, decimals
         self.specs = tuple(
             VaultSpec(v, KEEPER, (Token("USDC", t, d),), heartbeat_s=10**9)
-            for v, t, d in zip(VAULTS, USDC, decimals, strict=True)
+            for v, t, d in zip(VAULTS, USDC, decimals, strict=False)
         )
-        self.chains = tuple(self._chain(i, fee_pips, both) for i in (0, 1))
+        self.all = range(len(decimals))
+        self.chains = tuple(self._chain(i, fee_pips) for i in self.all)
         self.vaults = tuple(SimulatedVault(s, c) for s, c in zip(self.specs, self.chains, strict=True))
-        self.rows = tuple(chain(c) for c in CHAINS)
-        self.attesters = tuple(Attesting(SimAttester(self.chains[i], self.rows[i])) for i in (0, 1))
+        self.rows = (chain(CHAINS[0]), chain(CHAINS[1]), replace(chain(CHAINS[1]), chain_id=CHAINS[2]))
+        self.attesters = tuple(Attesting(SimAttester(self.chains[i], self.rows[i])) for i in self.all)
         self.start = self.value()
         self._sagas = 0
         self.mine(6)  # a look back at a final block finds one
@@ -78,16 +80,23 @@ class TwoChains:
     def b(self) -> SimChain:
         return self.chains[1]
 
-    def _chain(self, i: int, fee_pips: int, both: bool) -> SimChain:
-        other, one = 1 - i, 10 ** self.decimals[i]
-        row = PortRoute(
-            1, self.kind, "0x" + "b1" * 20, USDC[i], CHAINS[other], VAULTS[other], USDC[other],
-            200_000 * one, 400_000 * one, 100,
-        )  # fmt: skip
+    def to(self, origin: int, route: int = 1) -> int:
+        """Where a route leads."""
+        return (origin + route) % len(self.decimals)
+
+    def _chain(self, i: int, fee_pips: int) -> SimChain:
+        one = 10 ** self.decimals[i]
+        rows = {}
+        for route in range(1, len(self.decimals)):
+            other = self.to(i, route)
+            rows[route] = PortRoute(
+                route, self.kind, "0x" + "b1" * 20, USDC[i], CHAINS[other], VAULTS[other], USDC[other],
+                200_000 * one, 400_000 * one, 100,
+            )  # fmt: skip
         book = BridgeBook(
-            routes={1: row} if both or i == 0 else {},
-            decimals=dict(zip(USDC, self.decimals, strict=True)),
-            peers=((self.kind, CHAINS[other]),),
+            routes=rows,
+            decimals=dict(zip(USDC, self.decimals, strict=False)),
+            peers=tuple((self.kind, CHAINS[o]) for o in self.all if o != i),
             fee_pips=fee_pips,
             moves=((100, "start", HELD * one),),
         )
@@ -98,24 +107,24 @@ class TwoChains:
         wei = {KEEPER: 10 * ETHER, STRANGER: 10 * ETHER}
         return SimChain(world, executor(self.specs[i]), Genesis(CHAINS[i], START, 100), wei=wei)
 
-    def bridge(self, origin: int = 0) -> SimulatedBridge:
-        order = (origin, 1 - origin)
+    def bridge(self, origin: int = 0, route: int = 1) -> SimulatedBridge:
+        order = (origin, self.to(origin, route))
         ends = SimEnds(tuple(self.chains[i] for i in order), tuple(self.rows[i] for i in order))
         return SimulatedBridge(self.kind, ends, self.attesters[origin])
 
     def transfer(self, dollars: int = 1_000, origin: int = 0, **changes) -> Transfer:
         """A transfer as a planner makes it: least received by the bridge's own quote."""
         self._sagas += 1
-        sides = tuple(Side(CHAINS[i], VAULTS[i], USDC[i], self.decimals[i]) for i in (origin, 1 - origin))
+        sides = tuple(Side(CHAINS[i], VAULTS[i], USDC[i], self.decimals[i]) for i in (origin, self.to(origin)))
         amount = changes.pop("amount", dollars * 10 ** self.decimals[origin])
         head = self.chains[origin].head()
-        deadline = self.chains[1 - origin].head().time + FILL_S if self.kind == "simulated-fill" else 0
+        deadline = self.chains[self.to(origin)].head().time + FILL_S if self.kind == "simulated-fill" else 0
         fee = -(-amount * self.chains[origin].world.bridges.fee_pips // 1_000_000)
         least, _ = converted(max(0, amount - fee), *(s.decimals for s in sides))
         made = Transfer(
             f"0x{self._sagas:064x}", self.kind, "USDC", *sides, 1, amount, fee, least,
             self.vaults[origin].snapshot().plan_nonce, head.time + 1_800,
-            (head.number, self.chains[1 - origin].head().number), fill_deadline=deadline,
+            (head.number, self.chains[self.to(origin)].head().number), fill_deadline=deadline,
         )  # fmt: skip
         return replace(made, **changes)
 
@@ -141,19 +150,20 @@ class TwoChains:
 
     def relay(self, transfer: Transfer, origin: int = 0) -> str:
         """A relayer fills on the other chain; returns why it is denied, empty where it paid."""
-        made = self.departure(transfer, origin)
-        far = self.chains[1 - origin]
+        made, to = self.departure(transfer, origin), CHAINS.index(transfer.destination.chain_id)
+        far = self.chains[to]
         done = fill(far.world.bridges, made, far.head().number, far.head().time) if made else "no deposit seen"
         if isinstance(done, str):
             return done
         book, credit = done
-        world = credited(self.specs[1 - origin], far.world, credit.recipient, credit.token, credit.amount)
+        world = credited(self.specs[to], far.world, credit.recipient, credit.token, credit.amount)
         far.set_world(replace(world, bridges=book))
         return ""
 
     def come_home(self, transfer: Transfer, origin: int = 0) -> str:
         """The bundle pays an expired deposit back; refused as the bundle's proposers do while it may be filled."""
-        made, far, near = self.departure(transfer, origin), self.chains[1 - origin], self.chains[origin]
+        made, near = self.departure(transfer, origin), self.chains[origin]
+        far = self.chains[CHAINS.index(transfer.destination.chain_id)]
         if made is None:
             return "no deposit"
         if far.head().time <= made.fill_deadline or made.message_id in far.world.bridges.received:
@@ -178,25 +188,33 @@ class TwoChains:
         return self.chains[i].world.balances[USDC[i]]
 
     def value(self) -> int:
-        """What both vaults hold, in units of 18 decimals."""
-        return sum(converted(self.balance(i), self.decimals[i], 18)[0] for i in (0, 1))
+        """What the vaults hold, in units of 18 decimals."""
+        return sum(converted(self.balance(i), self.decimals[i], 18)[0] for i in self.all)
+
+    def _journeys(self):
+        """Every departure with the credit at either end of it, in units of 18 decimals: (left, arrived or returned)."""
+        for i in self.all:
+            near = self.chains[i].world.bridges
+            for m, d in near.departed.items():
+                to = CHAINS.index(d.destination)
+                there, home = self.chains[to].world.bridges.received.get(m), near.returned.get(m)
+                left = converted(d.amount, self.decimals[i], 18)[0]
+                paid = [(there, self.decimals[to]), (home, self.decimals[i])]
+                yield left, [converted(c.amount, n, 18)[0] for c, n in paid if c is not None]
 
     def transit(self) -> int:
-        """What left and is nowhere, fee included, in units of 18 decimals: the truth, by both chains' heads."""
-        out = 0
-        for i in (0, 1):
-            near, far = self.chains[i].world.bridges, self.chains[1 - i].world.bridges
-            for m, d in near.departed.items():
-                if m not in far.received and m not in near.returned:
-                    out += converted(d.amount, self.decimals[i], 18)[0]
-        return out
+        """What left and is nowhere, fee included: the truth, by all chains' heads."""
+        return sum(left for left, paid in self._journeys() if not paid)
 
     def fees(self) -> int:
-        """What the bridge kept of what arrived, in units of 18 decimals."""
-        out = 0
-        for i in (0, 1):
-            for m, credit in self.chains[1 - i].world.bridges.received.items():
-                made = self.chains[i].world.bridges.departed.get(m)
-                left = converted(made.amount, self.decimals[i], 18)[0] if made else 0
-                out += left - converted(credit.amount, self.decimals[1 - i], 18)[0]
-        return out
+        """What the bridge kept of what was credited once; a second credit of one departure makes it negative."""
+        return sum(left - paid[0] for left, paid in self._journeys() if paid)
+
+    def flow(self, i: int, dollars: int) -> None:
+        """People bring cash to a chain, or take it (negative)."""
+        c, raw = self.chains[i], dollars * 10 ** self.decimals[i]
+        kind = "deposit" if raw > 0 else "withdrawal"
+        book = c.world.bridges
+        moved = replace(book, moves=(*book.moves, (c.head().number, kind, raw)))
+        c.set_world(replace(c.world, balances={USDC[i]: self.balance(i) + raw}, bridges=moved))
+        self.start += converted(abs(raw), self.decimals[i], 18)[0] * (1 if raw > 0 else -1)
