@@ -106,6 +106,7 @@ class Lab:
     kill: str | None = None
     alarms: list = field(default_factory=list)
     busy: str = ""
+    stopped: str | None = None
 
     def fresh(self, live: bool = True, log: TransferLog | None = None) -> TransferContext:
         ends, bridges = {}, {}
@@ -129,7 +130,9 @@ class Lab:
                     self.world.kind, sides, self.world.attesters[i]
                 )
         log = log or TransferLog(self.folder / "transfers.jsonl")
-        return TransferContext(ends, bridges, log, self.rules, live, told=self.tell, checkpoint=self.at)
+        return TransferContext(
+            ends, bridges, log, self.rules, live, told=self.tell, checkpoint=self.at, halted=lambda: self.stopped
+        )
 
     def tell(self, name: str, saga_id: str, words: str) -> None:
         self.alarms.append((name, words))

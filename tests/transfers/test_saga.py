@@ -189,6 +189,27 @@ def test_nothing_is_signed_while_a_plan_of_the_vault_is_in_flight(tmp_path):
     assert lab.look()[-1].state is S.SENT
 
 
+def test_nothing_is_signed_or_sent_while_trading_is_stopped(tmp_path):
+    lab = made(tmp_path)
+    lab.stopped = "trading is stopped (a drill)"
+    assert [v.check for v in lab.plan().verdicts] == ["halted"]
+    lab.stopped = None
+    lab.plan()
+    lab.kill = "signed depart"
+    with pytest.raises(Killed):
+        lab.look()
+    lab.stopped = "trading is stopped (a drill)"
+    assert lab.look()[-1].state is S.SIGNED
+    assert lab.world.a.public == {}
+    lab.stopped = None
+    lab.until(lambda s: s.state is S.DEPARTED)
+    lab.stopped = "trading is stopped (a drill)"
+    lab.world.mine(8)
+    assert lab.look()[-1].state is S.ATTESTED, "it is looked up, and not delivered"
+    lab.stopped = None
+    assert lab.until(settled)
+
+
 def test_any_prefix_of_a_history_replays_to_a_legal_state(tmp_path):
     lab = made(tmp_path, "simulated-fill")
     lab.plan()

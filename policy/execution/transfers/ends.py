@@ -10,6 +10,7 @@ from lake.errors import ExecutionError
 from lake.universe import Chain
 from policy.execution.base import Snapshot, Token, UnsignedTx
 from policy.execution.bridges.base import Bridge, Port, Transfer
+from policy.execution.records.halt import Halted, never
 from policy.execution.submission.channels import Channel
 from policy.execution.submission.gas import FeeRules, fee_rules
 from policy.execution.submission.node import Node
@@ -104,7 +105,7 @@ class TransferContext:
     """Everything the machine works with. ``live=False``: it looks and sends nothing.
 
     ``second`` are the routes' bridges over another operator's nodes: a departure is called void only where both see
-    none. ``told`` takes alarms (name, saga id, words). ``checkpoint`` is called at every stage (tests stop there).
+    none. ``halted`` is asked before anything is signed or sent. ``told`` takes alarms (name, saga id, words). ``checkpoint`` is called at every stage (tests stop there).
     """
 
     ends: Mapping[int, End]
@@ -115,6 +116,12 @@ class TransferContext:
     second: Mapping[RouteKey, Bridge] = field(default_factory=dict)
     told: Callable[[str, str, str], None] = lambda *_: None
     checkpoint: Callable[[str], None] = _pass
+    halted: Halted = never
+
+    @property
+    def sends(self) -> bool:
+        """Whether anything may be signed or sent just now: a live run, and nobody has stopped trading."""
+        return self.live and self.halted() is None
 
     def bridge(self, transfer: Transfer) -> Bridge:
         """Return the bridge of a transfer; ExecutionError where its route is configured no more."""

@@ -35,7 +35,7 @@ class CashAt:
 
 
 @dataclass(frozen=True, slots=True)
-class InTransit:
+class MovingCash:
     """One transfer's money between the chains, raw units of the origin."""
 
     saga: Saga
@@ -52,7 +52,7 @@ class CashCount:
     """
 
     places: tuple[CashAt, ...]
-    transits: tuple[InTransit, ...]
+    transits: tuple[MovingCash, ...]
     scale: int
     held: int = 0
     moving: int = 0
@@ -142,7 +142,7 @@ def _with_transits(
     base: CashCount, sagas: list[Saga], seen: Mapping[str, Sighting], at: Mapping[int, int]
 ) -> CashCount:
     """Return the count with every transfer put in its one place by the heights read."""
-    moving, early, fees, transits = 0, 0, 0, list[InTransit]()
+    moving, early, fees, transits = 0, 0, 0, list[MovingCash]()
     for saga in sagas:
         t, s = saga.transfer, seen[saga.transfer.saga_id]
         amount = _up(s.sent or t.amount, t.origin.decimals, base.scale)
@@ -156,11 +156,11 @@ def _with_transits(
             fees += amount - _up(s.returned, t.origin.decimals, base.scale)
         elif left:
             moving += amount
-            transits.append(InTransit(saga, s.sent, s))
+            transits.append(MovingCash(saga, s.sent, s))
     return CashCount(base.places, tuple(transits), base.scale, base.held, moving, early, base.came, fees, base.doubts)
 
 
-def mark(transit: InTransit, rules: TransferRules, age_s: float) -> float:
+def mark(transit: MovingCash, rules: TransferRules, age_s: float) -> float:
     """Return the share of par at which a transfer in transit is REPORTED; a decision counts it at par.
 
     At par less the quoted fee, overdue or not; a stuck one that no attester vouched for within a day with a haircut; a

@@ -9,7 +9,9 @@ from typing import Any
 from lake.errors import ExecutionError, RpcError
 from policy.execution.base import Verdict
 from policy.execution.bridges.base import Side, Speed, Transfer, TransferQuote
+from policy.execution.checks.verdicts import refused
 from policy.execution.records.codec import verdicts_json
+from policy.execution.records.halt import REMEDY
 from policy.execution.transfers.checks import Prospect, departure_verdicts
 from policy.execution.transfers.ends import End, TransferContext
 from policy.execution.transfers.ledger import count
@@ -84,6 +86,9 @@ def plan_transfer(ctx: TransferContext, wish: Wish) -> PlannedTransfer:
         found = departure_verdicts(ctx, Prospect(transfer, quote, snapshots, count(ctx)))
     except RpcError as error:
         raise ExecutionError(f"no transfer is planned while a chain cannot be read: {error}") from None
+    words = ctx.halted()
+    if words is not None:
+        found = (*found, refused("halted", f"{words}; {REMEDY}"))
     made = PlannedTransfer(transfer, quote, found)
     if found or not ctx.live:
         return made

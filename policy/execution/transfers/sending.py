@@ -55,7 +55,7 @@ def others_waiting(ctx: TransferContext, end: End, saga: Saga) -> str:
 
 def launch(ctx: TransferContext, saga: Saga, leg: str, end: End, tx: UnsignedTx, least_gas: int = 0) -> Saga:
     """Simulate, sign, journal and hand over the first transaction of ``leg``; unchanged where it may not be signed."""
-    if end.signer is None or not ctx.live or others_waiting(ctx, end, saga):
+    if end.signer is None or not ctx.sends or others_waiting(ctx, end, saga):
         return saga
     used = end.estimate(tx)  # Refused says why it would revert; the caller knows what that means
     head = end.node.head()
@@ -77,6 +77,8 @@ def _at(saga: Saga, end: End, nonce: int) -> list[Sent]:
 
 def _send(ctx: TransferContext, saga: Saga, leg: str, end: End, request: TxRequest) -> Saga:
     assert end.signer is not None
+    if not ctx.sends:
+        return saga  # stopped since the look began
     signed = end.signer.sign(request)
     sent = Sent(
         leg, request.chain_id, signed.tx_hash, signed.raw, end.sender, request.nonce, request.gas_limit,
@@ -90,6 +92,8 @@ def _send(ctx: TransferContext, saga: Saga, leg: str, end: End, request: TxReque
 
 def hand_over(ctx: TransferContext, saga: Saga, sent: Sent, end: End) -> Saga:
     """Give the signed bytes to the chain, the first time or again; the reply is journalled and proves nothing."""
+    if not ctx.sends:
+        return saga
     head = end.node.head().number
     reply = end.channel.send(sent.raw, sent.tx_hash, head + 1, head + 100)
     ctx.checkpoint(f"sent {sent.leg}")
@@ -118,7 +122,7 @@ def pursue(ctx: TransferContext, saga: Saga, sent: Sent, end: End, tx: UnsignedT
         return saga  # the bytes it was to replace landed; the look by logs tells
     if final >= 0 and end.node.account_nonce(end.sender, final) > sent.account_nonce and sent.leg != "depart":
         return ctx.log.note("failed", saga, sent, f"account nonce {sent.account_nonce} went to another transaction")
-    if not ctx.live:
+    if not ctx.sends:
         return saga
     head = end.node.head()
     if tx is not None and end.signer is not None and sent.handed and head.number - sent.block >= ctx.rules.bump_after:
