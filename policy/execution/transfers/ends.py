@@ -105,7 +105,8 @@ class TransferContext:
     """Everything the machine works with. ``live=False``: it looks and sends nothing.
 
     ``second`` are the routes' bridges over another operator's nodes: a departure is called void only where both see
-    none. ``halted`` is asked before anything is signed or sent. ``told`` takes alarms (name, saga id, words). ``checkpoint`` is called at every stage (tests stop there).
+    none. ``halted`` is asked before anything is signed or sent. ``told`` takes alarms (name, saga id, words).
+    ``checkpoint`` is called at every stage (tests stop there).
     """
 
     ends: Mapping[int, End]
