@@ -37,7 +37,7 @@ class Prospect:
     def usd(self, raw: int) -> float:
         """Return ``raw`` units of the origin in USD."""
         t = self.transfer
-        return raw / 10**t.origin.decimals * price_e8(self.sides[0], t.origin.token) / 1e8
+        return float(raw / 10**t.origin.decimals * price_e8(self.sides[0], t.origin.token) / 1e8)
 
 
 def price_e8(snapshot: Snapshot, token: str) -> int:
@@ -47,7 +47,7 @@ def price_e8(snapshot: Snapshot, token: str) -> int:
 
 def worth_usd(snapshots: Iterable[Snapshot]) -> float:
     """Return the NAV of all chains without what is in transit, USD."""
-    return sum(s.nav / 10 ** s.tokens[0].decimals * price_e8(s, s.tokens[0].address) / 1e8 for s in snapshots)
+    return float(sum(s.nav / 10 ** s.tokens[0].decimals * price_e8(s, s.tokens[0].address) / 1e8 for s in snapshots))
 
 
 def departure_verdicts(ctx: TransferContext, prospect: Prospect) -> tuple[Verdict, ...]:
