@@ -219,7 +219,7 @@ class Departed:
 
 
 @dataclass(frozen=True, slots=True)
-class CashMove:
+class CashChange:
     """Cash that came (positive) or went for another reason than a transfer, raw units, by the log of ``block``.
 
     ``kind``: start, deposit, withdrawal, trade or gift (what a stranger sent, or any other credit).
@@ -249,7 +249,7 @@ class Port(Protocol):
         """Return what the port counts as in transit on ``route``, raw units."""
         ...
 
-    def cash_moves(self, last: int) -> Sequence[CashMove]:
+    def cash_moves(self, last: int) -> Sequence[CashChange]:
         """Return what moved the cash up to block ``last`` but departures, arrivals and refunds; its start is first."""
         ...
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from policy.execution.base import Token, UnsignedTx
-from policy.execution.bridges.base import CashMove, Departed, Departure, PortRoute, Transfer, converted
+from policy.execution.bridges.base import CashChange, Departed, Departure, PortRoute, Transfer, converted
 from policy.execution.bridges.sim_book import BridgeBook, SimDeparture, bridge_fee, depart, message_of, receive, settle
 from policy.execution.checks.rules import Mandate, wrong_keeper
 from policy.execution.submission.node import Node
@@ -73,9 +73,9 @@ class SimulatedPort:
             if first <= d.block <= last
         )
 
-    def cash_moves(self, last: int) -> Sequence[CashMove]:
+    def cash_moves(self, last: int) -> Sequence[CashChange]:
         """Return what moved the accounting asset up to block ``last``: its start, flows of people, trades."""
-        return tuple(CashMove(*m) for m in self.node.block(last).world.bridges.moves if m[0] <= last)
+        return tuple(CashChange(*m) for m in self.node.block(last).world.bridges.moves if m[0] <= last)
 
     def _call(self, body: Mapping[str, Any]) -> UnsignedTx:
         return UnsignedTx(self.node.chain_id(), self.spec.address, json.dumps(body, sort_keys=True).encode())
