@@ -300,6 +300,20 @@ def replay_(
 
 
 @audit_app.command()
+def anchor(deployment: Deployment = None, config: Config = None, json: Json = None) -> None:
+    """Let the record's head travel in the next plan's hash, which binds all of it to the chain; costs 512 gas."""
+    from pipelines.deployments import chosen
+    from pipelines.reports import mandate_tables
+    from pipelines.settings import load
+    from pipelines.settlements.audited import audit_anchor
+
+    result = [audit_anchor(one) for one in chosen(load(config), deployment)]
+    for one in result:
+        mandate_tables.anchored(one)
+    write_json(json, {"deployments": result})
+
+
+@audit_app.command()
 def repair(deployment: Deployment = None, config: Config = None, json: Json = None) -> None:
     """Mend audit record and journal after damage on the disk: restore what the hashes prove, name what is lost."""
     from pipelines.deployments import chosen

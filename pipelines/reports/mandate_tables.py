@@ -48,3 +48,14 @@ def rehearsed(outcomes: Mapping[str, int], tables: Mapping[str, pl.DataFrame]) -
     rows = [[check, str(n), reason] for check, n, reason in counts.iter_rows()]
     terminal.table("Would have been refused", ["check", "times", "the last time"], rows, whole=2)
     return dict(counts.select("check", "len").iter_rows())
+
+
+def anchored(result: Mapping[str, Any]) -> None:
+    """Print what was asked to be anchored, and what became of every earlier request."""
+    rows = [
+        [str(a["of"]), a["head"], a["plan_hash"] or "no plan yet", "true" if a["true"] else "NOT the record's"]
+        for a in result["anchors"]
+    ]
+    terminal.table(f"Anchors of {result['deployment']}", ["record", "head", "plan hash", "state"], rows, whole=1)
+    if result["due"]:
+        terminal.say(f"the next executed plan carries {result['due']}")

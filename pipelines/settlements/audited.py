@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from eth_utils.address import to_checksum_address
 
-from lake.errors import RpcError
+from lake.errors import DataError, RpcError
 from lake.evm import head_of
 from lake.rpc import Rpc
 from pipelines.vault_settings import VaultSettings
 from pipelines.wiring import rpc_of
 from policy.execution.closing import closings_of
 from policy.execution.records import audit
+from policy.execution.records.anchors import anchors, ask, due
 from policy.execution.records.journal import EXECUTED
 from policy.execution.records.mending import may_give_up, repair
 from policy.execution.vaults.anchored import Find, Known, faults, known, plans_executed, reference_find
@@ -162,6 +164,28 @@ def audit_repair(deployment: VaultSettings) -> list[str]:
     closings = closings_of(journal)
     done += [repair(closings, reason).words()] if closings.exists() else []
     return [*done, repair(journal, reason, may_give_up(age, now.timestamp())).words()]
+
+
+def audit_anchor(deployment: VaultSettings) -> dict[str, Any]:
+    """Ask that the record's head goes into the next plan's hash; return every such request and what became of it.
+
+    {deployment, asked: {head, of} or None, due, anchors: [{seq, of, head, plan_hash, true}]}; ``asked`` is None where
+    the head is asked for already. Raises DataError where the record is empty or broken: there is nothing to bind.
+    """
+    path = deployment.path(deployment.vault.audit)
+    checked = audit.verify(path)
+    if not checked.ok:
+        raise DataError(f"the audit record is broken at record {checked.broken}: {checked.reason}; mend it before")
+    if not checked.records:
+        raise DataError("the audit record is empty: there is no head to anchor before the first decision")
+    record = audit.Audit(path)
+    line = ask(record, datetime.now(UTC))
+    lines = record.records()
+    asked = None if line is None else {"head": line.body["head"], "of": line.body["of"]}
+    return {
+        "deployment": deployment.name, "asked": asked, "due": due(lines).hex(),
+        "anchors": [asdict(a) for a in anchors(lines)],
+    }  # fmt: skip
 
 
 def audit_export(deployment: VaultSettings, out: Path) -> int:

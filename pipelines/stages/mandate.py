@@ -100,6 +100,8 @@ def _both(
     found = of_disagreements(disagreements(plans, trades, period.first.number, period.last.number))
     found += of_decisions(tables["decisions"], tables["forecasts"])
     found += simple("lake", recorded.in_the_lake(record, lake, deployment.label, period.start, period.end))
+    tables["anchors"], words = recorded.bound(record, trades)
+    found += simple("anchor", words)
     found += simple("lost", [f"record {x.seq} is lost: {x.body['reason']}" for x in record.upto if x.lost])
     if deployment.vault.kind == "reference":
         tables |= _reference(deployment, rpc, period, logs, senders)

@@ -15,6 +15,7 @@ from policy.execution.context import EngineContext, Stages, StepReport
 from policy.execution.observation import Seen
 from policy.execution.planner import Costs, Draft, PriceRisk, draft, seal_ready
 from policy.execution.probes import sick
+from policy.execution.records.anchors import carrying, due
 from policy.execution.state_builder import depth_usd, slippage_spread
 from policy.execution.submission.channels import choose_channel
 from policy.execution.submission.reverts import explained
@@ -60,14 +61,19 @@ def prepare(
     stages.done("route")
     if not made.legs or refusals(made.verdicts):
         return None, sick.of_draft(seen.snapshot, made, depth_usd(seen.snapshot, seen.pools))
-    plan = ctx.vault.seal(seal_ready(report.decision_id, ctx.vault_address, seen.snapshot, made.legs, limits.plan))
-    report.plan = plan
+    anchored = carrying(made.legs, due(ctx.audit.records()))
+    plan = report.plan = _sealed(ctx, report, seen, anchored)
     report.verdicts += list(ctx.vault.check(plan))
     stages.done("check")
     if refusals(report.verdicts):
         return None, {}
     tx = ctx.vault.build(plan)
     simulation = ctx.vault.simulate(tx, ctx.sender, seen.snapshot.block_number)
+    if not simulation.ok and anchored != made.legs:  # what only travels along never stops a trade
+        plan = report.plan = _sealed(ctx, report, seen, made.legs)
+        tx = ctx.vault.build(plan)
+        simulation = ctx.vault.simulate(tx, ctx.sender, seen.snapshot.block_number)
+        report.verdicts.append(passed("anchor", "the plan does not go through with the record's head behind it"))
     stages.done("simulate")
     report.verdicts += _judge(ctx.vault, plan, simulation)
     # what is reported as used is after refunds, up to a fifth (EIP-3529), which the limit must first cover
@@ -77,6 +83,12 @@ def prepare(
     if refusals(report.verdicts):
         return None, _blamed(ctx, report, seen, made, simulation)
     return Ready(plan, made, tx, simulation, report.gas_limit, report.channel, made.slippage_usd + other), {}
+
+
+def _sealed(ctx: EngineContext, report: StepReport, seen: Seen, legs: Sequence[Leg]) -> Plan:
+    """Return the plan of ``legs`` with the hash that the chain recomputes."""
+    bare = seal_ready(report.decision_id, ctx.vault_address, seen.snapshot, legs, ctx.limits.plan)
+    return ctx.vault.seal(bare)
 
 
 def _blamed(ctx: EngineContext, report: StepReport, seen: Seen, made: Draft, simulation: Simulation) -> sick.Sick:
@@ -90,8 +102,8 @@ def _blamed(ctx: EngineContext, report: StepReport, seen: Seen, made: Draft, sim
         return short
 
     def alone(legs: Sequence[Leg]) -> Simulation:
-        bare = seal_ready(report.decision_id, ctx.vault_address, seen.snapshot, legs, ctx.limits.plan)
-        return ctx.vault.simulate(ctx.vault.build(ctx.vault.seal(bare)), ctx.sender, seen.snapshot.block_number)
+        bare = _sealed(ctx, report, seen, legs)
+        return ctx.vault.simulate(ctx.vault.build(bare), ctx.sender, seen.snapshot.block_number)
 
     return sick.of_simulation(seen.snapshot, made.legs, alone)
 

@@ -22,6 +22,7 @@ from pipelines.settlements.mandate.evidence import WORDS
 from pipelines.settlements.mandate.frames import COLUMNS
 from pipelines.stages.mandate import evidence_of
 from pipelines.wiring import lake_of
+from policy.execution.records.anchors import ask
 from policy.execution.records.audit import Audit, head_path
 from policy.execution.records.hashlog import digest
 from policy.execution.vaults.reference.adapter import ReferenceVault
@@ -29,7 +30,7 @@ from tests.execution.chain_kit import landed, sealed, v3_leg
 from tests.pipelines.market import project
 
 pytestmark = pytest.mark.chain
-DAYS, PLANTED, ANNOUNCED, CHANGED = 30, 5, 11, 12
+DAYS, ASKED, PLANTED, ANNOUNCED, CHANGED = 30, 2, 5, 11, 12
 NEW_TARGETS = [3_000, 4_000, 3_000]
 EXTRA = """
 [mandate]
@@ -61,6 +62,8 @@ def month(tmp_path_factory):
         day, vault = len(outcomes), local.vault.address
         if day == PLANTED:
             done["theft"] = planted(net, local)
+        if day == ASKED:
+            done["anchor"] = ask(Audit(local.audit), at)
         if day == ANNOUNCED:
             done["announced"] = landed(net, "owner", vault, calldata("schedule(bytes)", change))
         if day == CHANGED:
@@ -68,6 +71,20 @@ def month(tmp_path_factory):
 
     with lived(own, Rehearsal(DAYS, 24), lambda i, n, outcome: outcomes.append(outcome), before) as it:
         yield it, done, outcomes
+
+
+def test_the_anchored_head_is_bound_by_a_plan_of_the_month_and_a_rewritten_record_shows(month, tmp_path):
+    it, done, _ = month
+    (row,) = it.evidence().tables["anchors"].iter_rows(named=True)
+    assert (row["head"], row["state"]) == (done["anchor"].body["head"], "bound")
+    settled = it.evidence().tables["settlements"].filter(pl.col("plan_hash") == row["plan_hash"])
+    assert (settled["block"][0], settled["tx_hash"][0]) == (row["block"], row["tx_hash"])
+    raw = it.net.rpc.call("eth_getTransactionByHash", [row["tx_hash"]])
+    assert row["head"] in raw["input"]
+    copy = elsewhere(it.local, tmp_path / "anew")
+    rewritten(copy, lambda rows: rows[0]["body"].update(why="nothing happened"))
+    assert audit_verify(copy)["ok"] is False  # the planted trade; the hashes themselves are whole again
+    assert ("anchor", "") in found(evidence_of(copy, it.begin, it.end))
 
 
 def elsewhere(local, folder):

@@ -15,9 +15,11 @@ from lake.units import BPS, utc
 from pipelines.settlements.mandate.frames import frame
 from pipelines.settlements.reconcile import row_id
 from policy.execution.base import Plan
+from policy.execution.records.anchors import anchors
 from policy.execution.records.audit import inputs_digest
 from policy.execution.records.codec import plan_of
 from policy.execution.records.hashlog import Line, canonical
+from policy.execution.vaults.trades import Trade
 from policy.strategies.replay import replay
 
 INPUTS = ("snapshot", "state", "forecasts", "data", "memory", "memory_digest")
@@ -35,6 +37,7 @@ class Recorded:
     upto: tuple[Line, ...]
     inside: tuple[Line, ...]
     last: Line | None
+    whole: tuple[Line, ...] = ()  # up to the same end, of other vaults too
 
 
 def recorded(lines: Sequence[Line], start: datetime, end: datetime, vault: str) -> Recorded:
@@ -45,7 +48,7 @@ def recorded(lines: Sequence[Line], start: datetime, end: datetime, vault: str) 
     plans = {line.body["plan_hash"] for line in upto if line.body.get("plan_hash") and _of(line, vault)}
     own = [line for line in upto if _of(line, vault) or _beside(line, plans)]
     inside = tuple(line for line in own if (at := times[line.seq]) is not None and start <= at < end)
-    return Recorded(tuple(own), inside, lines[cut] if cut >= 0 else None)
+    return Recorded(tuple(own), inside, lines[cut] if cut >= 0 else None, tuple(upto))
 
 
 def _of(line: Line, vault: str) -> bool:
@@ -180,6 +183,31 @@ def by_hand(record: Recorded) -> pl.DataFrame:
             what = canonical({k: v for k, v in line.body.items() if k not in {"event", "ts"}})
             rows.append({"ts": utc(str(line.body["ts"])), "event": str(line.body["event"]), "what": what})
     return frame("actions", rows)
+
+
+def bound(record: Recorded, trades: Sequence[Trade]) -> tuple[pl.DataFrame, list[str]]:
+    """Return the heads asked to be anchored up to the period's end, with the event that bound each.
+
+    And in words those that are no longer the hash of the record they name: it was written anew since.
+    """
+    lines = {line.seq: line for line in record.upto}
+    at = {t.plan_hash: t for t in trades if t.traded}
+    rows, wrong = [], []
+    for anchor in anchors(record.whole):
+        trade = at.get(anchor.plan_hash)
+        state = "not bound yet" if not anchor.plan_hash else "bound in another period" if trade is None else "bound"
+        if not anchor.true:
+            state = "not the record's"
+            wrong.append(
+                f"record {anchor.seq} anchored {anchor.head} as the hash of record {anchor.of}, which has another"
+            )
+        rows.append({
+            "seq": anchor.seq, "record": lines[anchor.seq].hash, "ts": utc(str(lines[anchor.seq].body["ts"])),
+            "anchored_seq": anchor.of, "head": anchor.head, "plan_hash": anchor.plan_hash or None,
+            "block": None if trade is None else trade.block, "tx_hash": None if trade is None else trade.tx_hash,
+            "state": state,
+        })  # fmt: skip
+    return frame("anchors", rows), wrong
 
 
 def settlements(record: Recorded, losses_ppb: Mapping[str, int]) -> pl.DataFrame:
