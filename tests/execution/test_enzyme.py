@@ -25,6 +25,7 @@ from policy.execution.routing.pool_reader import read_pools
 from policy.execution.vaults.anchored import faults, known
 from policy.execution.vaults.enzyme.adapter import CALL, NEEDED, TAKE_ORDER, EnzymeFund, fund_of
 from policy.execution.vaults.enzyme.events import enzyme_find
+from policy.execution.vaults.trades import disagreements, fund_trades
 from policy.localnet.enzyme import _artefact, enzyme_fund, enzyme_vault
 from policy.localnet.market import Localnet, start
 from policy.localnet.packages import modules
@@ -185,6 +186,11 @@ def test_a_rebalance_is_made_leg_by_leg_each_a_decision_of_its_own(net, fund, tm
     assert faults(plans, None, enzyme_find(fund.rpc, fund.spec.address)) == []
     hidden = [replace(p, plan_hash="0x" + "1" * 64) for p in plans]
     assert len(faults(hidden, None, enzyme_find(fund.rpc, fund.spec.address))) == len(plans)
+    head = net.node.head().number
+    trades = fund_trades(fund.rpc, fund.spec.address)(0, head)
+    assert disagreements(plans, trades, 0, head) == []
+    told = disagreements(plans[1:], trades, 0, head)
+    assert [(d.kind, d.plan_hash) for d in told] == [("no_record", plans[0].plan_hash)]
 
 
 def test_a_half_done_rebalance_goes_on_from_what_it_holds_when_the_second_leg_heals(net, fund, tmp_path):

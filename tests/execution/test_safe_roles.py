@@ -15,6 +15,8 @@ from lake.evm import Call, calldata, read
 from lake.rpc import Rpc
 from policy.execution.base import Plan
 from policy.execution.checks.rules import PPB
+from policy.execution.records.anchors import carrying
+from policy.execution.vaults.anchored import Known
 from policy.execution.vaults.safe.adapter import APPROVE, DELEGATECALL, EXEC, ZERO, packed
 from policy.execution.vaults.safe.builder_file import builder_file, checksum
 from policy.execution.vaults.safe.install import MULTISEND, missing_calls
@@ -22,6 +24,7 @@ from policy.execution.vaults.safe.proof import state_faults, thefts, thefts_that
 from policy.execution.vaults.safe.register import FACTORY, register_address
 from policy.execution.vaults.safe.roles import EXEC_ROLE, RolesSafe
 from policy.execution.vaults.safe.scoping import ROLE, lanes_of
+from policy.execution.vaults.trades import disagreements, registered_trades
 from policy.localnet.market import Localnet, start
 from policy.localnet.portfolio import roles_safe, roles_vault, vouched
 from tests.chain_fixtures import CLOCK, fresh
@@ -230,3 +233,29 @@ def test_a_stolen_key_loses_at_most_the_allowances_and_sends_nothing_away(net, v
     assert found.landed > 100  # the thief does trade, or nothing is tested
     assert found.sales > 100
     assert 0 < found.worst_share <= 1
+
+
+def test_what_the_role_trades_is_found_with_its_plan_and_without_one(net, vault):
+    """A plan that carries the record's head lands and is found by its hash; a trade beside the register by its lack."""
+    first, safe = net.node.head().number + 1, vault.spec.address
+    bare = plan_of(net, vault, 1_000)
+    plan = vault.seal(replace(bare, legs=carrying(bare.legs, b"\xab" * 32)))
+    tx = vault.build(plan)
+    done = landed(net, "keeper", tx.to, tx.data)
+    assert done.status == 1, "Zodiac Roles takes what follows a call's data"
+    router, token = net.world.contracts["v3_router"], vault.spec.tokens[0].address
+    data = swap_data("uniswap_v3", [(token, net.world.token("ETH").address, 500)], 1_000 * USD, safe)
+    calls = [(token, calldata(APPROVE, router, 1_000 * USD)), (router, data)]
+    inner = calldata(MULTISEND, packed(calls))
+    sent = calldata(EXEC_ROLE, vault.spec.multisend, 0, inner, DELEGATECALL, ROLE, True)
+    stolen = landed(net, "keeper", vault.modifier, sent)
+    assert stolen.status == 1
+    head = net.node.head().number
+    trades = registered_trades(Rpc(net.node_url), safe, vault.modifier)(first, head)
+    assert [(t.tx_hash, t.plan_hash) for t in trades] == [
+        (done.tx_hash, "0x" + plan.plan_hash.hex()), (stolen.tx_hash, ""),
+    ]  # fmt: skip
+    record = Known(0, plan.nonce, "0x" + plan.plan_hash.hex(), first, "landed")
+    (found,) = disagreements([record], trades, first, head)
+    assert (found.kind, found.tx_hash) == ("no_record", stolen.tx_hash)
+    assert "without a plan" in found.words
