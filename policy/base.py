@@ -53,12 +53,13 @@ class CashFlows:
     """Holders' money on its way, fractions of NAV as it is now; it comes and goes in the accounting asset, the first.
 
     ``coming``: requested deposits, not held yet; ``leaving``: requested withdrawals, still held; ``reserve``: cash to
-    keep for withdrawals that are only expected.
+    keep for withdrawals that are only expected; ``net``: whether a trade waits for money that will do it.
     """
 
     coming: float = 0.0
     leaving: float = 0.0
     reserve: float = 0.0
+    net: bool = True
 
 
 @dataclass(frozen=True, slots=True)

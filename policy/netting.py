@@ -1,12 +1,15 @@
 """Holders' money netted against a rebalance: decide on the portfolio as it will be, trade what is needed for it now.
 
 A deposit on its way buys what is missing without a sale, a withdrawal on its way takes what is too much: both are
-trades for nothing. So a policy is shown the weights after all requests are settled, and what it wants of them is turned
-into trades of the present holdings. Of the cash that is here none is spent that requested or expected withdrawals need.
+trades for nothing. So a policy is asked twice where requests wait: about the holdings as they are, and as they will be
+once all requests are settled. What either does not want to trade waits for the money; what both want is traded towards
+the settled portfolio. Where the cash does not reach for the withdrawals, the settled portfolio alone is asked about. Of
+the cash that is here none is spent that requested or expected withdrawals need.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -33,12 +36,35 @@ def after(weights: Vector, flows: CashFlows) -> tuple[Vector, float]:
 
 
 def netted(state: State) -> State:
-    """Return the state a policy decides on: ``state`` itself where no request waits."""
+    """Return the state once requests are settled: ``state`` itself where none waits, or none is netted."""
     flows = state.flows
-    if flows is None or not (flows.coming or flows.leaving):
+    if flows is None or not (flows.coming or flows.leaving) or not (flows.net or lacks(state)):
         return state
     weights, growth = after(state.weights, flows)
     return replace(state, weights=weights, nav_usd=state.nav_usd * growth)
+
+
+def decide(ask: Callable[[State], tuple[State, Decision, Decision]], state: State) -> tuple[State, Decision, Decision]:
+    """Return what ``ask`` says of ``state``, holders' money netted: the state asked about, its answer, what to trade.
+
+    ``ask`` returns the very state its policy was given, the policy's answer, and that answer for the state it was
+    asked about. Without flows it is asked once and nothing is changed.
+    """
+    shown = netted(state)
+    if shown is state:
+        asked, said, decision = ask(state)
+        return asked, said, to_trade(decision, state, state)
+    if not lacks(state):
+        asked, said, decision = ask(state)
+        if decision.action == "wait":
+            return asked, said, decision
+    asked, said, decision = ask(shown)
+    return asked, said, to_trade(decision, state, shown)
+
+
+def lacks(state: State) -> bool:
+    """Return whether the cash held does not reach for the withdrawals asked for."""
+    return state.flows is not None and float(state.weights[CASH]) < state.flows.leaving
 
 
 def to_trade(decision: Decision, state: State, shown: State) -> Decision:

@@ -87,6 +87,11 @@ class PolicySection(Section):
     fallback: FallbackPolicy = Field(
         default="gas_band", description="The policy that decides while forecasts abstain; it reads none."
     )
+    net_requests: Literal["soft", "all", "none"] = Field(
+        default="soft",
+        description="lagoon: mandates in which a trade waits for holders' money that will do it; all: hard ones too, "
+        "whose weights are outside their caps meanwhile.",
+    )
 
 
 class MandateSection(Section):

@@ -27,7 +27,9 @@ def portfolio_of(deployment: VaultSettings) -> RiskTerms:
     """Return what is configured about the portfolio, in the order of its assets."""
     given = deployment.portfolio
     fees = chain_fees(deployment.chain.id, deployment.costs.gas_base, deployment.costs.gas_per_leg)
-    return RiskTerms(given.assets, np.array([given.caps[a] for a in given.assets]), given.gamma, given.scenario, fees)
+    caps = np.array([given.caps[a] for a in given.assets])
+    net = deployment.policy.net_requests in {"all", given.scenario}
+    return RiskTerms(given.assets, caps, given.gamma, given.scenario, fees, net_requests=net)
 
 
 def view_of(choice: Choice, snapshot: Snapshot, chain: OracleEvidence | None = None) -> OffchainView:

@@ -7,10 +7,11 @@ refuse is a verdict in the report; an exception is a bug or a broken file.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from lake.errors import RpcError
-from policy.base import Decision, tradable
+from policy.base import Decision, State, tradable
 from policy.execution import closing
 from policy.execution.attempts import affordable, follow, launch
 from policy.execution.base import Plan, Verdict
@@ -30,7 +31,7 @@ from policy.execution.records.journal import Flight
 from policy.execution.recovery import genesis, recover
 from policy.execution.submission.gas import Bid
 from policy.execution.submission.quorum import quorum
-from policy.netting import netted, to_trade
+from policy.netting import decide as netted_decision
 
 
 def step(ctx: EngineContext) -> StepReport:
@@ -97,11 +98,8 @@ def _decided(ctx: EngineContext, report: StepReport, seen: Seen, stages: Stages)
         del report.verdicts[told:]
         report.plan, report.legs = None, ()
         places = sick.positions(seen.snapshot, report.sick)
-        shown = netted(seen.state)
-        state = sick.masked(shown, places)
-        said = ctx.policy.decide(state, seen.view.forecasts)
-        report.asked = state, said
-        decision = to_trade(sick.unmasked(said, shown, places), seen.state, shown)
+        asked, said, decision = netted_decision(partial(_asked, ctx, seen, places), seen.state)
+        report.asked = asked, said
         _note(report, seen, decision)
         stages.done("decide")
         fault = sane(decision, seen.state)
@@ -124,6 +122,18 @@ def _decided(ctx: EngineContext, report: StepReport, seen: Seen, stages: Stages)
     if decision.action == "wait":
         report.outcome = "waited"
     return decision, ready
+
+
+def _asked(ctx: EngineContext, seen: Seen, places: list[int], state: State) -> tuple[State, Decision, Decision]:
+    """Return the state the policy is given, sick tokens masked, its answer, and that answer for ``state`` itself."""
+    given = sick.masked(state, places)
+    said = ctx.policy.decide(given, seen.view.forecasts)
+    return given, said, sick.unmasked(said, state, places)
+
+
+def _netted(ctx: EngineContext, seen: Seen) -> Decision:
+    """Return what the policy would do with all tokens healthy, holders' money netted."""
+    return netted_decision(partial(_asked, ctx, seen, []), seen.state)[2]
 
 
 def _outcome_without_sending(report: StepReport, ready: Ready | None) -> str:
@@ -166,7 +176,7 @@ def _needed_now(ctx: EngineContext, report: StepReport, stages: Stages) -> bool:
     seen, order = observe(ctx, look, stages), flight.plan.order
     doubted = look.denial is not None or bool({order.sell, order.buy} & look.sick.keys())
     doubted = doubted or any(v.check.startswith("oracle") for v in refusals(look.verdicts))
-    forced = seen is not None and ctx.policy.decide(netted(seen.state), seen.view.forecasts).action == "forced"
+    forced = seen is not None and _netted(ctx, seen).action == "forced"
     if not doubted and not forced:
         return False
     flight, settlement = tend(ctx, flight, "its prices are in doubt" if doubted else "a forced trade cannot wait")

@@ -23,13 +23,17 @@ from policy.execution.routing.yields import VENUE
 
 @dataclass(frozen=True, slots=True)
 class RiskTerms:
-    """What is configured about the portfolio and not on the chain; vectors in the order of the vault's tokens."""
+    """What is configured about the portfolio and not on the chain; vectors in the order of the vault's tokens.
+
+    ``net_requests``: whether a trade waits for holders' money that is on its way and will do it.
+    """
 
     assets: tuple[str, ...]
     tolerance: Vector
     gamma: float
     scenario: Scenario
     fees: ChainFees
+    net_requests: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +153,16 @@ def state_of(
         ),
         last_trade=view.last_trade,
         max_turnover=snapshot.max_turnover_bps / 10_000,
-        flows=_flows(snapshot),
+        flows=_flows(snapshot, net=portfolio.net_requests),
     )
 
 
-def _flows(snapshot: Snapshot) -> CashFlows | None:
+def _flows(snapshot: Snapshot, *, net: bool) -> CashFlows | None:
     """Return the holders' money on its way as fractions of NAV; None where none is."""
     given = snapshot.flows
     if given is None or not snapshot.nav or not (given.coming or given.leaving or given.reserve):
         return None
-    return CashFlows(*(amount / snapshot.nav for amount in (given.coming, given.leaving, given.reserve)))
+    return CashFlows(*(amount / snapshot.nav for amount in (given.coming, given.leaving, given.reserve)), net)
 
 
 def _tradable(snapshot: Snapshot, portfolio: RiskTerms, view: OffchainView, pools: Sequence[Pool]) -> Bools:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from policy.base import CashFlows, ChainFees, Decision, Market, State
 from policy.memory import state_from, state_json
-from policy.netting import LEAST_NAV, after, netted, to_trade, within
+from policy.netting import LEAST_NAV, after, decide, netted, to_trade, within
 
 N = 4
 MARKET = Market(10.0, 2_000.0, ChainFees(1), np.full(N, 0.003), np.full(N, 1e7))
@@ -86,6 +86,56 @@ def test_purchases_are_cut_and_sales_are_not(weights, flows):
     assert cut.sum() == pytest.approx(0, abs=1e-12)
     for had, has in zip(change[1:], cut[1:], strict=True):
         assert has == had if had <= 0 else -1e-12 <= has <= had + 1e-12
+
+
+@pytest.mark.parametrize(("now", "later", "trades"), [(0, 0, False), (1, 0, False), (0, 1, False), (1, 1, True)])
+def test_only_what_is_wanted_both_now_and_once_the_money_has_moved_is_traded(now, later, trades):
+    given_ = state([0.4, 0.2, 0.2, 0.2], CashFlows(coming=0.05, leaving=0.1))
+    seen = []
+
+    def ask(told: State):
+        seen.append(told)
+        does = now if told is given_ else later
+        made = replace(decided(told, np.full(N, 0.25)), action="trade" if does else "wait")
+        made = made if does else replace(made, weights=told.weights)
+        return told, made, made
+
+    asked, said, decision = decide(ask, given_)
+    assert (decision.action != "wait") == trades
+    assert asked is seen[-1]
+    assert said.action == decision.action
+    assert len(seen) == 1 + bool(now)
+    assert (decision.weights == given_.weights).all() != trades
+
+
+def test_where_the_cash_does_not_reach_the_settled_portfolio_alone_is_asked_about():
+    given_ = state([0.1, 0.3, 0.3, 0.3], CashFlows(leaving=0.4))
+    seen = []
+
+    def ask(told: State):
+        seen.append(told)
+        made = decided(told, np.full(N, 0.25))
+        return told, made, made
+
+    _, _, decision = decide(ask, given_)
+    assert [s is given_ for s in seen] == [False]
+    assert decision.weights == pytest.approx([0.4 + 0.25 * 0.6, *[0.15] * 3])
+
+
+def test_a_mandate_that_does_not_net_is_asked_as_it_is_and_still_keeps_what_is_owed():
+    wanted = np.array([0.1, 0.3, 0.3, 0.3])
+    given_ = state([0.4, 0.2, 0.2, 0.2], CashFlows(coming=0.5, leaving=0.3, net=False))
+    assert netted(given_) is given_
+    _, _, decision = decide(lambda told: (told, decided(told, wanted), decided(told, wanted)), given_)
+    assert decision.weights[0] == pytest.approx(0.3)
+    short = state([0.2, 0.3, 0.3, 0.2], CashFlows(leaving=0.3, net=False))
+    assert netted(short) is not short  # what is owed must be raised all the same
+
+
+def test_without_flows_the_policy_is_asked_once_and_its_answer_kept():
+    plain = state([0.4, 0.2, 0.2, 0.2])
+    answer = decided(plain, np.full(N, 0.25))
+    assert decide(lambda told: (told, answer, answer), plain) == (plain, answer, answer)
 
 
 def test_what_a_withdrawal_takes_is_not_sold_and_what_a_deposit_brings_is_not_bought():

@@ -1,0 +1,62 @@
+"""What netting holders' flows against the rebalance saves, bp of NAV a year: `make flows ARGS="--portfolios 24"`.
+
+Reads the folder of FOREDRIFT_DATA (as `make realtime` does), adds an accounting asset to every basket of the panel, and
+lets the holders of ``policy.simulation.investors.FlowProcess`` come and go: with a day's notice (ERC-7540) and at once
+(ERC-4626). A row whose 95 % interval (weekly blocks) holds zero is a null and is said to be one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from lake.units import utc
+from policy.comparison.flow_saving import Saving, savings
+from policy.simulation.history import load
+from policy.simulation.investors import FlowProcess
+from policy.simulation.panel import DEFAULT_CELLS
+from tests.bench.realtime_table import ASSETS, recorded
+
+
+def lines(rows: Sequence[Saving]) -> list[str]:
+    """The table, a line a row."""
+    heads = f"{'mandate':11s} {'NAV':>10s} {'notice':>6s} {'arm':8s} {'blind':>8s} {'saved':>8s} {'95 %':>20s}"
+    found = [f"{heads}  {'forced a year':>13s}  h outside a year"]
+    for r in rows:
+        between = f"[{r.saved_bp.low:.2f}, {r.saved_bp.high:.2f}]"
+        forced = f"{r.forced_blind:.1f} -> {r.forced_arm:.1f}"
+        outside = f"{r.outside_blind_h:.0f} -> {r.outside_arm_h:.0f}"
+        found.append(
+            f"{r.cell:11s} {r.nav_usd:10,.0f} {r.notice_h:4d} h {r.arm:8s} {r.blind_bp:8.2f} {r.saved_bp.value:8.2f} "
+            f"{between:>20s}  {forced:>13s}  {outside}{'  (null)' if r.null else ''}"
+        )
+    return found
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--start", default="2022-02-01")
+    parser.add_argument("--end", default="2022-12-10")
+    parser.add_argument("--portfolios", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=7)
+    given = parser.parse_args()
+    folder = Path(os.environ.get("FOREDRIFT_DATA", "../shared/data"))
+    with tempfile.TemporaryDirectory() as root:
+        history = load(recorded(folder, Path(root) / "lake"), utc(given.start), utc(given.end), ASSETS)
+        began = time.perf_counter()
+        rows = savings(history, DEFAULT_CELLS, given.portfolios, given.seed)
+    print(f"{FlowProcess()}")
+    print(
+        f"{history.when(history.first):%Y-%m-%d} to {given.end}, {given.portfolios} baskets a cell, seed {given.seed}"
+    )
+    print("\n".join(lines(rows)))
+    print(f"{time.perf_counter() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
