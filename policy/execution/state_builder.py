@@ -162,7 +162,8 @@ def _flows(snapshot: Snapshot, *, net: bool) -> CashFlows | None:
     given = snapshot.flows
     if given is None or not snapshot.nav or not (given.coming or given.leaving or given.reserve):
         return None
-    return CashFlows(*(amount / snapshot.nav for amount in (given.coming, given.leaving, given.reserve)), net)
+    nav = snapshot.nav
+    return CashFlows(given.coming / nav, given.leaving / nav, given.reserve / nav, net)
 
 
 def _tradable(snapshot: Snapshot, portfolio: RiskTerms, view: OffchainView, pools: Sequence[Pool]) -> Bools:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from policy.base import Vector
+from policy.base import Bools, Matrix, Vector
 from policy.simulation.history import History
 from policy.simulation.planner import Portfolio
 
@@ -93,7 +93,7 @@ def forecast(flows: HolderFlows, ahead_h: float = 48.0, z: float = 1.0) -> Holde
     return replace(flows, reserve=reserve)
 
 
-def _regimes(process: FlowProcess, steps: int, rng: np.random.Generator) -> tuple[Vector, Vector]:
+def _regimes(process: FlowProcess, steps: int, rng: np.random.Generator) -> tuple[Bools, Bools]:
     """Return (T,) whether each step is busy, and whether its busy kind is deposits."""
     busy, way = np.zeros(steps, dtype=np.bool_), np.zeros(steps, dtype=np.bool_)
     t, state = 0, False
@@ -111,8 +111,11 @@ def with_cash(history: History) -> History:
     covariance = np.zeros((days, n + 1, n + 1))
     covariance[:, 1:, 1:] = history.covariance
 
-    def beside(values: Vector, of_cash: float) -> Vector:
-        return np.ascontiguousarray(np.column_stack([np.full(steps, of_cash, dtype=values.dtype), values]))
+    def beside(values: Matrix, of_cash: float) -> Matrix:
+        return np.ascontiguousarray(np.column_stack([np.full(steps, of_cash), values]))
+
+    def always(values: Bools) -> Bools:
+        return np.ascontiguousarray(np.column_stack([np.ones(steps, dtype=np.bool_), values]))
 
     listed = None if history.listed is None else np.concatenate([[0], history.listed])
     ended = None if history.ended is None else np.concatenate([[steps - 1], history.ended])
@@ -120,7 +123,7 @@ def with_cash(history: History) -> History:
         history, assets=(CASH, *history.assets), close=beside(history.close, 1.0),
         returns=beside(history.returns, 0.0), depth_usd=beside(history.depth_usd, np.inf),
         median_depth_usd=beside(history.median_depth_usd, np.inf), covariance=covariance,
-        tradable=beside(history.markets, 1.0), moved=None if history.moved is None else beside(history.moved, 1.0),
+        tradable=always(history.markets), moved=None if history.moved is None else always(history.moved),
         listed=listed, ended=ended,
     )  # fmt: skip
 
