@@ -9,7 +9,7 @@ import typer
 
 from foredrift.ours import ForeignPackageError, check_ours
 from lake.errors import ConfigError, ForedriftError
-from pipelines.commands import config, data, halt, hedge, keys, lake, learn, mandate, run, trade, vault, watch
+from pipelines.commands import config, data, halt, hedge, keepsake, keys, lake, learn, mandate, run, trade, vault, watch
 from pipelines.commands.options import Json, write_json
 from pipelines.reports import output
 from pipelines.servers import phrase
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     rich_markup_mode="rich",
 )
-for group in (data, config, lake, learn, trade, hedge, keys, vault, mandate, halt, watch, run):
+for group in (data, keepsake, config, lake, learn, trade, hedge, keys, vault, mandate, halt, watch, run):
     group.register(app)
 
 

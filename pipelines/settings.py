@@ -19,6 +19,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from lake.errors import ConfigError
 from lake.private import STATE, tighten
 from lake.units import utc
+from pipelines import layout
 from pipelines.collisions import collision
 from pipelines.deploy_section import DeploySection
 from pipelines.hedge_section import HedgeSection, PositionsSection, as_vault
@@ -153,11 +154,12 @@ class Settings(Section):
         return start_weights(self.portfolio, self.vault)
 
 
-def load(file: Path | None = None, *, required: bool = True) -> Settings:
+def load(file: Path | None = None, *, required: bool = True, any_layout: bool = False) -> Settings:
     """Read and validate the settings.
 
     ``file`` defaults to ``foredrift.toml`` in the working folder. Raises ConfigError naming every wrong key, or the
-    variable it came from, and, when ``required``, a missing file.
+    variable it came from, and, when ``required``, a missing file; but for ``any_layout`` also files as an older version
+    left them.
     """
     path = file or Path(DEFAULT_FILE)
     if not path.exists():
@@ -166,6 +168,9 @@ def load(file: Path | None = None, *, required: bool = True) -> Settings:
         return _validated({}, "the defaults", Path.cwd() / DEFAULT_FILE)
     settings = _validated(as_written(path), str(path), path.resolve())
     _keep_private(settings.path(STATE))
+    older = "" if any_layout else layout.fault(settings.root, settings.vault.journal)
+    if older:
+        raise ConfigError(older)
     return settings
 
 

@@ -25,7 +25,12 @@ Account = Annotated[
 ]
 Live = Annotated[bool, typer.Option("--live", help="Take the printed step with --owner's key.")]
 OwnerKey = Annotated[
-    Path | None, typer.Option("--owner", metavar="KEYSTORE", help="Encrypted key of the vault's owner, for --live.")
+    Path | None,
+    typer.Option(
+        "--owner",
+        metavar="KEYSTORE",
+        help="Encrypted key of the vault's owner, for --live (default: nothing is signed).",
+    ),
 ]
 
 
@@ -70,7 +75,9 @@ def permissioned(
 
 
 def holders_(
-    block: Annotated[int | None, typer.Option(min=0, help="After this block (default: the newest).")] = None,
+    block: Annotated[
+        int | None, typer.Option(min=0, help="After the block of this number (default: the newest).")
+    ] = None,
     deployment: Deployment = None,
     config: Config = None,
     json: Json = None,

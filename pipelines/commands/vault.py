@@ -197,10 +197,17 @@ def settle(
         bool, typer.Option("--live", help="Push the valuation ([vault] sign_nav), or settle with --owner's key.")
     ] = False,
     owner: Annotated[
-        Path | None, typer.Option(metavar="KEYSTORE", help="Encrypted key of an owner of the Safe, to settle with.")
+        Path | None,
+        typer.Option(
+            metavar="KEYSTORE",
+            help="Encrypted key of an owner of the Safe, to settle with (default: nothing is signed).",
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Write the settlement for Safe{Wallet}'s builder.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.json", help="Write the settlement for Safe{Wallet}'s builder here (default: not written)."
+        ),
     ] = None,
     deployment: Deployment = None,
     config: Config = None,

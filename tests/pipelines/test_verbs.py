@@ -109,6 +109,9 @@ STEPS = [  # in this order, each in the sample project
     "audit repair",
     "audit export out.parquet",
     "vault describe",
+    "backup --out kept.tar.gz",
+    "restore kept.tar.gz --into again",
+    "migrate",
 ]
 NEEDS = {  # verbs that need more than a sample project has: models, a chain, a comparison, a server; tested elsewhere
     *("train", "forecast", "compare", "leakage", "models promote", "models demote", "lake accept", "report"),
