@@ -53,7 +53,7 @@ def localnet(
         typer.Option(help="Also write the development key of the Safe's owner here (default: not written)."),
     ] = None,
     chains: Annotated[
-        int, typer.Option(min=1, max=2, help="2: two chains, a vault of one owner on each, CCTP between them.")
+        int, typer.Option(min=1, max=2, help="Number of chains; 2: a vault of one owner on each, CCTP between them.")
     ] = 1,
     config: Config = None,
     json: Json = None,

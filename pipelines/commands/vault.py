@@ -35,7 +35,10 @@ def deploy(
     live: Annotated[bool, typer.Option("--live", help="Make it, with the key of [deploy] owner.")] = False,
     deposit: Annotated[
         str | None,
-        typer.Option(metavar="AMOUNT", help="Put this much of the accounting asset (in its units) into the new vault."),
+        typer.Option(
+            metavar="AMOUNT",
+            help="Put this much of the accounting asset, in its units, into the new vault (default: nothing).",
+        ),
     ] = None,
     config: Config = None,
     json: Json = None,
