@@ -40,6 +40,10 @@ FREE = {"hold_s": 0, "entry_bps": 0, "exit_bps": 0}
 """A vault without hold and fees, to see one rule at a time."""
 
 
+MINED_WITHIN_S = 120.0
+"""Patience with a node on a busy machine; it mines at once, and a hang is a failure."""
+
+
 @dataclass
 class Bench:
     """The chain with everything on it. Amounts are raw units; roles are names of the development accounts."""
@@ -64,7 +68,8 @@ class Bench:
 
     def receipt(self, sent: object) -> dict[str, Any]:
         """The receipt, as soon as the node has mined it (it answers a little before)."""
-        for _ in range(500):
+        patience = time.monotonic() + MINED_WITHIN_S
+        while time.monotonic() < patience:
             found: Any = self.rpc.call("eth_getTransactionReceipt", [sent])
             if found is not None:
                 return dict(found)
