@@ -163,3 +163,7 @@ mirrored: env ## policies on mirrored pasts of a project: PROJECT=DIR ARGS="STAR
 .PHONY: port-fuzz
 port-fuzz: env npm ## 10,000 steps of a stolen keeper's key at the vault's port: whatever leaves goes to our own vault
 	@$(BIN)/python -m tests.execution.port_fuzz $(or $(STEPS),10000) $(or $(SEED),1)
+
+.PHONY: matrix-real
+matrix-real: env npm ## kills, faults and reorganisations of a transfer over two local chains with contracts, judged at every look
+	@$(BIN)/python -m tests.transfers.real_matrix $(or $(RUNS),600) $(or $(SEED),1)

@@ -237,7 +237,7 @@ class CctpBridge:
         got, dust = converted(amount, transfer.destination.decimals, transfer.origin.decimals)
         final = seen.final and block <= final_block(far.node, far.chain)
         fee = seen.sent - got - (1 if dust else 0)
-        return replace(seen, attested=True, arrived=amount, fee=fee, settled_final=final)
+        return replace(seen, attested=True, arrived=amount, fee=fee, settled_final=final, credit_block=block)
 
     def _faulty(self, asked: Attested, burn: BurnMessage, message: BurnMessage) -> str:
         """Return why an attestation would be denied on the destination now; empty where it would not."""

@@ -10,10 +10,11 @@ from lake.evm import calldata
 from lake.rpc import Rpc
 from lake.universe import CHAINS
 from policy.execution.base import UnsignedTx
-from policy.execution.bridges.base import Departed, Departure, PortRoute, Transfer
+from policy.execution.bridges.base import CashChange, Departed, Departure, PortRoute, Transfer
 from policy.execution.bridges.events import logs_between
 from policy.execution.bridges.routes import DEPARTED, departed_of, read_row
 from policy.execution.checks.port_rules import ACROSS, CCTP, FAST, FINAL, KINDS, OFT, Ask, RouteRow
+from policy.execution.vaults.reference.cash import cash_moves
 from policy.execution.vaults.reference.port_state import SETTLE, depart_data
 
 _NAMES = {number: name for name, number in KINDS.items()}
@@ -62,6 +63,10 @@ class Porting:
     def departures(self, first: int, last: int) -> Sequence[Departed]:
         """Return the departures logged in blocks ``first`` to ``last``, both included."""
         return tuple(departed_of(log) for log in logs_between(self.rpc, self.address, [DEPARTED], first, last))
+
+    def cash_moves(self, last: int) -> Sequence[CashChange]:
+        """Return what moved the accounting asset up to block ``last`` but departures, arrivals and refunds."""
+        return cash_moves(self.rpc, self.address, last)
 
 
 def chain_at(row: RouteRow) -> int | None:
