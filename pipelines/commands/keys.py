@@ -49,13 +49,18 @@ def show(role: Role = None, config: Config = None, json: Json = None) -> None:
     write_json(json, result)
 
 
+def _at_a_terminal() -> bool:
+    """Return whether a person can be asked."""
+    return sys.stdin.isatty()
+
+
 def _phrase() -> str:
     """Return the passphrase for new keys: where it is given, else asked twice on the terminal."""
     from lake.errors import ConfigError
     from pipelines.servers.phrase import passphrase
 
     found = passphrase()
-    if found is None and not sys.stdin.isatty():
+    if found is None and not _at_a_terminal():
         raise ConfigError("new keys need a passphrase: FOREDRIFT_PASSPHRASE, FOREDRIFT_PASSPHRASE_FILE or a terminal")
     if found is None:
         found = str(typer.prompt("Passphrase for the new keys", hide_input=True, confirmation_prompt=True, err=True))
