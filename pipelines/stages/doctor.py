@@ -314,11 +314,12 @@ def _valuation(deployment: Deployment) -> Iterator[Finding]:
 def _created(deployment: Deployment, given: DeploySection) -> Iterator[Finding]:
     """Yield whether what a reference vault is to be made of, or was made of, is on the chain what the settings say."""
     from pipelines.stages.doctor_vault import deployed, planned
+    from pipelines.stages.vault_status import PENDING
 
     there = deployment.vault.address is not None
     found = list(deployed(deployment, given) if there else planned(deployment, given))
     for check, words, remedy in found:
-        yield _row(check, "error", words, remedy)
+        yield _row(check, "warn" if remedy in PENDING else "error", words, remedy)
     if not found:
         words = (
             "roles, tokens, targets, feeds, limits, calls, approvals and gas money fit"

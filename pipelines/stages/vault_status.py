@@ -11,21 +11,23 @@ from eth_utils.address import to_checksum_address
 from lake.errors import ConfigError, RpcError
 from lake.evm import Call, read, try_read
 from lake.rpc import Rpc, quantity
-from lake.units import duration
+from lake.units import BPS, duration
 from lake.venues import venue
 from pipelines.deploy_section import DeploySection
 from pipelines.stages.keys import show
 from pipelines.vault_settings import VaultSettings
-from pipelines.vault_setup.ownership import mandate_on_chain
 from pipelines.vault_setup.paper import in_bps
 from pipelines.wiring import rpc_of
 from policy.execution.checks.oracle_rules import GOOD
+from policy.execution.checks.rules import PPB
 from policy.execution.vaults.reference.adapter import ReferenceVault
 from policy.execution.vaults.reference.state import VaultState
 
 Shown = dict[str, Any]
 Difference = tuple[str, str]
 """(what differs, what to do)."""
+PENDING = frozenset({"vault set-targets", "vault set-mandate"})
+"""Remedies of what the settings ask for and the vault does not do yet: no danger, the chain's word holds."""
 GAS_OF_A_PLAN = 700_000
 """Gas that a plan of some legs takes; a keeper without the money for three of them is warned of."""
 
@@ -69,8 +71,12 @@ def differences(
     yield from _tokens(deployment, s)
     yield from _feeds(deployment, s)
     yield from _calls(deployment, rpc, vault, s)
-    if s.mandate != mandate_on_chain(deployment):
-        yield f"its limits are {s.mandate}, [mandate] asks for {mandate_on_chain(deployment)}", "vault set-mandate"
+    given_here = deployment.mandate
+    asked = (given_here.max_slippage_bps, given_here.max_turnover_bps, given_here.loss_budget_bps * PPB // BPS)
+    told = (s.mandate.leg_loss_bps, s.mandate.turnover_bps, s.mandate.loss_budget_ppb)
+    if asked != told:
+        words = "bp a leg, bp of turnover and ppb a day"
+        yield f"its limits are {told} {words}, [mandate] asks for {asked}", "vault set-mandate"
     if s.pause:
         yield f"{s.pause} has paused it", "find out why, then vault resume"
 
@@ -96,7 +102,7 @@ def _roles(deployment: VaultSettings, given: DeploySection, rpc: Rpc, vault: Ref
                 "foredrift keys show; is it this vault?",
             )
     wanted_s = int(duration(given.delay).total_seconds())
-    if _named(deployment, given) and int(delay) != wanted_s:
+    if given.owner is not None and int(delay) != wanted_s:
         yield f"its changes are announced {delay} s, [deploy] delay is {wanted_s} s", "set [deploy] delay to what is"
     money = quantity(rpc.call("eth_getBalance", [on_chain["keeper"], "latest"]))
     price = quantity(rpc.call("eth_gasPrice"))
