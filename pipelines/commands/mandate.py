@@ -68,7 +68,7 @@ def rehearse(
     Your assets, targets, policy and mandate in a reference vault at today's prices of your lake; then the moves, gas
     and forecasts of its last days once more. It touches neither your journal, audit record and lake nor your keys.
     """
-    from pipelines.demo.rehearsal import Rehearsal, note_of
+    from pipelines.demo.rehearsal import note_of
     from pipelines.demo.rehearsal import rehearse as run
     from pipelines.deployments import deployment as chosen
     from pipelines.reports import mandate_page, mandate_tables, terminal
@@ -83,7 +83,7 @@ def rehearse(
             outcomes[outcome] = outcomes.get(outcome, 0) + 1
             bar("decisions of the rehearsal", done, total)
 
-        found = run(one, Rehearsal(days), told)
+        found = run(one, days, told)
     folder = out or Path(f"rehearsal-{one.name}")
     page = mandate_page.write(folder, mandate_page.files_of(found.head, found.tables))
     refused = mandate_tables.rehearsed(outcomes, found.tables)

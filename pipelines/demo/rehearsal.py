@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,6 @@ ELSEWHERE = ("FOREDRIFT_NOTIFY", "MLFLOW_TRACKING_URI")
 """Variables by which a run would reach beyond its own folder."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rehearsal:
-    """What is rehearsed: ``days`` of decisions, one every ``every_h`` hours at the schedule's minute."""
-
-    days: int = 7
-    every_h: int = 1
-
-
 def note_of(own: Deployment) -> str:
     """Return what is rehearsed in words, and where that differs from what is configured."""
     words = f"{own.name}: {', '.join(own.portfolio.assets)}, policy {own.policy.kind}, in a reference vault"
@@ -79,18 +72,18 @@ class Lived:
         return evidence_of(self.local, self.begin, self.end)
 
 
-def rehearse(own: Deployment, how: Rehearsal, told: Told) -> Evidence:
+def rehearse(own: Deployment, days: int, told: Told) -> Evidence:
     """Run ``own`` on a local chain and return the evidence of its days; nothing of it is left behind.
 
     Raises NoNode without Node.js, NotEnoughData where the lake has less than the days.
     """
-    with lived(own, how, told) as done:
+    with lived(own, days, told) as done:
         return done.evidence()
 
 
 @contextmanager
 def lived(
-    own: Deployment, how: Rehearsal, told: Told, before: Callable[[Localnet, Deployment, datetime], None] | None = None
+    own: Deployment, days: int, told: Told, before: Callable[[Localnet, Deployment, datetime], None] | None = None
 ) -> Iterator[Lived]:
     """Run ``own`` on a local chain, all its days, and yield what there is then.
 
@@ -100,10 +93,10 @@ def lived(
         root = Path(folder)
         lake = Lake(str(root / "lake"))
         used = sorted({*own.portfolio.assets, own.chain.native} - STABLE)
-        begin, end = lived_again(lake_of(own), lake, used, how.days)
+        begin, end = lived_again(lake_of(own), lake, used, days)
         with _market(own, lake, begin) as net:
             local = on_local_chain(own, net, root)
-            moments = list(_moments(lake, own, begin, end, how.every_h))
+            moments = list(_moments(lake, own, begin, end))
             for done, (at, tick) in enumerate(moments, 1):
                 net.advance_prices(_pegged(own) | dict(tick.prices), gas_gwei=tick.gas_gwei, at=at)
                 if before is not None:
@@ -174,19 +167,21 @@ def on_local_chain(own: Deployment, net: Localnet, root: Path) -> Deployment:
     )  # fmt: skip
 
 
-def _moments(
-    lake: Lake, own: Deployment, begin: datetime, end: datetime, every_h: int
-) -> Iterator[tuple[datetime, Tick]]:
-    """Yield each decision's time, at the minute of the schedule, and what the market says then."""
-    minute = int(own.cron.split()[0]) if own.cron.split()[0].isdecimal() else 6
-    inside = (pl.col("available_at") > begin) & (pl.col("available_at") < end)
+def _moments(lake: Lake, own: Deployment, begin: datetime, end: datetime) -> Iterator[tuple[datetime, Tick]]:
+    """Yield each time the schedule decides at (its cron, UTC), and what the market says then."""
+    from cronsim import CronSim  # only loaded where schedules are
+
+    inside = (pl.col("available_at") >= begin) & (pl.col("available_at") < end)
     used = sorted({*own.portfolio.assets, own.chain.native} - STABLE)
     rows = lake.scan("prices").filter(inside & pl.col("asset").is_in(used) & (pl.col("step") == HOUR_S)).collect()
     gas = lake.scan("gas").filter(inside & (pl.col("chain_id") == own.chain.history)).collect()
-    one = rows.filter(pl.col("source") == pl.col("source").sort().first().over("asset"))
-    for number, tick in enumerate(ticks(one, gas), 1):
-        if number % every_h == 0 and tick.at is not None:
-            yield tick.at + timedelta(minutes=minute), tick
+    market = list(ticks(rows.filter(pl.col("source") == pl.col("source").sort().first().over("asset")), gas))
+    times = [tick.at for tick in market if tick.at is not None]
+    for at in CronSim(own.cron, begin):
+        if at >= end:
+            return
+        if (known := bisect_right(times, at)) > 0:
+            yield at, market[known - 1]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 from lake.errors import ConfigError, DataError
 from lake.evm import calldata
 from lake.tables import table
-from pipelines.demo.rehearsal import Rehearsal, lived
+from pipelines.demo.rehearsal import lived
 from pipelines.deployments import deployment
 from pipelines.reports.mandate_page import files_of
 from pipelines.settlements.audited import audit_verify
@@ -38,6 +38,8 @@ min_trade_usd = 1
 max_turnover_bps = 10_000
 [vault]
 start = [0.45, 0.3, 0.25]
+[schedule]
+rebalance = "6 0 * * *"
 """
 
 
@@ -69,7 +71,7 @@ def month(tmp_path_factory):
         if day == CHANGED:
             done["changed"] = landed(net, "owner", vault, calldata("execute(bytes)", change))
 
-    with lived(own, Rehearsal(DAYS, 24), lambda i, n, outcome: outcomes.append(outcome), before) as it:
+    with lived(own, DAYS, lambda i, n, outcome: outcomes.append(outcome), before) as it:
         yield it, done, outcomes
 
 
