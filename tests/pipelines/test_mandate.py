@@ -201,8 +201,8 @@ def test_a_planted_record_without_an_event_is_found_and_named(month, tmp_path):
     it, done, _ = month
     copy = elsewhere(it.local, tmp_path / "forged")
     lines = [r.body for r in Audit(copy.audit).records()]
-    true = next(b for b in lines if b["event"] == "decision" and b["plan"])
-    settled = next(b for b in lines if b["event"] == "settlement" and b["plan_hash"] == true["plan_hash"])
+    settled = next(b for b in lines if b["event"] == "settlement")
+    true = next(b for b in lines if b["event"] == "decision" and b["plan_hash"] == settled["plan_hash"])
     forged = "0x" + "ab" * 32
     audit = Audit(copy.audit)
     audit.append("decision", {k: v for k, v in true.items() if k != "event"} | {"plan_hash": forged})
