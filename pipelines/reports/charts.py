@@ -156,6 +156,21 @@ def cumulative_cost(frame: pl.DataFrame, policies: Sequence[str]) -> Figure:
     return figure
 
 
+def calibration(data: Mapping[str, Any]) -> Figure:
+    """Return the coverage of the 90 % interval by target and horizon, around its nominal line."""
+    figure, axis = plt.subplots(figsize=(8, 3.6))
+    for target in sorted({r["target"] for r in data["forecasts"]}):
+        rows = [r for r in data["forecasts"] if r["target"] == target and r["coverage90"] is not None]
+        axis.scatter([r["horizon_s"] / 3600 for r in rows], [100 * r["coverage90"] for r in rows], label=target, s=30)
+    axis.axhline(90, color="#999999", linestyle=":")
+    axis.set_xlabel("horizon, hours")
+    axis.set_ylabel("coverage of the 90 % interval, %")
+    axis.legend(fontsize=8, frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    return figure
+
+
 def widths(found: Any) -> Figure:
     """Return cost against band width (``band_width_curve.Widths``) with the point where benefit meets cost."""
     figure, axis = plt.subplots(figsize=(8, 4.2))

@@ -33,8 +33,7 @@ def in_report(_folder: Path) -> Outcome:
     timeline = made.timeline()
     first = next(c for c in timeline.columns if c.startswith("w_"))
     text = page.render(data, "c" + EVIL, {"k" + EVIL: "v" + EVIL}, timeline.rename({first: "w_" + EVIL}))
-    body = text.replace(page.get_plotlyjs(), "")
-    raw, there = sum(body.count(m) for m in MARKS), body.count("alert(1)")
+    raw, there = sum(text.count(m) for m in MARKS), text.count("alert(1)")
     return Outcome(raw == 0 and there > 0, f"{raw} raw, {there} escaped")
 
 

@@ -58,7 +58,7 @@ def of_comparison(settings: Settings, browser: Any) -> None:
         take(page, IMAGES / "mlflow_compare.png")
     page = new_page(browser, 1_300)
     page.goto((Path(summary.info.artifact_uri.removeprefix("file://")) / "report.html").as_uri())
-    page.locator(".js-plotly-plot").first.wait_for()
+    page.locator(".verdict").wait_for()
     take(page, IMAGES / "report.png")
 
 

@@ -10,7 +10,7 @@ import pytest
 from pipelines.experiments import saved_view
 from pipelines.experiments.comparison_runs import log_comparison
 from pipelines.experiments.ui import mlflow_server, newest_view
-from pipelines.reports.page import headline
+from pipelines.reports.verdict import verdict
 from pipelines.servers.subprocesses import free_port
 from pipelines.settings import load
 from tests.pipelines import fake_comparison as fake
@@ -100,9 +100,9 @@ def test_the_report_opens_inside_the_run_and_shows_the_headline_and_its_charts(s
     _, where, base = site
     page.goto(f"{base}/#/experiments/{where.experiment_id}/runs/{where.summary_run}/artifacts/report.html")
     frame = page.frame_locator("iframe").first
-    frame.get_by_text(headline(fake.data())[:60]).wait_for()
-    frame.locator(".js-plotly-plot").first.wait_for()
-    assert frame.locator(".js-plotly-plot").count() >= 5
+    frame.get_by_text(verdict(fake.data()).lines[0][:60]).wait_for()
+    assert frame.locator(".ratios .row").count() == len(fake.NAVS) * 2
+    assert frame.locator("details img").count() >= 4
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -110,7 +110,7 @@ def test_the_report_stands_alone_in_light_and_dark(site, page, scheme):
     _, where, _ = site
     page.emulate_media(color_scheme=scheme)
     page.goto(where.report.as_uri())
-    page.locator(".js-plotly-plot").first.wait_for()
+    page.locator(".verdict").wait_for()
     ink, paper = page.evaluate(
         "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
     )
