@@ -71,10 +71,10 @@ def test_the_number_counts_what_the_intervals_say(rows):
 def page(tmp_path_factory) -> Path:
     data = fake.data()
     data["data"]["notes"] = ["ETH: no bar for a long while, " + "x" * 200]
+    row = {"scenario": "hard_tight", "nav_usd": 1e6, "over_buy_and_hold_bp": 4.5, "over_growth_average_bp": 9.2}
     data["premium"] = [
-        {"policy": p, "scenario": "hard_tight", "nav_usd": 1e6, "over_buy_and_hold_bp": 4.5,
-         "over_growth_average_bp": 9.2, "excess_growth_bp": 10.0, "cost_bp": 17.0, "portfolios": 3} for p in fake.POLICIES
-    ]  # fmt: skip
+        {**row, "policy": p, "excess_growth_bp": 10.0, "cost_bp": 17.0, "portfolios": 3} for p in fake.POLICIES
+    ]
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(render(data, "made-up", {"settings": "ab" * 90}, fake.timeline()), encoding="utf-8")
     return path
