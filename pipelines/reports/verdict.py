@@ -106,8 +106,8 @@ def ratio_chart(data: Mapping[str, Any]) -> RatioChart:
     simple = next((b for b in ("best_threshold", *SIMPLE) if any(r["b"] == b for r in mine)), None)
     rivals = [b for b in (BASELINE, simple) if b is not None]
     shown = [r for r in mine if r["b"] in rivals]
-    low = min([1.0, *(r["ci_low"] for r in shown)]) - MARGIN
-    high = min(max([1.0, *(r["ci_high"] for r in shown)]), WIDEST) + MARGIN
+    low: float = min([1.0, *(r["ci_low"] for r in shown)]) - MARGIN
+    high: float = min(max([1.0, *(r["ci_high"] for r in shown)]), WIDEST) + MARGIN
 
     def place(value: float) -> float:
         return round(100 * (min(max(value, low), high) - low) / (high - low), 2)
