@@ -10,7 +10,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 export PYTHONDONTWRITEBYTECODE =# empty: modules are compiled once, not again by every process that starts
 
-.PHONY: order-kills auctions heads keeper-kills oddities demo test test-fast lint format lock env npm bench fuzz kills files matrix matrix-chains replay sandwich audit attacks suspects ops pictures growth mirrored realtime pruned nodefuzz stolenkey conformance enzyme lagoon flows
+.PHONY: chains order-kills auctions heads keeper-kills oddities demo test test-fast lint format lock env npm bench fuzz kills files matrix matrix-chains replay sandwich audit attacks suspects ops pictures growth mirrored realtime pruned nodefuzz stolenkey conformance enzyme lagoon flows
 
 env: $(STAMP)
 
@@ -156,6 +156,9 @@ realtime: env ## what looking within the hour is worth on recorded history: ARGS
 
 flows: env ## what netting holders' deposits and withdrawals against the rebalance saves, bp a year: ARGS="--portfolios 24" (two minutes)
 	@$(BIN)/python -W ignore -m tests.bench.flows_table $(ARGS)
+
+chains: env ## one portfolio on three chains on recorded history: every cell, sensitivity, against what is asked (some minutes)
+	@$(BIN)/python -W ignore -m tests.bench.chains_table $(ARGS)
 
 mirrored: env ## policies on mirrored pasts of a project: PROJECT=DIR ARGS="START END BASKETS" (some minutes)
 	@$(BIN)/python -m tests.bench.mirrored_table $(or $(PROJECT),.) $(ARGS)

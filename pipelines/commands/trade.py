@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,14 @@ Windows = Annotated[
         metavar="START..END,...",
         help="Ratios on several stretches, by stretch and pooled: mirrored paths, and the recorded one from "
         "30 starts; 'recorded' takes every stretch with gas. Nothing is logged (default: one span, logged).",
+    ),
+]
+Chains = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ID,ID,...",
+        help="Compare one portfolio on these chains, whole against each chain alone, under seeded flows of investors; "
+        "the first is the one whose gas and pools are recorded, e.g. 1,42161,8453 (default: one chain).",
     ),
 ]
 Families = Annotated[
@@ -80,6 +89,7 @@ def compare(
         Path | None,
         typer.Option(metavar="BOOK.toml", help="Compare hedge rules on this book's template (default: policies)."),
     ] = None,
+    chains: Chains = None,
     windows: Windows = None,
     ablate: Families = None,
     config: Config = None,
@@ -89,6 +99,13 @@ def compare(
     from pipelines.settings import load
 
     settings = load(config)  # first: what is wrong with it is said before seconds of imports
+    if chains is not None:
+        from pipelines.deployments import deployment as called
+
+        given = {"--hedge": hedge, "--policies": policies, "--skill": skill, "--windows": windows, "--ablate": ablate}
+        given["--resolution"] = None if resolution == "hour" else resolution
+        _compare_chains(called(settings), chains, (start, end), portfolios, given, json, track=track)
+        return
     if hedge is not None:
         from pipelines.deployments import deployment as called
 
@@ -135,6 +152,28 @@ def _evidence(
     with terminal.progress() as bar:
         found = evidence(project, windows, families, span, bar, asked)
     stretch_tables.evidence(found)
+    write_json(json, found)
+
+
+def _compare_chains(
+    project: VaultSettings, chains: str, span: tuple[str | None, str | None], portfolios: int | None,
+    given: Mapping[str, object], json: str | None, *, track: bool,
+) -> None:  # fmt: skip
+    """Compare policies on several chains; print, log and write the figures. ``given``: options that do not fit."""
+    from pipelines.reports import chain_tables, terminal
+    from pipelines.stages.chains_compare import compare as run
+
+    others = [k for k, v in given.items() if v is not None]
+    if others:
+        raise ConfigError(f"{', '.join(others)}: not of a comparison on several chains; leave out with --chains")
+    with terminal.progress() as bar:
+        found = run(project, chains, span, portfolios, bar)
+    chain_tables.comparison(found)
+    if track:
+        from pipelines.experiments.chain_runs import log_chains
+
+        with terminal.progress() as bar:
+            typer.echo(f"comparison {log_chains(project, found, bar)} is in MLflow (kind = chains)")
     write_json(json, found)
 
 

@@ -17,10 +17,11 @@ from lake.errors import ConfigError
 from policy.base import Market, Matrix, Vector
 from policy.chains.global_state import GlobalState, Place
 from policy.chains.netting import MOST, CashMove, refills
-from policy.chains.placement_kernel import best_first_move, best_split, lines, rooms
+from policy.chains.placement_kernel import best_first_move, best_split, least_cost, lines, rooms
 from policy.chains.transfer_costs import BridgeTerms, ends_usd
 from policy.costs import gas_lines, impact_per_square
 
+SURE = 1.0 + 1e-9  # of its cost: a trade worth what it costs is made
 Routes = Mapping[tuple[int, int], BridgeTerms]
 """The bridge from one chain id to another; a pair that is not in it has none."""
 
@@ -64,6 +65,7 @@ class PlacementTerms:
 def place(state: GlobalState, wanted: Vector, benefit_usd: float, terms: PlacementTerms) -> Placement:
     """Return the placement of the trade to the weights ``wanted`` (n,), worth ``benefit_usd`` in whole.
 
+    The policy has weighed what the trade costs where all lies in the right place, so it is worth at least that.
     On one chain there is nothing to choose: all of it is traded there. Raises ConfigError for weights that do not sum
     to 1 or floors that are not one a place.
     """
@@ -82,8 +84,9 @@ def place(state: GlobalState, wanted: Vector, benefit_usd: float, terms: Placeme
     have[:, state.cash] = np.maximum([p.spendable_usd for p in state.places] - terms.floors_usd, 0.0)
     open_, room, shares = _open(state), np.empty(len(state.places)), np.zeros(len(state.places))
     rooms(y, have, open_, room)
-    gain = best_split(cost, room, benefit_usd, shares)
-    first = _first(state, y, have, cost, benefit_usd, terms)
+    left, benefit_usd = left_of(state, whole.weights, wanted), max(benefit_usd, least_worth(cost))
+    gain = best_split(cost, room, benefit_usd, left, shares)
+    first = _first(state, y, have, cost, (benefit_usd, left), terms)
     if first is not None and first.gain_usd > gain:
         return first
     if gain <= 0.0:
@@ -152,14 +155,14 @@ def _open(state: GlobalState) -> Matrix:
 
 
 def _first(
-    state: GlobalState, y: Vector, have: Matrix, cost: Matrix, benefit_usd: float, terms: PlacementTerms
+    state: GlobalState, y: Vector, have: Matrix, cost: Matrix, worth: tuple[float, float], terms: PlacementTerms
 ) -> Placement | None:  # fmt: skip
     """Return the transfer that is worth making before the trade; None while one is under way, or none is."""
     if state.in_transit > 0 or not terms.routes:
         return None
     fixed, rate = route_prices(state.places, terms)
     out = np.zeros(3)
-    gain = best_first_move(y, state.cash, have, _open(state), cost, benefit_usd, fixed, rate, 0.0, terms.most_usd, out)
+    gain = best_first_move(y, state.cash, have, _open(state), cost, *worth, fixed, rate, 0.0, terms.most_usd, out)
     if gain <= 0.0:
         return None
     a, b, usd = int(out[0]), int(out[1]), float(out[2])
@@ -167,6 +170,18 @@ def _first(
     price = float(fixed[a, b] + rate[a, b] * usd)
     why = f"{usd:.2f} USD of cash to chain {ids[1]} first: the trade gains {gain:.2f} USD there"
     return Placement("transfer", (), (CashMove(*ids, usd),), gain, price, 0.0, why)
+
+
+def least_worth(cost: Matrix) -> float:
+    """Return the least a trade is worth that a policy wants, for the ``lines`` of it on every chain (C, 3)."""
+    return SURE * float(least_cost(cost))
+
+
+def left_of(state: GlobalState, before: Vector, after: Vector) -> float:
+    """Return the tracking error that weights ``after`` leave over that of ``before``, between 0 and 1."""
+    x, y = before - state.target, after - state.target
+    had = float(x @ state.covariance @ x)
+    return min(1.0, float(np.sqrt(max(0.0, float(y @ state.covariance @ y)) / had))) if had > 0.0 else 0.0
 
 
 def _placed(p: Place, change: Vector) -> PlacedTrade:

@@ -108,11 +108,24 @@ def shares_cost(cost: Matrix, shares: Vector) -> float:
 
 
 @njit(cache=True, nogil=True)
-def best_split(cost: Matrix, room: Vector, benefit: float, out: Vector) -> float:
+def part_worth(done: float, left: float) -> float:
+    """Return the share of a trade's worth that doing the share ``done`` of it brings.
+
+    ``left`` is the distance from the target that the whole trade leaves, over the one before it: the cost of being away
+    is quadratic, so the share is ``(1 - (1 - d + d left)^2) / (1 - left^2)``: a trade to the target brings most of its
+    worth early, one from edge to edge of a narrow band step by step.
+    """
+    if left > 0.999:
+        return done
+    rest = 1.0 - done * (1.0 - left)
+    return (1.0 - rest * rest) / (1.0 - left * left)
+
+
+@njit(cache=True, nogil=True)
+def best_split(cost: Matrix, room: Vector, benefit: float, left: float, out: Vector) -> float:
     """Write the shares with the greatest gain to ``out`` (C,) and return it; 0 and no share where none is worth it.
 
-    Doing the share d of a trade that is worth ``benefit`` USD in whole is worth ``benefit (1 - (1-d)^2)``: tracking
-    cost is quadratic in what is left.
+    ``benefit`` is what the whole trade is worth in USD, ``left`` what ``part_worth`` takes.
     """
     C = room.shape[0]
     shares, best = np.zeros(C), 0.0
@@ -123,11 +136,22 @@ def best_split(cost: Matrix, room: Vector, benefit: float, out: Vector) -> float
             done = split(cost, room, mask, quarter / QUARTERS, shares)
             if done < LEAST:
                 continue
-            gain = benefit * (1.0 - (1.0 - done) ** 2) - shares_cost(cost, shares)
+            gain = benefit * part_worth(done, left) - shares_cost(cost, shares)
             if gain > best:
                 best = gain
                 for c in range(C):
                     out[c] = shares[c]
+    return best
+
+
+@njit(cache=True, nogil=True)
+def least_cost(cost: Matrix) -> float:
+    """Return USD of the whole trade where everything lay where it is wanted: the cheapest set of chains, no limits."""
+    C = cost.shape[0]
+    shares, room, best = np.zeros(C), np.ones(C), np.inf
+    for mask in range(1, 2**C):
+        split(cost, room, mask, 1.0, shares)
+        best = min(best, shares_cost(cost, shares))
     return best
 
 
@@ -139,6 +163,7 @@ def best_first_move(
     open_: Matrix,
     cost: Matrix,  # (C, 3) see ``lines``
     benefit: float,
+    left: float,
     fixed: Matrix,  # (C, C) USD a transfer, inf without a route
     rate: Matrix,  # (C, C) fee and risk, fractions
     waiting: float,  # USD of tracking until it arrives
@@ -163,7 +188,7 @@ def best_first_move(
             done = split(cost, room, 1 << b, 1.0, shares)
             if done < LEAST:
                 continue
-            gain = benefit * (1.0 - (1.0 - done) ** 2) - shares_cost(cost, shares)
+            gain = benefit * part_worth(done, left) - shares_cost(cost, shares)
             gain -= fixed[a, b] + rate[a, b] * m + waiting
             if gain > best:
                 best = gain

@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import minimize
 
 from policy.chains.placement import PlacementTerms, place
-from policy.chains.placement_kernel import QUARTERS, lines, rooms
+from policy.chains.placement_kernel import QUARTERS, lines, part_worth, rooms
 from policy.chains.transfer_costs import bridge_terms
 from policy.costs import gas_lines, impact_per_square
 from policy.simulation.planner import apply
@@ -42,7 +42,7 @@ def peer(state, benefit: float) -> float:
                     bounds=[(0.0, room[i]) for i in c], method="SLSQP",
                     constraints={"type": "eq", "fun": lambda s, d=done: s.sum() - d},
                 )  # fmt: skip
-                best = max(best, benefit * (1 - (1 - done) ** 2) - cost[c, 0].sum() - float(found.fun))
+                best = max(best, benefit * part_worth(done, 0.0) - cost[c, 0].sum() - float(found.fun))
     return best
 
 

@@ -14,9 +14,20 @@ from lake.errors import ConfigError
 from policy.base import Market
 from policy.chains.global_state import USD, Place
 from policy.chains.placement import PlacementTerms, fill_up, place, route_prices
-from policy.chains.placement_kernel import CENT, LEAST, QUARTERS, SLICE, best_split, shares_cost, split
+from policy.chains.placement_kernel import (
+    CENT,
+    LEAST,
+    QUARTERS,
+    SLICE,
+    best_split,
+    least_cost,
+    lines,
+    part_worth,
+    shares_cost,
+    split,
+)  # fmt: skip
 from policy.chains.transfer_costs import bridge_terms, transfer_cost
-from policy.costs import chain_fees, trade_cost
+from policy.costs import chain_fees, gas_lines, impact_per_square, trade_cost
 from tests.chains.test_global_state import ASSETS, TARGET, market, portfolio
 
 IDS = (1, 42161, 8453)
@@ -54,7 +65,7 @@ def optimum(cost: np.ndarray, room: np.ndarray, total: float) -> tuple[float, fl
     return best, total
 
 
-def brute(cost: np.ndarray, room: np.ndarray, benefit: float) -> float:
+def brute(cost: np.ndarray, room: np.ndarray, benefit: float, left: float) -> float:
     """Greatest gain over all sets of chains and quarters of the trade."""
     best = 0.0
     for size in range(1, len(room) + 1):
@@ -65,7 +76,8 @@ def brute(cost: np.ndarray, room: np.ndarray, benefit: float) -> float:
                 done = min(quarter / QUARTERS, some.sum())
                 if done >= LEAST:
                     spent, _ = optimum(cost, some, done)
-                    best = max(best, benefit * (1 - (1 - done) ** 2) - spent)
+                    after = 1 - done * (1 - left)
+                    best = max(best, benefit * (1 - after**2) / (1 - left**2) - spent)
     return best
 
 
@@ -78,16 +90,17 @@ figure = st.floats(0.0, 50.0)
     impact=st.lists(st.floats(0.01, 80.0), min_size=3, max_size=3),
     room=st.lists(st.one_of(st.just(0.0), st.just(1.0), st.floats(SLICE, 1.0)), min_size=3, max_size=3),
     benefit=st.floats(0.0, 300.0),
+    left=st.sampled_from([0.0, 0.3, 0.9]),
 )
 @settings(max_examples=150)
-def test_equals_brute_force_on_three_chains(gas, fee, impact, room, benefit):
+def test_equals_brute_force_on_three_chains(gas, fee, impact, room, benefit, left):
     cost, rooms_ = np.column_stack([gas, fee, impact]), np.array(room)
     shares = np.zeros(3)
-    gain = best_split(cost, rooms_, benefit, shares)
-    assert gain == pytest.approx(brute(cost, rooms_, benefit), rel=1e-9, abs=1e-9)
+    gain = best_split(cost, rooms_, benefit, left, shares)
+    assert gain == pytest.approx(brute(cost, rooms_, benefit, left), rel=1e-9, abs=1e-9)
     done = shares.sum()
     if done > 0:
-        assert gain == pytest.approx(benefit * (1 - (1 - done) ** 2) - shares_cost(cost, shares), rel=1e-9, abs=1e-9)
+        assert gain == pytest.approx(benefit * part_worth(done, left) - shares_cost(cost, shares), rel=1e-9, abs=1e-9)
     assert (shares >= 0).all()
     assert (shares <= rooms_ + 1e-12).all()
 
@@ -110,6 +123,15 @@ def test_a_split_takes_all_it_can_and_no_single_chain_is_cheaper(fee, impact, ro
         assert shares[c] == 0 or mask >> c & 1
         if mask >> c & 1 and room[c] >= done:
             assert shares_cost(cost, shares) <= fee[c] * done + impact[c] * done**2 + 1e-9
+
+
+def ideal(state, y) -> float:
+    """USD of the trade ``y`` where everything lay in the right place."""
+    gas = np.array([gas_lines(p.market.fees, p.market.gas_gwei, p.market.native_usd) for p in state.places])
+    push = np.array([impact_per_square(1.0, p.market.depth_usd) for p in state.places])
+    cost = np.empty((len(state.places), 3))
+    lines(y, gas[:, 0].copy(), gas[:, 1].copy(), np.array([p.market.fee for p in state.places]), push, cost)
+    return float(least_cost(cost))
 
 
 dollars = st.integers(0, 400_000)
@@ -145,7 +167,8 @@ def test_no_chain_sells_what_it_lacks_or_goes_below_its_floor(state, benefit, fl
         assert t.weights.sum() == pytest.approx(1.0)
     assert found.gain_usd >= 0.0
     if found.action == "trade":
-        assert found.gain_usd == pytest.approx(benefit * (1 - (1 - found.done) ** 2) - found.cost_usd, abs=1e-6)
+        worth = max(benefit, ideal(state, y)) * part_worth(found.done, 0.0)
+        assert found.gain_usd == pytest.approx(worth - found.cost_usd, rel=1e-6, abs=1e-6)
         charged = sum(
             trade_cost(state.places[at[t.chain_id]].market, 1.0, np.zeros(3), t.change_usd).total_usd
             for t in found.trades
@@ -226,9 +249,10 @@ def test_closed_assets_are_not_traded_there():
 
 
 def test_waiting_says_why():
-    state = portfolio(*(Place(i, (0, 0, 300_000 * USD), 0, market(i)) for i in IDS))
-    poor = place(state, TARGET, 0.0, NO_ROUTES)
-    assert (poor.action, poor.why) == ("wait", "worth 0.00 USD, less than any placement costs")
+    held = ((1, (0, 300_000, 0)), (42161, (0, 0, 300_000)), (8453, (300_000, 0, 0)))
+    scattered = portfolio(*(Place(i, tuple(v * USD for v in h), h[0] * USD, market(i, 1e5)) for i, h in held))
+    poor = place(scattered, np.array([0.30, 0.35, 0.35]), 0.0, PlacementTerms(np.full(3, 299_000.0), {}))
+    assert poor.action == "wait"
     locked = portfolio(*(Place(i, (500_000 * USD, 0, 0), 0, market(i)) for i in IDS))
     assert "above its cash floor" in place(locked, TARGET, 1e6, NO_ROUTES).why
     there = place(three((100_000, 100_000, 100_000)), three((100_000,) * 3).state().weights, 5.0, NO_ROUTES)
