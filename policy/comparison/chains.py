@@ -64,7 +64,7 @@ class ChainsConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ChainOutcome:
     """One policy on one panel: (P, weeks, 8) books, tallies a portfolio, hours, and what it was tuned to."""
 
     books: Matrix
@@ -121,7 +121,7 @@ class Panel:
         worlds[None] = tuple(foreseen(c, history.first) for c in cases)
         return cls(cases, worlds, config.threads)
 
-    def run(self, policy: ChainPolicy, trigger: float, floor: float | None, span: tuple[int, int]) -> Outcome:
+    def run(self, policy: ChainPolicy, trigger: float, floor: float | None, span: tuple[int, int]) -> ChainOutcome:
         """Return the outcome of ``policy`` over the steps of ``span``."""
         weeks = int(self.cases[0].world.week[-1]) + 1
         spent, tallies = np.zeros((len(self.cases), weeks, 8)), np.zeros((len(self.cases), 6))
@@ -132,10 +132,10 @@ class Panel:
 
         with ThreadPoolExecutor(max(1, self.threads)) as pool:
             list(pool.map(one, range(len(self.cases))))
-        return Outcome(spent, tallies.mean(axis=0), span[1] - span[0], trigger, floor)
+        return ChainOutcome(spent, tallies.mean(axis=0), span[1] - span[0], trigger, floor)
 
 
-def tuned(panel_: Panel, policy: ChainPolicy, span: tuple[int, int], triggers: Sequence[float]) -> Outcome:
+def tuned(panel_: Panel, policy: ChainPolicy, span: tuple[int, int], triggers: Sequence[float]) -> ChainOutcome:
     """Return the outcome of the cheapest trigger (and floor, of a fixed cash rule) over ``span``."""
     floors: tuple[float | None, ...] = FLOORS if policy.fills and not policy.foresees else (None,)
     found = [panel_.run(policy, t, f, span) for t, f in itertools.product(triggers, floors)]
@@ -156,12 +156,12 @@ def halves(history: History) -> tuple[tuple[int, int], tuple[int, int]]:
 
 def cell(
     history: History, config: ChainsConfig, nav: float, label: str, progress: Progress | None = None
-) -> tuple[dict[str, Any], dict[str, Outcome]]:
+) -> tuple[dict[str, Any], dict[str, ChainOutcome]]:
     """Return one NAV's figures and outcomes: every policy tuned on one panel, judged on the other."""
     before, after = halves(history)
     teach = Panel.of(history, config, nav, config.seed, config.terms)
     judge = Panel.of(history, config, nav, config.seed + 1, config.terms)
-    found: dict[str, Outcome] = {}
+    found: dict[str, ChainOutcome] = {}
     for i, (name, policy) in enumerate(CHAIN_POLICIES.items()):
         best = tuned(teach, policy, before, TRIGGERS)
         found[name] = judge.run(policy, best.trigger, best.floor, after)
@@ -171,7 +171,7 @@ def cell(
 
 
 def shifted(
-    history: History, config: ChainsConfig, nav: float, label: str, terms: ChainTerms, base: Mapping[str, Outcome]
+    history: History, config: ChainsConfig, nav: float, label: str, terms: ChainTerms, base: Mapping[str, ChainOutcome]
 ) -> dict[str, Any]:
     """Return the figures with other ``terms`` at the triggers tuned for ``base``: what moves is the world alone."""
     judge = Panel.of(history, config, nav, config.seed + 1, terms)
@@ -180,7 +180,7 @@ def shifted(
     return _figures(label, nav, found, config)
 
 
-def _figures(label: str, nav: float, found: Mapping[str, Outcome], config: ChainsConfig) -> dict[str, Any]:
+def _figures(label: str, nav: float, found: Mapping[str, ChainOutcome], config: ChainsConfig) -> dict[str, Any]:
     mine = found[CLAIM].weekly
     drawn = counts(int(np.count_nonzero(mine)), DRAWS, config.seed)
     kept = np.flatnonzero(mine)
@@ -195,7 +195,7 @@ def _figures(label: str, nav: float, found: Mapping[str, Outcome], config: Chain
     return {"cell": label, "nav_usd": nav, "policies": rows, "pairs": pairs}
 
 
-def _row(name: str, o: Outcome) -> dict[str, Any]:
+def _row(name: str, o: ChainOutcome) -> dict[str, Any]:
     year = o.hours / HOURS_PER_YEAR
     bp = o.books.sum(axis=1).mean(axis=0) * BPS / year
     n = o.tallies / year
@@ -261,7 +261,7 @@ def compare_chains(history: History, config: ChainsConfig, progress: Progress | 
     """
     if config.cash not in history.assets:
         raise ConfigError(f"cash asset {config.cash!r} is none of {', '.join(history.assets)}; name it with --cash")
-    cells, tuned_at = [], dict[float, dict[str, Outcome]]()
+    cells, tuned_at = [], dict[float, dict[str, ChainOutcome]]()
     for nav in config.navs:
         figures, tuned_at[nav] = cell(history, config, nav, "base", progress)
         cells.append(figures)
