@@ -2,6 +2,7 @@
 
     ForedriftError
     ├── ConfigError          the user's settings or arguments are wrong        (exit code 2)
+    │   └── PortTaken        something else answers on the page's port      (pipelines.scheduled.page)
     ├── DataError            rows, files or tables break their contract
     │   ├── SchemaError      columns, types or units do not fit the table
     │   └── NotEnoughData    too little history for what was asked

@@ -1,4 +1,4 @@
-"""Verbs that stop and resume trading."""
+"""Verbs of a portfolio under way: show it, stop and resume its trading."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.commands.options import Config, Json, write_json
+from pipelines.commands.portfolio import portfolio
 
 if TYPE_CHECKING:
     from pipelines.stages.halting import Project
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add this file's verbs to ``app``."""
+    app.command("portfolio", rich_help_panel="Watch")(portfolio)
     app.command("stop", rich_help_panel="Operate")(stop)
     app.command("resume", rich_help_panel="Operate")(resume)
 

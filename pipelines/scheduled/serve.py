@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from lake.errors import ConfigError
 from pipelines.collisions import SERVED
+from pipelines.deployments import Deployment
 from pipelines.deployments import deployments as project
 from pipelines.monitor.logs import configure_logging, log
 from pipelines.scheduled.metrics import metrics_port
+from pipelines.scheduled.page import PortTaken
+from pipelines.scheduled.portfolio_serving import serving
+from pipelines.sections import PageSection
 from pipelines.servers import phrase
 from pipelines.servers.prefect_server import PASSWORD, scheduler
 from pipelines.servers.work_pool import require_closed
@@ -38,7 +43,12 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_S)
     os.environ |= {"FOREDRIFT_CONFIG": str(settings.file), "PYTHONSAFEPATH": "1"}
     home = settings.path(PREFECT)
-    with scheduler(home) as url, metrics_port(settings.watch.prometheus_port, lambda: status(settings)):
+    with (
+        scheduler(home) as url,
+        metrics_port(settings.watch.prometheus_port, lambda: status(settings)),
+        _page(project(settings), settings.page, settings.watch.stale_after) as page,
+    ):
+        log("portfolio", page=page)
         log(
             "scheduler", dashboard=url.removesuffix("/api"), config=str(settings.file), live=settings.live_on_schedule,
             sign_in=f"with the content of {home / PASSWORD}" if (home / PASSWORD).exists() else "as you set it up",
@@ -54,6 +64,21 @@ def asked(only: Sequence[str] | None) -> tuple[str, ...]:
     if unknown:
         raise ConfigError(f"there is no deployment {', '.join(unknown)}; there are {', '.join(NAMES)}")
     return chosen
+
+
+@contextmanager
+def _page(vaults: Sequence[Deployment], given: PageSection, stale_after: str) -> Iterator[str]:
+    """Serve the portfolio page of ``vaults`` and yield its address: empty where [page] off leaves it out, or its port
+    is taken, which is logged and stops nothing.
+    """
+    with ExitStack() as held:
+        address = ""
+        if not given.off:
+            try:
+                address = held.enter_context(serving(vaults, given, stale_after))
+            except PortTaken as error:
+                log("no portfolio page", error=str(error))
+        yield address
 
 
 def run(made: Sequence[Any]) -> None:

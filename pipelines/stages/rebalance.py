@@ -60,7 +60,12 @@ def propose(
 
 def explain(settings: Settings, decision_id: str) -> dict[str, Any]:
     """Return a stored decision in words and numbers; raises ConfigError when there is none of that id."""
-    rows = lake_of(settings).scan("decisions").filter(pl.col("decision_id").str.starts_with(decision_id)).collect()
+    return explained(deployments(settings), decision_id)
+
+
+def explained(project: Sequence[Deployment], decision_id: str) -> dict[str, Any]:
+    """Return a stored decision of ``project`` in words and numbers; raises ConfigError where there is none."""
+    rows = lake_of(project[0]).scan("decisions").filter(pl.col("decision_id").str.starts_with(decision_id)).collect()
     if rows.is_empty():
         raise ConfigError(f"no decision {decision_id!r} in the lake; `foredrift status` shows the last one")
     dry = pl.col("decision_id").str.ends_with("-dry")  # of an hour, what was decided counts before what was tried
@@ -69,7 +74,7 @@ def explain(settings: Settings, decision_id: str) -> dict[str, Any]:
     verdicts = json.loads(row["verdicts"])
     text = [f"{row['decision_id']} at {row['ts']:%Y-%m-%d %H:%M} UTC by {row['policy']}: {row['action']}"]
     why = str(expected.pop("why", ""))
-    taken = _recorded(deployments(settings), row["decision_id"])
+    taken = _recorded(project, row["decision_id"])
     text += [why] if taken is None else ["", in_words(*taken), ""]
     if "oldest_input" in expected:
         text.append(f"  oldest input: {expected['oldest_input']}")

@@ -1,0 +1,54 @@
+"""The portfolio as a web page: HTML made here, one small script that takes in what changed, nothing from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from lake.units import utc
+from pipelines.reports.portfolio_charts import charts
+from pipelines.reports.portfolio_terminal import budget_words, moment, usd
+from pipelines.reports.words import gwei_words
+
+HERE = Path(__file__).parent
+ASSETS = {"portfolio.css": "text/css", "portfolio.js": "text/javascript"}
+
+
+def places(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return where low, high, target and weight stand on an asset's bar, per cent of its length."""
+    top = max(row["high"] * 1.25, row["weight"] * 1.1, 0.01)
+    return {k: round(100 * min(row[k] / top, 1.0), 2) for k in ("low", "high", "target", "weight")}
+
+
+def environment() -> jinja2.Environment:
+    """Return the environment of the page's templates; every value is escaped."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    made.filters |= {"usd": usd, "gwei": gwei_words}
+    made.globals |= {"places": places, "budget_words": budget_words}
+    return made
+
+
+def page(data: Mapping[str, Any], names: Sequence[str], version: str) -> str:
+    """Return the whole page of ``data``; ``names``: the project's vaults, ``version`` of what is shown."""
+    now = utc(data["at"])
+    template = environment().get_template("portfolio.html.j2")
+    return template.render(
+        d=data, names=names, version=version, charts=charts(data), when=lambda text: moment(text, now),
+        signed=lambda value: usd(value, signed=True), now=now,
+    )  # fmt: skip
+
+
+def decision_page(explained: Mapping[str, Any]) -> str:
+    """Return a page with what ``foredrift explain`` says of a decision."""
+    return environment().get_template("portfolio_decision.html.j2").render(e=explained)
+
+
+def trouble_page(words: str) -> str:
+    """Return a page that says why there is nothing to show."""
+    return environment().get_template("portfolio_trouble.html.j2").render(words=words)
