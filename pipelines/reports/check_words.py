@@ -113,6 +113,13 @@ CHECKS: dict[str, str] = {
     "spent": "a token would be spent twice",
     "target": "a swap calls a contract that is not allowed",
     "turnover": "the trade moves more than the mandate allows",
+    # cash that is asked for by investors, and what others settle
+    "cash_owed": "cash is kept for what investors are owed",
+    "nav_change": "the vault's value changed more than is believed",
+    "nav_pushed": "somebody is moving the vault's value",
+    "requests_pending": "investors' requests wait for their settlement",
+    "route_mismatch": "the way to another chain is not the one that was agreed",
+    "settlement": "the settlement of investors' requests",
     # hedges
     "account_empty": "the hedge account holds nothing",
     "account_paused": "the hedge account is paused",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 
 import httpx
 import pytest
@@ -148,8 +149,8 @@ def test_a_port_answers_tells_of_changes_and_a_taken_one_is_refused():
     port, data = free_port(), dict(DATA)
     where = ("127.0.0.1", port)
     with page_port({"main": lambda: data}, lambda _: {}, where, every_s=0.05) as address:
-        while "NAV" not in httpx.get(address).text:
-            pass
+        while "NAV" not in httpx.get(address, timeout=30).text:
+            time.sleep(0.05)
         with httpx.stream("GET", f"{address}events") as events:
             lines = events.iter_lines()
             assert next(lines) == "event: version"

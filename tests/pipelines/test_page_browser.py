@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import httpx
 import pytest
 
@@ -23,8 +25,8 @@ BOTTOM = "s => document.querySelector(s).getBoundingClientRect().bottom"
 @pytest.fixture(scope="module")
 def address():
     with page_port({"main": lambda: DATA}, lambda _: {}, ("127.0.0.1", free_port())) as found:
-        while "NAV" not in httpx.get(found).text:
-            pass
+        while "NAV" not in httpx.get(found, timeout=30).text:
+            time.sleep(0.05)
         yield found
 
 
