@@ -68,6 +68,8 @@ def demo(folder: Path, *, portfolios: int, chain: bool) -> dict[str, Any]:
     terminal.console.rule()
     terminal.say(f"report: {outcome.report}")
     terminal.say("compare in the browser: ", ("foredrift ui", "bold"))
+    page = f"foredrift portfolio --serve --config {folder / 'foredrift.toml'}"
+    terminal.say("the portfolio in the browser: ", (page, "bold"), f", then http://127.0.0.1:{settings.page.port}/")
     if STATE in folder.resolve().parts:
         tighten(folder)
     return {"comparison": outcome.json, "rebalance": result, "hedge": hedged, "keep": kept}

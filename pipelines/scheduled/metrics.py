@@ -44,6 +44,15 @@ class Metrics:
             "foredrift_keeper", "Of the vault's keeper: fresh (0, 1), block, ages (s), gwei of its order",
             ["vault", "figure"], registry=self.registry,
         )  # fmt: skip
+        self.portfolio = Gauge(
+            "foredrift_portfolio",
+            "NAV, costs of the month, saved so far (USD), keeper's balance (native coins), loss budget left (bp), halted",
+            ["vault", "figure"], registry=self.registry,
+        )  # fmt: skip
+        self.weight = Gauge(
+            "foredrift_weight", "Weight of an asset, its target, and the ends of its band, fractions",
+            ["vault", "asset", "figure"], registry=self.registry,
+        )  # fmt: skip
         self.failures = Counter(
             "foredrift_status_failures", "Times the stores could not be read", registry=self.registry
         )
@@ -69,6 +78,12 @@ class Metrics:
             for figure, value in _kept(row["keeper"]).items():
                 self.kept.labels(row["name"], figure).set(value)
         self.zombies.set(len(report.get("zombies", ())))
+        for row in report.get("portfolios", ()):
+            for figure, value in _figures(row).items():
+                self.portfolio.labels(row["name"], figure).set(value)
+            for asset in row["assets"]:
+                for figure in ("weight", "target", "low", "high"):
+                    self.weight.labels(row["name"], asset["asset"], figure).set(asset[figure])
 
     def serve(self, port: int) -> Callable[[], None]:
         """Answer on 127.0.0.1:port in a daemon thread; return what ends it."""
@@ -90,6 +105,19 @@ def _kept(keeper: Mapping[str, Any]) -> dict[str, float]:
     found = {"fresh": float(keeper["fresh"]), "order_gwei": order.get("cap_gwei", 0.0)}
     told = {"block": keeper["block"], "age_s": keeper["age_s"], "head_age_s": keeper["head_age_s"]}
     return found | {name: float(v) for name, v in told.items() if v is not None}
+
+
+def _figures(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a portfolio's gauges show; what is not known is left out, never a zero."""
+    month, budget = row["cost_month"], row["loss_budget"]
+    found = {
+        "nav_usd": row["nav"]["usd"], "halted": float(row["halted"] is not None),
+        **{f"cost_month_{k}": month[k] for k in ("gas_usd", "fee_usd", "impact_usd", "total_usd")},
+        "keeper_native": row["gas_money"]["native"], "loss_budget_left_bp": budget["left_bp"],
+    }  # fmt: skip
+    for one in row["saved"]["against"]:
+        found |= {f"saved_{one['rule']}_{k}": one[k] for k in ("usd", "low", "high")}
+    return {name: float(value) for name, value in found.items() if value is not None}
 
 
 @contextmanager

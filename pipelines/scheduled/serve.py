@@ -26,7 +26,9 @@ from pipelines.servers import phrase
 from pipelines.servers.prefect_server import PASSWORD, scheduler
 from pipelines.servers.work_pool import require_closed
 from pipelines.settings import PREFECT, Settings
+from pipelines.stages.portfolio import portfolio
 from pipelines.stages.status import status
+from pipelines.wiring import now
 
 NAMES = ("ingest", "forecast", "rebalance", "retrain", "compare")
 HEARTBEAT_S = "30"  # seconds between a run's signs of life, the least Prefect allows: a dead worker shows soonest
@@ -42,11 +44,15 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
     phrase.keep_to_this_process()
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_S)
     os.environ |= {"FOREDRIFT_CONFIG": str(settings.file), "PYTHONSAFEPATH": "1"}
-    home = settings.path(PREFECT)
+    home, stale = settings.path(PREFECT), settings.watch.stale_after
+
+    def figures() -> dict[str, Any]:
+        return status(settings) | {"portfolios": [portfolio(d, now(), stale) for d in project(settings)]}
+
     with (
         scheduler(home) as url,
-        metrics_port(settings.watch.prometheus_port, lambda: status(settings)),
-        _page(project(settings), settings.page, settings.watch.stale_after) as page,
+        metrics_port(settings.watch.prometheus_port, figures),
+        _page(project(settings), settings.page, stale) as page,
     ):
         log("portfolio", page=page)
         log(

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import argparse
 import re
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import httpx
+
+from pipelines.deployments import deployments
 from pipelines.experiments import client, saved_view
 from pipelines.experiments.ui import mlflow_server
+from pipelines.scheduled.portfolio_serving import serving
+from pipelines.sections import PageSection
 from pipelines.servers.subprocesses import free_port
 from pipelines.settings import Settings, load
 from tests.pipelines.browser import chromium, new_page
@@ -62,6 +68,21 @@ def of_comparison(settings: Settings, browser: Any) -> None:
     take(page, IMAGES / "report.png")
 
 
+def of_portfolio(settings: Settings, browser: Any) -> None:
+    """Show the portfolio page of the first vault: wide and light, and as a phone shows it in the dark."""
+    given = PageSection(port=free_port())
+    with serving(deployments(settings)[:1], given, settings.watch.stale_after) as address:
+        while "NAV" not in httpx.get(address, timeout=60).text:
+            time.sleep(0.2)
+        for name, width, height, theme in (
+            ("portfolio.png", 1_440, 900, "light"), ("portfolio_phone.png", 390, 844, "dark"),
+        ):  # fmt: skip
+            size = {"width": width, "height": height}
+            page = browser.new_context(viewport=size, color_scheme=theme).new_page()
+            page.goto(address)
+            take(page, IMAGES / name)
+
+
 def of_scheduler(url: str, file: Path) -> None:
     """Show the dashboard of a running scheduler, by its API address."""
     with chromium() as browser:
@@ -75,8 +96,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("project", type=Path, help="folder of a foredrift.toml with a comparison")
     given = parser.parse_args()
+    settings = load(given.project / "foredrift.toml")
     with chromium() as browser:
-        of_comparison(load(given.project / "foredrift.toml"), browser)
+        of_portfolio(settings, browser)
+        of_comparison(settings, browser)
 
 
 if __name__ == "__main__":

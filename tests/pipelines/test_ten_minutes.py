@@ -54,6 +54,8 @@ def test_the_page_ends_in_a_scheduled_trade_on_paper(tmp_path, monkeypatch):
         said = run_here(command.replace("DECISION_ID", decision), SMALL)
         found = re.search(r"decision ([0-9a-f]{24})", said)
         decision = found.group(1) if found else decision
+        if command == "foredrift portfolio":
+            assert "Traded " in said, said  # the row of the scheduled trade
     assert decision
     assert {r["state_type"] for r in runs} <= {"COMPLETED", "RUNNING", "PENDING", "SCHEDULED", "CANCELLED"}, runs
     lake = lake_of(load(root / "foredrift.toml"))
