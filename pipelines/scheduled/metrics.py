@@ -46,7 +46,7 @@ class Metrics:
         )  # fmt: skip
         self.portfolio = Gauge(
             "foredrift_portfolio",
-            "NAV, costs of the month, saved so far (USD), keeper's balance (native coins), loss budget left (bp), halted",
+            "NAV, the month's costs, saved so far (USD), keeper's balance (coins), loss budget left (bp), halted",
             ["vault", "figure"], registry=self.registry,
         )  # fmt: skip
         self.weight = Gauge(
