@@ -17,7 +17,7 @@ from pipelines.settlements.settled_plan import executions
 from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.decider import portfolio_at
 from pipelines.wiring import lake_of
-from policy.comparison.saved import LEAST_WEEKS, LiveHour, Saving, Spent, savings
+from policy.comparison.saved import LEAST_WEEKS, LiveHour, SavedAgainst, Spent, savings
 from policy.costs import chain_fees
 from policy.execution.records.audit import Audit
 from policy.simulation.history import History, load
@@ -111,7 +111,7 @@ def _split(spent: Spent, soft: bool) -> dict[str, float]:
     return {**dict(zip(names, spent.split, strict=True)), "total_usd": float(spent.total(soft).sum())}
 
 
-def _row(one: Saving, mine: Spent, soft: bool) -> dict[str, Any]:
+def _row(one: SavedAgainst, mine: Spent, soft: bool) -> dict[str, Any]:
     traded = bool(mine.trades or one.theirs.trades)
     if not traded:
         verdict = "neither traded yet"

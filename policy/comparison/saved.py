@@ -56,7 +56,7 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
-class Saving:
+class SavedAgainst:
     """What was saved against one rule, USD (negative: the live portfolio cost more), and its 95 % interval over weeks.
 
     ``low`` and ``high`` are None where it is too short to say.
@@ -132,7 +132,7 @@ def lived(case: Case, hours: Sequence[LiveHour], last: int) -> tuple[Spent, Vect
 
 def savings(
     case: Case, hours: Sequence[LiveHour], rules: Sequence[BandRule], draws: int, seed: int
-) -> tuple[Spent, list[Saving]]:
+) -> tuple[Spent, list[SavedAgainst]]:
     """Return what the live portfolio spent, and what it saved against each of ``rules``.
 
     ``hours``: at least one, ascending, the first at ``case.first``; costs count up to the last step with an hour after
@@ -153,7 +153,7 @@ def savings(
         if gap.size >= LEAST_WEEKS:
             samples = bootstrap.counts(gap.size, draws, seed) @ gap
             low, high = (float(q) for q in np.quantile(samples, [0.025, 0.975]))
-        found.append(Saving(rule.name, float(gap.sum()), low, high, theirs))
+        found.append(SavedAgainst(rule.name, float(gap.sum()), low, high, theirs))
     return mine, found
 
 

@@ -24,7 +24,7 @@ def checks() -> set[str]:
     """Return the name of every check that the code can put into a verdict."""
     found = {"price_jump"} | {f"sequencer_{u}" for u in Uptime}  # of a row's flag, and of a feed's state
     for file in [*(ROOT / "policy").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")]:
-        if "localnet" in file.parts:
+        if {"localnet", "bridges", "transfers", "lagoon"} & set(file.parts):  # not of a rebalance's decision
             continue
         text = file.read_text()
         for node in ast.walk(ast.parse(text)):
@@ -46,7 +46,7 @@ def checks() -> set[str]:
 
 def test_every_check_has_words():
     known = checks()
-    assert len(known) > 80
+    assert len(known) > 75
     assert sorted(known - set(CHECKS)) == []
 
 
