@@ -32,7 +32,7 @@ def describe(deployment: Deployment = None, config: Config = None, json: Json = 
 
 @vault_app.command()
 def deploy(
-    live: Annotated[bool, typer.Option("--live", help="Make it, with the key of [deploy] owner.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="Make it, with the key of \\[deploy] owner.")] = False,
     deposit: Annotated[
         str | None,
         typer.Option(
