@@ -21,6 +21,8 @@
         ├── Stopped          trading was stopped while a cycle was under way    (policy.execution.attempts)
         ├── OtherVault       what was read belongs to another vault             (policy.execution.base)
         ├── NoWheel          a wheel with published bytecode cannot be fetched   (policy.localnet.wheels)
+        ├── TransfersBusy    another process carries the portfolio's transfers   (policy.execution.transfers.journal)
+        ├── Refused          a transaction of a transfer would revert            (policy.execution.transfers.ends)
         ├── WrongUnits       an amount has no whole units on the other chain    (policy.execution.bridges.base)
         └── NoNode           Node.js is missing, which the local chain needs    (policy.localnet.packages)
 
