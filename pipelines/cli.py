@@ -9,7 +9,22 @@ import typer
 
 from foredrift.ours import ForeignPackageError, check_ours
 from lake.errors import ConfigError, ForedriftError
-from pipelines.commands import config, data, halt, hedge, keepsake, keys, lake, learn, mandate, run, trade, vault, watch
+from pipelines.commands import (
+    config,
+    data,
+    halt,
+    hedge,
+    keepsake,
+    keys,
+    lake,
+    learn,
+    mandate,
+    run,
+    trade,
+    transfers,
+    vault,
+    watch,
+)
 from pipelines.commands.options import Json, write_json
 from pipelines.reports import output
 from pipelines.servers import phrase
@@ -27,7 +42,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     rich_markup_mode="rich",
 )
-for group in (data, keepsake, config, lake, learn, trade, hedge, keys, vault, mandate, halt, watch, run):
+for group in (data, keepsake, config, lake, learn, trade, transfers, hedge, keys, vault, mandate, halt, watch, run):
     group.register(app)
 
 

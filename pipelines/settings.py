@@ -25,11 +25,13 @@ from pipelines.deploy_section import DeploySection
 from pipelines.hedge_section import HedgeSection, PositionsSection, as_vault
 from pipelines.sections import (
     SHARED_JOURNAL,
+    BridgeSection,
     ChainSection,
     ChatSection,
     CompareSection,
     CostsSection,
     DeploymentSection,
+    FleetChain,
     KeepSection,
     LakeSection,
     MandateSection,
@@ -42,10 +44,13 @@ from pipelines.sections import (
     Section,
     Sources,
     StopSection,
+    TransfersSection,
     VaultSection,
     WatchSection,
+    chains_fault,
     start_fault,
     start_weights,
+    with_chains,
     with_fallbacks,
 )
 from pipelines.setting_sources import explained, from_environment, merged
@@ -92,6 +97,11 @@ class Settings(Section):
     deployments: tuple[DeploymentSection, ...] = Field(
         default=(), description="Further vaults, beside that of [vault]."
     )
+    chains: tuple[FleetChain, ...] = Field(
+        default=(), description="One portfolio on several chains, instead of [chain] and [vault]."
+    )
+    bridges: tuple[BridgeSection, ...] = Field(default=(), description="Routes of cash between the chains.")
+    transfers: TransfersSection = Field(default=TransfersSection(), description="Limits of transfers of cash.")
     root: Path = Field(default=Path(), description="Folder of the settings file; it cannot be set.")
     _file: Path | None = PrivateAttr(default=None)
 
@@ -99,7 +109,7 @@ class Settings(Section):
     @classmethod
     def _fallbacks(cls, values: Any) -> Any:
         """Complete every deployment from the sections at the top."""
-        return with_fallbacks(values) if isinstance(values, dict) else values
+        return with_fallbacks(with_chains(values)) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _own_journal(self) -> Settings:
@@ -136,6 +146,10 @@ class Settings(Section):
             fault = start_fault(portfolio, vault)
             if fault:
                 raise ConfigError(f"{key} in {file.name}: {fault}")
+        paper = all(d.vault.kind == "simulated" for d in made.deployments)
+        wrong = chains_fault(made.chains, made.bridges, made.portfolio.assets, paper=paper)
+        if wrong:
+            raise ConfigError(f"{file.name}: {wrong}")
         members = [(made.portfolio.name, made.chain, made.vault)]
         members += [(d.name, d.chain, d.vault) for d in made.deployments]
         if made.hedge.account is not None:

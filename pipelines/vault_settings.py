@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.sections import (
+    BridgeSection,
     ChainSection,
     CompareSection,
     CostsSection,
+    FleetChain,
     LakeSection,
     MandateSection,
     MlflowSection,
@@ -20,10 +22,20 @@ from pipelines.sections import (
     PolicySection,
     PortfolioSection,
     Sources,
+    TransfersSection,
     VaultSection,
     start_weights,
 )
 from pipelines.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSettings:
+    """What the vaults of one portfolio on several chains share: the chains, the routes between them, the limits."""
+
+    chains: tuple[FleetChain, ...]
+    bridges: tuple[BridgeSection, ...]
+    transfers: TransfersSection
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +62,7 @@ class VaultSettings:
     mlflow: MlflowSection
     live: bool
     cron: str
+    fleet: FleetSettings | None = field(default=None, repr=False)
 
     def path(self, relative: str) -> Path:
         """Return a project path, absolute."""
@@ -74,10 +87,12 @@ class VaultSettings:
 def vaults_of(settings: Settings) -> tuple[VaultSettings, ...]:
     """Return the settings of every vault, that of the top sections first; those that share anything were not loaded."""
     given = settings
+    fleet = FleetSettings(given.chains, given.bridges, given.transfers) if given.chains else None
+    ids = {c.id for c in given.chains}
     found = [VaultSettings(
         given.portfolio.name, given.vault.address or given.vault.kind, given.root, given.lake, given.portfolio,
         given.chain, given.vault, given.policy, given.mandate, given.sources, given.costs, given.compare, given.models,
-        given.mlflow, given.live_on_schedule, given.schedule.rebalance,
+        given.mlflow, given.live_on_schedule, given.schedule.rebalance, fleet,
     )]  # fmt: skip
     for row in given.deployments:
         sources = given.sources.model_copy(update={"pools": row.pools or (), "feeds": row.feeds or ()})
@@ -85,6 +100,6 @@ def vaults_of(settings: Settings) -> tuple[VaultSettings, ...]:
         found.append(VaultSettings(
             row.name, f"{row.name}: {row.vault.address or row.vault.kind}", given.root, given.lake, row.portfolio,
             row.chain, row.vault, row.policy, row.mandate, sources, given.costs, given.compare, given.models,
-            given.mlflow, live, row.rebalance or given.schedule.rebalance,
+            given.mlflow, live, row.rebalance or given.schedule.rebalance, fleet if row.chain.id in ids else None,
         ))  # fmt: skip
     return tuple(found)

@@ -178,11 +178,12 @@ def ingest(
 
 def status(config: Config = None, json: Json = None) -> None:
     """Show how fresh the lake, forecasts and models are, and what the last decision was."""
-    from pipelines.reports import terminal
+    from pipelines.reports import terminal, transfer_tables
     from pipelines.settings import load
     from pipelines.stages.status import status as collect
 
     report = collect(load(config))
+    transfer_tables.fleet(report)
     terminal.status(report)
     write_json(json, report)
 

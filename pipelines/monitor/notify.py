@@ -6,7 +6,7 @@ from pipelines.settings import notify_urls
 
 EVENTS = (
     "executed", "refused", "untradable", "denied", "abstained", "failed", "late", "retrain_failed", "zombie", "stopped",
-    "resumed",
+    "resumed", "transfer", "ledger",
 )  # fmt: skip
 
 

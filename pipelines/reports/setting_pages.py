@@ -51,13 +51,17 @@ def page() -> str:
     for heading, note, model in _sections():
         parts += [f"\n## {heading}\n\n{note}\n", "| setting | kind | default | what |\n|---|---|---|---|"]
         parts += [
-            f"| `{name}` | {_escaped(kind_of(f))} | {_quoted(default_of(f))} | {_escaped(f.description or '')} |"
+            _row(f.alias or name, f)
             for name, f in model.model_fields.items()
             if name not in UNSETTABLE and not _inside(f.annotation)
         ]
     parts += ["\n## Variables that are no settings\n\n| variable | what |\n|---|---|"]
     parts += [f"| `{name}` | {said} |" for name, said in VARIABLES.items()]
     return "\n".join(parts) + "\n"
+
+
+def _row(name: str, f: FieldInfo) -> str:
+    return f"| `{name}` | {_escaped(kind_of(f))} | {_quoted(default_of(f))} | {_escaped(f.description or '')} |"
 
 
 def _escaped(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from lake.errors import ForedriftError
+from pipelines.scheduled.fleet_gauges import FleetGauges
 
 REFRESH_S = 60.0  # how often the metrics port looks at the stores again
 
@@ -53,6 +54,7 @@ class Metrics:
             "foredrift_weight", "Weight of an asset, its target, and the ends of its band, fractions",
             ["vault", "asset", "figure"], registry=self.registry,
         )  # fmt: skip
+        self.fleet = FleetGauges(self.registry)
         self.failures = Counter(
             "foredrift_status_failures", "Times the stores could not be read", registry=self.registry
         )
@@ -77,6 +79,7 @@ class Metrics:
         for row in report.get("deployments", ()):
             for figure, value in _kept(row["keeper"]).items():
                 self.kept.labels(row["name"], figure).set(value)
+        self.fleet.update(report)
         self.zombies.set(len(report.get("zombies", ())))
         for row in report.get("portfolios", ()):
             for figure, value in _figures(row).items():

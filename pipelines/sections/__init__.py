@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipelines.sections.base import Section
+from pipelines.sections.chains import BridgeSection, FleetChain, TransfersSection, chains_fault, with_chains
 from pipelines.sections.further import DeploymentSection, start_fault, start_weights, with_fallbacks
 from pipelines.sections.holdings import CostsSection, MandateSection, PolicySection, PortfolioSection
 from pipelines.sections.people import ChatSection, PageSection, StopSection
@@ -22,6 +23,7 @@ from pipelines.sections.work import CompareSection, KeepSection, ModelsSection, 
 __all__ = [
     "SHARED_JOURNAL",
     "BlocksSource",
+    "BridgeSection",
     "ChainSection",
     "ChatSection",
     "CompareSection",
@@ -29,6 +31,7 @@ __all__ = [
     "DeploymentSection",
     "ExchangeSection",
     "FeedRow",
+    "FleetChain",
     "KeepSection",
     "LakeSection",
     "MandateSection",
@@ -43,9 +46,12 @@ __all__ = [
     "Section",
     "Sources",
     "StopSection",
+    "TransfersSection",
     "VaultSection",
     "WatchSection",
+    "chains_fault",
     "start_fault",
     "start_weights",
+    "with_chains",
     "with_fallbacks",
 ]

@@ -46,6 +46,9 @@ def examine(config: Path | None) -> list[Finding]:
         if not i and deployment.vault.kind == "reference" and deployment.chain.rpc_urls:
             rows += _created(deployment, settings.deploy)
         found.extend(row | {"check": f"{deployment.name}: {row['check']}"} if i else row for row in rows)
+    from pipelines.stages.route_checks import route_findings
+
+    found.extend(route_findings(deployments(settings)))
     found.extend(_private(settings.root))
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from pipelines.deployments import deployment as chosen
 from pipelines.settings import Settings
 from pipelines.settlements.audited import audit_export, audit_verify  # noqa: F401 - callers find them here
 from pipelines.settlements.reconcile import row_id
-from pipelines.wiring import lake_of
+from pipelines.wiring import lake_of, now
 from policy.base import Decision, State
 from policy.execution.records.audit import Audit
+from policy.execution.transfers.journal import TransfersBusy
 from policy.explain import explain as in_words
 from policy.memory import state_from
 from policy.strategies.replay import replay
@@ -41,7 +43,26 @@ def rebalance(
     deployment = chosen(settings, name)
     if as_of is not None and deployment.vault.kind != "simulated":
         raise ConfigError("--as-of replays history and works on the simulated vault only")
-    return deployment.step(utc(as_of) if as_of else None, live=live, on_plan=on_plan)
+    at = utc(as_of) if as_of else None
+    report = deployment.step(at, live=live, on_plan=on_plan)
+    return report | {"transfers": _transfers(deployments(settings), at)} if live and deployment.fleet else report
+
+
+def _transfers(project: Sequence[Deployment], at: datetime | None) -> dict[str, Any]:
+    """Move the transfers of a portfolio on several chains on after one of its vaults was stepped.
+
+    Vaults that have not begun, and another run that does so just now, leave it to the next run.
+    """
+    from pipelines.stages.transfers import run_transfers
+    from pipelines.vault_setup.transfer_world import fleet_of, not_begun
+
+    waiting = not_begun(fleet_of(project))
+    if waiting:
+        return {"skipped": f"not begun yet: {', '.join(waiting)}"}
+    try:
+        return run_transfers(project, at or now())
+    except TransfersBusy as error:
+        return {"skipped": str(error)}
 
 
 def propose(

@@ -23,6 +23,7 @@ from pipelines.settlements.halting import halt_of
 from pipelines.settlements.reconcile import owner_of
 from pipelines.stages.hedge_status import last_hedge
 from pipelines.stages.surface import surface_state
+from pipelines.stages.transfers import fleet_advice, fleet_report
 from pipelines.wiring import lake_of, now
 from policy.execution.checks.verdicts import UNTRADABLE
 from policy.execution.records.halt import REMEDY
@@ -39,6 +40,8 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
     ``deployments`` (name, vault, chain, policy, live, and its last decision: decision_id, ts, action, drift_distance;
     and its keeper: held, fresh, age_s, pid, block, head_age_s, refusal, nodes, table, order, flight, blind),
     ``hedge`` (of the hedge account's last decision: net delta, band, phi; None without one),
+    ``chains``, ``in_transit``, ``transfers``, ``mismatch`` and ``waiting`` of a portfolio on several chains (see
+    ``pipelines.vault_setup.transfer_view``; empty on one chain),
     ``halted`` (since, reason, by; None while trading may go on),
     ``zombies`` (runs whose worker is gone, where PREFECT_API_URL names a scheduler), ``advice`` (sentences).
     """
@@ -66,6 +69,7 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
     models = models_in_force(settings.path(FILE), at)
     dead, trouble = _zombies()
     halt = halt_of(settings).read()
+    fleet = fleet_report(project)
     return {
         "at": at.isoformat(),
         "halted": None if halt is None else asdict(halt),
@@ -82,9 +86,11 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
             _deployment(d, taken, i == 0, decisions) | {"surface": surface_state(d, lake, at)}
             for i, d in enumerate(project)
         ],
+        **fleet,
         "advice": ([] if halt is None else [f"{halt.words()}; {REMEDY}"])
         + sick
         + _advice(tables, forecasts, stale_h)
+        + fleet_advice(fleet)
         + _silent_keepers(project)
         + _old_models(settings.models.expiry, models["models"])
         + trouble,

@@ -112,6 +112,7 @@ class BridgeBook:
     inbound_limit: int = 10**30
     paused: bool = False
     moves: tuple[tuple[int, str, int], ...] = ()  # (block, kind, raw units): cash that no transfer moved
+    cash: str = ""  # address of the token that moves
 
 
 def bridge_fee(book: BridgeBook, amount: int) -> int:
@@ -201,7 +202,7 @@ def settle(book: BridgeBook, saga_id: str) -> BridgeBook | str:
 def book_json(book: BridgeBook) -> dict[str, Any]:
     """Return the book as JSON, amounts as Python's integers print."""
     return {
-        **{k: getattr(book, k) for k in ("fee_pips", "paused")},
+        **{k: getattr(book, k) for k in ("fee_pips", "paused", "cash")},
         "per_message_limit": str(book.per_message_limit),
         "inbound_limit": str(book.inbound_limit),
         "routes": [_texts(asdict(r)) for r in book.routes.values()],
@@ -235,6 +236,7 @@ def book_of_json(data: Mapping[str, Any]) -> BridgeBook:
         inbound_limit=int(data["inbound_limit"]),
         paused=data["paused"],
         moves=tuple((int(b), str(k), int(a)) for b, k, a in data["moves"]),
+        cash=data["cash"],
     )
 
 

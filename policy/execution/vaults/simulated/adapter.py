@@ -29,6 +29,7 @@ from policy.execution.base import (
     UnsignedTx,
     Verdict,
 )
+from policy.execution.bridges.sim_book import BridgeBook
 from policy.execution.checks.rules import (
     Mandate,
     VaultBook,
@@ -109,9 +110,18 @@ def apply(spec: VaultSpec, world: SimWorld, plan: Plan, block: int, now: int) ->
     clock, pauses = spend(world.clock, spec.mandate, now, loss)
     clock = replace(clock, nonce=clock.nonce + 1, last_block=block, last_time=now)
     balances = {**world.balances, **{t.address: h for t, h in zip(spec.tokens, after.holdings, strict=True)}}
-    cash = after.holdings[0] - book.holdings[0]
-    moved = replace(world.bridges, moves=(*world.bridges.moves, (block, "trade", cash))) if cash else world.bridges
+    moved = traded(
+        world.bridges,
+        block,
+        [(t.address, a - b) for t, a, b in zip(spec.tokens, after.holdings, book.holdings, strict=True)],
+    )
     return replace(world, balances=balances, pools=pools, clock=clock, paused=pauses, bridges=moved), []
+
+
+def traded(book: BridgeBook, block: int, changes: Sequence[tuple[str, int]]) -> BridgeBook:
+    """Return ``book`` with what a plan moved of the cash noted, where cash moves between chains at all."""
+    cash = next((amount for token, amount in changes if token == book.cash), 0)
+    return replace(book, moves=(*book.moves, (block, "trade", cash))) if cash else book
 
 
 def _swap(leg: Leg, pools: dict[str, Pool]) -> tuple[int, int]:

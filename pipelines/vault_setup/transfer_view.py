@@ -1,0 +1,117 @@
+"""What people see of a portfolio on several chains: chains, what is on its way, every transfer. Nothing is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.vault_setup.transfer_world import Fleet, PaperFleet, closed_end, not_begun
+from policy.execution.transfers.checks import price_e8, worth_usd
+from policy.execution.transfers.ledger import CashCount, count, in_transit_usd, mark
+from policy.execution.transfers.machine import age_s
+from policy.execution.transfers.saga import Saga
+
+
+def saga_row(saga: Saga, age: float) -> dict[str, Any]:
+    """Return one transfer as JSON; amounts are raw units as texts, ages in seconds."""
+    t = saga.transfer
+    return {
+        "saga_id": t.saga_id,
+        "bridge": t.kind,
+        "from": t.origin.chain_id,
+        "to": t.destination.chain_id,
+        "asset": t.asset,
+        "amount": t.amount / 10**t.origin.decimals,
+        "amount_raw": str(t.amount),
+        "state": str(saga.state),
+        "age_s": age,
+        "usual_s": float(saga.told.get("usual_s") or 0.0),
+        "arrived_raw": str(saga.arrived),
+        "returned_raw": str(saga.returned),
+        "fee_raw": str(saga.fee),
+        "why": str(saga.told.get("why", "")),
+        "note": saga.note,
+        "person": saga.person,
+    }
+
+
+def fleet_view(fleet: Fleet, paper: PaperFleet | None = None) -> dict[str, Any]:
+    """Return {chains, in_transit, transfers, mismatch, waiting}: USD by chain and asset, and every transfer.
+
+    ``mismatch`` says in words where the cash does not add up, "" where it does; ``waiting`` names vaults that have not
+    begun, which no count can include.
+    """
+    paper = paper or opened_to_look(fleet)
+    if paper is None:
+        sagas = [saga_row(s, 0.0) for s in fleet.log.sagas()]
+        return {"chains": [], "in_transit": [], "transfers": sagas, "mismatch": "", "waiting": not_begun(fleet)}
+    found = count(paper.context)
+    wrong = found.verdict()
+    return {
+        "chains": _chains(paper, found),
+        "in_transit": _transit(paper, found),
+        "transfers": [saga_row(s, age_s(paper.context, s) if s.open else 0.0) for s in paper.context.log.sagas()],
+        "mismatch": "" if wrong is None else wrong.reason,
+        "waiting": [],
+    }
+
+
+def opened_to_look(fleet: Fleet) -> PaperFleet | None:
+    """Return the fleet's chains as their files have them, for a look that writes nothing; None while one is missing."""
+    if not_begun(fleet):
+        return None
+    ends = {c: closed_end(fleet, member) for c, member in fleet.members.items()}
+    return PaperFleet(fleet, ends, live=False, told=lambda *_: None)
+
+
+def _chains(paper: PaperFleet, found: CashCount) -> list[dict[str, Any]]:
+    from pipelines.vault_setup.transfer_decision import floors_usd
+
+    snapshots = {p.chain_id: paper.context.ends[p.chain_id].vault.snapshot(p.block) for p in found.places}
+    prices = {c: price_e8(s, paper.context.ends[c].cash.address) for c, s in snapshots.items()}
+    whole = worth_usd(snapshots.values()) + in_transit_usd(found, prices)
+    floors, rows = floors_usd(paper), []
+    for chain_id, s in snapshots.items():
+        assets = {
+            t.symbol: h / 10**t.decimals * price_e8(s, t.address) / 1e8
+            for t, h in zip(s.tokens, s.holdings, strict=True)
+        }
+        usd = sum(assets.values())
+        rows.append(
+            {
+                "chain": chain_id,
+                "deployment": paper.ends[chain_id].deployment.name,
+                "assets_usd": assets,
+                "usd": usd,
+                "share": usd / whole if whole else 0.0,
+                "cash_usd": assets[paper.fleet.cash],
+                "floor_usd": floors[chain_id],
+                "block": s.block_number,
+                "block_time": s.block_time,
+                "gas_gwei": s.base_fee_wei / 1e9,
+                "gas_money_wei": str(paper.ends[chain_id].chain.balance(paper.ends[chain_id].spec.keeper)),
+            }
+        )
+    return rows
+
+
+def _transit(paper: PaperFleet, found: CashCount) -> list[dict[str, Any]]:
+    rows = []
+    for transit in found.transits:
+        t = transit.saga.transfer
+        end = paper.context.ends[t.origin.chain_id]
+        usd = transit.amount / 10**t.origin.decimals * price_e8(end.vault.snapshot(), end.cash.address) / 1e8
+        age = age_s(paper.context, transit.saga)
+        rows.append(
+            {
+                "saga_id": t.saga_id,
+                "bridge": t.kind,
+                "from": t.origin.chain_id,
+                "to": t.destination.chain_id,
+                "usd": usd,
+                "reported_usd": usd * mark(transit, paper.context.rules, age),
+                "age_s": age,
+                "usual_s": float(transit.saga.told.get("usual_s") or 0.0),
+                "state": str(transit.saga.state),
+            }
+        )
+    return rows
