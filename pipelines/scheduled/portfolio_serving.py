@@ -1,18 +1,53 @@
-"""The portfolio page of a project's vaults, for ``foredrift serve`` and ``foredrift portfolio --serve``."""
+"""The portfolio page and the chat of a project, for ``foredrift serve`` and ``foredrift portfolio --serve``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from pipelines.deployments import Deployment
+from pipelines.reports.portfolio_terminal import budget_words, usd
+from pipelines.scheduled.chat import Chat, take_token
 from pipelines.scheduled.page import page_port
-from pipelines.sections import PageSection
+from pipelines.sections import ChatSection, PageSection
+from pipelines.stages.halting import Project, stop
 from pipelines.stages.portfolio import portfolio
 from pipelines.stages.rebalance import explained
 from pipelines.wiring import now
+
+
+def chat_of(vaults: Sequence[Deployment], given: ChatSection, stale_after: str, stopping: Project) -> Chat | None:
+    """Return the chat that [chat] asks for, None where nobody is allowed or there is no token."""
+    token = take_token()
+    if not given.allowed or token is None:
+        return None
+
+    def looked(tell: Callable[[Mapping[str, Any]], str]) -> Callable[[str], str]:
+        return lambda _: "\n\n".join(tell(portfolio(one, now(), stale_after)) for one in vaults)
+
+    commands = {
+        "/status": looked(told_status), "/next": looked(lambda d: f"{d['name']}: {d['next']['sentence']}"),
+        "/portfolio": looked(told_portfolio), "/stop": lambda why: str(stop(stopping, why, "chat")["text"]),
+    }  # fmt: skip
+    return Chat(given.url, token, given.allowed, commands)
+
+
+def told_status(data: Mapping[str, Any]) -> str:
+    """Return alerts, keeper and loss budget as a message."""
+    alerts = [f"{a['alert']}: {a['says']}" for a in data["alerts"]] or ["no alerts"]
+    return "\n".join([f"{data['name']}: {data['keeper']['words']}", *alerts, budget_words(data["loss_budget"])])
+
+
+def told_portfolio(data: Mapping[str, Any]) -> str:
+    """Return NAV, weights, cost and what was saved as a message."""
+    rows = [
+        f"{a['asset']} {a['weight']:.1%} of {a['target']:.1%}{' outside its band' if a['outside'] else ''}"
+        for a in data["assets"]
+    ]
+    cost = f"cost this month {usd(data['cost_month']['total_usd'])}; saved so far: {data['saved']['words']}"
+    return "\n".join([f"{data['name']}: NAV {usd(data['nav']['usd'])}", *rows, cost])
 
 
 @contextmanager

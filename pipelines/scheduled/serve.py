@@ -18,14 +18,16 @@ from pipelines.collisions import SERVED
 from pipelines.deployments import Deployment
 from pipelines.deployments import deployments as project
 from pipelines.monitor.logs import configure_logging, log
+from pipelines.scheduled.chat import chatting
 from pipelines.scheduled.metrics import metrics_port
 from pipelines.scheduled.page import PortTaken
-from pipelines.scheduled.portfolio_serving import serving
+from pipelines.scheduled.portfolio_serving import chat_of, serving
 from pipelines.sections import PageSection
 from pipelines.servers import phrase
 from pipelines.servers.prefect_server import PASSWORD, scheduler
 from pipelines.servers.work_pool import require_closed
 from pipelines.settings import PREFECT, Settings
+from pipelines.stages.halting import Project as Stopping
 from pipelines.stages.portfolio import portfolio
 from pipelines.stages.status import status
 from pipelines.wiring import now
@@ -46,6 +48,9 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
     os.environ |= {"FOREDRIFT_CONFIG": str(settings.file), "PYTHONSAFEPATH": "1"}
     home, stale = settings.path(PREFECT), settings.watch.stale_after
 
+    vaults, guardian = project(settings), settings.stop.guardian
+    stopping = Stopping(settings.root, vaults, settings.path(guardian) if guardian else None)
+
     def figures() -> dict[str, Any]:
         return status(settings) | {"portfolios": [portfolio(d, now(), stale) for d in project(settings)]}
 
@@ -53,6 +58,7 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
         scheduler(home) as url,
         metrics_port(settings.watch.prometheus_port, figures),
         _page(project(settings), settings.page, stale) as page,
+        chatting(chat_of(vaults, settings.chat, stale, stopping)),
     ):
         log("portfolio", page=page)
         log(
