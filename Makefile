@@ -49,6 +49,12 @@ lint: env ## everything CI checks besides the tests
 reference: env ## docs/settings.md and its schema, from the code
 	@$(BIN)/foredrift config schema --form markdown --out docs/settings.md
 	@$(BIN)/foredrift config schema --out docs/settings.schema.json
+	@$(BIN)/foredrift config schema --form verbs --out docs/verbs.md
+
+.PHONY: docs
+docs: env ## the documentation as a site in build/site, searchable offline; warnings are errors
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet \
+	  && echo "python -m http.server --bind 127.0.0.1 -d build/site 8000, then http://127.0.0.1:8000"
 
 format: env
 	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .

@@ -61,8 +61,10 @@ def check(config: Config = None, json: Json = None) -> None:
 
 @config_app.command()
 def schema(
+    ctx: typer.Context,
     form: Annotated[
-        Literal["json", "markdown"], typer.Option(help="The schema for an editor, or the page docs/settings.md.")
+        Literal["json", "markdown", "verbs"],
+        typer.Option(help="The schema for an editor, the page docs/settings.md, or docs/verbs.md of every verb."),
     ] = "json",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it to this file (default: print it).")] = None,
     json: Json = None,
@@ -70,7 +72,12 @@ def schema(
     """Print the JSON schema of foredrift.toml, by which editors complete and check it; or every setting as a page."""
     from pipelines.reports import setting_pages
 
-    text = setting_pages.schema_text() if form == "json" else setting_pages.page()
+    if form == "verbs":
+        from pipelines.reports.verb_page import page
+
+        text = page(ctx.find_root().command)
+    else:
+        text = setting_pages.schema_text() if form == "json" else setting_pages.page()
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")
