@@ -24,6 +24,9 @@
         ├── TransfersBusy    another process carries the portfolio's transfers   (policy.execution.transfers.journal)
         ├── Refused          a transaction of a transfer would revert            (policy.execution.transfers.ends)
         ├── WrongUnits       an amount has no whole units on the other chain    (policy.execution.bridges.base)
+        ├── Refused          a transaction would revert if it were sent     (policy.execution.transfers.ends)
+        ├── TransfersBusy    another run holds the portfolio's transfers    (policy.execution.transfers.journal)
+        ├── StillPending     an earlier transaction is not mined yet        (policy.execution.submission.written_ahead)
         └── NoNode           Node.js is missing, which the local chain needs    (policy.localnet.packages)
 
 One stands apart because nothing of Foredrift can be imported yet when it is raised: ForeignPackageError, an ImportError
