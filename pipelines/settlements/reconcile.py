@@ -28,6 +28,7 @@ from policy.execution.records.audit import Audit
 from policy.execution.records.hashlog import Body, sync_folder
 from policy.execution.records.journal import Flight, Journal
 from policy.execution.records.owner import Ownership, ownership
+from policy.execution.vaults.anchored import untold
 
 
 def reconcile(deployment: VaultSettings, lake: Lake, record: Audit | None = None) -> list[SettledPlan]:
@@ -42,6 +43,7 @@ def reconcile(deployment: VaultSettings, lake: Lake, record: Audit | None = None
         record = record or Audit(deployment.path(deployment.vault.audit))
         records = [line.body for line in record.records()]
         _write_decisions(deployment, lake, [r for r in records if r["event"] == "decision"])
+        _tell_untold(deployment, records)
         flights = journal_of(deployment).flights()
         settled = executions(flights, records)
         known = {(r["decision_id"], r["attempt"]): r for r in lake.scan("executions").collect().to_dicts()}
@@ -57,6 +59,15 @@ def reconcile(deployment: VaultSettings, lake: Lake, record: Audit | None = None
             log("execution corrected", decision_id=row["decision_id"], status=row["status"])
         lake.write("executions", pl.DataFrame([*rows, *void], schema=table("executions").columns))
     return new
+
+
+def _tell_untold(deployment: VaultSettings, records: Sequence[Body]) -> None:
+    """Log the plans that somebody else executed since the last look: the keeper's key, used behind this record."""
+    given = deployment.vault
+    if given.address is None or (given.kind == "safe" and given.access == "owner-key-can-take-all"):
+        return  # on paper, or a number that the owners' other transactions use up too
+    for words in untold(records, deployment.chain.id, given.address):
+        log("plan without a record", vault=given.address, found=words, remedy="foredrift audit verify")
 
 
 def _differs(known: dict[str, Any] | None, row: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from lake.errors import RpcError
 from policy.execution.engine import step
-from policy.execution.vaults.anchored import Known, known
+from policy.execution.vaults.anchored import Known, known, untold
 from policy.execution.vaults.reference.history import at_block, holdings, since_creation
 from policy.execution.vaults.scan import first_block_at, place, scan_logs
 from policy.execution.vaults.trades import Disagreement, Trade, disagreements, reference_trades
@@ -163,3 +163,22 @@ def test_the_first_block_of_a_moment_is_the_one_by_the_clock(vaultnet):
     assert first_block_at(vaultnet.rpc, head.time + 1, head.number) == head.number + 1
     assert first_block_at(vaultnet.rpc, head.time - 1, head.number) in {head.number, head.number - 1}
     assert first_block_at(vaultnet.rpc, 0, head.number) == 0
+
+
+def look(nonce: int, block: int, plan: int | None = None, vault: str = "0xV") -> dict[str, object]:
+    body: dict[str, object] = {"event": "refusal", "vault": vault, "live": True, "plan": None}
+    body["snapshot"] = {"chain_id": 1, "block_number": block, "plan_nonce": nonce}
+    return body if plan is None else {**body, "event": "decision", "plan": {"nonce": plan}}
+
+
+def test_two_looks_in_a_row_tell_of_a_plan_between_them_that_nobody_recorded():
+    own = [look(0, 10), look(0, 20, plan=0), look(1, 30)]
+    assert untold(own, 1, "0xv") == []
+    (found,) = untold([*own, look(2, 40)], 1, "0xv")
+    assert "plan 1 was executed between blocks 30 and 40" in found
+    assert len(untold([*own, look(4, 40)], 1, "0xv")) == 3
+    assert untold([*own, look(2, 40), look(2, 50)], 1, "0xv") == []  # told once, at the look that saw it
+    assert untold([*own, look(2, 40, vault="0xother")], 1, "0xv") == []
+    assert untold([*own, look(2, 40)], 10, "0xv") == []
+    assert untold([], 1, "0xv") == []
+    assert untold([look(0, 1), {"event": "lost", "reason": "x"}, {**look(0, 2), "snapshot": None}], 1, "0xv") == []

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from lake.evm import Call, head_of, read, read_logs
 from lake.rpc import Rpc
-from policy.execution.records.hashlog import Line
+from policy.execution.records.hashlog import Body, Line
 from policy.execution.records.journal import EXECUTED
 from policy.execution.vaults.reference.logs import DISARMED, REBALANCED
 
@@ -97,3 +97,26 @@ def plans_executed(rpc: Rpc, vault: str) -> int:
     """Return the reference vault's count of executed plans: the nonce that the next plan must bear."""
     row = read(rpc, [Call(vault, "clock()", "uint256")], head_of(rpc).hash)[0]
     return cast("int", row[0])
+
+
+def untold(records: Sequence[Body], chain_id: int, vault: str) -> list[str]:
+    """Return the plans that the vault's count of them passed over between the last two looks, without a record.
+
+    By the record alone, without asking the chain: what two cycles in a row read of the vault's plan nonce.
+    """
+    seen = [b for b in records if b.get("event") in {"decision", "refusal"} and b.get("snapshot")]
+    looks = [b["snapshot"] for b in seen if _is_of(b, chain_id, vault)]
+    if len(looks) < 2 or any("plan_nonce" not in s for s in looks[-2:]):
+        return []
+    before, now = looks[-2:]
+    made = {b["plan"]["nonce"] for b in records if b.get("event") == "decision" and b["live"] and b["plan"]}
+    return [
+        f"plan {n} was executed between blocks {before['block_number']} and {now['block_number']}, "
+        "the audit has no record of it"
+        for n in range(before["plan_nonce"], now["plan_nonce"])
+        if n not in made
+    ]
+
+
+def _is_of(body: Body, chain_id: int, vault: str) -> bool:
+    return body["snapshot"]["chain_id"] == chain_id and str(body["vault"]).lower() == vault.lower()
