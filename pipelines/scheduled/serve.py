@@ -47,9 +47,9 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_S)
     os.environ |= {"FOREDRIFT_CONFIG": str(settings.file), "PYTHONSAFEPATH": "1"}
     home, stale = settings.path(PREFECT), settings.watch.stale_after
-
     vaults, guardian = project(settings), settings.stop.guardian
     stopping = Stopping(settings.root, vaults, settings.path(guardian) if guardian else None)
+    chat = chat_of(vaults, settings.chat, stale, stopping)  # first: its token must reach no process started here
 
     def figures() -> dict[str, Any]:
         return status(settings) | {"portfolios": [portfolio(d, now(), stale) for d in project(settings)]}
@@ -58,7 +58,7 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
         scheduler(home) as url,
         metrics_port(settings.watch.prometheus_port, figures),
         _page(project(settings), settings.page, stale) as page,
-        chatting(chat_of(vaults, settings.chat, stale, stopping)),
+        chatting(chat),
     ):
         log("portfolio", page=page)
         log(
