@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import Any
 from pipelines.reports.check_words import in_words
 
 POINT = 100.0  # weights are fractions, people say percentage points
+_PATH = re.compile(r"(?<![\w/:.])(?:/[^/\s:;,'\"()]+)*/([^/\s:;,'\"()]+)")
 LEAST_MOVE = 5e-5  # of NAV: less is rounding
 SHOWN_DIGITS = 200  # characters of a check's own reason
 
@@ -177,8 +179,13 @@ def _listed(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
+def without_paths(text: str) -> str:
+    """Return ``text`` with files by their names alone: where they lie is nothing for a page that others may read."""
+    return _PATH.sub(r"\1", text)
+
+
 def _short(text: str) -> str:
-    clean = " ".join(text.split())
+    clean = without_paths(" ".join(text.split()))
     return clean if len(clean) <= SHOWN_DIGITS else clean[: SHOWN_DIGITS - 1].rstrip() + "…"
 
 

@@ -56,8 +56,8 @@ def gas_money(deployment: VaultSettings, lake: Lake, at: datetime) -> dict[str, 
     """Return the keeper's balance: {native, usd, words}; None with the reason in ``words`` where it is not known."""
     try:
         wei = _balance(deployment)
-    except (ForedriftError, OSError) as error:
-        return {"native": None, "usd": None, "words": f"not known: {error}"}
+    except (ForedriftError, OSError):
+        return {"native": None, "usd": None, "words": "not known (`foredrift doctor` says why)"}
     if wei is None:
         return {"native": None, "usd": None, "words": "not known yet"}
     coin = deployment.chain.native

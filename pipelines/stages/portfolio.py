@@ -16,6 +16,7 @@ from lake.store import Lake
 from lake.units import duration
 from pipelines.monitor.model_status import FILE, models_in_force
 from pipelines.reports.alert_words import ALERTS
+from pipelines.reports.words import without_paths
 from pipelines.settlements.halting import halt_of
 from pipelines.settlements.live_hours import VaultLook, vault_looks
 from pipelines.settlements.reconcile import journal_of, owner_of
@@ -175,4 +176,4 @@ def alerts(
         newest, found = at, [*found, ("stale", str(error))]
     if newest is None or at - newest > duration(stale_after):
         found.append(("stale", f"newest price: {newest:%Y-%m-%d %H:%M} UTC" if newest else "there are no prices yet"))
-    return [{"alert": name, "says": says, "do": ALERTS[name]} for name, says in found]
+    return [{"alert": name, "says": without_paths(says), "do": ALERTS[name]} for name, says in found]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lake.sequencer import Uptime
 from pipelines.reports.check_words import CHECKS, in_words
-from pipelines.reports.words import Told, ago, amount, sentence
+from pipelines.reports.words import Told, ago, amount, sentence, without_paths
 
 ROOT = Path(__file__).resolve().parents[2]
 MAKERS = {"refused", "passed", "broken", "Verdict"}
@@ -145,3 +145,11 @@ def test_times_are_relative():
     assert ago(SIX, SIX + timedelta(seconds=20)) == "20 s ago"
     assert ago(SIX, SIX - timedelta(hours=2)) == "in 2 h"
     assert ago(SIX, SIX + timedelta(days=4)) == "4 d ago"
+
+
+def test_files_are_named_and_not_located():
+    said = without_paths(
+        "/home/me/fund/.foredrift/vault.json holds none; disk failed at /srv/a b/x: see https://x.org/y"
+    )
+    assert said == "vault.json holds none; disk failed at a b/x: see https://x.org/y"
+    assert without_paths("20 of 100 bp, 1/2, and/or") == "20 of 100 bp, 1/2, and/or"
