@@ -23,7 +23,7 @@
         ├── NoWheel          a wheel with published bytecode cannot be fetched   (policy.localnet.wheels)
         ├── TransfersBusy    another process carries the portfolio's transfers   (policy.execution.transfers.journal)
         ├── Refused          a transaction of a transfer would revert            (policy.execution.transfers.ends)
-        ├── StillPending     what was sent was not mined in time                (policy.execution.submission.written_ahead)
+        ├── StillPending     what was sent was not mined in time (policy.execution.submission.written_ahead)
         ├── WrongUnits       an amount has no whole units on the other chain    (policy.execution.bridges.base)
         ├── Refused          a transaction would revert if it were sent     (policy.execution.transfers.ends)
         ├── TransfersBusy    another run holds the portfolio's transfers    (policy.execution.transfers.journal)
