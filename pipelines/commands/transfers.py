@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipelines.stages.transfers import Project
 
 transfers = typer.Typer(help="Cash between the chains of one portfolio.", invoke_without_command=True)
-AsOf = Annotated[str | None, typer.Option(help="Replay this past moment (UTC), on paper.")]
+AsOf = Annotated[str | None, typer.Option(help="Replay this past moment (UTC), on paper (default: now).")]
 Saga = Annotated[str, typer.Argument(metavar="ID", help="Id of a transfer, or how it begins.")]
 ChainId = Annotated[int, typer.Argument(metavar="CHAIN", help="Number of the chain, one of [[chains]].")]
 Usd = Annotated[float, typer.Argument(metavar="USD", min=0.01, help="Amount in USD.")]
@@ -60,8 +60,12 @@ def show(saga: Saga, config: Config = None, json: Json = None) -> None:
 
 @transfers.command()
 def resume(
-    saga: Annotated[str | None, typer.Argument(metavar="[ID]", help="Deliver this one once more.")] = None,
-    later: Annotated[str | None, typer.Option(help="Let so much time pass on the paper chains first, e.g. 5h.")] = None,
+    saga: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Deliver this one once more (default: every one that is due).")
+    ] = None,
+    later: Annotated[
+        str | None, typer.Option(help="Let so much time pass on the paper chains first, e.g. 5h (default: none).")
+    ] = None,
     as_of: AsOf = None,
     config: Config = None,
     json: Json = None,
@@ -98,8 +102,8 @@ def write_down(
 
 @transfers.command()
 def plan(
-    origin: Annotated[int, typer.Argument(metavar="FROM", help="Chain it leaves.")],
-    destination: Annotated[int, typer.Argument(metavar="TO", help="Chain it goes to.")],
+    origin: Annotated[int, typer.Argument(metavar="FROM", help="Number of the chain it leaves.")],
+    destination: Annotated[int, typer.Argument(metavar="TO", help="Number of the chain it goes to.")],
     asset: Annotated[str, typer.Argument(metavar="ASSET", help="The cash asset, e.g. USDC.")],
     amount: Annotated[float, typer.Argument(metavar="USD", min=0.01, help="Amount in USD.")],
     live: Annotated[bool, typer.Option("--live", help="Begin it (default: a dry run).")] = False,

@@ -144,7 +144,7 @@ def test_the_page_has_every_setting_and_variable():
 
 
 def show_names() -> set[str]:
-    tables = {"pools", "feeds", "positions", "deployments", "exchange", "blocks", "sample", "auctions"}
+    tables = {"bridges", "pools", "feeds", "positions", "deployments", "exchange", "blocks", "sample", "auctions"}
     return {row["key"].rpartition(".")[2] for row in show_of_starter()["settings"]} - tables
 
 
