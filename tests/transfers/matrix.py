@@ -111,8 +111,8 @@ class Acts:
             tx = lab.world.bridge().deliver(saga.transfer, seen)
             if tx is not None:
                 lab.world.send(1, tx, STRANGER)
-        if world == "paused" and look in {4, 20}:
-            lab.world.pause(1, look == 4)
+        if world == "paused" and look >= 4:
+            lab.world.pause(1, look < 20)  # said at every look: a reorganisation drops it as any other act
         self._reorganise(saga)
 
     def _reorganise(self, saga) -> None:
