@@ -200,6 +200,15 @@ class Acts:
         return new
 
     def play(self, saga, look: int) -> None:
+        """Act past the faults, which strike the machine's own calls alone."""
+        kept = [list(net.faults.rows) for net in self.lab.pair.nets]
+        for net in self.lab.pair.nets:
+            net.faults.clear()
+        self._play(saga, look)
+        for net, rows in zip(self.lab.pair.nets, kept, strict=True):
+            net.faults.rows.extend(rows)
+
+    def _play(self, saga, look: int) -> None:
         if (
             self.case.world == "stranger"
             and saga.state in {S.FINAL, S.ATTESTED, S.DELIVERING}
