@@ -47,7 +47,7 @@ def test_it_holds_every_module_and_every_file_that_code_reads(wheel: Path) -> No
     held = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
     files = [f for p in PACKAGES for f in (ROOT / p).rglob("*") if f.is_file()]
     files = [f for f in files if not {"__pycache__", "node_modules"} & set(f.parts)]
-    read = {".py", ".toml", ".j2", ".vy", ".json"}
+    read = {".py", ".toml", ".j2", ".css", ".js", ".vy", ".json"}
     wanted = {str(f.relative_to(ROOT)) for f in files if f.suffix in read}
     assert sorted(wanted - held) == []
     assert sorted(held - wanted) == []
