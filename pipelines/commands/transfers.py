@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 transfers = typer.Typer(help="Cash between the chains of one portfolio.", invoke_without_command=True)
 AsOf = Annotated[str | None, typer.Option(help="Replay this past moment (UTC), on paper (default: now).")]
 Saga = Annotated[str, typer.Argument(metavar="ID", help="Id of a transfer, or how it begins.")]
-ChainId = Annotated[int, typer.Argument(metavar="CHAIN", help="Number of the chain, one of [[chains]].")]
+ChainId = Annotated[int, typer.Argument(metavar="CHAIN", help="Number of the chain, one of [\\[chains]].")]
 Usd = Annotated[float, typer.Argument(metavar="USD", min=0.01, help="Amount in USD.")]
 
 

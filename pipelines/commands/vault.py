@@ -197,7 +197,7 @@ def rates(
 @vault_app.command()
 def settle(
     live: Annotated[
-        bool, typer.Option("--live", help="Push the valuation ([vault] sign_nav), or settle with --owner's key.")
+        bool, typer.Option("--live", help="Push the valuation (\\[vault] sign_nav), or settle with --owner's key.")
     ] = False,
     owner: Annotated[
         Path | None,

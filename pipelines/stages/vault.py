@@ -20,6 +20,7 @@ RULES = {
     "in_kind_exit": "investors may leave with their share of every token",
     "pausable": "trading can be stopped",
     "permissioned": "only listed holders may take part",
+    "bridges": "cash may leave for the owner's other vaults, over the owner's routes alone",
 }
 """What a vault may enforce on chain, by the field of its capabilities, in words."""
 ALL = "whoever holds the key takes everything: no rule on the chain bounds it"

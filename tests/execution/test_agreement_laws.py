@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lake.errors import ConfigError, ExecutionError, RpcError
 from lake.units import BPS
-from policy.execution.base import Snapshot, Token
+from policy.execution.base import Flows, Snapshot, Token
 from policy.execution.checks.rules import VaultBook
 from policy.execution.routing.router import Routing
 from policy.execution.routing.wholeunits import COARSE_BPS, E18, coarse, in_whole_units, unit_value
@@ -34,6 +34,8 @@ def seen():
 
 def another(value):
     """Return a value of the same kind that is not ``value``."""
+    if value is None:
+        return Flows(coming=1)
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
