@@ -107,6 +107,8 @@ def _address(text: str, *, free: bool) -> str:
         host = parts.netloc.rpartition("@")[2]
     except ValueError:
         return "***"
+    if not parts.scheme:  # no address, whatever stands in it
+        return "***"
     user = parts.username or ""
     who = f"{user}:***@" if parts.password else f"{user}@" if user else ""
     path = "/***" if free and parts.path.strip("/") else parts.path
