@@ -13,19 +13,27 @@ import polars as pl
 from lake.errors import ConfigError, DataError, NotEnoughData
 from lake.store import Lake
 from lake.units import utc
-from models.volatility.har import Target, Vector, VolatilitySkill, realised_variance, skill
+from models.volatility.har import LEAST_HOURS, Target, Vector, VolatilitySkill, realised_variance, skill
 from pipelines.wiring import HasLake, lake_of
 
 AHEAD_D = (1, 7, 30)
 POINTS = 100.0
 HIGHEST_POINTS = 500.0
+WITHIN = timedelta(minutes=59, seconds=59)  # a close counts for the hour it became known in; older ones are no news
 
 
 def volatility(project: HasLake, asset: str, index: Path | None, start: str | None, end: str | None) -> dict[str, Any]:
     """Return skills of 1, 7 and 30 days ahead of ``asset``, and why a target could not be scored."""
     span = (utc(start) if start else datetime.min.replace(tzinfo=UTC), utc(end) if end else datetime.now(UTC))
     lake, notes = lake_of(project), list[str]()
-    series: dict[Target, Vector] = {"realised": realised_variance(hourly(lake, asset, span))}
+    daily = realised_variance(hourly(lake, asset, span))
+    unknown = int(np.isnan(daily).sum())
+    if unknown:
+        notes.append(
+            f"realised: {unknown} of {daily.size} days of {asset} left out, with under {LEAST_HOURS} hourly returns or "
+            f"without a move; import the missing bars: foredrift import prices FILE"
+        )
+    series: dict[Target, Vector] = {"realised": daily}
     rows = read_index(index) if index is not None else lake_index(lake)
     if index is not None or asset in set(rows["asset"]):
         series["implied"] = implied(rows, str(index or "table volindex"), asset, span)
@@ -42,7 +50,7 @@ def volatility(project: HasLake, asset: str, index: Path | None, start: str | No
 
 
 def hourly(lake: Lake, asset: str, span: tuple[datetime, datetime]) -> Vector:
-    """Return closes by the hour from the first midnight on, a missing bar keeping the last; NotEnoughData if none."""
+    """Return closes by the hour from the first midnight on, nan where no bar came; NotEnoughData if there are none."""
     rows = lake.scan("prices").filter(
         (pl.col("asset") == asset) & (pl.col("step") == 3600) & pl.col("available_at").is_between(*span)
     )  # fmt: skip
@@ -53,7 +61,8 @@ def hourly(lake: Lake, asset: str, span: tuple[datetime, datetime]) -> Vector:
     first: datetime = bars["ts"][0]
     begin = (first + timedelta(hours=23, minutes=59, seconds=59)).replace(hour=0, minute=0, second=0, microsecond=0)
     ts = pl.datetime_range(begin, bars["ts"][-1], "1h", time_unit="us", time_zone="UTC", eager=True)
-    return pl.DataFrame({"ts": ts}).join_asof(bars.select("ts", "close"), on="ts")["close"].to_numpy()
+    met = pl.DataFrame({"ts": ts}).join_asof(bars.select("ts", "close"), on="ts", tolerance=WITHIN)
+    return np.asarray(met["close"].cast(pl.Float64).fill_null(np.nan).to_numpy(), dtype=np.float64)
 
 
 def lake_index(lake: Lake) -> pl.DataFrame:

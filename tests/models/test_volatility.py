@@ -59,6 +59,93 @@ def test_realised_variance_is_a_year_s():
     assert realised_variance(close).size == 400
 
 
+def hourly_walk(days, seed=0):
+    """Hourly closes whose daily volatility reverts, from midnight to midnight."""
+    each = np.sqrt(reverting(days, seed=seed) / 8760).repeat(24)
+    moves = each * np.random.default_rng(seed + 1).standard_normal(24 * days)
+    return 100 * np.exp(np.concatenate([[0.0], np.cumsum(moves)]))
+
+
+def holed(close, kind):
+    """``close`` with a hole: no bars, or one value for longer than a day, at its beginning, middle or end."""
+    out, (what, where) = close.copy(), kind.split()
+    hole = {"start": slice(0, 80), "middle": slice(24 * 300 + 5, 24 * 304), "end": slice(-60, None)}[where]
+    out[hole] = {"missing": np.nan, "flat": out[hole][0], "zero": 0.0, "negative": -1.0}[what]
+    return out
+
+
+@pytest.mark.parametrize("kind", [f"{w} {p}" for w in ("missing", "flat", "zero", "negative")
+                                  for p in ("start", "middle", "end")])  # fmt: skip
+@pytest.mark.parametrize("ahead", [1, 7])
+def test_a_hole_is_unknown_never_calm_and_the_rest_is_scored(kind, ahead):
+    close = hourly_walk(500)
+    whole, broken = realised_variance(close), realised_variance(holed(close, kind))
+    lost = np.isnan(broken)
+    assert 1 <= lost.sum() <= 5
+    assert (broken[~lost] > 0.0).all()
+    untouched = broken == whole
+    assert untouched.sum() >= whole.size - 6  # at most the days at the hole's edges differ
+    a, b = skill(whole, "realised", ahead), skill(broken, "realised", ahead)
+    assert np.isfinite([b.skill, b.low, b.high]).all()
+    assert b.skill == pytest.approx(a.skill, abs=0.1)
+    assert b.days >= a.days - 8 - 2 * ahead  # the hole, and what a week's mean misses after it
+
+
+def test_forecasts_around_a_hole_know_the_past_only():
+    variance, cut = reverting(), 500
+    variance[[40, 41, 350, 499, 620]] = np.nan
+    changed = variance.copy()
+    changed[cut:] *= 7
+    a, b = (walk(v, "realised", 7)[0] for v in (variance, changed))
+    assert np.array_equal(a[:cut], b[:cut], equal_nan=True)
+    assert np.isfinite(a[cut:]).any()
+
+
+def test_a_series_with_too_few_known_days_is_refused_in_words():
+    thin = reverting()
+    thin[np.arange(thin.size) % 3 != 0] = np.nan  # a third is left: no mean of a week has half of its days
+    with pytest.raises(NotEnoughData, match="0 days to score"):
+        skill(thin, "realised", 7)
+    with pytest.raises(NotEnoughData, match="0 days to score"):
+        skill(np.full(900, np.nan), "realised", 1)
+
+
+@pytest.mark.parametrize("target", ["realised", "implied"])
+def test_a_volatility_that_never_changes_leaves_nothing_to_forecast(target):
+    with pytest.raises(NotEnoughData, match="nothing to forecast"):
+        skill(np.full(400, 0.36), target, 1)
+
+
+def test_one_change_in_a_constant_series_divides_by_no_zero():
+    variance = np.full(600, 0.36)
+    variance[400] = 0.5
+    found = skill(variance, "implied", 1)
+    assert np.isfinite([found.skill, found.low, found.high]).all()
+    assert not found.used
+
+
+def test_the_lake_s_hours_are_unknown_where_no_bar_came_and_the_verb_says_how_many(tmp_path):
+    from pipelines.settings import load
+    from pipelines.stages.volatility import hourly, volatility
+    from pipelines.wiring import lake_of
+
+    close = hourly_walk(320)[1:]
+    ts = [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=h) for h in range(close.size)]
+    frame = pl.DataFrame({"source": "mine", "asset": "ETH", "step": 3600, "ts": ts, "close": close})
+    hole = pl.col("ts").is_between(datetime(2024, 5, 1, 7, tzinfo=UTC), datetime(2024, 5, 4, 9, tzinfo=UTC))
+    late = pl.duration(hours=1, minutes=5)  # a source that is five minutes late is not one with holes
+    (tmp_path / "foredrift.toml").write_text("")
+    settings = load(tmp_path / "foredrift.toml")
+    lake = lake_of(settings)
+    lake.write("prices", frame.filter(~hole).with_columns(available_at=pl.col("ts") + late))
+    closes = hourly(lake, "ETH", SPAN)
+    assert np.isnan(closes).sum() == 75
+    found = volatility(settings, "ETH", None, None, None)
+    assert any(n.startswith("realised: 4 of 319 days of ETH left out") for n in found["notes"]), found["notes"]
+    assert [s["ahead_d"] for s in found["skills"]] == [1, 7]
+    assert all(np.isfinite(s["skill"]) for s in found["skills"])
+
+
 def test_too_short_a_history_is_no_score():
     with pytest.raises(NotEnoughData, match="days to score a 30-day forecast"):
         skill(reverting(200), "implied", 30)
