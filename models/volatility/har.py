@@ -94,7 +94,7 @@ def walk(variance: Vector, target: Target, ahead: int) -> tuple[Vector, dict[str
     """
     means = {d: 0.5 * np.log(past_means(variance, d)) for d in MEANS_D}
     features = np.column_stack([np.ones(variance.size), *means.values()])
-    complete = np.isfinite(features).all(axis=1)
+    complete: npt.NDArray[np.bool_] = np.asarray(np.isfinite(features).all(axis=1), dtype=np.bool_)
     outcome = target_of(variance, target, ahead)
     forecast = np.full(variance.size, np.nan)
     first = max(MEANS_D) - 1
