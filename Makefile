@@ -89,8 +89,8 @@ lyra: env npm ## Black-Scholes of a published protocol, run on the local chain, 
 hedge-localnet: env npm ## a short straddle, a pool position and a staking token hedged through 200 moving blocks, with kills and reorganisations
 	@$(BIN)/python -m tests.hedging.moving_blocks --blocks $(or $(BLOCKS),200) --seed $(or $(SEED),1)
 
-hedge-fuzz: env npm ## 10,000 random plans of a stolen hedge keeper: none pushes the net delta outward
-	@FOREDRIFT_HEDGE_FUZZ=10000 $(BIN)/python -m pytest tests/hedging/test_contracts.py -k stolen -s --timeout 5400
+hedge-fuzz: env npm ## 10,000 random plans (PLANS=) of a stolen hedge keeper: none pushes the net delta outward
+	@FOREDRIFT_HEDGE_FUZZ=$(or $(PLANS),10000) $(BIN)/python -m pytest tests/hedging/test_contracts.py -k stolen -s --timeout 5400
 
 keeper-kills: env ## a keeper killed at every checkpoint, in every state of its order, x reorganisations: the whole matrix
 	@FOREDRIFT_KEEPER_KILLS=1 $(BIN)/python -m pytest tests/execution/test_keeper_kill.py -p no:xdist --timeout 1800

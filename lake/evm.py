@@ -116,18 +116,24 @@ def read_logs(rpc: Rpc, ask: Mapping[str, object]) -> list[dict[str, object]]:
 class Call:
     """One view call: ``Call(pool, "slot0()", "uint160,int24")`` with ``args`` where the signature has parameters.
 
-    ``returns`` may name only the leading return values; the rest is ignored.
+    ``returns`` may name only the leading return values; the rest is ignored. ``sender`` is whom the contract is to see.
     """
 
     to: str
     signature: str
     returns: str
     args: tuple[object, ...] = ()
+    sender: str | None = None
 
     @property
     def data(self) -> str:
         """Call data as a hex string."""
         return "0x" + calldata(self.signature, *self.args).hex()
+
+    @property
+    def ask(self) -> dict[str, str]:
+        """The call as ``eth_call`` takes it."""
+        return {"to": self.to, "data": self.data} | ({} if self.sender is None else {"from": self.sender})
 
 
 @lru_cache(maxsize=512)
@@ -175,7 +181,7 @@ def read(rpc: Rpc, views: Sequence[Call], block: int | str = "latest") -> list[t
 def try_read(rpc: Rpc, views: Sequence[Call], block: int | str = "latest") -> list[tuple[object, ...] | RpcError]:
     """Like :func:`read`, with the RpcError of a failed call in its place."""
     where = at_block(block)
-    calls = [("eth_call", [{"to": v.to, "data": v.data}, where]) for v in views]
+    calls = [("eth_call", [v.ask, where]) for v in views]
     return [_decode(v, raw) for v, raw in zip(views, rpc.batch(calls, errors=True), strict=True)]
 
 

@@ -27,6 +27,7 @@ from lake.universe import STABLE, Chain
 WAD = 10**18
 E8 = 10**8
 MOST_SERIES = 8
+_MOST_RAW = 2**128 - 1
 _V3 = "uint96,address,address,address,uint24,int24,int24,uint128"
 EIGHT_HOURS_S = 28_800
 
@@ -105,7 +106,8 @@ class PositionsSource(_ChainSource):
             (raw,) = read(self.rpc, [Call(token, "balanceOf(address)", "uint256", (g.holder,))], head.hash)[0]
             found.append({"position_id": f"yield {token}", "kind": "yield", "asset": asset,
                           "quantity": int(str(raw)) / WAD, "contract": token})  # fmt: skip
-        found += [self._pool(i, decimals, head) for i in g.v3_ids]
+        for i in g.v3_ids:
+            found += self._pool(i, decimals, head)
         found += [self._perp(asset, market, head) for asset, market in g.perps.items()]
         found += [r for asset, market in g.options.items() for r in self._options(asset, market, head)]
         return [{"portfolio": self.portfolio, "chain_id": self.chain.chain_id, **r} for r in found]
@@ -121,7 +123,8 @@ class PositionsSource(_ChainSource):
         held = {"position_id": f"balance {asset}", "kind": kind, "quantity": int(str(raw)) / 10**decimals}
         return [held | ({} if kind == "stable" else {"asset": asset})]
 
-    def _pool(self, number: int, decimals: Mapping[str, int], head: BlockHeader) -> dict[str, Any]:
+    def _pool(self, number: int, decimals: Mapping[str, int], head: BlockHeader) -> list[dict[str, Any]]:
+        """Return the position and, as rows of their own, the fees it has earned and not collected."""
         manager = str(self.given.v3_manager)
         asks = [Call(manager, name, kind, (number,))
                 for name, kind in (("ownerOf(uint256)", "address"), ("positions(uint256)", _V3))]  # fmt: skip
@@ -139,9 +142,25 @@ class PositionsSource(_ChainSource):
             )
         by_asset = {a: decimals[t] for a, t in self.given.tokens.items()}
         asset, quote = str(sides[base[0]]), str(sides[1 - base[0]])
-        return {"position_id": f"v3 {number}", "kind": "lp_v3", "asset": asset, "tick_lower": row[5],
+        pool = {"position_id": f"v3 {number}", "kind": "lp_v3", "asset": asset, "tick_lower": row[5],
                 "tick_upper": row[6], "liquidity_raw": to_word(int(str(row[7]))), "base_token": base[0],
                 "base_decimals": by_asset[asset], "quote_decimals": by_asset[quote], "contract": manager}  # fmt: skip
+        owed = self._fees(number, head)
+        if base[0] == 1:
+            owed = owed[::-1]
+        earned = {"position_id": f"v3 {number} fees {asset}", "kind": "spot", "asset": asset,
+                  "quantity": owed[0] / 10 ** by_asset[asset]}  # fmt: skip
+        cash = {"position_id": f"v3 {number} fees {quote}", "kind": "stable",
+                "quantity": owed[1] / 10 ** by_asset[quote]}  # fmt: skip
+        return [pool, *(r for r in (earned, cash) if r["quantity"])]
+
+    def _fees(self, number: int, head: BlockHeader) -> tuple[int, int]:
+        """Return what collecting would pay the holder now, raw by token: fees up to this block, and what was burnt."""
+        ask = (number, self.given.holder, _MOST_RAW, _MOST_RAW)
+        call = Call(str(self.given.v3_manager), "collect((uint256,address,uint128,uint128))", "uint256,uint256", (ask,),
+                    self.given.holder)  # fmt: skip
+        first, second = read(self.rpc, [call], head.hash)[0]
+        return int(str(first)), int(str(second))
 
     def _perp(self, asset: str, market: str, head: BlockHeader) -> dict[str, Any]:
         """Equity stands for margin and the present price for entry: the market settles profits into it."""

@@ -17,6 +17,7 @@ import polars as pl
 from lake.errors import DataError, NotEnoughData
 from lake.store import Lake
 from lake.units import from_word
+from policy.execution.routing.amm import sqrt_ratio_at_tick
 from policy.hedging.book import Book
 from policy.hedging.instruments import YEAR_S, InversePerp, Kind, Option, Perp, Pool, Position, Spot, Stable
 from policy.hedging.smile import smile
@@ -24,7 +25,6 @@ from policy.hedging.smile import smile
 INTERVALS = 2  # a quote older than so many of its own intervals is stale
 DAY = timedelta(days=1)
 GROWTH_OVER = timedelta(days=30)  # of an exchange rate
-TICK = 1.0001
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +150,12 @@ def _option(known: _Known, row: dict[str, Any]) -> Position | None:
 
 
 def _pool(known: _Known, row: dict[str, Any]) -> Position:
-    """From ticks to USD an underlying, taking the other token as a dollar (whitepaper v3, 6.1)."""
+    """From ticks to USD an underlying, taking the other token as a dollar: the pool contract's own root prices."""
     del known
     base, quote = row["base_decimals"], row["quote_decimals"]
     first, second = (base, quote) if row["base_token"] == 0 else (quote, base)
-    ends = [TICK ** row[c] * 10.0 ** (first - second) for c in ("tick_lower", "tick_upper")]
+    roots = [sqrt_ratio_at_tick(row[c]) / 2.0**96 for c in ("tick_lower", "tick_upper")]
+    ends = [root * root * 10.0 ** (first - second) for root in roots]
     lower, upper = ends if row["base_token"] == 0 else (1.0 / ends[1], 1.0 / ends[0])
     return Pool(
         row["position_id"], row["asset"], from_word(row["liquidity_raw"]) / 10.0 ** ((base + quote) / 2), lower, upper

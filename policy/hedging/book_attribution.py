@@ -49,10 +49,27 @@ def change(before: Book, held: Book, after: Book, gas_usd: float = 0.0, fees_usd
         for name, usd in _line(before, held, p, q, g, days).items():
             terms[name] += usd
     start, end, settled = (books.value_usd(b) for b in (before, held, after))
-    terms["trading"] += settled - end
+    earned = _uncollected(before, held, after)
+    terms["trading"] += settled - end - earned
+    terms["fees_earned"] += earned
     terms["gas"] -= gas_usd
     terms["fees_earned"] += fees_usd
     return Change(settled - start - gas_usd + fees_usd, terms)
+
+
+def _uncollected(before: Book, held: Book, after: Book) -> float:
+    """Return by how much (USD) the uncollected fees of pools grew: lines "<pool> fees <token>", as the chain is read.
+
+    A line that shrank was collected: what it lost is in a balance, and in the trading of the interval as a whole.
+    """
+    heads = tuple(f"{p.name} fees " for p in before.positions if isinstance(p, Pool))
+    if not heads:
+        return 0.0
+    worth = [
+        {p.name: books.value_usd(replace(b, positions=(p,))) for p in b.positions if p.name.startswith(heads)}
+        for b in (held, after)
+    ]
+    return sum(max(0.0, usd - worth[0].get(name, 0.0)) for name, usd in worth[1].items())
 
 
 def _line(before: Book, held: Book, p: Position, q: Position, g: Greeks, days: float) -> dict[str, float]:

@@ -50,6 +50,26 @@ def test_small_moves_are_explained(spot, vol, hours):
     assert set(found.terms) == set(CHANGES)
 
 
+def test_uncollected_fees_are_earned_and_collecting_them_is_no_loss():
+    pool, wallet = Pool("v3 7", "ETH", 40.0, 2_400.0, 3_700.0), Stable("wallet", 100.0)
+
+    def at(hours, coins, cash, balance):
+        fees = Spot("v3 7 fees ETH", "ETH", coins), Stable("v3 7 fees USDC", cash)
+        held = (pool, replace(wallet, amount_usd=balance), *fees)
+        return Book(NOW + timedelta(hours=hours), {"ETH": 3_000.0}, held)
+
+    start, later, collected = at(0, 0.01, 20.0, 100.0), at(1, 0.03, 50.0, 100.0), at(2, 0.0, 0.0, 240.0)
+    grown = change(start, repriced(start, later), later)
+    assert grown.terms["fees_earned"] == pytest.approx(0.02 * 3_000 + 30)
+    assert grown.terms["trading"] == pytest.approx(0.0, abs=1e-9)
+    taken = change(later, repriced(later, collected), collected)
+    assert taken.terms["fees_earned"] == 0.0
+    assert taken.pnl_usd == pytest.approx(0.0, abs=1e-9)
+    assert taken.terms["trading"] == pytest.approx(0.0, abs=1e-9)
+    first = Book(NOW, {"ETH": 3_000.0}, (pool,))  # nothing was owed yet
+    assert change(first, repriced(first, later), later).terms["fees_earned"] == pytest.approx(0.03 * 3_000 + 50)
+
+
 def test_what_trades_took_gas_and_fees_are_terms_of_their_own():
     held = moved(BEFORE, 0.01, 0.0, 1)
     paid = replace(held, positions=tuple(

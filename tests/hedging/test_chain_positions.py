@@ -58,7 +58,9 @@ def test_a_book_on_the_chain_is_the_one_that_was_built(net, tmp_path):
     assert all(p.vol == pytest.approx(0.7) for p in options)
     pool = next(p for p in book.positions if isinstance(p, Pool))
     found = books.lines(book)
-    assert found[list(held).index(pool.name)].value_usd == pytest.approx(BOOK.pool_usd, rel=2e-3)
+    assert found[list(held).index(pool.name)].value_usd == pytest.approx(
+        BOOK.pool_usd, rel=2e-3
+    )  # ends are whole ticks
     assert held[f"yield {net.world.extras['rate_token']}"].rate == pytest.approx(1.15 * (1 + 0.03 * 3.6), rel=0.02)
     assert held["perp ETH"].quantity == 0.0
     # the delta source has the same book: its linear line is the rate of when it was set
