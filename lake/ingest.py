@@ -132,11 +132,14 @@ def _missing(
 ) -> list[tuple[datetime, datetime, bool]]:
     """Return the ranges to ask for, oldest first; the flag says that a range must be written whole.
 
-    Without a grid a half-written head could not be told from a quiet time, hence whole.
+    Without a grid a half-written head could not be told from a quiet time, hence whole; nor could what lies between a
+    stored stretch and a window apart from it, so that is asked for, too.
     """
     first, last = _moment(stored.min()), _moment(stored.max())
     if first is None or last is None or until <= first or since > last:
-        return [(since, until, False)] if last is None or step_s is not None else [(min(since, last), until, True)]
+        if first is None or last is None or step_s is not None:
+            return [(since, until, False)]
+        return [(min(since, last), max(until, first), True)]
     step = timedelta(seconds=step_s or 0)
     ranges = [(since, first, step_s is None)] if since + step <= first and since < first else []
     if step_s is not None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lake.errors import ConfigError, SourceError, SourceUnavailable
@@ -148,6 +148,7 @@ def test_an_empty_range_is_a_usage_error(lake: Lake) -> None:
     grid=st.booleans(),
     page=st.integers(1, 7),
 )
+@example(have={0, 1, 2}, windows=[(2, 1), (0, 1), (0, 2)], grid=False, page=1)  # a window before, apart from the rest
 def test_any_windows_end_with_every_row_of_their_span(
     tmp_path_factory: pytest.TempPathFactory, have: set[int], windows: list[tuple[int, int]], grid: bool, page: int
 ) -> None:
