@@ -49,6 +49,9 @@ class Chain:
 OP_GAS_ORACLE = "0x420000000000000000000000000000000000000F"
 """GasPriceOracle, a predeploy of every OP-stack chain."""
 
+CCTP_MESSENGER = "0x28b5a0e9C621a5BadaA536219b3a228C8168cf5d"
+"""Circle's TokenMessengerV2, the same on every chain of this list that has a domain."""
+
 CHAINS: dict[int, Chain] = {
     c.chain_id: c
     for c in (

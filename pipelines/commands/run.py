@@ -61,16 +61,19 @@ def localnet(
     """Start the local market: chain, pools, feeds, vault, Safe, arbitrageur and a sandwich searcher.
 
     It opens at the lake's newest prices, or at --start; without a lake at round prices, now. --chains 2 starts two
-    chains in place of it, the second two ports on.
+    chains in place of it, the second two ports on, and their bridge's attestation service after them.
     """
     from pipelines.demo.localnet import Serving, serve
     from pipelines.settings import load
 
     if chains == 2:
+        from pipelines.demo.localnet import write_key
         from pipelines.demo.localnet_pair import refuse_extras, serve_pair
         from policy.localnet.serve import Running
 
-        refuse_extras(replay=replay, hedge=hedge, start=start, keystores=(keystore, owner_keystore))
+        refuse_extras(replay=replay, hedge=hedge, start=start, owner_keystore=owner_keystore)
+        if keystore is not None:
+            write_key(keystore, "keeper")
         typer.echo(f"{serve_pair(Running(port, every))} blocks made on each chain")
         return
 

@@ -93,7 +93,7 @@ def serve(settings: Settings, how: Serving, stop: threading.Event | None = None)
     hedger = how.keystore.with_name(HEDGE_KEYSTORE) if how.keystore is not None and how.hedge else None
     for role, path in (("keeper", how.keystore), ("owner", how.owner_keystore), (HEDGE_KEEPER, hedger)):
         if path is not None:
-            _write_key(path, role)
+            write_key(path, role)
     lake, targets = lake_of(settings), targets_of(settings.portfolio.weights)
     blocks = recorded_blocks(how.recording) if how.recording is not None else []
     at = blocks[0].at if blocks else _opening(lake, how)
@@ -228,7 +228,7 @@ def _later(lake: Lake, chain_id: int, at: datetime, assets: list[str]) -> Iterat
         yield from ticks(prices, gas)
 
 
-def _write_key(path: Path, role: str) -> None:
+def write_key(path: Path, role: str) -> None:
     """Write the development key of ``role`` as a keystore, once; the passphrase is the environment's."""
     if path.exists():
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import typer
@@ -11,7 +12,8 @@ import typer
 from lake.errors import ConfigError
 from policy.execution.bridges.base import PortRoute
 from policy.localnet.accounts import dev_accounts
-from policy.localnet.bridges import CCTP_ROUTE
+from policy.localnet.attestation_server import serve_attester
+from policy.localnet.bridges import CCTP_ROUTE, MESSENGER
 from policy.localnet.chain_pair import ChainPair, pair
 from policy.localnet.relayer import Relayer
 from policy.localnet.serve import Running
@@ -28,8 +30,10 @@ def serve_pair(how: Running, stop: threading.Event | None = None, say: Callable[
     """
     halt, blocks = stop or threading.Event(), 0
     ports = (how.port, how.port + STEP) if how.port else (0, 0)
-    with pair(ports=ports, cache=how.cache) as made:
-        for line in described(made):
+    with ExitStack() as held:
+        made = held.enter_context(pair(ports=ports, cache=how.cache))
+        url = held.enter_context(serve_attester(made.attester, how.port + 2 * STEP if how.port else 0))
+        for line in [*described(made), f"attestation service of both {url}"]:
             say(line)
         relayer = Relayer(made)
         try:
@@ -53,14 +57,20 @@ def described(made: ChainPair) -> list[str]:
         row = vault.port_route(CCTP_ROUTE)
         if isinstance(row, PortRoute):
             lines.append(f"  route {row.route}: {row.kind} to our vault {row.recipient} on chain {row.destination}")
+        lines.append(f"  messenger {net.world.extras[MESSENGER]}")
     who = dev_accounts()
     lines.append(f"keeper of both {who['keeper'].address}, beneficiary of both {who['investor'].address}")
     return lines
 
 
-def refuse_extras(*, replay: bool, hedge: bool, start: str | None, keystores: tuple[Path | None, ...]) -> None:
+def refuse_extras(*, replay: bool, hedge: bool, start: str | None, owner_keystore: Path | None) -> None:
     """Raise ConfigError on options that belong to the market of one chain."""
-    given = [("--replay", replay), ("--hedge", hedge), ("--start", start), ("--keystore", any(keystores))]
+    given = [
+        ("--replay", replay),
+        ("--hedge", hedge),
+        ("--start", start),
+        ("--owner-keystore", owner_keystore is not None),
+    ]
     wrong = [name for name, on in given if on]
     if wrong:
         raise ConfigError(f"{', '.join(wrong)} is of the market of one chain; leave it out with --chains 2")

@@ -13,10 +13,13 @@ from pydantic import ConfigDict, Field, field_validator
 from lake.errors import ConfigError
 from lake.universe import BRIDGES, CHAINS
 from pipelines.sections.base import Section
+from pipelines.sections.stores import FeedRow, PoolRow
 from pipelines.sections.vaults import ChainSection, VaultSection
-from pipelines.setting_types import ChainId, Name, PositiveDuration, nearest
+from pipelines.setting_types import Address, ChainId, Distinct, Name, PositiveDuration, Url, nearest
 
 OF_CHAIN = ("id", "rpc_urls", "native", "sequencer_feed", "history_id")
+OF_FURTHER = {"pools": "[[sources.pools]]", "feeds": "[[sources.feeds]]", "live": "[schedule] live"}
+"""What a further chain's row has beside, and where the first chain's is."""
 KINDS = ("cctp", "across", "oft")
 ROWS = {"cctp": "simulated-mint", "across": "simulated-fill", "oft": "simulated-message"}
 """The simulated bridge that stands for a kind where the vaults are on paper."""
@@ -40,6 +43,9 @@ class BridgeSection(Section):
     )
     max_transfer_usd: float = Field(default=50_000.0, gt=0, description="Most of one transfer, USD.")
     max_transit_usd: float = Field(default=100_000.0, gt=0, description="Most on its way by this route, USD.")
+    messenger: Address | None = Field(
+        default=None, description="cctp: its messenger on the chain it leaves; unset: Circle's own."
+    )
     fee_bps: float = Field(default=0.0, ge=0, le=100, description="On paper: what the bridge keeps, basis points.")
     paper: Literal["fills", "expires"] = Field(
         default="fills", description="On paper, across: whether a relayer fills in time, or the money comes home."
@@ -68,6 +74,10 @@ class TransfersSection(Section):
     decide: bool = Field(
         default=True, description="Whether scheduled runs refill a chain whose cash is below its floor."
     )
+    attestations: Url = Field(
+        default="https://iris-api.circle.com",
+        description="Circle's attestation service; between local chains one of this machine.",
+    )
     journal: str = Field(default=".foredrift/transfers.jsonl", description="File of the transfers; it never expires.")
 
     @field_validator("overdue")
@@ -87,6 +97,15 @@ class FleetChain(ChainSection):
         default="auto", description="Cash it keeps at least, USD; auto: 2.5 per cent of the portfolio."
     )
     vault: VaultSection | None = Field(default=None, description="Its vault, as in [vault]; unset: on paper.")
+    pools: Annotated[tuple[PoolRow, ...], Distinct] = Field(
+        default=(), description="Pools to trade in on a further chain; those of the first are [[sources.pools]]."
+    )
+    feeds: Annotated[tuple[FeedRow, ...], Distinct] = Field(
+        default=(), description="Feeds of a further chain; those of the first are [[sources.feeds]]."
+    )
+    live: bool | None = Field(
+        default=None, description="Whether scheduled runs execute on a further chain; the first's is [schedule] live."
+    )
 
 
 def with_chains(values: dict[str, Any]) -> dict[str, Any]:
@@ -109,18 +128,25 @@ def with_chains(values: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"[[chains]] and [{both[0]}] exclude each other: move it into the first row of [[chains]]")
     if len(rows) < 2:
         raise ConfigError("[[chains]] has one row; two or more make a portfolio of several chains, one is [chain]")
-    known = {*OF_CHAIN, "vault", "min_cash_usd"}
+    known = {*OF_CHAIN, "vault", "min_cash_usd", *OF_FURTHER}
     for n, row in enumerate(rows):
         wrong = next((k for k in row if k not in known), None)
         if wrong is not None:
             raise ConfigError(f"chains.{n}.{wrong}: there is no such setting{nearest(wrong, known)}")
     first, further = rows[0], rows[1:]
+    stray = next((k for k in OF_FURTHER if k in first), None)
+    if stray is not None:
+        raise ConfigError(f"chains.0.{stray}: the first chain's is {OF_FURTHER[stray]}; move it there")
     out = dict(values)
     out["chains"] = [{k: r[k] for k in ("id", "min_cash_usd") if k in r} for r in rows]
     out["chain"], out["vault"] = _chain(first), dict(first.get("vault", {}))
     name = str((values.get("portfolio") or {}).get("name", "portfolio"))
     taken = [dict(r) for r in values.get("deployments", ())]
-    made = [{"name": f"{name}-{_word(r)}", "chain": _chain(r), "vault": dict(r.get("vault", {}))} for r in further]
+    made = [
+        {"name": f"{name}-{_word(r)}", "chain": _chain(r), "vault": dict(r.get("vault", {}))}
+        | {k: r[k] for k in OF_FURTHER if k in r}
+        for r in further
+    ]
     out["deployments"] = made + taken
     return out
 

@@ -54,7 +54,7 @@ def _transfers(project: Sequence[Deployment], at: datetime | None) -> dict[str, 
     Vaults that have not begun, and another run that does so just now, leave it to the next run.
     """
     from pipelines.stages.transfers import run_transfers
-    from pipelines.vault_setup.transfer_world import fleet_of, not_begun
+    from pipelines.vault_setup.transfer_fleet import fleet_of, not_begun
 
     waiting = not_begun(fleet_of(project))
     if waiting:

@@ -10,16 +10,14 @@ from typing import Any
 from lake.errors import ConfigError, ForedriftError
 from pipelines.monitor import notify
 from pipelines.monitor.logs import log
-from pipelines.sections.chains import ROWS
 from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.transfer_decision import needed
+from pipelines.vault_setup.transfer_fleet import Fleet, OpenFleet, fleet_of, open_fleet
 from pipelines.vault_setup.transfer_view import fleet_view, saga_row
-from pipelines.vault_setup.transfer_world import Fleet, PaperFleet, fleet_of, open_fleet
+from policy.execution.transfers.checks import price_e8
 from policy.execution.transfers.machine import look_at_all, write_down
 from policy.execution.transfers.planning import PlannedTransfer, Wish, plan_transfer
 
-LOOKS = 4
-"""Looks of one run at every transfer, a block apart: a transfer takes two or three hourly runs."""
 ALARMS = {"overdue": "a transfer is overdue", "stuck": "a transfer is stuck", "reorganised": "a chain took it back"}
 
 Project = Sequence[VaultSettings]
@@ -95,7 +93,7 @@ def run_transfers(
             failed = sum(a.failed for a in saga.of("deliver"))
             rules = replace(paper.context.rules, delivery_tries=failed + 1)
             paper.context = replace(paper.context, rules=rules)
-        for turn in range(LOOKS if live else 1):
+        for turn in range(paper.looks if live else 1):
             sagas = look_at_all(paper.context)
             if turn == 0 and decide and fleet.shared.transfers.decide:
                 planned = _decided(paper)
@@ -137,25 +135,12 @@ def flowed(project: Project, chain_id: int, usd: float, at: datetime) -> dict[st
     if chain_id not in fleet.members:
         raise ConfigError(f"chain {chain_id} is none of [[chains]] ({', '.join(map(str, fleet.members))})")
     with open_fleet(fleet, at, live=True, told=lambda *_: None) as paper:
-        end = paper.ends[chain_id]
-        world = end.chain.world
-        held = world.balances[end.cash.address]
-        raw = round(usd / (world.prices[end.cash.address][0] / 1e8) * 10**end.cash.decimals)
-        if held + raw < 0:
-            there = held / 10**end.cash.decimals
-            raise ConfigError(
-                f"{there:,.2f} {fleet.cash} lie on chain {chain_id}; {-usd:,.2f} USD cannot be taken there"
-            )
-        move = (end.chain.head().number, "deposit" if raw > 0 else "withdrawal", raw)
-        book = replace(world.bridges, moves=(*world.bridges.moves, move))
-        end.chain.set_world(replace(world, balances={**world.balances, end.cash.address: held + raw}, bridges=book))
-        paper.mine()
-        paper.mine()
+        paper.flow(chain_id, usd)
         found = fleet_view(fleet, paper)
     return {**found, "chain": chain_id, "usd": usd}
 
 
-def _decided(paper: PaperFleet) -> PlannedTransfer | None:
+def _decided(paper: OpenFleet) -> PlannedTransfer | None:
     """Plan what the cash rule asks for; None where no chain needs cash."""
     asked = needed(paper)
     if asked is None:
@@ -171,17 +156,22 @@ def _known(fleet: Fleet, asked: Asked) -> None:
         raise ConfigError(f"transfers carry {fleet.cash} alone; {asked.asset} stays where it is and is traded there")
 
 
-def _wish(fleet: Fleet, paper: PaperFleet, asked: Asked) -> Wish:
+def _wish(fleet: Fleet, paper: OpenFleet, asked: Asked) -> Wish:
     route = next(
         (b for b in fleet.shared.bridges if (b.origin, b.destination) == (asked.origin, asked.destination)), None
     )
     if route is None:
         known = ", ".join(f"{b.origin} to {b.destination}" for b in fleet.shared.bridges) or "none"
         raise ConfigError(f"no [[bridges]] row leads from {asked.origin} to {asked.destination} (there are: {known})")
-    end = paper.ends[asked.origin]
-    raw = int(asked.usd / (end.chain.world.prices[end.cash.address][0] / 1e8) * 10**end.cash.decimals)
+    end = paper.context.ends[asked.origin]
+    price = price_e8(end.vault.snapshot(), end.cash.address)
+    if price <= 0:
+        raise ConfigError(
+            f"{fleet.cash} has no price on chain {asked.origin} just now; try again once its feed answers"
+        )
+    raw = int(asked.usd / (price / 1e8) * 10**end.cash.decimals)
     return Wish(
-        ROWS[route.kind], asked.origin, asked.destination, route.route, raw, "asked for by hand", speed=route.speed
+        fleet.kind(route), asked.origin, asked.destination, route.route, raw, "asked for by hand", speed=route.speed
     )
 
 

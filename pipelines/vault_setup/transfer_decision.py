@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipelines.sections.chains import ROWS
-from pipelines.vault_setup.transfer_world import PaperFleet
+from pipelines.vault_setup.transfer_fleet import OpenFleet
 from policy.execution.transfers.checks import price_e8, worth_usd
 from policy.execution.transfers.planning import Wish
 
@@ -15,14 +14,16 @@ REFILL = 2.0
 """A chain below its floor is filled to so many floors; what another has above that may go."""
 
 
-def floors_usd(paper: PaperFleet) -> dict[int, float]:
+def floors_usd(paper: OpenFleet) -> dict[int, float]:
     """Return every chain's least cash, USD."""
     whole = worth_usd(e.vault.snapshot() for e in paper.context.ends.values())
     given = {c.id: c.min_cash_usd for c in paper.fleet.shared.chains}
-    return {c: AUTO_FLOOR * whole if isinstance(f := given.get(c, "auto"), str) else float(f) for c in paper.ends}
+    return {
+        c: AUTO_FLOOR * whole if isinstance(f := given.get(c, "auto"), str) else float(f) for c in paper.context.ends
+    }
 
 
-def cash_usd(paper: PaperFleet) -> dict[int, float]:
+def cash_usd(paper: OpenFleet) -> dict[int, float]:
     """Return every chain's spendable cash, USD: what is in transit is nowhere's to spend."""
     out = {}
     for chain_id, end in paper.context.ends.items():
@@ -32,7 +33,7 @@ def cash_usd(paper: PaperFleet) -> dict[int, float]:
     return out
 
 
-def needed(paper: PaperFleet) -> Wish | None:
+def needed(paper: OpenFleet) -> Wish | None:
     """Return the one transfer that the floors ask for most, None where none does.
 
     Money on its way counts for its destination, so a need is filled once; it is never a surplus to send on.
@@ -54,11 +55,11 @@ def needed(paper: PaperFleet) -> Wish | None:
         low = f"cash on chain {to} is {cash[to]:,.0f} USD, its floor {floors[to]:,.0f}"
         why = f"{low}; chain {row.origin} has {cash[row.origin]:,.0f}"
         raw = int(usd / price * 10**end.cash.decimals)
-        return Wish(ROWS[row.kind], row.origin, to, row.route, raw, why, speed=row.speed)
+        return Wish(paper.fleet.kind(row), row.origin, to, row.route, raw, why, speed=row.speed)
     return None
 
 
-def _coming(paper: PaperFleet) -> Mapping[int, float]:
+def _coming(paper: OpenFleet) -> Mapping[int, float]:
     """Return what open transfers bring to each chain, USD at par."""
     out: dict[int, float] = {}
     for saga in paper.context.log.open():

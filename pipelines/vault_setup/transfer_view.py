@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.vault_setup.transfer_world import Fleet, PaperFleet, closed_end, not_begun
+from pipelines.vault_setup.transfer_fleet import Fleet, OpenFleet, not_begun, opened_to_look
 from policy.execution.transfers.checks import price_e8, worth_usd
 from policy.execution.transfers.ledger import CashCount, count, in_transit_usd, mark
 from policy.execution.transfers.machine import age_s
@@ -34,7 +34,7 @@ def saga_row(saga: Saga, age: float) -> dict[str, Any]:
     }
 
 
-def fleet_view(fleet: Fleet, paper: PaperFleet | None = None) -> dict[str, Any]:
+def fleet_view(fleet: Fleet, paper: OpenFleet | None = None) -> dict[str, Any]:
     """Return {chains, in_transit, transfers, mismatch, waiting}: USD by chain and asset, and every transfer.
 
     ``mismatch`` says in words where the cash does not add up, "" where it does; ``waiting`` names vaults that have not
@@ -55,15 +55,7 @@ def fleet_view(fleet: Fleet, paper: PaperFleet | None = None) -> dict[str, Any]:
     }
 
 
-def opened_to_look(fleet: Fleet) -> PaperFleet | None:
-    """Return the fleet's chains as their files have them, for a look that writes nothing; None while one is missing."""
-    if not_begun(fleet):
-        return None
-    ends = {c: closed_end(fleet, member) for c, member in fleet.members.items()}
-    return PaperFleet(fleet, ends, live=False, told=lambda *_: None)
-
-
-def _chains(paper: PaperFleet, found: CashCount) -> list[dict[str, Any]]:
+def _chains(paper: OpenFleet, found: CashCount) -> list[dict[str, Any]]:
     from pipelines.vault_setup.transfer_decision import floors_usd
 
     snapshots = {p.chain_id: paper.context.ends[p.chain_id].vault.snapshot(p.block) for p in found.places}
@@ -71,15 +63,16 @@ def _chains(paper: PaperFleet, found: CashCount) -> list[dict[str, Any]]:
     whole = worth_usd(snapshots.values()) + in_transit_usd(found, prices)
     floors, rows = floors_usd(paper), []
     for chain_id, s in snapshots.items():
+        cash = paper.context.ends[chain_id].cash.address
         assets = {
-            t.symbol: h / 10**t.decimals * price_e8(s, t.address) / 1e8
+            paper.fleet.cash if t.address == cash else t.symbol: h / 10**t.decimals * price_e8(s, t.address) / 1e8
             for t, h in zip(s.tokens, s.holdings, strict=True)
         }
         usd = sum(assets.values())
         rows.append(
             {
                 "chain": chain_id,
-                "deployment": paper.ends[chain_id].deployment.name,
+                "deployment": paper.fleet.members[chain_id].name,
                 "assets_usd": assets,
                 "usd": usd,
                 "share": usd / whole if whole else 0.0,
@@ -88,13 +81,18 @@ def _chains(paper: PaperFleet, found: CashCount) -> list[dict[str, Any]]:
                 "block": s.block_number,
                 "block_time": s.block_time,
                 "gas_gwei": s.base_fee_wei / 1e9,
-                "gas_money_wei": str(paper.ends[chain_id].chain.balance(paper.ends[chain_id].spec.keeper)),
+                "gas_money_wei": str(_gas_money(paper, chain_id)),
             }
         )
     return rows
 
 
-def _transit(paper: PaperFleet, found: CashCount) -> list[dict[str, Any]]:
+def _gas_money(paper: OpenFleet, chain_id: int) -> int:
+    end = paper.context.ends[chain_id]
+    return end.node.balance(end.sender)
+
+
+def _transit(paper: OpenFleet, found: CashCount) -> list[dict[str, Any]]:
     rows = []
     for transit in found.transits:
         t = transit.saga.transfer

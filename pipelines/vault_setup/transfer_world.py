@@ -12,21 +12,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from lake.errors import ConfigError
-from lake.units import duration
 from lake.universe import Chain
 from lake.universe import chain as chain_row
 from pipelines.sections import BridgeSection
 from pipelines.sections.chains import ROWS
 from pipelines.settlements.halting import halt_of
 from pipelines.settlements.reconcile import journal_of
-from pipelines.vault_settings import FleetSettings, VaultSettings
+from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.context import private_folders, state_lock
+from pipelines.vault_setup.transfer_fleet import Fleet, rules_of
 from policy.execution.base import Token, UnsignedTx
 from policy.execution.bridges.base import Bridge, PortRoute, Transfer
 from policy.execution.bridges.sim_book import BridgeBook, SimDeparture, fill, refund
 from policy.execution.bridges.simulated import SimAttester, SimEnds, SimulatedBridge
-from policy.execution.transfers.ends import End, Refused, RouteKey, TransferContext, TransferRules
-from policy.execution.transfers.journal import TransferLog
+from policy.execution.transfers.ends import End, Refused, RouteKey, TransferContext
 from policy.execution.transfers.saga import Saga, SagaState
 from policy.execution.vaults.simulated import adapter
 from policy.execution.vaults.simulated.adapter import SimulatedVault
@@ -49,71 +48,17 @@ class PaperEnd:
     cash: Token
 
 
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """The vaults of one portfolio on several chains, by chain id, and what they share."""
-
-    members: Mapping[int, VaultSettings]
-    shared: FleetSettings
-
-    @property
-    def first(self) -> VaultSettings:
-        """The deployment whose folder the transfers lie beside."""
-        return next(iter(self.members.values()))
-
-    @property
-    def log(self) -> TransferLog:
-        """The journal of the transfers."""
-        return TransferLog(self.first.path(self.shared.transfers.journal))
-
-    @property
-    def cash(self) -> str:
-        """The asset that moves."""
-        return self.shared.bridges[0].token if self.shared.bridges else "USDC"
-
-
-def fleet_of(project: Sequence[VaultSettings]) -> Fleet:
-    """Return the fleet of a project's deployments; ConfigError where it has none, or vaults that are not on paper."""
-    members = {d.chain.id: d for d in project if d.fleet is not None}
-    shared = next((d.fleet for d in project if d.fleet is not None), None)
-    if shared is None:
-        raise ConfigError("there is one chain; transfers need two or more [[chains]] in the settings")
-    real = [d.name for d in members.values() if d.vault.kind != "simulated"]
-    if real:
-        raise ConfigError(
-            f"{', '.join(real)}: transfers run between simulated vaults so far; those of vaults on a chain need their "
-            "port's adapters, which no setting names yet"
-        )
-    return Fleet(members, shared)
-
-
-def not_begun(fleet: Fleet) -> list[str]:
-    """Return the names of the fleet's vaults that have no state yet."""
-    return [d.name for d in fleet.members.values() if not d.path(d.vault.state).exists()]
-
-
-def rules_of(shared: FleetSettings) -> TransferRules:
-    """Return the machine's bounds as set."""
-    given = shared.transfers
-    return TransferRules(
-        max_share=given.max_transfer_share,
-        max_in_transit_share=given.max_in_transit_share,
-        max_bridge_day_share=given.max_bridge_day_share,
-        max_open=given.max_open,
-        overdue_s={ROWS[k]: duration(v).total_seconds() for k, v in given.overdue.items()},
-        unverified_haircut=given.haircut,
-    )
-
-
 class PaperFleet:
-    """The opened chains of a fleet, and the machine over them."""
+    """The opened paper chains of a fleet, and the machine over them: an ``OpenFleet`` of the module beside."""
+
+    looks = 4
 
     def __init__(self, fleet: Fleet, ends: Mapping[int, PaperEnd], *, live: bool, told: Callable[..., None]) -> None:
         self.fleet = fleet
         self.ends = ends
         made = {c: _end(e, live=live) for c, e in ends.items()}
         self.context = TransferContext(
-            made, _bridges(fleet, ends), fleet.log, rules_of(fleet.shared), live, told=told,
+            made, _bridges(fleet, ends), fleet.log, rules_of(fleet), live, told=told,
             halted=halt_of(fleet.first).told,
         )  # fmt: skip
 
@@ -125,7 +70,9 @@ class PaperFleet:
     def others_act(self, sagas: Sequence[Saga]) -> None:
         """Play the relayer and the bundle of every transfer that waits for them."""
         for saga in sagas:
-            route = next((b for b in self.fleet.shared.bridges if _key(b) == _saga_key(saga)), None)
+            t = saga.transfer
+            key = t.kind, t.origin.chain_id, t.destination.chain_id
+            route = next((b for b in self.fleet.shared.bridges if self.fleet.key(b) == key), None)
             if route is None or route.kind != "across":
                 continue
             if route.paper == "fills" and saga.state in {SagaState.FILLABLE, SagaState.OVERDUE}:
@@ -152,9 +99,32 @@ class PaperFleet:
             world = credited(near.spec, near.chain.world, credit.recipient, credit.token, credit.amount)
             near.chain.set_world(replace(world, bridges=book))
 
+    def flow(self, chain_id: int, usd: float) -> None:
+        """Bring cash to a vault, or take it (``usd`` below 0); ConfigError where more is taken than lies there."""
+        end = self.ends[chain_id]
+        world = end.chain.world
+        held = world.balances[end.cash.address]
+        raw = round(usd / (world.prices[end.cash.address][0] / 1e8) * 10**end.cash.decimals)
+        if held + raw < 0:
+            there = held / 10**end.cash.decimals
+            raise ConfigError(
+                f"{there:,.2f} {self.fleet.cash} lie on chain {chain_id}; {-usd:,.2f} USD cannot be taken there"
+            )
+        move = (end.chain.head().number, "deposit" if raw > 0 else "withdrawal", raw)
+        book = replace(world.bridges, moves=(*world.bridges.moves, move))
+        end.chain.set_world(replace(world, balances={**world.balances, end.cash.address: held + raw}, bridges=book))
+        self.mine()
+        self.mine()
+
+
+def looked_at(fleet: Fleet) -> PaperFleet:
+    """Return the fleet's chains as their files have them, for a look that writes nothing."""
+    ends = {c: closed_end(fleet, member) for c, member in fleet.members.items()}
+    return PaperFleet(fleet, ends, live=False, told=lambda *_: None)
+
 
 @contextmanager
-def open_fleet(fleet: Fleet, at: datetime, *, live: bool, told: Callable[..., None]) -> Iterator[PaperFleet]:
+def open_paper(fleet: Fleet, at: datetime, *, live: bool, told: Callable[..., None]) -> Iterator[PaperFleet]:
     """Yield the fleet's chains standing at ``at``; a live run writes them back. Holds every vault's file meanwhile.
 
     ConfigError where a vault has not begun.
@@ -281,12 +251,3 @@ def _bridges(fleet: Fleet, ends: Mapping[int, PaperEnd]) -> dict[RouteKey, Bridg
 
 def _departure(chain: SimChain, t: Transfer) -> SimDeparture | None:
     return next((d for d in chain.world.bridges.departed.values() if d.saga_id == t.saga_id), None)
-
-
-def _key(b: BridgeSection) -> RouteKey:
-    return ROWS[b.kind], b.origin, b.destination
-
-
-def _saga_key(saga: Saga) -> RouteKey:
-    t = saga.transfer
-    return t.kind, t.origin.chain_id, t.destination.chain_id

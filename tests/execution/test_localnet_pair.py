@@ -102,10 +102,14 @@ def test_left_running_it_delivers_what_leaves_a_vault_to_the_other():
     assert held == [1_002_500 * USD]
     assert any("arrived on 31338" in line for line in said)
     assert sum("  route 1: cctp to our vault" in line for line in said) == 2
+    assert sum(line.startswith("  messenger 0x") for line in said) == 2
+    assert "attestation service of both http://127.0.0.1:" in "".join(said)
     assert not any(a.key.hex() in line for a in dev_accounts().values() for line in said)
 
 
-@pytest.mark.parametrize("extra", [["--replay"], ["--hedge"], ["--keystore", "k.json"], ["--start", "2024-01-01"]])
+@pytest.mark.parametrize(
+    "extra", [["--replay"], ["--hedge"], ["--owner-keystore", "k.json"], ["--start", "2024-01-01"]]
+)
 def test_what_belongs_to_one_chain_is_refused_with_two(extra, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["localnet", "--chains", "2", *extra])

@@ -164,10 +164,15 @@ def test_one_chain_stays_as_it_was_and_has_no_transfers(tmp_path):
         stage.listed(project)
 
 
-def test_vaults_on_a_chain_are_refused_by_name(tmp_path):
+def test_vaults_on_a_chain_need_its_node_and_their_address(tmp_path):
     vault = "[chains.vault]\nkind = 'reference'\naddress = '0x" + "1" * 40 + "'\n"
     project = deployments(loaded(tmp_path, f"[[chains]]\nid = 1\n{vault}[[chains]]\nid = 10\n"))
-    with pytest.raises(ConfigError, match="simulated vaults so far"):
+    with pytest.raises(ConfigError, match="rpc_urls"):
+        stage.listed(project)
+    assert "cannot be read" in stage.fleet_report(project)["mismatch"]
+    bare = vault.replace("address", "keeper")
+    project = deployments(loaded(tmp_path, f"[[chains]]\nid = 1\n{bare}[[chains]]\nid = 10\n"))
+    with pytest.raises(ConfigError, match="has no address"):
         stage.listed(project)
 
 

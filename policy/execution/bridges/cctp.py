@@ -262,6 +262,22 @@ class CctpBridge:
         return ""
 
 
+def transmitter_of(rpc: Rpc, messenger: str) -> str:
+    """Return the transmitter of a messenger; RpcError where ``messenger`` is none of CCTP's."""
+    return str(to_checksum_address(str(read(rpc, [Call(messenger, "localMessageTransmitter()", "address")])[0][0])))
+
+
+def far_messenger(rpc: Rpc, messenger: str, there: Chain) -> str:
+    """Return the messenger on chain ``there`` as the one here knows it; ExecutionError where it serves none."""
+    if there.cctp_domain is None:
+        raise ExecutionError(f"{there.name} has no CCTP domain")
+    view = Call(messenger, "remoteTokenMessengers(uint32)", "bytes32", (there.cctp_domain,))
+    word = bytes(read(rpc, [view])[0][0])  # type: ignore[call-overload]
+    if not any(word):
+        raise ExecutionError(f"the CCTP messenger {messenger} does not serve {there.name}")
+    return address_of(word.hex())
+
+
 def _threshold(transfer: Transfer) -> int:
     return FINAL if transfer.speed == "final" else FAST
 
@@ -296,8 +312,12 @@ def _burn_limit(end: CctpEnd, token: str, block: int | str = "latest") -> int:
 
 
 def _stops(transfer: Transfer, near: CctpEnd, far: CctpEnd) -> list[Verdict]:
-    """Return the verdicts of both chains."""
+    """Return the verdicts of both chains; of a route through another contract only that."""
     out = []
+    row = read_row(near.rpc, transfer.origin.vault, transfer.route)
+    if row.kind == CCTP and row.target.lower() != near.messenger.lower():
+        words = f"route {transfer.route} burns through {row.target}, the messenger there is {near.messenger}"
+        return [refused("route_mismatch", words)]
     for side, end in ((transfer.origin, near), (transfer.destination, far)):
         views = [Call(end.transmitter, "paused()", "bool"), Call(side.token, "decimals()", "uint8")]
         views += [Call(end.transmitter, "localDomain()", "uint32")]

@@ -11,7 +11,7 @@ from policy.execution.base import Snapshot, Verdict
 from policy.execution.bridges.base import Transfer, TransferQuote, converted
 from policy.execution.bridges.finality import final_block
 from policy.execution.checks.verdicts import refused
-from policy.execution.transfers.ends import End, TransferContext
+from policy.execution.transfers.ends import End, TransferContext, route_key
 from policy.execution.transfers.ledger import CashCount, in_transit_usd
 from policy.execution.transfers.saga import CLOSED, Saga, SagaState
 
@@ -186,6 +186,9 @@ def _caps(ctx: TransferContext, p: Prospect) -> list[Verdict]:
     moving, usd = in_transit_usd(p.count, price), p.usd(t.amount)
     whole = worth_usd(p.snapshots.values()) + moving
     out = []
+    most = rules.max_usd.get(route_key(t))
+    if most is not None and usd > most:
+        out.append(refused("bridge_limit", f"{usd:.0f} USD is more than the {most:.0f} set for one transfer"))
     if usd > rules.max_share * whole:
         out.append(
             refused("transit_cap", f"{usd:.0f} USD is more than {rules.max_share:.0%} of the {whole:.0f} in all")

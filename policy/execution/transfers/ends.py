@@ -73,16 +73,18 @@ class TransferRules:
     """Bounds of transfers; shares are of the whole portfolio W, times in seconds.
 
     ``max_in_transit_share``: of all bridges; ``max_bridge_day_share``: of one bridge in any 24 hours; ``max_share``: of
-    one transfer. ``max_open``: transfers open in all. ``overdue_s``: by kind of bridge, or its row's. ``stuck_factor``
-    times the usual time a transfer is stuck; a refund ``refund_stuck_s`` after it is due. ``unverified_haircut``: of a
-    stuck transfer that nobody attested for a day, in the reported NAV only. ``fast_part``: a fast transfer's greatest
-    part of a route's most. ``dear``: how many times the usual fee is refused.
+    one transfer, which ``max_usd`` bounds in USD by route too. ``max_open``: transfers open in all. ``overdue_s``: by
+    kind of bridge, or its row's. ``stuck_factor`` times the usual time a transfer is stuck; a refund
+    ``refund_stuck_s`` after it is due. ``unverified_haircut``: of a stuck transfer that nobody attested for a day, in
+    the reported NAV only. ``fast_part``: a fast transfer's greatest part of a route's most. ``dear``: how many times
+    the usual fee is refused.
     """
 
     max_share: float = 0.05
     max_in_transit_share: float = 0.10
     max_bridge_day_share: float = 0.10
     max_open: int = 3
+    max_usd: Mapping[RouteKey, float] = field(default_factory=dict)
     overdue_s: Mapping[str, float] = field(default_factory=dict)
     stuck_factor: float = 5.0
     refund_stuck_s: float = 86_400.0

@@ -53,7 +53,7 @@ NEXT: Mapping[SagaState, frozenset[SagaState]] = {
     S.PLANNED: frozenset({S.SIGNED, S.VOID, S.DEPARTED}),
     S.SIGNED: frozenset({S.SIGNED, S.SENT, S.DEPARTED, S.VOID}),
     S.SENT: frozenset({S.SENT, S.SIGNED, S.DEPARTED, S.VOID}),
-    S.DEPARTED: frozenset({S.SENT, S.FINAL}) | _LATER,
+    S.DEPARTED: frozenset({S.SENT, S.FINAL, S.DELIVERING}) | _LATER,
     S.FINAL: _AWAY | _LATER | {S.SENT},
     S.ATTESTED: _AWAY | _LATER | {S.SENT, S.FINAL},
     S.FILLABLE: _AWAY | _LATER | {S.SENT, S.FINAL},
@@ -68,7 +68,7 @@ NEXT: Mapping[SagaState, frozenset[SagaState]] = {
     S.VOID: frozenset({S.DEPARTED}),
     S.WRITTEN_DOWN: frozenset({S.RECEIVED, S.REFUNDED}),
 }
-"""What may follow what. ``void`` is left where its departure turns up after all, ``written_down`` where money comes."""
+"""What may follow what; only a fast transfer is delivered while it is departed. ``void`` is left where its departure turns up after all, ``written_down`` where money comes."""
 
 LEGS = ("depart", "deliver", "settle")
 
@@ -191,7 +191,8 @@ def _signed(saga: Saga, body: Mapping[str, Any]) -> Saga:
             f"a second one at {sent.account_nonce} could land beside it"
         )
     state = {"depart": S.SIGNED, "deliver": S.DELIVERING}.get(sent.leg, saga.state)
-    if state is not saga.state and state not in NEXT[saga.state]:
+    early = sent.leg == "deliver" and saga.state is S.DEPARTED and saga.transfer.speed != "fast"
+    if early or (state is not saga.state and state not in NEXT[saga.state]):
         raise ExecutionError(f"a transfer that is {saga.state} signs no {sent.leg}")
     return replace(saga, state=state, attempts=(*saga.attempts, sent))
 
