@@ -8,7 +8,8 @@ from typing import Any
 from lake.errors import ConfigError, ForedriftError
 from pipelines.sections import BridgeSection
 from pipelines.stages.transfers import Project
-from pipelines.vault_setup.transfer_fleet import Fleet, OpenFleet, fleet_of, opened_to_look
+from pipelines.vault_setup.transfer_fleet import Fleet, OpenFleet, fleet_of
+from pipelines.vault_setup.transfer_opening import opened_to_look
 from policy.execution.transfers.checks import price_e8
 from policy.execution.transfers.planning import Wish, plan_transfer
 

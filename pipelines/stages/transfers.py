@@ -12,7 +12,8 @@ from pipelines.monitor import notify
 from pipelines.monitor.logs import log
 from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.transfer_decision import needed
-from pipelines.vault_setup.transfer_fleet import Fleet, OpenFleet, fleet_of, open_fleet
+from pipelines.vault_setup.transfer_fleet import Fleet, OpenFleet, fleet_of
+from pipelines.vault_setup.transfer_opening import open_fleet
 from pipelines.vault_setup.transfer_view import fleet_view, saga_row
 from policy.execution.transfers.checks import price_e8
 from policy.execution.transfers.machine import look_at_all, write_down

@@ -1,11 +1,9 @@
-"""The vaults of one portfolio on several chains, and their chains opened: on paper, or over their nodes."""
+"""The vaults of one portfolio on several chains, what they share, and what a run sees of their opened chains."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 
 from lake.errors import ConfigError
@@ -116,34 +114,3 @@ def rules_of(fleet: Fleet) -> TransferRules:
         overdue_s={rows[k]: duration(v).total_seconds() for k, v in given.overdue.items() if k in rows},
         unverified_haircut=given.haircut,
     )
-
-
-@contextmanager
-def open_fleet(fleet: Fleet, at: datetime, *, live: bool, told: Callable[..., None]) -> Iterator[OpenFleet]:
-    """Yield the fleet's opened chains, held against every other run; ``at`` is the paper chains' time.
-
-    ConfigError where a vault has not begun, or a setting of its chain is missing.
-    """
-    if fleet.on_paper:
-        from pipelines.vault_setup.transfer_world import open_paper
-
-        with open_paper(fleet, at, live=live, told=told) as paper:
-            yield paper
-        return
-    from pipelines.vault_setup.transfer_onchain import open_chains
-
-    with open_chains(fleet, at, live=live, told=told) as chains:
-        yield chains
-
-
-def opened_to_look(fleet: Fleet) -> OpenFleet | None:
-    """Return the fleet's chains for a look that writes nothing; None while a paper vault has not begun."""
-    if not_begun(fleet):
-        return None
-    if fleet.on_paper:
-        from pipelines.vault_setup.transfer_world import looked_at
-
-        return looked_at(fleet)
-    from pipelines.vault_setup.transfer_onchain import OnchainFleet
-
-    return OnchainFleet(fleet, live=False, told=lambda *_: None)

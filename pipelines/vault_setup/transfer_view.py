@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.vault_setup.transfer_fleet import Fleet, OpenFleet, not_begun, opened_to_look
+from pipelines.vault_setup.transfer_fleet import Fleet, OpenFleet, not_begun
+from pipelines.vault_setup.transfer_opening import opened_to_look
 from policy.execution.transfers.checks import price_e8, worth_usd
 from policy.execution.transfers.ledger import CashCount, count, in_transit_usd, mark
 from policy.execution.transfers.machine import age_s

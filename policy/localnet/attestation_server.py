@@ -23,7 +23,7 @@ PIPS_A_BPS = 100
 def serve_attester(attester: LocalAttester, port: int = 0) -> Iterator[str]:
     """Serve ``attester`` on 127.0.0.1:``port`` (0: any free one) for the length of a ``with`` block; yields its URL."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class _Asked(BaseHTTPRequestHandler):
         """One request."""
 
         def do_GET(self) -> None:
@@ -46,7 +46,7 @@ def serve_attester(attester: LocalAttester, port: int = 0) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(raw)
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), _Asked)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

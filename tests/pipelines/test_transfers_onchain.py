@@ -16,8 +16,9 @@ from pipelines.deployments import deployments
 from pipelines.settings import load
 from pipelines.stages import transfers as stage
 from pipelines.stages.route_checks import route_findings
-from pipelines.vault_setup.transfer_fleet import fleet_of, open_fleet
+from pipelines.vault_setup.transfer_fleet import fleet_of
 from pipelines.vault_setup.transfer_onchain import attestations_of
+from pipelines.vault_setup.transfer_opening import open_fleet
 from pipelines.wiring import now
 from policy.execution.bridges.attestations import CircleAttestations, ServiceDown
 from policy.execution.checks.port_rules import FAST, FINAL
@@ -181,6 +182,18 @@ def test_a_run_holds_every_vaults_journal_and_a_chains_time_is_never_set(fund):
         stage.run_transfers(project, now() + timedelta(hours=5), decide=False)
     with pytest.raises(ConfigError, match="deposit and withdraw are of paper vaults"):
         stage.flowed(project, CHAIN_IDS[0], 5.0, now())
+
+
+@pytest.mark.chain
+def test_a_sequencer_whose_feed_says_down_stops_every_route(fund):
+    """A price feed answers like an uptime feed, and never 0: that is down."""
+    made, folder, service = fund
+    far = made.nets[1]
+    feed = f'id = {far.chain_id}\nsequencer_feed = "{far.world.token("ETH").feed}"\n'
+    written(folder, made, service, one=(f"id = {far.chain_id}\n", feed))
+    found = list(route_findings(project_in(folder)))
+    assert all(f"sequencer_down: chain {far.chain_id}" in f["found"] for f in found)
+    assert [f["level"] for f in found] == ["warn", "warn"]
 
 
 @pytest.mark.chain

@@ -68,7 +68,9 @@ NEXT: Mapping[SagaState, frozenset[SagaState]] = {
     S.VOID: frozenset({S.DEPARTED}),
     S.WRITTEN_DOWN: frozenset({S.RECEIVED, S.REFUNDED}),
 }
-"""What may follow what; only a fast transfer is delivered while it is departed. ``void`` is left where its departure turns up after all, ``written_down`` where money comes."""
+"""What may follow what; only a fast transfer is delivered while it is departed.
+
+``void`` is left where its departure turns up after all, ``written_down`` where money comes."""
 
 LEGS = ("depart", "deliver", "settle")
 
