@@ -182,6 +182,10 @@ def status(report: Mapping[str, Any]) -> None:
     if kept:
         names = ["pid", "block", "age_s", "head_age_s", "table", "order"]
         table("Kept block by block", ["name", *names], [[name, *_kept(k, names)] for name, k in kept], right_from=1)
+    if report.get("served_keepers"):
+        names = ["vaults", "live", "state", "pid", "restarts", "why"]
+        rows = [[", ".join(r["vaults"]), *(r[n] for n in names[1:])] for r in report["served_keepers"]]
+        table("Keepers of foredrift serve", names, rows, right_from=9, whole=3)
     if hedge := report.get("hedge"):
         say(f"last hedge: {hedge['action']} at {_cell(hedge['ts'])} UTC by {hedge['rule']}: {hedge['why']}")
     figures = {k.replace("_", " "): v for k, v in report["figures"].items() if v is not None}

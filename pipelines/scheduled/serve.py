@@ -14,11 +14,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from lake.errors import ConfigError
+from lake.private import STATE
 from pipelines.collisions import SERVED
 from pipelines.deployments import Deployment
 from pipelines.deployments import deployments as project
 from pipelines.monitor.logs import configure_logging, log
 from pipelines.scheduled.chat import chatting
+from pipelines.scheduled.keeper_watch import groups, keepers
 from pipelines.scheduled.metrics import metrics_port
 from pipelines.scheduled.page import PortTaken
 from pipelines.scheduled.portfolio_serving import chat_of, serving
@@ -38,7 +40,8 @@ HEARTBEAT_S = "30"  # seconds between a run's signs of life, the least Prefect a
 
 def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
     """Serve the chosen deployments until interrupted. Raises ConfigError on an unknown name, and where the project's
-    work pool, if the scheduler has one of that name, lets requests change what a run does.
+    work pool, if the scheduler has one of that name, lets requests change what a run does. With the rebalance goes the
+    keeper where [keep] serve asks for it.
     """
     chosen = asked(only)
     configure_logging(settings.watch.log)
@@ -49,6 +52,7 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
     home, stale = settings.path(PREFECT), settings.watch.stale_after
     vaults, guardian = project(settings), settings.stop.guardian
     stopping = Stopping(settings.root, vaults, settings.path(guardian) if guardian else None)
+    kept = groups(vaults, settings.keep) if settings.keep.serve and "rebalance" in chosen else []
     chat = chat_of(vaults, settings.chat, stale, stopping)  # first: its token must reach no process started here
 
     def figures() -> dict[str, Any]:
@@ -66,7 +70,8 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
             sign_in=f"with the content of {home / PASSWORD}" if (home / PASSWORD).exists() else "as you set it up",
         )  # fmt: skip
         require_closed(url, settings.schedule.work_pool)
-        run(deployments(settings, chosen))
+        with keepers(kept, settings.path(STATE)):
+            run(deployments(settings, chosen))
 
 
 def asked(only: Sequence[str] | None) -> tuple[str, ...]:

@@ -99,6 +99,11 @@ class KeepSection(Section):
         "[chain] rpc_urls.",
     )
     workers: int = Field(default=4, ge=1, le=64, description="Number of decision cycles of different vaults at once.")
+    serve: bool = Field(
+        default=False,
+        description="Whether `foredrift serve` keeps the vaults too, in processes that it starts, watches and ends; "
+        "they execute where [schedule] live lets scheduled runs.",
+    )
 
 
 class WatchSection(Section):

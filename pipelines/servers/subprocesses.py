@@ -1,9 +1,12 @@
-"""Servers started as child processes: a free port, and waiting until one answers."""
+"""Servers started as child processes: a free port, waiting until one answers, and ending with whoever started it."""
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +65,17 @@ def wait_until_healthy(
             continue
         time.sleep(0.2)
     raise ForedriftError(f"the server did not answer at {url} within {seconds:.0f} s; {hint}")
+
+
+def end_with_parent() -> None:
+    """Let SIGTERM come to this process when its standard input ends: a pipe that only whoever started it holds."""
+
+    def watch() -> None:
+        while os.read(0, 1_024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def stop(process: subprocess.Popen[bytes], seconds: float = 15) -> None:

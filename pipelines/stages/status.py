@@ -13,9 +13,11 @@ import polars as pl
 from lake.errors import ForedriftError
 from lake.freshness import state_of
 from lake.ingest import status as lake_status
+from lake.private import STATE
 from lake.store import Lake
 from lake.units import DAY_S, duration
 from pipelines.deployments import Deployment, deployments
+from pipelines.monitor import served_keepers
 from pipelines.monitor.model_status import FILE, models_in_force
 from pipelines.servers.stuck_runs import api_url, zombies
 from pipelines.settings import Settings
@@ -42,6 +44,7 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
     ``hedge`` (of the hedge account's last decision: net delta, band, phi; None without one),
     ``chains``, ``in_transit``, ``transfers``, ``mismatch`` and ``waiting`` of a portfolio on several chains (see
     ``pipelines.vault_setup.transfer_view``; empty on one chain),
+    ``served_keepers`` (what ``foredrift serve`` started: vaults, live, state, pid, restarts, why, age_s),
     ``halted`` (since, reason, by; None while trading may go on),
     ``zombies`` (runs whose worker is gone, where PREFECT_API_URL names a scheduler), ``advice`` (sentences).
     """
@@ -69,7 +72,7 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
     models = models_in_force(settings.path(FILE), at)
     dead, trouble = _zombies()
     halt = halt_of(settings).read()
-    fleet = fleet_report(project)
+    fleet, started = fleet_report(project), served_keepers.read(settings.path(f"{STATE}/{served_keepers.FILE}"))
     return {
         "at": at.isoformat(),
         "halted": None if halt is None else asdict(halt),
@@ -87,11 +90,13 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
             for i, d in enumerate(project)
         ],
         **fleet,
+        "served_keepers": started,
         "advice": ([] if halt is None else [f"{halt.words()}; {REMEDY}"])
         + sick
         + _advice(tables, forecasts, stale_h)
         + fleet_advice(fleet)
         + _silent_keepers(project)
+        + served_keepers.advice(started)
         + _old_models(settings.models.expiry, models["models"])
         + trouble,
     }
