@@ -92,8 +92,8 @@ hedge-localnet: env npm ## a short straddle, a pool position and a staking token
 hedge-fuzz: env npm ## 10,000 random plans (PLANS=) of a stolen hedge keeper: none pushes the net delta outward
 	@FOREDRIFT_HEDGE_FUZZ=$(or $(PLANS),10000) $(BIN)/python -m pytest tests/hedging/test_contracts.py -k stolen -s --timeout 5400
 
-keeper-kills: env ## a keeper killed at every checkpoint, in every state of its order, x reorganisations: the whole matrix
-	@FOREDRIFT_KEEPER_KILLS=1 $(BIN)/python -m pytest tests/execution/test_keeper_kill.py -p no:xdist --timeout 1800
+keeper-kills: env npm ## a keeper killed at every checkpoint, in every state of its order, x reorganisations: the whole matrix
+	@FOREDRIFT_KEEPER_KILLS=1 $(BIN)/python -m pytest tests/execution/test_keeper_kill.py tests/execution/test_keeper_offered.py -p no:xdist --timeout 1800
 
 keep-trial: env npm ## a keeper on the local market behind every fault: 10,000 blocks, six zeros, latencies, memory
 	@$(BIN)/foredrift keep --localnet --blocks $(or $(BLOCKS),10000) --faults all --seed $(or $(SEED),1) --json k.json

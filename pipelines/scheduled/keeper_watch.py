@@ -33,7 +33,7 @@ _NOT_ITS_OWN = ("PREFECT_", "NOTIFY_SOCKET", "WATCHDOG_")  # the scheduler's pas
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Restarts:
     """How often is looked, and how a keeper that ends is started again: ``most`` times in ``window_s``, seconds apart
     doubling from ``first_s``; ``grace_s`` is how long one may take to end.
     """
@@ -47,14 +47,14 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class KeptGroup:
     """Vaults that one process keeps: ``journals`` by name, on one chain (or on paper), all of them live or none."""
 
     journals: Mapping[str, Path]
     live: bool
 
 
-def groups(vaults: Sequence[Deployment], section: KeepSection) -> list[Group]:
+def groups(vaults: Sequence[Deployment], section: KeepSection) -> list[KeptGroup]:
     """Return the vaults by the process that keeps them; ConfigError where one has no node to ask for heads."""
     found: dict[tuple[bool, int, bool], dict[str, Path]] = {}
     for d in vaults:
@@ -63,7 +63,7 @@ def groups(vaults: Sequence[Deployment], section: KeepSection) -> list[Group]:
             raise ConfigError(f"[keep] serve: {d.name} has no node to follow; set [keep] http or [chain] rpc_urls")
         key = paper, 0 if paper else d.chain.id, d.live and not paper
         found.setdefault(key, {})[d.name] = d.journal
-    return [Group(journals, live) for (_, _, live), journals in found.items()]
+    return [KeptGroup(journals, live) for (_, _, live), journals in found.items()]
 
 
 def environment(given: Mapping[str, str], *, live: bool) -> dict[str, str]:
@@ -75,12 +75,12 @@ def environment(given: Mapping[str, str], *, live: bool) -> dict[str, str]:
 
 
 @dataclass(slots=True)
-class Watched:
+class KeeperProcess:
     """One group's keeper. ``ends``: when it ended unasked within the window; ``again_s``: not started before."""
 
-    group: Group
+    group: KeptGroup
     command: Sequence[str] = CHILD
-    pace: Pace = field(default_factory=Pace)
+    pace: Restarts = field(default_factory=Restarts)
     process: subprocess.Popen[bytes] | None = None
     names: tuple[str, ...] = ()
     ends: deque[float] = field(default_factory=deque)
@@ -158,14 +158,14 @@ class Watched:
 
 @contextmanager
 def keepers(
-    found: Sequence[Group], folder: Path, command: Sequence[str] = CHILD, pace: Pace | None = None
+    found: Sequence[KeptGroup], folder: Path, command: Sequence[str] = CHILD, pace: Restarts | None = None
 ) -> Iterator[None]:
     """Keep ``found`` while the block lasts, telling what becomes of it in a file of ``folder``."""
     if not found:
         yield
         return
-    pace, stop, path = pace or Pace(), threading.Event(), folder / served_keepers.FILE
-    watched = [Watched(group, command, pace) for group in found]
+    pace, stop, path = pace or Restarts(), threading.Event(), folder / served_keepers.FILE
+    watched = [KeeperProcess(group, command, pace) for group in found]
     thread = threading.Thread(target=_watch, args=(watched, path, pace, stop), name="keepers")
     thread.start()
     try:
@@ -176,7 +176,7 @@ def keepers(
         path.unlink(missing_ok=True)
 
 
-def _watch(watched: Sequence[Watched], path: Path, pace: Pace, stop: threading.Event) -> None:
+def _watch(watched: Sequence[KeeperProcess], path: Path, pace: Restarts, stop: threading.Event) -> None:
     said, before = -pace.say_s, list[dict[str, Any]]()
     try:
         while not stop.is_set():

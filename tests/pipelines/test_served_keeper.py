@@ -20,7 +20,7 @@ from pipelines.deployments import deployments
 from pipelines.monitor import served_keepers
 from pipelines.reports import terminal
 from pipelines.scheduled import kept_child, serve
-from pipelines.scheduled.keeper_watch import Group, Pace, Watched, environment, groups, keepers
+from pipelines.scheduled.keeper_watch import KeptGroup, Restarts, KeeperProcess, environment, groups, keepers
 from pipelines.settings import load
 from pipelines.stages.status import status
 from policy.execution.records.owner import ownership, owning
@@ -44,7 +44,7 @@ with ExitStack() as held:
 """
 PATIENCE_S = 240.0  # of a machine that does ten other things
 FIRST = 1_000  # block
-QUICK = Pace(look_s=0.05, say_s=0.2, first_s=0.05, grace_s=120.0)
+QUICK = Restarts(look_s=0.05, say_s=0.2, first_s=0.05, grace_s=120.0)
 
 
 def until(found, what=""):
@@ -68,7 +68,7 @@ def test_a_vault_of_another_keeper_is_left_to_it_and_a_killed_keeper_is_started_
     file = tmp_path / served_keepers.FILE
     try:
         until(lambda: owner(tmp_path, "b") == other.pid)
-        with keepers([Group({n: tmp_path / n for n in "ab"}, live=False)], tmp_path, command, QUICK):
+        with keepers([KeptGroup({n: tmp_path / n for n in "ab"}, live=False)], tmp_path, command, QUICK):
             first = until(lambda: owner(tmp_path, "a"))
             assert owner(tmp_path, "b") == other.pid
             [row] = until(lambda: [r for r in served_keepers.read(file) if r["pid"] == first])
@@ -92,7 +92,7 @@ def test_a_vault_of_another_keeper_is_left_to_it_and_a_killed_keeper_is_started_
 
 
 def test_where_all_is_kept_elsewhere_nothing_is_started(tmp_path):
-    one = Watched(Group({"a": tmp_path / "a"}, live=True), (sys.executable, "-c", "raise SystemExit(9)"))
+    one = KeeperProcess(KeptGroup({"a": tmp_path / "a"}, live=True), (sys.executable, "-c", "raise SystemExit(9)"))
     with owning(tmp_path / "a") as file:
         file.refresh(1)
         one.look(0.0)
@@ -105,7 +105,7 @@ def test_where_all_is_kept_elsewhere_nothing_is_started(tmp_path):
 
 
 def test_a_keeper_that_ends_at_once_is_started_six_times_an_hour_and_no_more(tmp_path):
-    one = Watched(Group({"a": tmp_path / "a"}, live=False), (sys.executable, "-Sc", "raise SystemExit(3)"))
+    one = KeeperProcess(KeptGroup({"a": tmp_path / "a"}, live=False), (sys.executable, "-Sc", "raise SystemExit(3)"))
     starts, said = [], []
     for second in [*range(120), 3_599, 3_601, 3_602, 3_700]:
         before = one.process
@@ -115,7 +115,7 @@ def test_a_keeper_that_ends_at_once_is_started_six_times_an_hour_and_no_more(tmp
             starts.append(second)
             one.process.wait()
     early = [s for s in starts if s < 3_600]
-    assert len(early) == 1 + Pace().most
+    assert len(early) == 1 + Restarts().most
     assert all(b - a >= 2**k for k, (a, b) in enumerate(zip(early, early[1:], strict=False)))
     assert len(starts) > len(early), "an hour later it is tried again"
     assert "code 3, 6 times of late" in said[119]
@@ -123,7 +123,7 @@ def test_a_keeper_that_ends_at_once_is_started_six_times_an_hour_and_no_more(tmp
 
 
 def test_a_command_that_cannot_be_started_is_told_and_ends_nothing(tmp_path):
-    one = Watched(Group({"a": tmp_path / "a"}, live=False), (str(tmp_path / "absent"),))
+    one = KeeperProcess(KeptGroup({"a": tmp_path / "a"}, live=False), (str(tmp_path / "absent"),))
     one.look(0.0)
     row = one.row()
     assert (row["state"], row["restarts"]) == ("waiting", 1)
