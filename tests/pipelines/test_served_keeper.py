@@ -20,7 +20,7 @@ from pipelines.deployments import deployments
 from pipelines.monitor import served_keepers
 from pipelines.reports import terminal
 from pipelines.scheduled import kept_child, serve
-from pipelines.scheduled.keeper_watch import KeptGroup, Restarts, KeeperProcess, environment, groups, keepers
+from pipelines.scheduled.keeper_watch import KeeperProcess, KeptGroup, Restarts, environment, groups, keepers
 from pipelines.settings import load
 from pipelines.stages.status import status
 from policy.execution.records.owner import ownership, owning
