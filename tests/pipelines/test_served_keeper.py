@@ -14,6 +14,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import structlog
 
 from lake.errors import ConfigError
 from pipelines.deployments import deployments
@@ -45,6 +46,13 @@ with ExitStack() as held:
 PATIENCE_S = 240.0  # of a machine that does ten other things
 FIRST = 1_000  # block
 QUICK = Restarts(look_s=0.05, say_s=0.2, first_s=0.05, grace_s=120.0)
+
+
+@pytest.fixture(autouse=True)
+def own_log():
+    """What configured the log for a test's captured output leaves none of it to the next test."""
+    yield
+    structlog.reset_defaults()
 
 
 def until(found, what=""):
