@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.options import Config, Json, write_json
+from pipelines.commands.options import Config, Deployment, Json, write_json
 
 keys_app = typer.Typer(help="The project's keys, each in an encrypted file; only addresses are ever printed.")
 Role = Annotated[str | None, typer.Argument(help="keeper, owner or guardian (default: all).", show_default="all")]
@@ -46,6 +46,40 @@ def show(role: Role = None, config: Config = None, json: Json = None) -> None:
     settings = load(config)
     result = run(deployment(settings), settings.deploy, role)
     key_tables.keys(result)
+    write_json(json, result)
+
+
+@keys_app.command()
+def rotate(
+    role: Annotated[str, typer.Argument(help="keeper or guardian.")],
+    live: Annotated[bool, typer.Option("--live", help="Sign and send it; without, it is shown only.")] = False,
+    stolen: Annotated[
+        bool, typer.Option("--stolen", help="Take the role from the old key at once, before the new one has it.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Begin another rotation where an earlier one is complete.")
+    ] = False,
+    deployment: Deployment = None,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Give the keeper's or the guardian's role to a new key: announced first, made by the next run after the delay.
+
+    The old keystore keeps its name until every vault says that the new key has the role; then it is named void.
+    """
+    from pipelines.deployments import deployment as chosen
+    from pipelines.deployments import deployments
+    from pipelines.reports import key_tables
+    from pipelines.settings import load
+    from pipelines.stages.key_rotation import rotate as run
+
+    settings = load(config)
+    first = chosen(settings, deployment)
+    vaults = [first, *(d for d in deployments(settings) if d.name != first.name)]
+    result = run(
+        vaults, settings.deploy, role, _phrase, live=live, stolen=stolen, again=again, on_plan=key_tables.rotation
+    )
+    key_tables.rotated(result, live=live)
     write_json(json, result)
 
 

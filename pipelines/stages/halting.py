@@ -92,18 +92,25 @@ def _paused(one: VaultSettings, guardian: Path) -> dict[str, Any]:
     if one.vault.kind != PAUSABLE:
         return {"vault": one.name, "paused": False, "words": f"{one.name}: a {one.vault.kind} vault has no guardian"}
     from pipelines.vault_setup.onchain import keystore_signer
-    from pipelines.vault_setup.sending import send
+    from pipelines.vault_setup.sending import GUARDIAN, ahead_of, send_due
     from pipelines.wiring import rpc_of
+    from policy.execution.base import UnsignedTx
     from policy.execution.vaults.reference.adapter import ReferenceVault
 
     try:
         rpc = rpc_of(one.chain)
         rpc.expect_chain(one.chain.id)
         vault = ReferenceVault(rpc, str(one.vault.address))
-        if vault.snapshot().paused:
-            return {"vault": one.name, "paused": True, "words": f"{one.name}: the vault is paused already"}
-        receipt = send(one, rpc, keystore_signer(guardian), vault.pause())
+
+        def due() -> UnsignedTx | None:
+            return None if vault.snapshot().paused else vault.pause()
+
+        ahead = ahead_of(one, rpc, GUARDIAN)
+        words = f"pause {vault.address}"
+        receipt = None if due() is None else send_due(ahead, keystore_signer(guardian), words, due, GUARDIAN)
     except ForedriftError as error:
         words = f"{one.name}: the guardian could not pause the vault: {error}"
         return {"vault": one.name, "paused": False, "words": words}
+    if receipt is None:
+        return {"vault": one.name, "paused": True, "words": f"{one.name}: the vault is paused already"}
     return {"vault": one.name, "paused": True, "words": f"{one.name}: the guardian paused it in {receipt.tx_hash}"}

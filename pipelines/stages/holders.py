@@ -16,14 +16,17 @@ from lake.rpc import Rpc
 from pipelines.settlements.mandate.onchain import Senders, holders
 from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.onchain import keystore_signer
-from pipelines.vault_setup.sending import send
+from pipelines.vault_setup.sending import ahead_of, send_due
 from pipelines.wiring import rpc_of
-from policy.execution.vaults.reference.changes import EXECUTE, WAIT, OwnerChange, change_of
+from policy.execution.base import UnsignedTx
 from policy.execution.vaults.reference.history import VaultLog, at_block, since_creation
+from policy.execution.vaults.reference.timelock import LAPSED, NEW, READY, WAITING, TimelockedCall, announced
 
 Shown = dict[str, Any]
 STRANGER = to_checksum_address(keccak(text="foredrift nobody")[:20])
 """An account nobody has: what the vault answers it, it answers every stranger."""
+STEPS = {NEW: "announce", LAPSED: "announce", WAITING: "wait", READY: "execute"}
+"""What is next of a change, by where it stands in the timelock."""
 
 
 def list_holder(
@@ -33,10 +36,10 @@ def list_holder(
     """Put ``account`` on the list of holders or strike it off, through the timelock; see :func:`_changed`."""
     rpc, vault = _vault(deployment)
     holder = _account(account, vault)
-    ((listed,),) = read(rpc, [Call(vault, "holder_allowed(address)", "bool", (holder,))])
+    asks = Call(vault, "holder_allowed(address)", "bool", (holder,))
     words = f"{holder} {'may hold' if allowed else 'may no longer receive'} shares"
-    data = calldata("set_holder(address,bool)", holder, allowed)
-    return _changed(deployment, rpc, (words, data), done=bool(listed) == allowed, owner=owner, on_plan=on_plan)
+    change = TimelockedCall(words, calldata("set_holder(address,bool)", holder, allowed))
+    return _changed(deployment, rpc, change, (asks, allowed), owner=owner, on_plan=on_plan)
 
 
 def set_permissioned(
@@ -44,44 +47,63 @@ def set_permissioned(
 ) -> Shown:
     """Let listed accounts alone hold shares (``on``), or anyone, through the timelock; see :func:`_changed`."""
     rpc, vault = _vault(deployment)
-    ((now,),) = read(rpc, [Call(vault, "permissioned()", "bool")])
     words = "only listed accounts may hold shares" if on else "anyone may hold shares"
-    data = calldata("set_permissioned(bool)", on)
-    return _changed(deployment, rpc, (words, data), done=bool(now) == on, owner=owner, on_plan=on_plan)
+    change = TimelockedCall(words, calldata("set_permissioned(bool)", on))
+    return _changed(deployment, rpc, change, (_permissioned(vault), on), owner=owner, on_plan=on_plan)
 
 
 def _changed(
-    deployment: VaultSettings, rpc: Rpc, what: tuple[str, bytes], *, done: bool, owner: Path | None,
+    deployment: VaultSettings, rpc: Rpc, change: TimelockedCall, wanted: tuple[Call, bool], *, owner: Path | None,
     on_plan: Callable[[Shown], None] | None,
 ) -> Shown:  # fmt: skip
     """Show a change and how far it is, and let ``owner``'s keystore take its next step; return it as it stands then.
 
-    Announced first, made after the delay: run it again to go on. Where it is done already, nothing is sent. Raises
-    ConfigError where the key is not the owner's.
+    ``wanted``: what is asked of the vault, and the answer by which the change is made. Announced first, made after the
+    delay: run it again to go on. Where it is made already, nothing is sent. Raises ConfigError where the key is not
+    the owner's.
     """
-    vault = str(to_checksum_address(str(deployment.vault.address)))
-    change = change_of(rpc, vault, what[1], head_of(rpc))
-    ((permissioned,),) = read(rpc, [Call(vault, "permissioned()", "bool")])
-    shown = _shown(change, what[0], done=done) | {"permissioned": bool(permissioned), "transaction": None}
+    vault = wanted[0].to
+    shown = _shown(rpc, vault, change, wanted)
     if on_plan is not None:
         on_plan(shown)
-    if owner is None or done or change.step == WAIT:
+    if owner is None:
         return shown
-    signer = keystore_signer(owner)
-    if signer.address != change.owner:
-        raise ConfigError(f"the owner of {vault} is {change.owner}, {owner.name} is the key of {signer.address}")
-    receipt = send(deployment, rpc, signer, change.tx(deployment.chain.id))
-    after = change_of(rpc, vault, what[1], head_of(rpc, receipt.block_number))
-    ((permissioned,),) = read(rpc, [Call(vault, "permissioned()", "bool")])
-    shown = _shown(after, what[0], done=change.step == EXECUTE)
-    return shown | {"permissioned": bool(permissioned), "transaction": receipt.tx_hash}
+    ahead, signer = ahead_of(deployment, rpc), keystore_signer(owner)
+    if shown["step"] not in {"done", STEPS[WAITING]} and signer.address != shown["owner"]:
+        raise ConfigError(f"the owner of {vault} is {shown['owner']}, {owner.name} is the key of {signer.address}")
+
+    def due() -> UnsignedTx | None:
+        if _done(rpc, wanted):
+            return None
+        return announced(rpc, vault, [change])[0].next(vault, deployment.chain.id)
+
+    if shown["step"] in {"done", STEPS[WAITING]} and ahead.open() is None:
+        return shown
+    receipt = send_due(ahead, signer, f"{change.words} ({vault})", due)
+    return _shown(rpc, vault, change, wanted) | {"transaction": None if receipt is None else receipt.tx_hash}
 
 
-def _shown(change: OwnerChange, words: str, *, done: bool) -> Shown:
-    ready = None if done or not change.ready_at else datetime.fromtimestamp(change.ready_at, UTC).isoformat()
+def _done(rpc: Rpc, wanted: tuple[Call, bool]) -> bool:
+    ((told,),) = read(rpc, [wanted[0]])
+    return bool(told) == wanted[1]
+
+
+def _permissioned(vault: str) -> Call:
+    return Call(vault, "permissioned()", "bool")
+
+
+def _shown(rpc: Rpc, vault: str, change: TimelockedCall, wanted: tuple[Call, bool]) -> Shown:
+    """Return how far a change is at the newest block."""
+    head = head_of(rpc)
+    asks = [Call(vault, "owner()", "address"), Call(vault, "delay()", "uint256"), _permissioned(vault), wanted[0]]
+    (owner,), (delay_s,), (permissioned,), (told,) = read(rpc, asks, head.hash)
+    (place,) = announced(rpc, vault, [change], head)
+    done = bool(told) == wanted[1]
+    ready = None if done or not place.ready_at else datetime.fromtimestamp(place.ready_at, UTC).isoformat()
     return {
-        "vault": change.vault, "words": words, "owner": change.owner, "delay_s": change.delay_s,
-        "step": "done" if done else change.step, "ready_at": ready, "data": "0x" + change.data.hex(),
+        "vault": vault, "words": change.words, "owner": str(to_checksum_address(str(owner))), "delay_s": delay_s,
+        "step": "done" if done else STEPS[place.state], "ready_at": ready, "data": "0x" + change.data.hex(),
+        "permissioned": bool(permissioned), "transaction": None,
     }  # fmt: skip
 
 

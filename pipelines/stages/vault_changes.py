@@ -18,9 +18,11 @@ from lake.rpc import Rpc
 from pipelines.deploy_section import DeploySection
 from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.onchain import keystore_signer
-from pipelines.vault_setup.ownership import ahead_of, mandate_on_chain, owner_key
+from pipelines.vault_setup.ownership import mandate_on_chain, owner_key
 from pipelines.vault_setup.paper import in_bps
+from pipelines.vault_setup.sending import BUSY, GUARDIAN, OWNER, ahead_of, only, send_due
 from pipelines.wiring import rpc_of
+from policy.execution.base import UnsignedTx
 from policy.execution.vaults.reference.adapter import ReferenceVault
 from policy.execution.vaults.reference.creation import Creation, gas_limit, standing, would_stand
 from policy.execution.vaults.reference.deployment import VaultSetup, oracle_code
@@ -81,18 +83,18 @@ def bring(
     {vault, changes: [{words, state, ready_at, did, tx}]}; state is new, waiting, ready or lapsed as it was found, and
     did says what was sent: announced, made, or nothing. Raises ConfigError where the key is not the owner's.
     """
-    rpc, vault = _vault(deployment)
+    rpc, vault = reference_vault(deployment)
     plan = _told(rpc, vault, wanted(vault.state()))
     if on_plan is not None:
         on_plan(plan)
     if not live:
         return plan
     signer = owner_key(deployment, given)
-    _is_owner(rpc, vault, signer.address)
+    is_owner(rpc, vault, signer.address)
     ahead = ahead_of(deployment, rpc)
     try:
         with ahead.held():
-            ahead.settle(lambda _: signer)
+            ahead.settle(only(signer))
             changes = list(wanted(vault.state()))
             done = _told(rpc, vault, changes)
             for row, place in zip(done["changes"], announced(rpc, vault.address, changes), strict=True):
@@ -104,7 +106,7 @@ def bring(
                 row["did"], row["tx"] = "made" if made else "announced", receipt.tx_hash
             _refresh(rpc, vault, changes, done["changes"])
     except BlockingIOError:
-        raise ExecutionError("another process sends for this owner now; wait for it, then run it again") from None
+        raise ExecutionError(BUSY.format(who=OWNER)) from None
     return done
 
 
@@ -117,7 +119,7 @@ def pause(
     on_plan: Callable[[Shown], None] | None = None,
 ) -> Shown:
     """Stop trading, deposits and exits at oracle prices at once, by the owner's key or the ``guardian``'s."""
-    rpc, vault = _vault(deployment)
+    rpc, vault = reference_vault(deployment)
     paused = vault.state().pause
     row = {"words": "pause: the in-kind exit stays open", "state": paused or "open", "ready_at": None, "did": "nothing",
            "tx": None}  # fmt: skip
@@ -126,16 +128,17 @@ def pause(
         on_plan(plan)
     if not live or paused:
         return plan
-    file = given.guardian if guardian else given.owner
+    who, file = (GUARDIAN, given.guardian) if guardian else (OWNER, given.owner)
     if file is None:
-        raise ConfigError(f"set [deploy] {'guardian' if guardian else 'owner'} to the keystore that pauses")
+        raise ConfigError(f"set [deploy] {who} to the keystore that pauses")
     signer = keystore_signer(deployment.path(file))
-    ahead = ahead_of(deployment, rpc)
-    with ahead.held():
-        ahead.settle(lambda sender: signer if sender == signer.address else owner_key(deployment, given))
-        if not vault.state().paused:
-            row["tx"] = ahead.send("pause", vault.pause(), signer).tx_hash
-            row["did"] = "made"
+
+    def due() -> UnsignedTx | None:
+        return None if vault.state().paused else vault.pause()
+
+    receipt = send_due(ahead_of(deployment, rpc, who), signer, f"pause {vault.address}", due, who)
+    if receipt is not None:
+        row["did"], row["tx"] = "made", receipt.tx_hash
     return plan
 
 
@@ -144,7 +147,7 @@ def retire(deployment: VaultSettings, given: DeploySection, token: str, **how: A
 
     The accounting asset stays. Each run takes the step that is due; ``left_usd`` says what is still to be sold.
     """
-    rpc, vault = _vault(deployment)
+    rpc, vault = reference_vault(deployment)
     state = vault.state()
     i = _index(deployment, state, token)
     left = state.book.value(i, state.book.holdings[i])
@@ -183,15 +186,18 @@ def _oracle(state: VaultState, i: int) -> Creation:
 
 def _make(deployment: VaultSettings, given: DeploySection, rpc: Rpc, creation: Creation) -> None:
     signer, ahead = owner_key(deployment, given), ahead_of(deployment, rpc)
-    with ahead.held():
-        ahead.settle(lambda _: signer)
-        if standing(rpc, [creation])[0]:
-            return
-        said = would_stand(rpc, creation, signer.address)
-        if said:
-            raise ExecutionError(f"{creation.words} would be refused: {said}; nothing was signed")
-        gas = gas_limit(rpc, creation, signer.address)
-        ahead.send(creation.words, creation.transaction(ahead.chain_id), signer, gas)
+    try:
+        with ahead.held():
+            ahead.settle(only(signer))
+            if standing(rpc, [creation])[0]:
+                return
+            said = would_stand(rpc, creation, signer.address)
+            if said:
+                raise ExecutionError(f"{creation.words} would be refused: {said}; nothing was signed")
+            gas = gas_limit(rpc, creation, signer.address)
+            ahead.send(creation.words, creation.transaction(ahead.chain_id), signer, gas)
+    except BlockingIOError:
+        raise ExecutionError(BUSY.format(who=OWNER)) from None
 
 
 def _index(deployment: VaultSettings, state: VaultState, token: str) -> int:
@@ -209,7 +215,8 @@ def _index(deployment: VaultSettings, state: VaultState, token: str) -> int:
     return found[0]
 
 
-def _vault(deployment: VaultSettings) -> tuple[Rpc, ReferenceVault]:
+def reference_vault(deployment: VaultSettings) -> tuple[Rpc, ReferenceVault]:
+    """Return the node and the configured vault; ConfigError where it is no reference vault on a chain."""
     if deployment.vault.kind != "reference" or deployment.vault.address is None:
         raise ConfigError('this is for a reference vault: [vault] kind = "reference" and its address (vault deploy)')
     rpc = rpc_of(deployment.chain)
@@ -217,7 +224,8 @@ def _vault(deployment: VaultSettings) -> tuple[Rpc, ReferenceVault]:
     return rpc, ReferenceVault(rpc, deployment.vault.address)
 
 
-def _is_owner(rpc: Rpc, vault: ReferenceVault, address: str) -> None:
+def is_owner(rpc: Rpc, vault: ReferenceVault, address: str) -> None:
+    """Raise ConfigError where ``address`` is not the vault's owner."""
     owner = to_checksum_address(str(read(rpc, [Call(vault.address, "owner()", "address")])[0][0]))
     if owner != address:
         raise ConfigError(f"the vault's owner is {owner}, [deploy] owner is the key of {address}: nothing was signed")

@@ -15,7 +15,8 @@ from lake.rpc import Rpc
 from pipelines.deploy_section import DeploySection
 from pipelines.stages.start import PLACE
 from pipelines.vault_settings import VaultSettings
-from pipelines.vault_setup.ownership import ahead_of, owner_key, setup_of, verification_folder
+from pipelines.vault_setup.ownership import owner_key, setup_of, verification_folder
+from pipelines.vault_setup.sending import BUSY, OWNER, ahead_of, only
 from pipelines.wiring import rpc_of
 from policy.execution.base import UnsignedTx
 from policy.execution.contracts.compile import contract
@@ -74,12 +75,12 @@ def deploy(
         raise ConfigError(f"{given.owner} says {setup.owner}, its key is {signer.address}'s: the file was changed")
     try:
         with ahead.held():
-            ahead.settle(lambda _: signer)
+            ahead.settle(only(signer))
             _make(rpc, ahead, made, signer)
             checked(rpc, made[-1].address, setup)
             _first_deposit(rpc, ahead, setup, made[-1].address, deposit, signer)
     except BlockingIOError:
-        raise ExecutionError("another process sends for this owner now; wait for it, then run it again") from None
+        raise ExecutionError(BUSY.format(who=OWNER)) from None
     done = _plan(rpc, ahead, setup, made, deposit)
     done["written"] = str(_enter(file, made[-1].address))
     done["verification"] = [str(p) for p in write_inputs(verification_folder(deployment), _inputs(made))]

@@ -17,7 +17,7 @@ from lake.units import BPS
 from pipelines.deployments import Deployment
 from pipelines.vault_setup.onchain import keeper_of, keystore_signer
 from pipelines.vault_setup.safe import roles_safe_of
-from pipelines.vault_setup.sending import send
+from pipelines.vault_setup.sending import ahead_of, send_due
 from pipelines.wiring import rpc_of
 from policy.execution.base import UnsignedTx
 from policy.execution.vaults.lagoon.proof import lagoon_thefts
@@ -57,7 +57,9 @@ def roles(
     if on_plan is not None:
         on_plan(shown)
     if owner is not None and calls:
-        shown["transaction"] = by_owner(deployment, vault, owner, calls)
+        shown["transaction"] = by_owner(
+            deployment, vault, owner, "the keeper's role", lambda: missing_calls(vault, keeper, unwrapper)
+        )
         left = missing_calls(vault, keeper, unwrapper)
         shown["calls"] = [_call(c) for c in left]
     return shown
@@ -133,16 +135,18 @@ def _call(call: OwnerCall) -> dict[str, str]:
     return {"to": call.to, "words": call.words, "data": "0x" + call.data.hex()}
 
 
-def by_owner(deployment: Deployment, vault: RolesSafe, owner: Path, calls: Sequence[OwnerCall]) -> str:
-    """Let the Safe make ``calls`` in one batch, signed by its only needed owner; return the transaction's hash."""
+def by_owner(
+    deployment: Deployment, vault: RolesSafe, owner: Path, words: str, due: Callable[[], Sequence[OwnerCall]]
+) -> str | None:
+    """Let the Safe make the calls that are ``due`` in one batch, signed by its only needed owner.
+
+    Return the hash of what landed; ``due`` is asked once what an earlier run sent is known. None where nothing is due
+    and nothing was on its way.
+    """
     signer = keystore_signer(owner)
     safe = vault.spec.address
-    views = [
-        Call(safe, "getThreshold()", "uint256"),
-        Call(safe, "isOwner(address)", "bool", (signer.address,)),
-        Call(safe, "nonce()", "uint256"),
-    ]
-    (needed,), (owns,), (nonce,) = read(vault.rpc, views)
+    views = [Call(safe, "getThreshold()", "uint256"), Call(safe, "isOwner(address)", "bool", (signer.address,))]
+    (needed,), (owns,) = read(vault.rpc, views)
     if not owns:
         raise ConfigError(f"{signer.address} of {owner.name} is no owner of the Safe {safe}")
     if needed != 1:
@@ -150,8 +154,16 @@ def by_owner(deployment: Deployment, vault: RolesSafe, owner: Path, calls: Seque
             f"the Safe needs {needed} owners' signatures: write a file with --out FILE and import it into "
             "Safe{Wallet}'s transaction builder, where the owners sign it"
         )
-    data = calldata(MULTISEND, packed([(c.to, c.data) for c in calls]))
-    typed = safe_tx(safe, vault.spec.multisend, deployment.chain.id, cast("int", nonce), data, ZERO)
-    args = (vault.spec.multisend, 0, data, DELEGATECALL, 0, 0, 0, ZERO, ZERO, signer.sign_typed(typed))
-    tx = UnsignedTx(deployment.chain.id, safe, calldata(EXEC, *args))
-    return send(deployment, vault.rpc, signer, tx).tx_hash
+
+    def batch() -> UnsignedTx | None:
+        calls = due()
+        if not calls:
+            return None
+        ((nonce,),) = read(vault.rpc, [Call(safe, "nonce()", "uint256")])
+        data = calldata(MULTISEND, packed([(c.to, c.data) for c in calls]))
+        typed = safe_tx(safe, vault.spec.multisend, deployment.chain.id, cast("int", nonce), data, ZERO)
+        args = (vault.spec.multisend, 0, data, DELEGATECALL, 0, 0, 0, ZERO, ZERO, signer.sign_typed(typed))
+        return UnsignedTx(deployment.chain.id, safe, calldata(EXEC, *args))
+
+    receipt = send_due(ahead_of(deployment, vault.rpc), signer, words, batch)
+    return None if receipt is None else receipt.tx_hash

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ from pipelines.settlements.reconcile import journal_of
 from pipelines.stages.vault_roles import by_owner
 from pipelines.vault_setup.lagoon import lagoon_of, nav_limits
 from pipelines.vault_setup.onchain import keeper_of, signer_of
-from pipelines.vault_setup.sending import send
+from pipelines.vault_setup.sending import KEEPER, ahead_of, send_due
 from pipelines.wiring import rpc_of
 from policy.execution.base import UnsignedTx
 from policy.execution.submission.signer import KeystoreSigner
 from policy.execution.vaults.lagoon.adapter import LagoonVault
 from policy.execution.vaults.lagoon.nav import Valuation, proposed
 from policy.execution.vaults.safe.builder_file import builder_file
+from policy.execution.vaults.safe.install import OwnerCall
 
 Shown = dict[str, Any]
 STEPS = {
@@ -59,7 +60,7 @@ def settle(
     if live and made.step != "nothing":
         _require_good(made)
         shown["transaction"] = (
-            _push(deployment, vault, made) if made.step == "value" else _settle(deployment, vault, made, owner)
+            _push(deployment, vault, made) if made.step == "value" else _settle(deployment, vault, owner)
         )
     return shown
 
@@ -79,7 +80,16 @@ def _require_good(made: Valuation) -> None:
         raise ConfigError("; ".join(f"{v.check}: {v.reason}" for v in made.verdicts if not v.ok))
 
 
-def _push(deployment: Deployment, vault: LagoonVault, made: Valuation) -> str:
+def _due(deployment: Deployment, vault: LagoonVault, step: str) -> Sequence[OwnerCall]:
+    """Return the calls of ``step`` as they are due now; none where it is taken already."""
+    made = proposed(vault, nav_limits(deployment))
+    if made.step != step:
+        return ()
+    _require_good(made)
+    return made.calls
+
+
+def _push(deployment: Deployment, vault: LagoonVault, made: Valuation) -> str | None:
     """Push the valuation with the keeper's key, once, and return the transaction's hash."""
     if not deployment.vault.sign_nav:
         raise ConfigError(
@@ -91,7 +101,11 @@ def _push(deployment: Deployment, vault: LagoonVault, made: Valuation) -> str:
         raise ConfigError(f"the keeper {signer.address} is not the valuation manager {made.requests.valuer}")
     if not isinstance(signer, KeystoreSigner):
         raise ConfigError("a valuation is signed with [vault] keystore; an external signer is asked for plans only")
-    (call,) = made.calls
+
+    def due() -> UnsignedTx | None:
+        calls = _due(deployment, vault, "value")
+        return UnsignedTx(deployment.chain.id, calls[0].to, calls[0].data) if calls else None
+
     journal = journal_of(deployment)
     with journal.lease():  # the keeper's next account number may be a plan's
         flight = journal.in_flight()
@@ -99,16 +113,17 @@ def _push(deployment: Deployment, vault: LagoonVault, made: Valuation) -> str:
             raise ConfigError(
                 f"plan {flight.plan.decision_id} is in flight with the same key; foredrift rebalance looks it up first"
             )
-        tx = UnsignedTx(deployment.chain.id, call.to, call.data)
-        return send(deployment, vault.rpc, signer, tx).tx_hash
+        ahead = ahead_of(deployment, vault.rpc, KEEPER)
+        receipt = send_due(ahead, signer, "push the valuation", due, KEEPER)
+    return None if receipt is None else receipt.tx_hash
 
 
-def _settle(deployment: Deployment, vault: LagoonVault, made: Valuation, owner: Path | None) -> str:
+def _settle(deployment: Deployment, vault: LagoonVault, owner: Path | None) -> str | None:
     if owner is None:
         raise ConfigError(
             "the Safe's owners sign a settlement: --owner KEYSTORE where one signature is enough, else --out FILE"
         )
-    return by_owner(deployment, vault, owner, made.calls)
+    return by_owner(deployment, vault, owner, "settle requests", lambda: _due(deployment, vault, "settle"))
 
 
 def _shown(deployment: Deployment, vault: LagoonVault, made: Valuation) -> Shown:

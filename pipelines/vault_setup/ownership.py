@@ -1,31 +1,25 @@
-"""What the owner of a reference vault works with: the set-up his settings describe, his key, the log of sendings."""
+"""What the owner of a reference vault works with: the set-up his settings describe, his key."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from eth_utils.address import to_checksum_address
 
 from lake.errors import ConfigError
 from lake.evm import Call, read
-from lake.private import STATE
 from lake.rpc import Rpc
 from lake.units import BPS, duration
-from lake.universe import STABLE, chain
+from lake.universe import STABLE
 from lake.venues import venue
 from pipelines.deploy_section import DeploySection
 from pipelines.vault_settings import VaultSettings
-from pipelines.vault_setup.onchain import LOCAL_CHAIN, POLL_S, keystore_signer
+from pipelines.vault_setup.onchain import keystore_signer
 from pipelines.vault_setup.paper import in_bps
 from policy.execution.checks.rules import PPB, Mandate
-from policy.execution.records.hashlog import HashLog
 from policy.execution.routing.pool_reader import TradedPool, describe_pools
-from policy.execution.submission.gas import fee_rules
-from policy.execution.submission.node import JsonNode
 from policy.execution.submission.signer import KeystoreSigner, keystore_address
-from policy.execution.submission.written_ahead import WrittenAhead
 from policy.execution.vaults.reference.deployment import (
     SECOND_TWAP_0,
     SECOND_TWAP_1,
@@ -123,22 +117,6 @@ def owner_key(deployment: VaultSettings, given: DeploySection) -> KeystoreSigner
     if given.owner is None:
         raise ConfigError("set [deploy] owner to the owner's keystore")
     return keystore_signer(deployment.path(given.owner))
-
-
-def ahead_of(deployment: VaultSettings, rpc: Rpc) -> WrittenAhead:
-    """Return what the owner's transactions are sent by: one log a chain and project, under .foredrift."""
-    log = HashLog(deployment.path(f"{STATE}/owner-{deployment.chain.id}.log"))
-    return WrittenAhead(log, JsonNode(rpc), fee_rules(chain(deployment.chain.id)), _tick(deployment, rpc))
-
-
-def _tick(deployment: VaultSettings, rpc: Rpc) -> Callable[[], None]:
-    def wait() -> None:
-        if deployment.chain.id == LOCAL_CHAIN:
-            rpc.call("evm_mine")
-        else:
-            time.sleep(POLL_S)
-
-    return wait
 
 
 def verification_folder(deployment: VaultSettings) -> Path:

@@ -1,54 +1,65 @@
-"""One transaction of a person's own key, sent and waited for: what an owner does once, not a keeper hourly."""
+"""Transactions that a person's key signs, all by one way: written before they are sent, looked up, never sent twice."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from lake.errors import ExecutionError
-from lake.rpc import Rpc, quantity
-from lake.units import BPS
+from lake.private import STATE
+from lake.rpc import Rpc
 from lake.universe import chain
 from pipelines.vault_settings import VaultSettings
+from pipelines.vault_setup.onchain import LOCAL_CHAIN, POLL_S
 from policy.execution.base import Receipt, UnsignedTx
-from policy.execution.submission.channels import PublicChannel
-from policy.execution.submission.gas import fee_rules, first_bid
+from policy.execution.records.hashlog import HashLog
+from policy.execution.submission.gas import fee_rules
 from policy.execution.submission.node import JsonNode
-from policy.execution.submission.signer import KeystoreSigner, TxRequest
+from policy.execution.submission.signer import Signer
+from policy.execution.submission.written_ahead import WrittenAhead
 
-LOCAL_CHAIN = 31_337
-MARGIN_BPS = 12_500
-"""Gas limit over the estimate."""
-PATIENCE_S = 300.0
+OWNER, GUARDIAN, KEEPER = "owner", "guardian", "keeper"
+"""Whose log: a guardian's pause never waits for what an owner has on its way."""
+BUSY = "another process sends for this {who} now; wait for it, then run it again"
 
 
-def send(deployment: VaultSettings, rpc: Rpc, signer: KeystoreSigner, tx: UnsignedTx) -> Receipt:
-    """Sign ``tx``, send it once and return its receipt; ExecutionError says what became of it where it did not land.
+def ahead_of(deployment: VaultSettings, rpc: Rpc, who: str = OWNER) -> WrittenAhead:
+    """Return what the transactions of ``who`` are sent by: one log a role, chain and project, under .foredrift."""
+    log = HashLog(deployment.path(f"{STATE}/{who}-{deployment.chain.id}.log"))
+    return WrittenAhead(log, JsonNode(rpc), fee_rules(chain(deployment.chain.id)), _tick(deployment, rpc))
 
-    Nothing is resent: where no receipt comes, the hash is named, and the verb, which looks at the chain before it acts,
-    may be run again.
+
+def send_due(
+    ahead: WrittenAhead, signer: Signer, words: str, due: Callable[[], UnsignedTx | None], who: str = OWNER
+) -> Receipt | None:
+    """Look up what is on its way, then send what is ``due`` by then; return the receipt of ``words``.
+
+    ``due`` is asked after the lookup, so what an interrupted run brought about is not sent anew: it returns None, and
+    so does this where these ``words`` were not on their way either. Raises ExecutionError where another process sends
+    for ``who``, and like :meth:`WrittenAhead.settle` and ``send``.
     """
-    node = JsonNode(rpc)
-    call = {"from": signer.address, "to": tx.to, "data": "0x" + tx.data.hex()}
-    gas = quantity(rpc.call("eth_estimateGas", [call])) * MARGIN_BPS // BPS
-    head = node.head()
-    bid = first_bid(head, node.fee_history(20), fee_rules(chain(deployment.chain.id)))
-    if bid is None:
-        raise ExecutionError(f"the base fee of {head.base_fee_wei} wei is above the ceiling; run it again later")
-    nonce = node.account_nonce(signer.address)
-    signed = signer.sign(TxRequest(tx.chain_id, tx.to, tx.data, 0, nonce, gas, bid.max_fee_wei, bid.tip_wei))
-    reply = PublicChannel(rpc).send(signed.raw, signed.tx_hash, head.number + 1, head.number + 50)
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
+    try:
+        with ahead.held():
+            before = ahead.open()
+            landed = ahead.settle(only(signer))
+            tx = due()
+            if tx is not None:
+                return ahead.send(words, tx, signer)
+            return landed if before is not None and before.words == words else None
+    except BlockingIOError:
+        raise ExecutionError(BUSY.format(who=who)) from None
+
+
+def only(signer: Signer) -> Callable[[str], Signer | None]:
+    """Return what raises bids of ``signer``'s own transactions; another key's are offered as they are."""
+    return lambda sender: signer if sender == signer.address else None
+
+
+def _tick(deployment: VaultSettings, rpc: Rpc) -> Callable[[], None]:
+    def wait() -> None:
         if deployment.chain.id == LOCAL_CHAIN:
             rpc.call("evm_mine")
-        receipt = node.receipt(signed.tx_hash)
-        if receipt is not None:
-            if receipt.status != 1:
-                raise ExecutionError(f"{signed.tx_hash} was mined in block {receipt.block_number} and reverted")
-            return receipt
-        if reply.taken is False:
-            break
-        time.sleep(1.0)
-    raise ExecutionError(
-        f"no receipt of {signed.tx_hash} yet (the node said: {reply.text or 'nothing'}); look it up, then run it again"
-    )
+        else:
+            time.sleep(POLL_S)
+
+    return wait

@@ -14,10 +14,10 @@ from pipelines.demo.demo_chain import local_settings
 from pipelines.deployments import deployment
 from pipelines.servers.phrase import using
 from pipelines.settings import Settings
-from pipelines.stages.holders import STRANGER, holders_of, list_holder, set_permissioned
+from pipelines.stages.holders import STEPS, STRANGER, holders_of, list_holder, set_permissioned
 from pipelines.stages.mandate import evidence_of
 from policy.execution.submission.signer import create_keystore
-from policy.execution.vaults.reference.changes import ANNOUNCE, EXECUTE, GRACE_S, WAIT, step_at
+from policy.execution.vaults.reference.timelock import GRACE_S, LAPSED, NEW, READY, WAITING, state_at
 from policy.localnet.portfolio import DELAY_S
 from tests.execution.chain_kit import USD, landed
 
@@ -58,10 +58,10 @@ def entered(net, role, amount=1_000 * USD):
 def through(net, change):
     """Announce, wait, make: the same call three times, and a fourth that finds it done."""
     first = change()
-    assert first["step"] == WAIT
+    assert first["step"] == STEPS[WAITING]
     assert first["transaction"]
     again = change()
-    assert (again["step"], again["transaction"]) == (WAIT, None)  # repeated too early it sends nothing
+    assert (again["step"], again["transaction"]) == (STEPS[WAITING], None)  # repeated too early it sends nothing
     net.mine(seconds=SOON)
     done = change()
     assert (done["step"], bool(done["transaction"])) == ("done", True)
@@ -129,7 +129,7 @@ def test_the_list_is_its_owner_s_alone_and_shown_before_it_is_changed(vaultnet, 
     net, (mine, owner, other) = vaultnet, own
     seen = []
     shown = list_holder(mine, who(net, "trader"), allowed=True, on_plan=seen.append)
-    assert (shown["step"], shown["transaction"]) == (ANNOUNCE, None)
+    assert (shown["step"], shown["transaction"]) == ("announce", None)
     assert seen == [shown]
     with pytest.raises(ConfigError, match="the owner of"):
         list_holder(mine, who(net, "trader"), allowed=True, owner=other)
@@ -144,9 +144,9 @@ def test_the_list_is_its_owner_s_alone_and_shown_before_it_is_changed(vaultnet, 
 
 
 def test_a_change_is_announced_waits_is_made_and_lapses_at_the_contract_s_seconds():
-    assert step_at(0, 10**9) == ANNOUNCE
+    assert state_at(0, 10**9) == NEW
     at = 1_700_000_000
-    assert [step_at(at, at + d) for d in (-1, 0, GRACE_S, GRACE_S + 1)] == [WAIT, EXECUTE, EXECUTE, ANNOUNCE]
+    assert [state_at(at, at + d) for d in (-1, 0, GRACE_S, GRACE_S + 1)] == [WAITING, READY, READY, LAPSED]
 
 
 def test_the_verbs_say_what_they_need(tmp_path):

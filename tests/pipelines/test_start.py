@@ -103,10 +103,10 @@ def test_any_choice_of_assets_gives_a_connected_portfolio_or_a_refusal_that_name
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--network", "arbitrum", "--assets", "DOGE,USDC"], "DOGE on arbitrum: it has no row.*Known are USDC, WETH"),
-        (["--network", "arbitrum", "--assets", "WETH,WBTC"], "no dollar coin"),
-        (["--network", "arbitrum", "--assets", "USDC"], "at least two"),
-        (["--network", "arbitrum", "--assets", "USDC,USDC"], "named twice"),
+        (["--network", "base", "--assets", "DOGE,USDC"], "DOGE on base: it has no row.*Known are USDC, WETH"),
+        (["--network", "base", "--assets", "WETH,cbBTC"], "no dollar coin"),
+        (["--network", "base", "--assets", "USDC"], "at least two"),
+        (["--network", "base", "--assets", "USDC,USDC"], "named twice"),
         (["--network", "arbitrum", "--assets", "USDC,ARB"], "ARB on arbitrum: no price feed whose heartbeat"),
         (["--network", "ethereum", "--assets", "USDC,LINK"], "no pools of ethereum lead from USDC to LINK.*add WETH"),
         (["--network", "base-sepolia", "--assets", "USDC,WETH"], "no price feed whose heartbeat.*none yet"),

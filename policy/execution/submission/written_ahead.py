@@ -87,12 +87,12 @@ class WrittenAhead:
             return None  # the node forgot an old receipt; the number is used all the same
         return found
 
-    def settle(self, signer_of: Callable[[str], Signer] | None = None) -> Receipt | None:
+    def settle(self, signer_of: Callable[[str], Signer | None] | None = None) -> Receipt | None:
         """Find out what became of the open transaction, offering its bytes again; return its receipt, None without one.
 
-        ``signer_of``: gives the signer of an address, to raise a bid that the market has left behind; without it the
-        old bytes are offered as they are. Raises StillPending where nothing is known in time, ExecutionError where it
-        was mined and reverted.
+        ``signer_of``: gives the signer of an address, to raise a bid that the market has left behind; without it, and
+        where it gives None, the old bytes are offered as they are. Raises StillPending where nothing is known in time,
+        ExecutionError where it was mined and reverted.
         """
         given = self.open()
         if given is None:
@@ -107,7 +107,8 @@ class WrittenAhead:
                 self._note({"event": "void", "nonce": given.nonce, "sender": given.sender})
                 return None
             if signer_of is not None and turn and self._left_behind(given):
-                given = self._raised(given, signer_of(given.sender))
+                signer = signer_of(given.sender)
+                given = given if signer is None else self._raised(given, signer)
                 reply = self._offer(given)
             self.tick()
         raise StillPending(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from eth_utils.crypto import keccak
 
-from lake.evm import Call, calldata, head_of, read
+from lake.evm import BlockHeader, Call, calldata, head_of, read
 from lake.rpc import Rpc
 from lake.units import BPS
 from policy.execution.base import UnsignedTx
@@ -29,6 +29,8 @@ GRACE_S = 14 * 86_400
 """How long after it is ready a change can be made (contracts/roles.vy)."""
 SET_TARGETS, SET_TOKENS = "set_targets(uint256[])", "set_tokens(address[],uint256[],uint256[],address)"
 SET_ROLE, RESUME = "set_role(uint256,address)", "resume()"
+NEW, WAITING, READY, LAPSED = "new", "waiting", "ready", "lapsed"
+"""Where a change can stand: not announced, in its delay, to be made now, or too late: announced anew."""
 KEEPER, GUARDIAN = 1, 2
 """Numbers of roles that ``set_role`` knows."""
 
@@ -56,26 +58,29 @@ class AnnouncedChange:
 
     def next(self, vault: str, chain_id: int) -> UnsignedTx | None:
         """Return the owner's next call: announce it, make it, or None while its delay runs."""
-        if self.state == "waiting":
+        if self.state == WAITING:
             return None
-        call = "execute(bytes)" if self.state == "ready" else "schedule(bytes)"
+        call = "execute(bytes)" if self.state == READY else "schedule(bytes)"
         return UnsignedTx(chain_id, vault, calldata(call, self.change.data))
 
 
-def announced(rpc: Rpc, vault: str, changes: Sequence[TimelockedCall]) -> list[AnnouncedChange]:
-    """Return where each change stands at the newest block."""
-    now = head_of(rpc).time
+def announced(
+    rpc: Rpc, vault: str, changes: Sequence[TimelockedCall], head: BlockHeader | None = None
+) -> list[AnnouncedChange]:
+    """Return where each change stands at ``head`` (None: the newest block)."""
+    at = head or head_of(rpc)
     asks = [Call(vault, "ready_at(bytes32)", "uint256", (c.id,)) for c in changes]
-    times = [int(str(row[0])) for row in read(rpc, asks)]
-    return [AnnouncedChange(c, _state(ready, now), ready) for c, ready in zip(changes, times, strict=True)]
+    times = [int(str(row[0])) for row in read(rpc, asks, at.hash)]
+    return [AnnouncedChange(c, state_at(ready, at.time), ready) for c, ready in zip(changes, times, strict=True)]
 
 
-def _state(ready_at: int, now: int) -> str:
+def state_at(ready_at: int, now: int) -> str:
+    """Return the state of a change that is ready at ``ready_at`` (0: not announced), by the contract's rule."""
     if ready_at == 0:
-        return "new"
+        return NEW
     if now < ready_at:
-        return "waiting"
-    return "ready" if now <= ready_at + GRACE_S else "lapsed"
+        return WAITING
+    return READY if now <= ready_at + GRACE_S else LAPSED
 
 
 def to_targets(now: Sequence[int], wanted: Sequence[int], names: Sequence[str]) -> list[TimelockedCall]:
