@@ -133,7 +133,7 @@ def test_an_owner_without_money_is_told_how_much_is_needed(localnet, file):
 
 
 def test_a_second_process_is_refused(localnet, file):
-    from pipelines.vault_setup.ownership import ahead_of
+    from pipelines.vault_setup.sending import ahead_of
 
     _, one = opened(file)
     with ahead_of(one, Rpc(localnet.url)).held(), pytest.raises(ExecutionError, match="another process"):
