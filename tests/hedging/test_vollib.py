@@ -1,4 +1,4 @@
-"""Prices, Greeks and implied volatilities against vollib over wide ranges: strikes, times and volatilities at extremes."""
+"""Prices, Greeks and implied volatilities against vollib, at extreme strikes, times and volatilities too."""
 
 from __future__ import annotations
 
