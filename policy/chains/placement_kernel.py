@@ -77,7 +77,6 @@ def split(cost: Matrix, room: Vector, mask: int, wanted: float, out: Vector) -> 
         if here >= 0:  # no impact: all of it at this level
             take = min(left, room[here] - out[here])
             out[here] += take
-            left -= take
         elif slope > 0.0:
             rise = min(up - level, left / slope)
             for c in range(C):
@@ -85,12 +84,14 @@ def split(cost: Matrix, room: Vector, mask: int, wanted: float, out: Vector) -> 
                     out[c] = min(room[c], out[c] + 0.5 * rise / cost[c, 2])
                     if rise == up - level and up >= cost[c, 1] + 2.0 * cost[c, 2] * room[c]:
                         out[c] = room[c]
-            left -= rise * slope
             level = up if rise == up - level else level + rise
         elif up < np.inf:
             level = up
         else:
             break
+        left = wanted  # from what was taken: a level has few digits left where an impact is small beside a fee
+        for c in range(C):
+            left -= out[c]
         if left <= 1e-15:
             left = 0.0
             break

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lake.errors import ConfigError
@@ -112,6 +112,7 @@ def test_equals_brute_force_on_three_chains(gas, fee, impact, room, benefit, lef
     wanted=st.floats(0.01, 1.0),
     mask=st.integers(1, 7),
 )
+@example(fee=[0.0, 0.0, 1.0], impact=[0.0, 0.0, 1e-8], room=[0.0, 0.0, 0.5], wanted=1.0, mask=4)
 @settings(max_examples=150)
 def test_a_split_takes_all_it_can_and_no_single_chain_is_cheaper(fee, impact, room, wanted, mask):
     cost, shares = np.column_stack([np.zeros(3), fee, impact]), np.zeros(3)
