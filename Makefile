@@ -10,7 +10,8 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 export PYTHONDONTWRITEBYTECODE =# empty: modules are compiled once, not again by every process that starts
 
-.PHONY: chains order-kills auctions heads keeper-kills oddities demo test test-fast lint format lock env npm bench fuzz kills files matrix matrix-chains replay sandwich audit attacks suspects ops pictures growth mirrored realtime pruned nodefuzz stolenkey conformance enzyme lagoon flows
+# every name below is a command, none is a file
+.PHONY: search chains order-kills auctions heads keeper-kills oddities demo test test-fast lint format lock env npm bench fuzz kills files matrix matrix-chains replay sandwich audit attacks suspects ops pictures growth mirrored realtime pruned nodefuzz stolenkey conformance enzyme lagoon flows
 
 env: $(STAMP)
 
@@ -144,6 +145,9 @@ attacks: env npm ## every attack on the money path: what it took from the first 
 
 suspects: env npm ## touchy tests again and again until they fail: SUSPECTS="--times 20 --busy TEST..."
 	@$(BIN)/python -m tests.suspects $(SUSPECTS)
+
+search: env npm ## every property test with examples not seen before, TIMES=5 times over; a failure prints how to repeat it
+	@for i in $$(seq $(or $(TIMES),5)); do $(BIN)/python -m pytest tests -n 2 -q -m "hypothesis and not chain and not server" --hypothesis-profile=search || exit 1; done
 
 ops: env ## ten simulated hours on schedule, worker killed twice, server once; on SQLite, then PostgreSQL (26 minutes)
 	@$(BIN)/python -m tests.pipelines.ops_run $(or $(OPS_ARGS),--both)
