@@ -23,7 +23,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # No example fails because the machine is busy, and what passes once passes again; ``make search`` looks for new examples.
 settings.register_profile(
-    "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, database=None, print_blob=True
+    "suite",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=True,
+    database=None,
+    print_blob=True,
 )
 settings.register_profile("search", settings.get_profile("suite"), derandomize=False)
 settings.load_profile("suite")

@@ -39,6 +39,15 @@ def test_importing_the_package_loads_nothing():
     assert done.stdout.strip() == "[]"
 
 
+def test_the_package_runs_as_the_command_does():
+    here = [subprocess.run([sys.executable, "-m", name, "versio"], cwd=ROOT, capture_output=True, text=True)
+            for name in ("foredrift", "pipelines.cli")]  # fmt: skip
+    assert [d.returncode for d in here] == [2, 2]
+    assert "No such command 'versio'. Did you mean 'version'?" in here[0].stderr
+    done = subprocess.run([sys.executable, "-m", "foredrift", "version"], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == f"foredrift {fd.__version__}"
+
+
 def test_every_public_name_is_there_and_documented():
     for name in fd.__all__:
         value = getattr(fd, name)
