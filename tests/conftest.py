@@ -21,7 +21,7 @@ from tests.chain_fixtures import (  # noqa: F401
 FIRST = ("server", "slow")
 ROOT = Path(__file__).resolve().parent.parent
 
-# No example fails because the machine is busy, and what passes once passes again; ``make search`` looks for new examples.
+# No example fails because the machine is busy, and what passed passes again; ``make search`` looks for new examples.
 settings.register_profile(
     "suite",
     deadline=None,
