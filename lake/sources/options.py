@@ -1,7 +1,8 @@
 """Recorded option chains: one row a listed option and snapshot, checked before anything is computed from it.
 
 Columns: ts, asset, expiry (aware UTC), strike (USD), kind (c or p), mark_iv (fraction a year), forward (USD); bid_coin
-and ask_coin (coins, null without a quote) where recorded. Files are Parquet, as exchanges' archives are exported.
+and ask_coin (coins, null without a quote), mark_coin (coins) and delta (the venue's own) where recorded. Files are
+Parquet, as exchanges' archives are exported; ``place`` is a row's own, for what was read one option after another.
 """
 
 from __future__ import annotations
@@ -45,8 +46,10 @@ def check(rows: pl.DataFrame, name: str) -> pl.DataFrame:
     for column in ("strike", "mark_iv", "forward"):
         if not rows.schema[column].is_numeric():
             raise DataError(f"{name}: {column} is {rows.schema[column]}; numbers are required")
-    numbers = [c for c in ("strike", "mark_iv", "forward", "bid_coin", "ask_coin") if c in rows.columns]
+    may = ("strike", "mark_iv", "forward", "bid_coin", "ask_coin", "mark_coin", "delta")
+    numbers = [c for c in may if c in rows.columns]
     plain = rows.with_columns(
+        pl.int_range(pl.len()).alias("place"),
         *(pl.col(c).cast(pl.Float64) for c in numbers),
         *(pl.col(c).dt.convert_time_zone("UTC").dt.cast_time_unit("us") for c in ("ts", "expiry")),
     ).with_columns(tau=(pl.col("expiry") - pl.col("ts")).dt.total_microseconds() / (YEAR_S * 1e6))
@@ -84,6 +87,14 @@ def _rules(rows: pl.DataFrame) -> list[tuple[pl.Expr, str, str]]:
             ((bid < 0) | (ask < 0) | bid.is_nan() | ask.is_nan(), "ask_coin", "null, not a sign or nan, is no quote"),
             ((bid > 1.0) & (pl.col("kind") == "c"), "bid_coin", "a call is worth under one coin: is the quote in USD?"),
         ]
+    if "mark_coin" in rows.columns:
+        mark = pl.col("mark_coin")
+        rules.append((~(mark >= 0.0).fill_null(value=True) | mark.is_nan(), "mark_coin", "null, not a sign or nan"))
+    if "delta" in rows.columns:
+        delta = pl.col("delta")
+        wrong = (delta.abs() > 1.0) | delta.is_nan()
+        wrong = wrong | ((delta < 0.0) & (pl.col("kind") == "c")) | ((delta > 0.0) & (pl.col("kind") == "p"))
+        rules.append((wrong, "delta", "0 to 1 of a call, -1 to 0 of a put: one option, not a position"))
     return rules
 
 

@@ -109,11 +109,22 @@ def attribution(found: dict[str, Any]) -> None:
     f = found["fit"]
     rows = [
         ["marks inside two-sided quotes", _percent(f["inside_quotes"])],
-        ["put-call parity of marks, median, coins", None if f["parity_coin"] is None else f"{f['parity_coin']:.1e}"],
+        [
+            "put-call parity at recorded volatilities, coins",
+            None if f["parity_coin"] is None else f"{f['parity_coin']:.1e}",
+        ],
         ["implied volatility round trip, worst", f"{f['implied_error']:.1e}"],
         [f"hidden strikes of {f['smiles']} smiles, median, points", f["hidden_median"]],
         ["hidden strikes, 99 %, points", f["hidden_p99"]],
+        ["hidden strikes missed within half their spread", _percent(f["hidden_inside"])],
     ]
+    words = {
+        "mark_coin": "recorded marks, median off, coins", "parity_coin": "put-call parity of recorded marks, coins",
+        "delta": "recorded deltas, at the snapshot's forward",
+        "delta_pairs": "recorded deltas, a call's less a put's less one",
+        "delta_own": "recorded deltas, at the forward of their neighbours",
+    }  # fmt: skip
+    rows += [[words[k], f"{v:.1e}"] for k, v in f["recorded"].items() if v is not None]
     table("Fit of prices and smile", ["figure", "value"], rows)
     say(
         f"hedged profit of 7 to 35 d explained to {_percent(found['least'])} or more: ",

@@ -30,4 +30,4 @@ def lake_chain(lake: Lake, as_of: datetime | None = None) -> pl.DataFrame:
             "the lake has no options: foredrift import options FILE --format deribit-chain, or name a chain file"
         )
     one = rows.sort("venue").unique(["asset", "ts", "expiry", "strike", "kind"], keep="first")
-    return check(one.rename({"bid": "bid_coin", "ask": "ask_coin"}), "table options")
+    return check(one.rename({"bid": "bid_coin", "ask": "ask_coin", "mark": "mark_coin"}), "table options")

@@ -9,6 +9,7 @@ import polars as pl
 
 from policy.base import Vector
 from policy.hedging import pricing
+from policy.hedging.recorded import VenueFit, recorded
 from policy.hedging.smile import smile
 
 FEWEST = 9  # quotes a smile needs before every other one is hidden
@@ -25,6 +26,8 @@ class Fit:
     hidden_median: float | None  # vol points
     hidden_p99: float | None
     smiles: int
+    hidden_inside: float | None  # share of the hidden strikes missed by no more than half their quoted spread
+    recorded: VenueFit
 
 
 def fit(chain: pl.DataFrame, snapshots: int = 60) -> Fit:
@@ -35,11 +38,13 @@ def fit(chain: pl.DataFrame, snapshots: int = 60) -> Fit:
     seen = g[:, pricing.VEGA] > 1e-4 * F
     back = pricing.implied_vol(g[:, pricing.PRICE], F, K, t, call).vol
     coin = chain.with_columns(mark=pl.Series(g[:, pricing.PRICE] / F))
-    errors, count = hidden_errors(chain, snapshots)
+    errors, halves, count = hidden_errors(chain, snapshots)
+    quoted = np.isfinite(halves)
     return Fit(
         _inside(coin), _parity(coin), float(np.max(np.abs(back - v)[seen], initial=0.0)),
         float(np.median(errors)) if errors.size else None,
         float(np.quantile(errors, 0.99)) if errors.size else None, count,
+        float(np.mean(errors[quoted] <= halves[quoted])) if quoted.any() else None, recorded(chain),
     )  # fmt: skip
 
 
@@ -59,13 +64,17 @@ def _parity(coin: pl.DataFrame) -> float | None:
     return pairs.select(gap.median()).item() if len(pairs) else None
 
 
-def hidden_errors(chain: pl.DataFrame, snapshots: int) -> tuple[Vector, int]:
-    """Return abs errors in vol points at every other strike, hidden from its smile, and how many smiles there were."""
+def hidden_errors(chain: pl.DataFrame, snapshots: int) -> tuple[Vector, Vector, int]:
+    """Return abs errors in vol points at every other strike, hidden from its smile, and how many smiles there were.
+
+    Between them: half the quoted spread of each hidden strike in vol points, nan without a two-sided quote.
+    """
     moments = chain["ts"].unique().sort()
     chosen = moments.gather_every(max(len(moments) // max(snapshots, 1), 1))
     out_of_money = (pl.col("kind") == "c") == (pl.col("strike") >= pl.col("forward"))
     rows = chain.filter(pl.col("ts").is_in(chosen.implode()) & out_of_money & (pl.col("tau") > SOONEST))
     errors: list[Vector] = []
+    halves: list[Vector] = []
     for _, quotes in rows.sort("strike").group_by(["asset", "ts", "expiry"], maintain_order=True):
         if len(quotes) < FEWEST:
             continue
@@ -74,4 +83,17 @@ def hidden_errors(chain: pl.DataFrame, snapshots: int) -> tuple[Vector, int]:
         shown = smile(forward, tau, strikes[::2], vols[::2])
         hidden = slice(1, len(strikes) - 1, 2)
         errors.append(100.0 * np.abs(shown.vol(np.log(strikes[hidden] / forward)) - vols[hidden]))
-    return (np.concatenate(errors) if errors else np.empty(0)), len(errors)
+        halves.append(_half_spreads(quotes)[hidden])
+    if not errors:
+        return np.empty(0), np.empty(0), 0
+    return np.concatenate(errors), np.concatenate(halves), len(errors)
+
+
+def _half_spreads(quotes: pl.DataFrame) -> Vector:
+    """Return half the quoted spread in vol points (n,), nan without a two-sided quote."""
+    if not {"bid_coin", "ask_coin"} <= set(quotes.columns):
+        return np.full(len(quotes), np.nan)
+    F, K, t, v = (quotes[c].to_numpy() for c in ("forward", "strike", "tau", "mark_iv"))
+    vega = pricing.greeks(F, K, t, v, (quotes["kind"] == "c").to_numpy())[:, pricing.VEGA]
+    spread = (quotes["ask_coin"] - quotes["bid_coin"]).to_numpy().astype(np.float64)
+    return np.asarray(50.0 * spread * F / np.maximum(vega, 1e-12), dtype=np.float64)
