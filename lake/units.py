@@ -1,13 +1,11 @@
 """The only place where chain integers, bytes and human units meet.
 
-Chain amounts are Python ints in memory and 32-byte big-endian Binary at rest. A float never becomes an
-amount: use :func:`to_raw`, which takes a decimal string or Decimal and refuses what does not fit exactly.
+Chain amounts are Python ints in memory and 32-byte big-endian Binary at rest. A float never becomes an amount.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
 from typing import NewType
 
 from lake.errors import ConfigError, DataError
@@ -17,7 +15,6 @@ Bps = NewType("Bps", int)
 
 BPS = 10_000
 WEI_PER_GWEI = 10**9
-WEI_PER_ETHER = 10**18
 WORD_BYTES = 32
 Q96 = 2**96
 HOUR_S = 3_600
@@ -49,19 +46,6 @@ def from_word(word: bytes) -> int:
     return int.from_bytes(word, "big")
 
 
-def to_raw(amount: str | Decimal | int, decimals: int) -> int:
-    """Convert a human token amount to raw units, exactly; more digits than ``decimals`` is a DataError."""
-    if isinstance(amount, float):
-        raise DataError(f"{amount!r} is a float; give token amounts as a decimal string or Decimal")
-    try:
-        raw = Decimal(amount).scaleb(decimals)
-    except InvalidOperation as error:
-        raise DataError(f"{amount!r} is no decimal number") from error
-    if not raw.is_finite() or raw < 0 or raw != raw.to_integral_value():
-        raise DataError(f"{amount!r} is not a non-negative amount with at most {decimals} decimals")
-    return int(raw)
-
-
 def gwei(wei: int) -> float:
     """Convert wei to gwei for tables and display; the float never travels back into a transaction."""
     return wei / WEI_PER_GWEI
@@ -76,9 +60,13 @@ def duration(text: str | int | timedelta) -> timedelta:
     value, unit = text.strip()[:-1], text.strip()[-1:]
     if unit.isdigit():
         value, unit = text.strip(), "s"
-    if unit not in _UNITS or not value.isdigit() or int(value) == 0:
-        raise ConfigError(f"{text!r} is no duration; write for example 5m, 1h, 1d or 2w")
-    return timedelta(seconds=int(value) * _UNITS[unit])
+    try:
+        count = int(value) * _UNITS[unit] if value.isascii() and value.isdigit() else 0
+        if count > 0:
+            return timedelta(seconds=count)
+    except (KeyError, ValueError, OverflowError):  # no unit, more digits than a number may have, more than a time span
+        pass
+    raise ConfigError(f"{text!r} is no duration; write for example 5m, 1h, 1d or 2w")
 
 
 def utc(value: str | datetime) -> datetime:

@@ -56,10 +56,10 @@ def compare(
     The same lake and settings give the same figures to the last digit, and are logged once.
     """
     asked = asked or PanelChoice()
-    lake = lake_of(settings)
-    span = window(lake, start, end)
     if asked.resolution != "hour" and engine != "threads":
         raise ConfigError(f"--engine {engine}: a panel finer than the hour shares one world in memory; take threads")
+    lake = lake_of(settings)
+    span = window(lake, start, end)
     own = deployment(settings)
     config = compare_config(own, span, asked)
     needs.of_comparison(lake, config)
