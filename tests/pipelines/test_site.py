@@ -40,6 +40,16 @@ def test_every_page_is_built_and_asks_no_other_host(site):
         assert loaded == [], page.name
 
 
+def test_notebooks_are_pages_with_their_code_and_can_be_downloaded(site):
+    for notebook in (ROOT / "docs" / "notebooks").glob("*.ipynb"):
+        page = (site / "notebooks" / f"{notebook.stem}.html").read_text()
+        assert f'href="{notebook.name}"' in page
+        assert (site / "notebooks" / notebook.name).read_bytes() == notebook.read_bytes()
+        cells = [c for c in json.loads(notebook.read_text())["cells"] if c["cell_type"] == "code"]
+        assert page.count('class="highlight"') == len(cells)
+        assert '.ipynb"' not in page.replace(f'href="{notebook.name}"', "")
+
+
 def test_words_are_found_without_a_network(site):
     index = next(site.glob("search/search_index.js*"))
     text = index.read_text(encoding="utf-8")
