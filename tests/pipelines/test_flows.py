@@ -1,4 +1,4 @@
-"""Deployments, automations and dead runs on a real Prefect server, over SQLite and over PostgreSQL."""
+"""Deployments, automations and dead runs on a real Prefect server, over PostgreSQL where there is one."""
 
 from __future__ import annotations
 
@@ -31,24 +31,23 @@ assets = ["BTC", "ETH"]
 hours = 200
 start = "2026-01-01"
 """
+DATABASE = "postgres" if has_postgres() else "sqlite"  # on SQLite it is what serve starts: test_serve.py
 ENDS = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(900)]
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def server(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
     """A Prefect server on loopback: (url, environment of a client, name of the database)."""
-    home = tmp_path_factory.mktemp(request.param)
-    if request.param == "sqlite":
-        yield from serving(home, {}, request.param)
+    home = tmp_path_factory.mktemp(DATABASE)
+    if DATABASE == "sqlite":
+        yield from serving(home, {}, DATABASE)
         return
-    if not has_postgres():
-        pytest.skip("no /usr/lib/postgresql: install postgresql to test the scheduler on it")
     with tempfile.TemporaryDirectory() as folder:  # the cluster runs as another user, who must be able to enter
         Path(folder).chmod(0o755)
         with postgres(Path(folder) / "pg") as databases:
             url = f"postgresql+asyncpg://{databases}/prefect"
-            yield from serving(home, {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url}, request.param)
+            yield from serving(home, {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url}, DATABASE)
 
 
 def serving(home, more, name):
