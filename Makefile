@@ -67,7 +67,7 @@ fuzz: env npm ## 10,000 random sequences of keepers, holders and strangers again
 	@FOREDRIFT_FUZZ_SEQUENCES=10000 $(BIN)/python -m pytest tests/execution/test_fuzz.py tests/execution/test_vault_strangers.py -s --timeout 5400
 
 enzyme: env npm ## an Enzyme fund: kills at every stage x reorganisations 0 to 3, then 10,000 sequences of a stolen manager's key
-	@FOREDRIFT_ALL_CASES=1 $(BIN)/python -m pytest tests/execution/test_enzyme.py -p no:xdist -q --timeout 1800 && $(BIN)/python -m tests.execution.test_enzyme
+	@FOREDRIFT_ALL_CASES=1 $(BIN)/python -m pytest tests/execution/test_enzyme.py -p no:xdist -q --timeout 1800 && $(BIN)/python -m tests.execution.enzyme_fuzz
 
 conformance: env npm ## the laws of every vault adapter, then gas of a plan and what each enforces, as a table
 	@$(BIN)/python -m pytest tests/laws/test_vault.py -p no:xdist -q && $(BIN)/python -m tests.laws.conformance

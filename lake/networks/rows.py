@@ -104,16 +104,30 @@ class Network:
         return tuple(p for p in self.pools if set(p.tokens) <= symbols)
 
     def lacks(self, token: NetworkToken) -> str:
-        """Return what is missing to hold ``token`` beside a dollar coin, in words; empty: nothing."""
+        """Return what is missing to hold ``token`` beside a dollar coin, with its remedy, in words; empty: nothing."""
+        lacks = []
         if self.feed(token.asset) is None:
-            return "no price feed whose heartbeat is confirmed"
+            found = next((f for f in self.feeds if f.asset == token.asset), None)
+            lacks.append(
+                "no price feed confirmed by two public sources" if found is None else
+                f"public sources do not agree on the heartbeat of {found.pair} ({found.address}): look it up at its "
+                f"provider and give it, --heartbeat {token.symbol}=86400 (seconds)"
+            )  # fmt: skip
         if not any(token.symbol in p.tokens for p in self.pools):
-            return "no pool confirmed by two public sources"
-        return ""
+            lacks.append(
+                "no pool confirmed by two public sources: name one by its fee in millionths, "
+                f"--pool {token.symbol}/OTHER=500"
+            )
+        return "; ".join(lacks)
 
     def usable(self) -> tuple[str, ...]:
         """Return the symbols of the tokens that a portfolio can hold."""
         return tuple(t.symbol for t in self.tokens if not self.lacks(t))
+
+    def reachable(self) -> tuple[str, ...]:
+        """Return the symbols of the tokens that lack at most a heartbeat or a pool, which a person can look up."""
+        priced = {f.asset for f in self.feeds}
+        return tuple(t.symbol for t in self.tokens if t.asset in priced and self.lacks(t))
 
 
 def names() -> tuple[str, ...]:

@@ -39,6 +39,22 @@ def init(
         list[str] | None,
         typer.Option("--rpc", metavar="URL", help="A node of the network, repeatable (default: none)."),
     ] = None,
+    heartbeat: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TOKEN=AGE",
+            help="A feed's heartbeat that you looked up, in seconds or with its unit (ETH=86400, ETH=24h), where "
+            "public sources do not agree; repeatable (default: none).",
+        ),
+    ] = None,
+    pool: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A/B=FEE",
+            help="A Uniswap v3 pool that you looked up, by its fee in millionths (WETH/USDC=500); repeatable "
+            "(default: none).",
+        ),
+    ] = None,
     json: Json = None,
 ) -> None:
     """Write a commented starter foredrift.toml; with --network a complete one, every address from its rows."""
@@ -47,12 +63,18 @@ def init(
     from pipelines.settings import DEFAULT_FILE, starter
     from pipelines.stages.config import write_schema
 
-    if (network is None) != (assets is None) or (network is not None and sample) or (rpc and network is None):
-        raise ConfigError("--network and --assets belong together, --rpc to them; --sample is a paper portfolio alone")
+    more = rpc or heartbeat or pool
+    if (network is None) != (assets is None) or (network is not None and sample) or (more and network is None):
+        raise ConfigError(
+            "--network and --assets belong together, --rpc, --heartbeat and --pool to them; --sample is a paper "
+            "portfolio alone"
+        )
     if network is not None and assets is not None:
+        from lake.networks.looked_up import looked_up
         from pipelines.stages.start import settings_for
 
-        text = settings_for(network, [a.strip() for a in assets.split(",") if a.strip()], rpc or ())
+        given = looked_up(heartbeat or (), pool or ())
+        text = settings_for(network, [a.strip() for a in assets.split(",") if a.strip()], rpc or (), given)
         first = "foredrift keys new"
     else:
         text, first = starter(sample=sample), "foredrift ingest" if sample else "foredrift import or foredrift ingest"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lake.errors import ConfigError
-from lake.networks.rows import LOCAL, Network, NetworkToken, network
+from lake.networks.looked_up import BY_HAND, LookedUp, completed
+from lake.networks.rows import LOCAL, Network, NetworkFeed, NetworkPool, NetworkToken, network
 from lake.universe import STABLE
 
 PLACE = "# address                              # foredrift vault deploy writes it here"
@@ -44,14 +45,16 @@ def chosen(rows: Network, assets: Sequence[str]) -> tuple[NetworkToken, ...]:
     if not wrong and len(found) < 2:
         wrong.append("a portfolio has at least two assets")
     if wrong:
-        known = ", ".join(rows.usable()) or "none yet (foredrift networks says what is missing)"
+        known = ", ".join(rows.usable()) or "none by its rows alone"
+        if rows.reachable():
+            known += f"; with --heartbeat or --pool {', '.join(rows.reachable())}"
         raise ConfigError(f"{'; '.join(wrong)}. Known are {known}")
     ordered = (cash[0], *(t for t in found if t is not cash[0]))
     unreached = _unreached(rows, ordered)
     if unreached:
         raise ConfigError(
             f"no pools of {rows.name} lead from {ordered[0].symbol} to {', '.join(unreached)} among these assets; "
-            "add WETH, through which most pools go"
+            "add WETH, through which most pools go, or name one that you looked up with --pool"
         )
     return ordered
 
@@ -67,13 +70,22 @@ def _unreached(rows: Network, tokens: Sequence[NetworkToken]) -> list[str]:
     return sorted(symbols - reached)
 
 
-def settings_for(name: str, assets: Sequence[str], urls: Sequence[str] = ()) -> str:
+def settings_for(
+    name: str, assets: Sequence[str], urls: Sequence[str] = (), given: LookedUp | None = None
+) -> str:  # fmt: skip
     """Return a whole foredrift.toml for ``assets`` of the network called ``name``, with ``urls`` of its nodes.
 
-    Raises ConfigError where the network or an asset has no confirmed row; nothing is guessed.
+    ``given``: heartbeats and pools that a person looked up; the file says of each that they are his. Raises ConfigError
+    where the network or an asset has no confirmed row, or a heartbeat is of none of ``assets``; nothing is guessed.
     """
-    rows = network(name)
+    given = given or LookedUp()
+    rows = completed(network(name), given)
     tokens = chosen(rows, assets)
+    held = {t.symbol for t in tokens}
+    idle = [f"--heartbeat {n}" for n in given.heartbeats if (t := rows.token(n)) is not None and t.symbol not in held]
+    idle += [f"--pool {'/'.join(p.tokens)}" for p in rows.pools if BY_HAND in p.sources and not set(p.tokens) <= held]
+    if idle:
+        raise ConfigError(f"{', '.join(idle)}: not among --assets; leave it out or hold it")
     head = [_portfolio(rows, tokens), _chain(rows, urls), _vault(rows, tokens), _sources(rows, tokens)]
     parts = [*head, _feeds(rows, tokens), _pools(rows, tokens)]
     return "\n".join(parts)
@@ -83,8 +95,9 @@ def _portfolio(rows: Network, tokens: Sequence[NetworkToken]) -> str:
     names = ", ".join(f'"{t.asset}"' for t in tokens)
     held = ", ".join(f"{t.asset} is {t.symbol} ({t.issuer}, {t.kind})" for t in tokens)
     return f"""# {rows.name}: {held}.
-# Every address is a row of `foredrift networks {rows.name}`, confirmed by two public sources; `foredrift doctor`
-# holds each against the chain. Environment variables win over this file: FOREDRIFT_PORTFOLIO__NAV_USD=250000.
+# Every address is a row of `foredrift networks {rows.name}`, confirmed by two public sources, or follows from such
+# rows; `foredrift doctor` holds each against the chain. Environment variables win over this file:
+# FOREDRIFT_PORTFOLIO__NAV_USD=250000.
 
 [portfolio]
 assets = [{names}]                # in the vault's order; shares are counted in the first
@@ -156,10 +169,17 @@ def _feeds(rows: Network, tokens: Sequence[NetworkToken]) -> str:
         assert feed is not None  # chosen() refused the others
         assert feed.heartbeat_s is not None
         out.append(
-            f'[[sources.feeds]]                      # {feed.pair}, published heartbeat {feed.heartbeat_s} s\n'
+            f'[[sources.feeds]]                      # {feed.pair}, {_told(feed)} {feed.heartbeat_s} s\n'
             f'asset = "{token.asset}"\naddress = "{feed.address}"\nheartbeat = "{heartbeat(feed.heartbeat_s)}"\n'
         )  # fmt: skip
     return "\n".join(out)
+
+
+def _told(row: NetworkFeed | NetworkPool) -> str:
+    """Return where a heartbeat or a pool comes from, for the file."""
+    if isinstance(row, NetworkPool):
+        return f"; {BY_HAND}, no public source" if BY_HAND in row.sources else ""
+    return f"heartbeat {BY_HAND}, no two public sources:" if BY_HAND in row.heartbeat_sources else "published heartbeat"
 
 
 def _pools(rows: Network, tokens: Sequence[NetworkToken]) -> str:
@@ -168,8 +188,9 @@ def _pools(rows: Network, tokens: Sequence[NetworkToken]) -> str:
     out = []
     for pool in rows.pools_among(frozenset(by_symbol)):
         priced = next(by_symbol[s] for s in pool.tokens if by_symbol[s] is not tokens[0])
+        what = f"{' / '.join(pool.tokens)}, {pool.fee_pips / 10_000:g} %{_told(pool)}"
         out.append(
-            f"[[sources.pools]]                      # {' / '.join(pool.tokens)}, {pool.fee_pips / 10_000:g} %\n"
+            f"[[sources.pools]]                      # {what}\n"
             f'asset = "{priced.asset}"\naddress = "{pool.address}"\nvenue = "{rows.router_venue}"\n'
             f'router = "{router}"\n'
         )

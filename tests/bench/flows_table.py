@@ -1,8 +1,9 @@
 """What netting holders' flows against the rebalance saves, bp of NAV a year: `make flows ARGS="--portfolios 24"`.
 
-Reads the folder of FOREDRIFT_DATA (as `make realtime` does), adds an accounting asset to every basket of the panel, and
-lets the holders of ``policy.simulation.investors.FlowProcess`` come and go: with a day's notice (ERC-7540) and at once
-(ERC-4626). A row whose 95 % interval (weekly blocks) holds zero is a null and is said to be one.
+``--daily-gas`` is for a year of which a day's mean gas alone is recorded: each hour pays the mean of the day before,
+which was known. Reads the folder of FOREDRIFT_DATA (as `make realtime` does), adds an accounting asset to every basket
+of the panel, and lets the holders of ``policy.simulation.investors.FlowProcess`` come and go: with a day's notice
+(ERC-7540) and at once (ERC-4626). A row whose 95 % interval (weekly blocks) holds zero is a null and is said to be one.
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
+import polars as pl
+
+from lake.store import Lake
 from lake.units import utc
 from policy.comparison.flow_saving import Saving, savings
 from policy.simulation.history import load
 from policy.simulation.investors import FlowProcess
 from policy.simulation.panel import DEFAULT_CELLS
-from tests.bench.realtime_table import ASSETS, recorded
+from tests.bench.realtime_table import ASSETS, recorded, whole
 
 
 def lines(rows: Sequence[Saving]) -> list[str]:
@@ -37,6 +42,20 @@ def lines(rows: Sequence[Saving]) -> list[str]:
     return found
 
 
+def daily(folder: Path, prices: Lake, root: Path) -> Lake:
+    """Return a lake in ``root`` of the recorded prices, with the mean gas of a day paid in each hour of the next."""
+    lake = Lake(str(root))
+    lake.write("prices", prices.scan("prices").collect())
+    days = pl.read_parquet(folder / "gas_1d.parquet").select(
+        day=pl.col("ts") + timedelta(days=1), mean="gas_price_gwei"
+    )
+    hours = days.join(pl.DataFrame({"hour": [timedelta(hours=h) for h in range(24)]}), how="cross")
+    when = pl.col("day") + pl.col("hour")
+    rows = hours.select(chain_id=pl.lit(1), ts=when, available_at=when, base_fee_gwei="mean")
+    lake.write("gas", whole("gas", rows))
+    return lake
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser()
@@ -44,15 +63,20 @@ def main() -> None:
     parser.add_argument("--end", default="2022-12-10")
     parser.add_argument("--portfolios", type=int, default=24)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--daily-gas", action="store_true")
     given = parser.parse_args()
     folder = Path(os.environ.get("FOREDRIFT_DATA", "../shared/data"))
     with tempfile.TemporaryDirectory() as root:
-        history = load(recorded(folder, Path(root) / "lake"), utc(given.start), utc(given.end), ASSETS)
+        lake = recorded(folder, Path(root) / "lake")
+        if given.daily_gas:
+            lake = daily(folder, lake, Path(root) / "days")
+        history = load(lake, utc(given.start), utc(given.end), ASSETS)
         began = time.perf_counter()
         rows = savings(history, DEFAULT_CELLS, given.portfolios, given.seed)
     print(f"{FlowProcess()}")
     print(
         f"{history.when(history.first):%Y-%m-%d} to {given.end}, {given.portfolios} baskets a cell, seed {given.seed}"
+        f"{', gas of each hour: the mean of the day before' if given.daily_gas else ''}"
     )
     print("\n".join(lines(rows)))
     print(f"{time.perf_counter() - began:.0f} s")

@@ -1,15 +1,16 @@
 """A thief with a role member's key, against a Safe: random sequences of calls, in simulated blocks, judged by balances.
 
 ``python -m tests.execution.role_fuzz --sequences 10000`` prints what the worst sequence took; with ``--vault lagoon``
-of the Safe of a Lagoon vault, whose requests and valuation the thief tries as well. A sequence is executed by
-one ``eth_simulateV1``: the thief's own market moves, the keeper's calls, days in between; nothing is mined.
+of the Safe of a Lagoon vault, whose requests and valuation the thief tries as well. A sequence is the thief's own
+market moves, the keeper's calls, days in between; nothing is mined (``tests.execution.sequences``).
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from lake.evm import Call, calldata, head_of
@@ -21,13 +22,16 @@ from policy.execution.vaults.reference.logs import TRANSFER
 from policy.execution.vaults.safe.adapter import DELEGATECALL, packed
 from policy.execution.vaults.safe.install import MULTISEND
 from policy.execution.vaults.safe.proof import FAR, thefts
-from policy.execution.vaults.safe.roles import EXEC_ROLE, RolesSafe
+from policy.execution.vaults.safe.roles import EXEC_ROLE, Allowance, RolesSafe
 from policy.execution.vaults.safe.scoping import APPROVE, MANY, ROLE, SINGLE, V2_SWAP, Lane, paired, path_of
 from policy.localnet.market import Localnet
 from policy.localnet.world import Extra
+from tests.execution.sequences import MARK, Sequence, encoded, simulated
 
 STEPS = 8
 DAY_S = 86_400
+SHOWN = 500
+"""Sequences between two lines of progress."""
 
 
 @dataclass
@@ -42,19 +46,33 @@ class Found:
     worst_usd: float = 0.0
     faults: list[str] = field(default_factory=list)
 
+    def words(self) -> str:
+        """Return the figures in a line."""
+        return (
+            f"{self.calls} calls with the stolen key, {self.landed} landed; worst loss {self.worst_usd:,.0f} USD of "
+            f"1,000,000, {self.worst_share:.1%} of what the allowances let be sold; {len(self.faults)} broken promises"
+        )
 
-def run(net: Localnet, vault: RolesSafe, sequences: int, seed: int) -> Found:
+
+def run(net: Localnet, vault: RolesSafe, sequences: int, seed: int, *, progress: bool = False) -> Found:
     """Try ``sequences`` random sequences; every one starts from the same block."""
     rng, found = random.Random(seed), Found()
     fund(net, vault)
-    state = vault.state()
+    book, left, head = vault.state().book, vault.allowances("latest"), head_of(vault.rpc)
     keeper = net.accounts["keeper"].address
     tried = thefts(vault, keeper)
     if isinstance(vault, LagoonVault):
         tried += lagoon_thefts(vault, vault.investors, keeper)
     hostile = [(t.to, t.data, t.value) for t in tried]
-    for _ in range(sequences):
-        _one(net, vault, state.book, hostile, rng, found)
+    made = (_sequence(net, vault, book, hostile, rng, number) for number in range(sequences))
+    for one, results in simulated(net.node_url, head, made):
+        mine = [r for c, r in zip(one.calls, results, strict=True) if c.get("from") == keeper]
+        found.sequences += 1
+        found.calls += len(mine)
+        found.landed += sum(int(r["status"], 16) for r in mine)
+        _judge(net, vault, book, left, results, one.seconds, found)
+        if progress and found.sequences % SHOWN == 0:
+            print(f"{found.sequences} of {sequences}: {found.words()}", file=sys.stderr, flush=True)
     return found
 
 
@@ -66,48 +84,38 @@ def fund(net: Localnet, vault: RolesSafe) -> None:
     net.mine()
 
 
-def _one(
+def _sequence(
     net: Localnet,
     vault: RolesSafe,
     book: VaultBook,
     hostile: list[tuple[str, bytes, int]],
     rng: random.Random,
-    found: Found,
-) -> None:
-    head = head_of(vault.rpc)
+    number: int,
+) -> Sequence:
+    """Return a random sequence of the thief's; its last calls ask what the Safe holds then."""
     safe, keeper, thief = vault.spec.address, net.accounts["keeper"].address, net.accounts["searcher"].address
-    blocks, now = [], head.time
-    for number in range(rng.randint(1, STEPS)):
+    blocks, now = [], 0
+    for _ in range(rng.randint(1, STEPS)):
         now += rng.choice((12, 12, 600, DAY_S // 2, DAY_S, 3 * DAY_S))
-        calls = [*_moves(net, vault, thief, rng), *_tries(vault, keeper, hostile, rng)]
-        blocks.append({"blockOverrides": {"number": hex(head.number + 1 + number), "time": hex(now)}, "calls": calls})
-    held = [
-        {"to": t.address, "data": Call(t.address, "balanceOf(address)", "uint256", (safe,)).data} for t in book.tokens
-    ]
-    blocks[-1]["calls"] = [*blocks[-1]["calls"], *held]  # type: ignore[misc]
-    answer = vault.rpc.call("eth_simulateV1", [{"blockStateCalls": blocks, "validation": False}, hex(head.number)])
-    results = [r for block in answer for r in block["calls"]]  # type: ignore[attr-defined]
-    after = tuple(int(r["returnData"], 16) for r in results[-len(held) :])
-    asked = [c for block in blocks for c in block["calls"]]  # type: ignore[attr-defined]
-    found.sequences += 1
-    found.calls += sum(c.get("from") == keeper for c in asked)
-    found.landed += sum(c.get("from") == keeper and int(r["status"], 16) for c, r in zip(asked, results, strict=True))
-    _judge(net, vault, book, after, results, head.time, now, found)
+        blocks.append((now, (*_moves(net, thief, rng), *_tries(vault, keeper, hostile, rng))))
+    held = tuple(Call(t.address, "balanceOf(address)", "uint256", (safe,)).ask for t in book.tokens)
+    blocks[-1] = (now, (*blocks[-1][1], *held))
+    return Sequence(number, tuple(blocks))
 
 
 def _judge(
     net: Localnet,
     vault: RolesSafe,
     book: VaultBook,
-    after: tuple[int, ...],
+    left: Mapping[str, Allowance],
     results: list[dict],
-    began: int,
-    ended: int,
+    seconds: int,
     found: Found,
 ) -> None:
     """Hold a sequence to the promise: only pools are paid, nothing is sold or lost beyond the allowances."""
     safe = vault.spec.address.lower()
     pools = {p.address.lower() for p in net.world.pools.values()}
+    after = [int(r["returnData"], 16) for r in results[-len(book.tokens) :]]
     sold = dict.fromkeys([t.address.lower() for t in book.tokens], 0)
     for result in results:
         for log in result.get("logs", []):
@@ -119,12 +127,10 @@ def _judge(
             if to not in pools and amount:
                 found.faults.append(f"{amount} of {log['address']} went to {to}")
     allowed = 0
-    left = vault.allowances("latest")
     for i, token in enumerate(book.tokens):
-        most = (
-            left[token.address].balance + (ended - began) // left[token.address].period_s * left[token.address].refill
-        )
-        most += left[token.address].refill  # the period that had begun before
+        given = left[token.address]
+        most = given.balance + seconds // given.period_s * given.refill
+        most += given.refill  # the period that had begun before
         allowed += book.value(i, most)
         if sold[token.address.lower()] > most:
             found.faults.append(f"{sold[token.address.lower()]} of {token.symbol} sold, at most {most} may be")
@@ -137,7 +143,7 @@ def _judge(
     found.worst_share = max(found.worst_share, lost / allowed)
 
 
-def _moves(net: Localnet, vault: RolesSafe, thief: str, rng: random.Random) -> Iterator[dict[str, str]]:
+def _moves(net: Localnet, thief: str, rng: random.Random) -> Iterator[dict[str, str]]:
     """The thief's own trades, to move the pools before the Safe trades in them."""
     for _ in range(rng.randint(0, 2)):
         name = rng.choice(
@@ -151,7 +157,7 @@ def _moves(net: Localnet, vault: RolesSafe, thief: str, rng: random.Random) -> I
         sell, buy = rng.choice(((pool.token0, pool.token1), (pool.token1, pool.token0)))
         decimals = next(t.decimals for t in net.world.tokens.values() if t.address == sell)
         amount = rng.randint(1, 50_000_000) * 10 ** max(0, decimals - (0 if decimals == 6 else 3))
-        data = calldata(SINGLE, (sell, buy, pool.fee_pips, thief, FAR, amount, 0, 0))
+        data = encoded(SINGLE, (sell, buy, pool.fee_pips, thief, FAR, MARK, 0, 0), amount=amount)
         yield {"from": thief, "to": pool.router, "data": "0x" + data.hex()}
 
 
@@ -177,10 +183,11 @@ def swap_data(venue: str, lane: Lane, amount: int, to: str, fee: int | None = No
     """The router call that sells ``amount`` along ``lane``, whatever it brings; ``fee`` of the pool where it is one."""
     start = lane[0][0]
     if paired(venue):
-        return calldata(V2_SWAP, amount, 0, [start, *(h[1] for h in lane)], to, FAR)
+        return encoded(V2_SWAP, MARK, 0, (start, *(h[1] for h in lane)), to, FAR, amount=amount)
     if len(lane) == 1:
-        return calldata(SINGLE, (start, lane[0][1], lane[0][2] if fee is None else fee, to, FAR, amount, 0, 0))
-    return calldata(MANY, (path_of(lane), to, FAR, amount, 0))
+        pool = (start, lane[0][1], lane[0][2] if fee is None else fee, to, FAR, MARK, 0, 0)
+        return encoded(SINGLE, pool, amount=amount)
+    return encoded(MANY, (path_of(lane), to, FAR, MARK, 0), amount=amount)
 
 
 def _swap(vault: RolesSafe, keeper: str, rng: random.Random) -> list[tuple[str, bytes]]:
@@ -192,7 +199,8 @@ def _swap(vault: RolesSafe, keeper: str, rng: random.Random) -> list[tuple[str, 
     fee = None if rng.random() < 0.98 else rng.choice((100, 500, 3_000, 10_000))
     data = swap_data(venue, lane, amount, to, fee)
     spender = router if rng.random() < 0.98 else keeper
-    return [(start, calldata(APPROVE, spender, rng.choice((amount, 2**256 - 1)))), (router, data)]
+    approval = encoded(APPROVE, spender, MARK, amount=rng.choice((amount, 2**256 - 1)))
+    return [(start, approval), (router, data)]
 
 
 def main() -> int:
@@ -214,14 +222,10 @@ def main() -> int:
     deploy, adapter = kinds[given.vault]
     with start(extras=[deploy(allowance_usd=100_000)], at=CLOCK) as net:
         vault = adapter(Rpc(net.node_url), net.world, allowance_usd=100_000)
-        found = run(net, vault, given.sequences, given.seed)
+        found = run(net, vault, given.sequences, given.seed, progress=True)
     for words in found.faults[:20]:
         print(words)
-    print(
-        f"{found.sequences} sequences, {found.calls} calls with the stolen key, {found.landed} landed; worst loss "
-        f"{found.worst_usd:,.0f} USD of 1,000,000, {found.worst_share:.1%} of what the allowances let be sold; "
-        f"{len(found.faults)} broken promises"
-    )
+    print(f"{found.sequences} sequences, {found.words()}")
     return 1 if found.faults else 0
 
 

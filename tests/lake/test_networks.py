@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lake.errors import ConfigError, DataError
+from lake.networks.looked_up import POOL_CODE
 from lake.networks.rows import HERE, LOCAL, Network, faults, names, network, parsed, sources
 from lake.units import duration
 from lake.universe import STABLE
@@ -22,8 +23,6 @@ from pipelines.stages.start import heartbeat
 PUBLIC = [n for n in names() if n != LOCAL]
 BARE = {"arbitrum", "sepolia", "base-sepolia"}
 """Networks whose dollar coin has no heartbeat that two public sources agree on."""
-POOL_CODE = bytes.fromhex("e34f199b19b2b4f47f68442619d555527d244f78a3297ea89325f843f87b8b54")
-"""keccak256 of UniswapV3Pool's creation code: POOL_INIT_CODE_HASH of Uniswap's v3-sdk."""
 GROUPS = ("contracts", "tokens", "feeds", "pools")
 
 

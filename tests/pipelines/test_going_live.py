@@ -15,11 +15,13 @@ import pytest
 from typer.testing import CliRunner
 
 from lake.evm import Call, read
+from lake.networks.rows import LOCAL, names, network
 from lake.rpc import Rpc
 from pipelines.cli import app
 from pipelines.settings import load
 from pipelines.stages.doctor import examine
 from policy.execution.records.audit import Audit
+from policy.execution.submission.signer import keystore_address
 from tests.pipelines.test_docs import ROOT, blocks
 
 DOC = "docs/going-live.md"
@@ -101,6 +103,7 @@ def test_the_page_goes_from_nothing_to_a_live_rebalance_in_six_commands(tmp_path
         ]
         assert [s["outcome"] for s in settled] == ["landed"]
         assert "agrees on 1 executed plans" in say("foredrift audit verify")
+        _a_new_key(file, vault, port)
     finally:
         node.terminate()
         node.wait(timeout=30)
@@ -110,10 +113,44 @@ def test_the_page_goes_from_nothing_to_a_live_rebalance_in_six_commands(tmp_path
     assert "a phrase of the test" not in everything
 
 
+def _a_new_key(file, vault: str, port: int) -> None:
+    """Rotate the keeper's key as the page does, its delay in between; the old file is void when the vault says so."""
+    chain = Rpc(f"http://127.0.0.1:{port}")
+    announce, make, over = blocks(DOC, "A new key")[0]
+    old = keystore_address(file.parent / "keeper.json")
+    said = say(announce)
+    assert "announced" in said
+    assert "gas money" in said
+    new = keystore_address(file.parent / "keeper.next.json")
+    assert keystore_address(file.parent / "keeper.json") == old
+    chain.call("evm_increaseTime", [3_700])
+    chain.call("evm_mine")
+    assert f"keeper.void-{old}.json" in say(make)
+    assert keystore_address(file.parent / "keeper.json") == new
+    assert read(chain, [Call(vault, "keeper()", "address")])[0][0].lower() == new.lower()
+    assert "--again" in say(over)
+
+
+@pytest.mark.parametrize("command", [c for block in blocks(DOC) for c in block if "--heartbeat" in c])
+def test_the_page_opens_the_networks_whose_heartbeats_are_looked_up(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = shlex.split(command)[shlex.split(command).index("--network") + 1]
+    bare = re.sub(r" --(heartbeat|pool) \S+", "", command)
+    refused = CliRunner().invoke(app, shlex.split(bare)[1:]).exception
+    assert all(option in str(refused) for option in re.findall(r"--heartbeat|--pool", command)), refused
+    say(command)
+    assert load(tmp_path / "foredrift.toml").chain.id == network(name).chain_id
+
+
+def test_the_page_opens_every_network_that_its_rows_alone_do_not():
+    named = {n for n in names() if f"init --network {n} " in " ".join(c for b in blocks(DOC) for c in b)}
+    assert {n for n in names() if not network(n).usable()} == named - {LOCAL}
+
+
 def test_every_command_the_page_names_is_one():
     text = (ROOT / DOC).read_text()
-    named = set(re.findall(r"`foredrift ((?:vault |keys )?[a-z-]+)", text))
-    assert {"vault set-targets", "vault retire-token", "networks", "vault status"} <= named
+    named = set(re.findall(r"`foredrift ((?:vault |keys )?[a-z-]+)", text))  # in running text
+    assert {"vault set-targets", "vault retire-token", "networks", "vault status", "keys rotate"} <= named
     for words in sorted(named):
         done = CliRunner().invoke(app, [*words.split(), "--help"])
         assert done.exit_code == 0, words

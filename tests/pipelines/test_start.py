@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import tomllib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,8 @@ from typer.testing import CliRunner
 
 from lake.errors import ConfigError
 from lake.evm import calldata
-from lake.networks.rows import names, network
+from lake.networks.looked_up import FEES, LEAST_S, MOST_S, completed, looked_up
+from lake.networks.rows import LOCAL, names, network
 from lake.units import duration
 from lake.universe import STABLE
 from lake.venues import venue
@@ -24,6 +26,8 @@ from pipelines.stages.start import KEYS, PLACE, settings_for
 from policy.execution.base import Hop
 from policy.execution.routing.calldata import swap
 
+ARBITRUM = ["--network", "arbitrum", "--assets", "USDC,WETH"]
+TWO = ["--heartbeat", "USDC=86400", "--heartbeat", "ETH=24h"]
 WITH_ASSETS = [n for n in names() if network(n).usable()]
 
 
@@ -77,6 +81,55 @@ def test_every_network_gives_a_file_that_loads_with_all_it_can_hold(name, tmp_pa
     assert PLACE in file.read_text()
 
 
+@pytest.mark.parametrize("name", [n for n in names() if n != LOCAL])
+def test_every_public_network_can_be_used_with_what_a_person_looked_up(name, tmp_path):
+    """Each missing heartbeat and, where there is none, a pool: the refusal names them, and with them the file loads."""
+    rows = network(name)
+    file = tmp_path / "foredrift.toml"
+    wanted = [*rows.usable(), *(s for s in rows.reachable() if rows.pools or s in {"USDC", "WETH"})]
+    wanted = [s for s in wanted if any(s in p.tokens for p in rows.pools) or not rows.pools]
+    base = ["init", "--network", name, "--assets", ",".join(wanted), "--config", str(file)]
+    more = [w for s in wanted if rows.feed(rows.token(s).asset) is None for w in ("--heartbeat", f"{s}=86400")]
+    more += [] if rows.pools else ["--pool", "USDC/weth=500"]
+    if more:
+        refused = str(run(*base).exception)
+        assert all(f"--heartbeat {s}" in refused for s in wanted if rows.feed(rows.token(s).asset) is None), refused
+        assert ("--pool" in refused.split("Known are")[0]) == (not rows.pools)
+        assert not file.exists()
+    done = run(*base, *more)
+    assert done.exit_code == 0, done.exception
+    settings, text = load(file), file.read_text()
+    assert {rows.token(a).symbol for a in settings.portfolio.assets} == set(wanted)
+    assert text.count("heartbeat given to init, no two public sources: 86400 s") == more.count("--heartbeat")
+    assert text.count("; given to init, no public source") == more.count("--pool")
+    ages = {f.asset: duration(f.heartbeat).total_seconds() for f in settings.sources.feeds}
+    assert all(86_400 < ages[rows.token(s).asset] <= 90_000 for s in wanted if rows.feed(rows.token(s).asset) is None)
+    assert settings.sources.pools
+
+
+@given(data=st.data())
+def test_a_pool_given_by_its_fee_has_the_address_that_two_sources_give_it(data):
+    """Take a confirmed pool out of the rows, name it by pair and fee in either order: the address comes back."""
+    name = data.draw(st.sampled_from([n for n in names() if network(n).pools and n != LOCAL]))
+    rows = network(name)
+    pool = data.draw(st.sampled_from(rows.pools))
+    pair = data.draw(st.permutations(pool.tokens))
+    bare = replace(rows, pools=tuple(p for p in rows.pools if p is not pool))
+    made = completed(bare, looked_up([], [f" {pair[0]} / {pair[1].lower()} = {pool.fee_pips} "])).pools[-1]
+    assert (made.address, set(made.tokens), made.fee_pips) == (pool.address, set(pool.tokens), pool.fee_pips)
+    assert pool.fee_pips in FEES
+
+
+@given(seconds=st.integers(1, 10 * 86_400), unit=st.sampled_from(["", "s", "m", "h"]))
+def test_an_age_is_in_seconds_or_in_its_unit_and_within_bounds(seconds, unit):
+    length = seconds * {"": 1, "s": 1, "m": 60, "h": 3_600}[unit]
+    if not LEAST_S <= length <= MOST_S:
+        with pytest.raises(ConfigError, match=f"ETH={seconds}{unit}"):
+            looked_up([f"ETH={seconds}{unit}"], [])
+        return
+    assert looked_up([f"ETH={seconds}{unit}"], []).heartbeats == {"eth": length}
+
+
 @given(data=st.data())
 def test_any_choice_of_assets_gives_a_connected_portfolio_or_a_refusal_that_names_what_is_known(data):
     name = data.draw(st.sampled_from(names()))
@@ -107,14 +160,45 @@ def test_any_choice_of_assets_gives_a_connected_portfolio_or_a_refusal_that_name
         (["--network", "base", "--assets", "WETH,cbBTC"], "no dollar coin"),
         (["--network", "base", "--assets", "USDC"], "at least two"),
         (["--network", "base", "--assets", "USDC,USDC"], "named twice"),
-        (["--network", "arbitrum", "--assets", "USDC,ARB"], "ARB on arbitrum: no price feed whose heartbeat"),
+        (
+            ["--network", "arbitrum", "--assets", "USDC,ARB"],
+            "ARB on arbitrum: public.*heartbeat of ARB / USD .*--heartbeat ARB",
+        ),
         (["--network", "ethereum", "--assets", "USDC,LINK"], "no pools of ethereum lead from USDC to LINK.*add WETH"),
-        (["--network", "base-sepolia", "--assets", "USDC,WETH"], "no price feed whose heartbeat.*none yet"),
+        (
+            ["--network", "base-sepolia", "--assets", "USDC,WETH"],
+            "heartbeat of ETH / USD .*no pool.*--pool WETH.*none by",
+        ),
         (["--network", "mainnet", "--assets", "USDC,WETH"], "no network 'mainnet'"),
         (["--network", "arbitrum"], "--network and --assets belong together"),
         (["--assets", "USDC,WETH"], "--network and --assets belong together"),
         (["--sample", "--network", "local", "--assets", "USDC,WETH"], "--sample is a paper portfolio alone"),
-        (["--rpc", "http://127.0.0.1:1"], "--rpc to them"),
+        (["--rpc", "http://127.0.0.1:1"], "--rpc, --heartbeat and --pool to them"),
+        (["--heartbeat", "ETH=24h"], "--rpc, --heartbeat and --pool to them"),
+        ([*ARBITRUM, "--heartbeat", "ETH=soon"], "--heartbeat ETH=soon: write TOKEN=AGE, an age of 60 s to 48 h"),
+        ([*ARBITRUM, "--heartbeat", "ETH=59"], "an age of 60 s to 48 h"),
+        ([*ARBITRUM, "--heartbeat", "ETH=3d"], "an age of 60 s to 48 h"),
+        ([*ARBITRUM, "--heartbeat", "86400"], "write TOKEN=AGE"),
+        ([*ARBITRUM, "--heartbeat", "ETH=1h", "--heartbeat", "eth=2h"], "eth is given twice"),
+        (
+            [*ARBITRUM, "--heartbeat", "ETH=1h", "--heartbeat", "WETH=2h"],
+            "--heartbeat weth: ETH / USD .*given twice: 3600",
+        ),
+        ([*ARBITRUM, "--heartbeat", "DOGE=1h"], "--heartbeat doge: arbitrum has no such token"),
+        (
+            [*ARBITRUM, "--heartbeat", "ETH=1h"],
+            "heartbeat of USDC / USD .*--heartbeat USDC=86400 .seconds.*with --heartb",
+        ),
+        ([*ARBITRUM, *TWO, "--heartbeat", "LINK=1h"], "--heartbeat link: not among --assets"),
+        ([*ARBITRUM, *TWO, "--pool", "WETH/USDC=5"], "--pool WETH/USDC=5: write TOKEN/TOKEN=FEE, .*millionths"),
+        ([*ARBITRUM, *TWO, "--pool", "WETH/USDC=500"], "arbitrum has it already"),
+        ([*ARBITRUM, *TWO, "--pool", "WETH/ETH=500"], "no two such tokens"),
+        ([*ARBITRUM, *TWO, "--pool", "WETH/LINK=3000"], "has it already"),
+        ([*ARBITRUM, *TWO, "--pool", "WETH/LINK=500"], "--pool WETH/LINK: not among --assets"),
+        (
+            ["--network", "base", "--assets", "USDC,WETH", "--heartbeat", "ETH=1h"],
+            "confirmed by two public sources: .* s; l",
+        ),
     ],
 )
 def test_what_is_not_known_is_refused_and_nothing_is_written(words, said, tmp_path):
