@@ -38,7 +38,8 @@ class HedgeSection(Section):
         description="Volatility a year as a fraction, where the book has no option to tell it.",
     )
     portfolio: Name | None = Field(
-        default=None, description="Portfolio of table positions: the book behind a posted delta."
+        default=None,
+        description="Portfolio of table positions: the book behind a posted delta, or what the lines must be held by.",
     )
     journal: str = Field(default=".foredrift/hedge-journal.jsonl", description="File of its plans in flight.")
     audit: str = Field(default=".foredrift/hedge-audit.jsonl", description="File of the record of its decisions.")

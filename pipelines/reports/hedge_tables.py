@@ -92,6 +92,8 @@ def hedge(report: dict[str, Any]) -> None:
     if rows:
         table("Verdicts", ["check", "", "reason"], rows, right_from=3)
     say(f"hedge {report['outcome']}: {report['why']}")
+    for check, do in report["remedies"].items():
+        say(f"{check}: {do}")
     for a in report["attempts"]:
         say(f"{a['kind']} {a['tx_hash']}")
 

@@ -83,6 +83,18 @@ def book_of(lake: Lake, portfolio: str, at: datetime, held_at: datetime | None =
     return Book(at, spot, tuple(p for p in made if p is not None))
 
 
+def fresh_book_of(lake: Lake, portfolio: str, at: datetime) -> Book:
+    """Return the book of ``portfolio``, which a hedge may rest on; DataError where its positions are stale too.
+
+    A position that is gone stops what reads it from the chain, so the last book recorded would be hedged for ever.
+    """
+    known = _Known(lake, at, [])
+    known.fresh(known.rows("positions", portfolio=portfolio), "ts", f"record of positions of {portfolio}")
+    if known.faults:
+        raise DataError(f"{'; '.join(known.faults)}: `foredrift ingest` or an import says what became of them")
+    return book_of(lake, portfolio, at)
+
+
 def _spot(known: _Known, asset: str) -> float | None:
     bars = known.rows("prices", asset=asset).filter(pl.col("step") <= 3600)
     last = known.fresh(bars, "available_at", f"price of {asset} (bars up to an hour)")
@@ -107,7 +119,8 @@ def _yield(known: _Known, row: dict[str, Any]) -> Position | None:
     past = rates.filter(pl.col("ts") >= last["ts"][0] - GROWTH_OVER)
     span = (last["ts"][0] - past["ts"][0]).total_seconds() / YEAR_S
     growth = float(np.log(last["rate"][0] / past["rate"][0]) / span) if span > 0 else 0.0
-    return Spot(row["position_id"], row["asset"], row["quantity"], float(last["rate"][0]), growth)
+    name, asset, quantity = (row[c] for c in ("position_id", "asset", "quantity"))
+    return Spot(name, asset, quantity, float(last["rate"][0]), growth, max(past["rate"].to_list()))
 
 
 def _funding(known: _Known, row: dict[str, Any]) -> tuple[float, float] | None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from pipelines.monitor import notify
 from pipelines.monitor.logs import log
-from pipelines.stages.book_lake import book_of
+from pipelines.reports.check_remedies import remedies
+from pipelines.stages.book_lake import fresh_book_of
 from pipelines.vault_setup.hedge_context import HedgeDesk, open_hedge
 from policy.execution.context import StepReport
 from policy.execution.hedge_engine import hedge_step
@@ -23,7 +24,7 @@ def hedge(desk: HedgeDesk, *, live: bool, on_plan: Callable[[Shown], None] | Non
     One plan is in flight, one is executed a stretch of ``[hedge] every``; calling it more often changes nothing.
     ``on_plan`` is called with the plan before anything is signed. A refusal is an outcome with its verdicts.
     """
-    ctx = open_hedge(desk, live=live, book_at=book_of)
+    ctx = open_hedge(desk, live=live, book_at=fresh_book_of)
     planned: list[str] = []
 
     def show(draft: StepReport) -> None:
@@ -33,6 +34,7 @@ def hedge(desk: HedgeDesk, *, live: bool, on_plan: Callable[[Shown], None] | Non
 
     report = hedge_step(replace(ctx, on_plan=show))
     shown = report.json() | {"account": ctx.vault_address, "planned": bool(planned)}
+    shown["remedies"] = remedies(report.verdicts)
     log("hedge", decision_id=report.decision_id, outcome=report.outcome, why=report.why, live=live)
     if report.outcome in EVENTS:
         notify.notify(EVENTS[report.outcome], f"hedge {report.outcome}", report.why)

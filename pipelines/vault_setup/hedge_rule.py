@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from policy.execution.checks.verdicts import refused
+from lake.errors import DataError
+from pipelines.vault_setup.hedge_lines import CALL, LINEAR, POOL, against, fallen
+from policy.execution.checks.verdicts import explain, refusals, refused
 from policy.execution.hedge_engine import HedgeAnswer, HedgeQuestion
 from policy.execution.vaults.hedge.state import WAD, BookLine, HedgeState
 from policy.hedging import book as books
@@ -18,7 +20,6 @@ from policy.hedging.book import Book
 from policy.hedging.decision import HedgeMandate, HedgeMoment, decide_hedge
 from policy.hedging.instruments import YEAR_S, Option, Pool, Position, Spot
 
-CALL, PUT, POOL, LINEAR = range(4)
 AGREE = 1e-6  # of the book's gross delta: how far the chain's delta and the one computed here may differ
 POSTED_AGREE = 0.02  # the same of a posted delta, which is older than the block
 
@@ -61,9 +62,16 @@ def answer(question: HedgeQuestion, terms: HedgeTermsOf) -> HedgeAnswer:
     s = question.state
     at = datetime.fromtimestamp(s.head.time, UTC)
     if not s.lines and terms.outside is None:
-        words = "the delta source has no lines: set [hedge] book or portfolio, from which gamma and volatility come"
+        words = "the delta source has no lines: set [hedge] portfolio, from which gamma and volatility come"
         return HedgeAnswer(0.0, words, refusals=(refused("book_unknown", words),))
-    book = book_of_lines(s, at) if s.lines else terms.outside(at)  # type: ignore[misc]
+    try:
+        recorded = None if terms.outside is None else terms.outside(at)
+    except DataError as error:
+        return HedgeAnswer(0.0, str(error), refusals=(refused("book_unpriced", str(error)),))
+    notes = [] if recorded is None else against(s, recorded) if s.lines else fallen(recorded)
+    if refusals(notes):
+        return HedgeAnswer(0.0, explain(notes), refusals=tuple(notes))
+    book = book_of_lines(s, at) if s.lines or recorded is None else recorded
     greeks = greeks_of_book(book, s.layout.asset.symbol if s.lines else None, terms)
     told = (s.book + s.wanted) / WAD
     room = (AGREE if s.lines else POSTED_AGREE) * max(greeks.gross_units, 1e-9)
@@ -81,7 +89,7 @@ def answer(question: HedgeQuestion, terms: HedgeTermsOf) -> HedgeAnswer:
         "x": choice.x, "outer": choice.outer, "inner": choice.inner, "phi": abs(greeks.cash_gamma_usd) / nav,
         "vol": greeks.vol, "book_delta_units": told,
     }  # fmt: skip
-    return HedgeAnswer(choice.change_units, choice.why, choice.benefit_usd, details)
+    return HedgeAnswer(choice.change_units, choice.why, choice.benefit_usd, details, notes=tuple(notes))
 
 
 def _fee(q: HedgeQuestion) -> float:

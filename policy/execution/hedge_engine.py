@@ -19,6 +19,7 @@ from policy.execution.checks.verdicts import explain, passed, refusals, refused
 from policy.execution.containment import contained
 from policy.execution.context import Stages, StepReport
 from policy.execution.halting import halted_cycle
+from policy.execution.hedge_guards import guards
 from policy.execution.hedge_sending import HedgeSending, launched, recovered
 from policy.execution.observation import decision_id, refuse
 from policy.execution.outcomes import settled
@@ -27,8 +28,8 @@ from policy.execution.records.codec import plan_json, verdicts_json
 from policy.execution.recovery import genesis
 from policy.execution.routing.amm import Pool
 from policy.execution.submission.gas import next_base_fee, usual_tip
-from policy.execution.vaults.hedge.adapter import hedged, in_cash
-from policy.execution.vaults.hedge.state import GOOD, SOURCE_WORDS, WAD, HedgeState
+from policy.execution.vaults.hedge.adapter import in_cash
+from policy.execution.vaults.hedge.state import WAD, HedgeState
 from policy.execution.vaults.hedge.venues import HedgeVenue, PerpVenue, SpotVenue, split
 
 HEDGE_GAS = 450_000  # of a plan, before it is simulated
@@ -56,6 +57,7 @@ class HedgeAnswer:
     benefit_usd: float = 0.0
     details: Mapping[str, float] = field(default_factory=dict)
     refusals: tuple[Verdict, ...] = ()
+    notes: tuple[Verdict, ...] = ()  # worth knowing, and stop nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,7 @@ def _cycle(ctx: HedgeContext, report: StepReport, stages: Stages) -> None:
     if _decided_before(ctx, report):
         return
     perp = PerpVenue(state)
-    report.verdicts += [*_guards(ctx, state), *perp.margin()]
+    report.verdicts += [*guards(ctx, state), *perp.margin()]
     stages.done("guards")
     if refusals(report.verdicts):
         _refused(ctx, report, state, stages)
@@ -106,7 +108,7 @@ def _cycle(ctx: HedgeContext, report: StepReport, stages: Stages) -> None:
     size = max(WAD // 10, abs(int(state.net_units * WAD)))
     question = HedgeQuestion(state, gas_usd, spot.fee(size), perp.fee(size), ctx.clock())
     answer = ctx.rule(question)
-    report.verdicts += answer.refusals
+    report.verdicts += [*answer.notes, *answer.refusals]
     _note(report, state, answer, gas_usd)
     stages.done("decide")
     if refusals(report.verdicts):
@@ -140,45 +142,6 @@ def _decided_before(ctx: HedgeContext, report: StepReport) -> bool:
         refuse(report, [refused("tries", f"{tried} plans of this decision failed; the next epoch decides anew")])
         return True
     return False
-
-
-def _guards(ctx: HedgeContext, s: HedgeState) -> list[Verdict]:
-    """Return the verdicts on chain, prices, source and the account itself."""
-    found: list[Verdict] = []
-    if s.layout.chain_id != ctx.chain_id:
-        found.append(refused("chain_id", f"the node serves chain {s.layout.chain_id}, configured is {ctx.chain_id}"))
-    age = ctx.clock().timestamp() - s.head.time
-    if age > ctx.limits.max_block_age_s:
-        found.append(refused("block_old", f"the newest block is {age:.0f} s old", age_s=age))
-    if s.paused:
-        found.append(refused("account_paused", "the hedge account is paused"))
-    if s.price == 0:
-        found.append(refused("oracle", "the price of cash or the underlying is not good at this block"))
-    if s.source_verdict != GOOD:
-        words = SOURCE_WORDS.get(s.source_verdict, f"refused with verdict {s.source_verdict}")
-        found.append(refused("delta_source", f"the book's delta is {words}", posted_at=s.posted_at))
-    if s.price and s.standing.nav <= 0:
-        found.append(refused("account_empty", "the hedge account holds nothing"))
-    landed = [f for f in ctx.journal.flights() if f.state == "landed"]
-    if landed and s.nonce <= landed[-1].plan.nonce:
-        found.append(refused("node_lagging", f"the node shows plan nonce {s.nonce}, a later plan has landed"))
-    elif landed:
-        found += _position_kept(ctx, s)
-    return found
-
-
-def _position_kept(ctx: HedgeContext, s: HedgeState) -> list[Verdict]:
-    """Return the refusal of a position that went away without a plan: the venue liquidated it."""
-    last = [f for f in ctx.journal.flights() if f.mined is not None and f.state == "landed"][-1:]
-    receipt = ctx.node.receipt(last[0].mined[0]) if last and last[0].mined else None
-    record = None if receipt is None else hedged(ctx.vault_address, receipt.logs, last[0].plan.nonce)
-    if record is None or s.nonce != last[0].plan.nonce + 1 or record.after.size == s.standing.size:
-        return []
-    reason = (
-        f"the position at the venue was {record.after.size / WAD:g} after the last plan and is "
-        f"{s.standing.size / WAD:g}: it was liquidated; look at the margin, then move the journal aside to go on"
-    )
-    return [refused("perp_liquidated", reason, before=record.after.size / WAD, now=s.standing.size / WAD)]
 
 
 def _note(report: StepReport, s: HedgeState, answer: HedgeAnswer, gas_usd: float) -> None:
@@ -300,6 +263,7 @@ def _record(
         "block_time": s.head.time, "standing": {k: str(v) for k, v in asdict(s.standing).items()},
         "book": str(s.book), "wanted": str(s.wanted), "posted_at": s.posted_at, "source_verdict": s.source_verdict,
         "prices_e8": [str(s.cash_price), str(s.price)], "nonce": s.nonce, "lost_ppb": s.lost_ppb,
+        "funding": str(s.terms.funding),
         "lines": [[str(v) for v in asdict(line).values()] for line in s.lines],
         "question": None if question is None else {
             "gas_usd": question.gas_usd, "spot_fee": question.spot_fee, "perp_fee": question.perp_fee,

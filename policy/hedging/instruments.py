@@ -23,7 +23,8 @@ class Stable:
 class Spot:
     """``quantity`` tokens of which each is worth ``rate`` underlying (1; a staking token's exchange rate).
 
-    ``rate_growth`` is the growth of the rate a year as a fraction: carry, no price risk.
+    ``rate_growth`` is the growth of the rate a year as a fraction: carry, no price risk. ``rate_peak`` is the highest
+    rate known of late, 0 where none is: a rate below it fell.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Spot:
     quantity: float
     rate: float = 1.0
     rate_growth: float = 0.0
+    rate_peak: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

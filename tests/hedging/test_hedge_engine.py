@@ -17,6 +17,7 @@ from policy.execution.vaults.hedge.venues import split
 from policy.hedging.book_attribution import explained_share
 from policy.hedging.decision import HedgeMandate
 from policy.localnet.faults import Fault, FaultKind
+from policy.localnet.hedging import HEARTBEAT_S
 from tests.hedging.chain_kit import BOOK, act, hedge_context, market, renew
 from tests.hedging.moving_blocks import STAGES, Killed, hedge_records, run
 
@@ -152,15 +153,20 @@ def expired(net):
     renew(net, 1_500.0)
 
 
+def silent_feed(net):
+    net.mine(1, seconds=HEARTBEAT_S + 60)
+
+
 def poor(net):
     net.node.admin.call("anvil_setBalance", [net.accounts["keeper"].address, hex(10**12)])
 
 
 REFUSED = {
-    "stale volatility": (stale, "delta_source"),
+    "stale volatility": (stale, "iv_stale"),
     "paused account": (paused, "account_paused"),
-    "negative price": (bad_price, "oracle"),
-    "expired option": (expired, "delta_source"),
+    "negative price": (bad_price, "oracle_not_positive"),
+    "silent feed": (silent_feed, "oracle_stale"),
+    "expired option": (expired, "line_expired"),
     "halted market": (lambda net: perp_terms(net, 0, 1, 5, True), "perp_halted"),
     "dear market": (lambda net: perp_terms(net, 0, 40, 40, False), "simulation"),
     "no gas money": (poor, "gas_money"),

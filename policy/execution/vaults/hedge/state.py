@@ -113,6 +113,7 @@ class HedgeState:
     maintenance: int  # raw cash
     lines: tuple[BookLine, ...]
     wanted: int
+    price_code: int = 0  # of the oracle's verdicts, the first that is not good
 
     @property
     def price_usd(self) -> float:
@@ -167,6 +168,7 @@ def read_hedge_state(rpc: Rpc, address: str, layout: HedgeLayout, head: BlockHea
         Call(address, "source()", "address"),
         Call(address, "wanted()", "int256"),
         Call(layout.perp, "terms()", "int256,int256,int256,int256,int256,bool"),
+        Call(layout.oracle, "quotes()", "uint256[]"),
     ]
     rows: list[Any] = [tuple(row) for row in read(rpc, asks, head.hash)]
     kinds = "(uint256,int256,uint256,uint256)[],uint256[]"
@@ -177,4 +179,5 @@ def read_hedge_state(rpc: Rpc, address: str, layout: HedgeLayout, head: BlockHea
         cash_price=s[8], price=s[9], nonce=rows[1][0], last_plan=rows[1][1], limits=HedgeLimits(*rows[2]),
         lost_ppb=rows[3][0], paused=bool(rows[4][0]), terms=PerpTerms(*rows[7]), maintenance=s[10],
         lines=tuple(_line(row, vol) for row, vol in zip(*lines, strict=True)), wanted=rows[6][0],
+        price_code=next((code for q in rows[8][0] if (code := int(q) >> 192)), 0),
     )  # fmt: skip
