@@ -2,7 +2,7 @@
 
 ``--daily-gas`` is for a year of which a day's mean gas alone is recorded: each hour pays the mean of the day before,
 which was known. Reads the folder of FOREDRIFT_DATA (as `make realtime` does), adds an accounting asset to every basket
-of the panel, and lets the holders of ``policy.simulation.investors.FlowProcess`` come and go: with a day's notice
+of the panel, and lets the holders of ``tests.flows.investors.FlowProcess`` come and go: with a day's notice
 (ERC-7540) and at once (ERC-4626). A row whose 95 % interval (weekly blocks) holds zero is a null and is said to be one.
 """
 
@@ -20,11 +20,11 @@ import polars as pl
 
 from lake.store import Lake
 from lake.units import utc
-from policy.comparison.flow_saving import Saving, savings
 from policy.simulation.history import load
-from policy.simulation.investors import FlowProcess
 from policy.simulation.panel import DEFAULT_CELLS
 from tests.bench.realtime_table import ASSETS, recorded, whole
+from tests.flows.investors import FlowProcess
+from tests.flows.saving import Saving, savings
 
 
 def lines(rows: Sequence[Saving]) -> list[str]:

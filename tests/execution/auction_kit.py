@@ -12,8 +12,8 @@ from policy.execution.checks.rules import Mandate
 from policy.localnet.accounts import dev_accounts
 from policy.localnet.auction_venues import deploy_venues, domains_of
 from policy.localnet.deploy import Deployer
-from policy.localnet.fills import Filling, through_reactor, through_settlement
 from tests.execution.vault_kit import GAS, HUGE, MANDATE, Bench, bench
+from tests.localnet.fills import Filling, through_reactor, through_settlement
 
 SOLVERS = ("searcher", "trader")
 CALM = replace(MANDATE, loss_budget_ppb=5_000_000)

@@ -29,10 +29,10 @@ from policy.execution.base import Plan
 from policy.execution.channel_choice import Largest, order_for
 from policy.execution.checks.rules import Mandate
 from policy.execution.vaults.reference.adapter import ReferenceVault
-from policy.localnet.bidders import Bidder, Bidders
 from policy.localnet.market import Localnet, start
 from policy.localnet.portfolio import reference_vault
 from tests.chain_fixtures import CLOCK
+from tests.localnet.bidders import Bidder, Bidders
 
 RECORDED = Path(os.environ.get("FOREDRIFT_DATA", "../shared/data")) / "prices_1m_2025_06.parquet"
 GWEI = 5.0

@@ -18,13 +18,13 @@ from policy.execution.records.audit import verify
 from policy.execution.records.journal import FINAL
 from policy.execution.vaults.anchored import faults, known, plans_executed, reference_find
 from policy.execution.vaults.reference.logs import ARMED, DISARMED, REBALANCED, TRANSFER
-from policy.localnet.bidders import Bidders, crowd
 from policy.localnet.market import start
 from policy.localnet.portfolio import reference_vault
 from tests.chain_fixtures import CLOCK, REORG_ROOM, fresh, into_the_hour
 from tests.execution.chain_matrix import Killed, killer
 from tests.execution.chainlab import MANDATE, TARGETS, chain_context, watched
 from tests.execution.simlab import ToTarget
+from tests.localnet.bidders import Bidders, crowd
 
 pytestmark = pytest.mark.chain
 USD = {"USDC": 1.0, "ETH": 1_500.0, "BTC": 20_000.0}

@@ -15,7 +15,6 @@ from policy.execution.auctions.orders import VenueKind
 from policy.execution.records.audit import verify
 from policy.execution.records.journal import ENDINGS, FINAL
 from policy.execution.vaults.reference.logs import ARMED, DISARMED, REBALANCED
-from policy.localnet.bidders import Bidders, crowd
 from policy.localnet.market import start
 from policy.localnet.portfolio import reference_vault
 from tests.chain_fixtures import CLOCK, REORG_ROOM, fresh, into_the_hour
@@ -24,6 +23,7 @@ from tests.execution.keeper_fuzz import head_of
 from tests.execution.keeper_fuzz import kept as keeper_of
 from tests.execution.test_intents import COSTS, USD, events, offering
 from tests.execution.test_keeper_kill import Killed
+from tests.localnet.bidders import Bidders, crowd
 
 pytestmark = pytest.mark.chain
 BLOCKS = 24

@@ -17,11 +17,11 @@ from pipelines.stages.vault_roles import roles
 from pipelines.vault_setup.onchain import dry_vault
 from policy.execution.vaults.enzyme.adapter import EnzymeFund
 from policy.execution.vaults.safe.roles import RolesSafe
-from policy.localnet.enzyme import enzyme_fund
 from policy.localnet.market import Localnet, start
 from policy.localnet.portfolio import TARGETS, YIELD, roles_safe, yield_token
 from tests.chain_fixtures import CLOCK
 from tests.execution.vault_kit import need_node
+from tests.localnet.enzyme import enzyme_fund
 
 pytestmark = pytest.mark.chain
 WITH_YIELD = {"USDC": 1_000, YIELD: 4_000, "ETH": 3_000, "BTC": 2_000}

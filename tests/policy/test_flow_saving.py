@@ -10,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policy.base import CashFlows
-from policy.comparison.flow_saving import arms, savings, simulate
 from policy.netting import within
 from policy.simulation import simulator
-from policy.simulation.investors import (
+from policy.simulation.panel import Cell
+from policy.simulation.planner import prepare
+from policy.strategies.reactive import GAS_BAND, GAS_BAND_EXIT
+from tests.flows import flow_kernel
+from tests.flows.investors import (
     FORGET_H,
     FlowProcess,
     HolderFlows,
@@ -23,10 +26,7 @@ from policy.simulation.investors import (
     settled_after,
     with_cash,
 )
-from policy.simulation.panel import Cell
-from policy.simulation.planner import prepare
-from policy.solvers import flow_kernel
-from policy.strategies.reactive import GAS_BAND, GAS_BAND_EXIT
+from tests.flows.saving import arms, savings, simulate
 from tests.policy.conftest import basket
 
 

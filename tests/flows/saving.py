@@ -17,11 +17,11 @@ from lake.units import BPS, HOURS_PER_YEAR
 from policy.base import Matrix
 from policy.comparison.bootstrap import Interval, counts
 from policy.simulation.history import History, Ints
-from policy.simulation.investors import FlowProcess, HolderFlows, drawn, forecast, holding_cash, with_cash
 from policy.simulation.panel import Cell, portfolios
 from policy.simulation.planner import BandRule, Case, prepare
-from policy.solvers import flow_kernel
 from policy.strategies.reactive import GAS_BAND
+from tests.flows import flow_kernel
+from tests.flows.investors import FlowProcess, HolderFlows, drawn, forecast, holding_cash, with_cash
 
 ARMS = ("blind", "netted", "reserve")
 CASH_SHARES = (0.05, 0.10, 0.20)

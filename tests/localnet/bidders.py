@@ -19,8 +19,8 @@ from lake.units import WEI_PER_GWEI
 from policy.execution.auctions.orders import ARM, MPS, ORDER_TYPE, Order, VenueKind, Venues
 from policy.execution.vaults.reference.logs import ARMED, DISARMED
 from policy.localnet.auction_venues import BIDDERS
-from policy.localnet.fills import Filling, through_reactor, through_settlement
 from policy.localnet.market import Localnet
+from tests.localnet.fills import Filling, through_reactor, through_settlement
 
 BP = 1e-4
 FILL_GAS = 900_000

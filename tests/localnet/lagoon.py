@@ -17,8 +17,8 @@ from policy.execution.vaults.safe.adapter import EXEC, ZERO
 from policy.localnet.accounts import dev_accounts
 from policy.localnet.deploy import Deployer
 from policy.localnet.portfolio import roles_safe, roles_vault, vouched
-from policy.localnet.wheels import LAGOON, wheel_artefact
 from policy.localnet.world import NUMERAIRE, Extra, World
+from tests.localnet.wheels import LAGOON, wheel_artefact
 
 FOLDER = "eth_defi/abi/lagoon"
 NAMES = {
