@@ -21,6 +21,7 @@ from pipelines.sections import (
     ModelsSection,
     PolicySection,
     PortfolioSection,
+    ScheduleSection,
     Sources,
     TransfersSection,
     VaultSection,
@@ -42,7 +43,8 @@ class FleetSettings:
 class VaultSettings:
     """One vault with its chain, portfolio, policy, limits and files; ``root`` is the project's folder.
 
-    ``live``: whether scheduled runs execute what they decide; ``cron``: when they run. ``label`` is what the rows of
+    ``live``: whether scheduled runs execute what they decide; ``cron``: when they run, as given (``wiring.cron_at``
+    says at which minute). ``label`` is what the rows of
     its decisions are marked with.
     """
 
@@ -62,6 +64,7 @@ class VaultSettings:
     mlflow: MlflowSection
     live: bool
     cron: str
+    schedule: ScheduleSection = field(repr=False)
     fleet: FleetSettings | None = field(default=None, repr=False)
 
     def path(self, relative: str) -> Path:
@@ -92,7 +95,7 @@ def vaults_of(settings: Settings) -> tuple[VaultSettings, ...]:
     found = [VaultSettings(
         given.portfolio.name, given.vault.address or given.vault.kind, given.root, given.lake, given.portfolio,
         given.chain, given.vault, given.policy, given.mandate, given.sources, given.costs, given.compare, given.models,
-        given.mlflow, given.live_on_schedule, given.schedule.rebalance, fleet,
+        given.mlflow, given.live_on_schedule, given.schedule.rebalance, given.schedule, fleet,
     )]  # fmt: skip
     for row in given.deployments:
         sources = given.sources.model_copy(update={"pools": row.pools or (), "feeds": row.feeds or ()})
@@ -100,6 +103,7 @@ def vaults_of(settings: Settings) -> tuple[VaultSettings, ...]:
         found.append(VaultSettings(
             row.name, f"{row.name}: {row.vault.address or row.vault.kind}", given.root, given.lake, row.portfolio,
             row.chain, row.vault, row.policy, row.mandate, sources, given.costs, given.compare, given.models,
-            given.mlflow, live, row.rebalance or given.schedule.rebalance, fleet if row.chain.id in ids else None,
+            given.mlflow, live, row.rebalance or given.schedule.rebalance, given.schedule,
+            fleet if row.chain.id in ids else None,
         ))  # fmt: skip
     return tuple(found)

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from models.config import ModelConfig
     from policy.execution.checks.rules import Mandate
     from policy.realtime.looks import Resolution
+    from policy.simulation.gas_minutes import Cheapest
     from policy.strategies.registry import CompareConfig
+
+EVERY_HOUR = "* * * *"  # the other fields of a cron that runs once an hour
 
 
 class HasLake(Protocol):
@@ -244,7 +247,7 @@ def compare_config(
     """Return the panel's configuration: settings, overridden by what was asked for.
 
     Finer than the hour, hourly rules act at the minute of the schedule's rebalance (the default's for a cron of
-    several), and the policies not named are the rules that a finer ledger tells apart.
+    several) as it was known at the start, and the policies not named are the rules that a finer ledger tells apart.
     """
     from policy.realtime.looks import defaults
     from policy.simulation.panel import DEFAULT_CELLS
@@ -252,7 +255,7 @@ def compare_config(
 
     given = deployment.compare
     others = NAMES if asked.resolution == "hour" else defaults(asked.resolution)
-    minute = deployment.cron.split()[0]
+    minute = cron_at(deployment, span[0]).split()[0]
     cells = tuple(c for c in DEFAULT_CELLS if c.nav_usd in given.nav_usd and c.scenario in given.scenarios)
     return CompareConfig(
         start=span[0],
@@ -271,3 +274,35 @@ def compare_config(
         minute=int(minute) if minute.isdecimal() else 6,
         flat_gas=asked.flat_gas,
     )
+
+
+def cheapest_at(deployment: VaultSettings, lake: Lake, at: datetime) -> Cheapest | None:
+    """Return the cheapest minute of the hour that ``lake`` knows of at ``at``, after the forecasts of the hour.
+
+    None for a cron that does not run once an hour, and without days enough of gas finer than the hour.
+    """
+    from policy.simulation.block_world import recorded_windows
+    from policy.simulation.gas_minutes import cheapest
+
+    minute, rest = deployment.cron.split(maxsplit=1)
+    if not minute.isdecimal() or rest != EVERY_HOUR:
+        return None
+    ahead = deployment.schedule.forecast.split()[0]
+    after = int(ahead) if ahead.isdecimal() else -1
+    return cheapest(recorded_windows(lake, deployment.chain.history, at), int(minute), after)
+
+
+def cron_at(deployment: VaultSettings, at: datetime) -> str:
+    """Return when the rebalance runs, as the lake knows at ``at``: its cron, or that at the minute proven cheapest.
+
+    A lake that does not answer leaves the cron as it is: where it is read for a decision it says so.
+    """
+    from lake.errors import ForedriftError
+
+    if not deployment.schedule.cheapest_minute:
+        return deployment.cron
+    try:
+        found = cheapest_at(deployment, lake_of(deployment), at)
+    except (ForedriftError, OSError):
+        return deployment.cron
+    return f"{found.minute} {EVERY_HOUR}" if found is not None and found.proven else deployment.cron

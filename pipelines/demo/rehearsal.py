@@ -31,7 +31,7 @@ from pipelines.servers.phrase import using
 from pipelines.settlements.mandate.evidence import Evidence
 from pipelines.stages.mandate import evidence_of
 from pipelines.vault_setup.paper import in_bps
-from pipelines.wiring import lake_of
+from pipelines.wiring import cron_at, lake_of
 from policy.execution.checks.rules import PPB, Mandate
 from policy.execution.submission.signer import create_keystore
 from policy.localnet.history import Tick, ticks
@@ -177,7 +177,7 @@ def _moments(lake: Lake, own: Deployment, begin: datetime, end: datetime) -> Ite
     gas = lake.scan("gas").filter(inside & (pl.col("chain_id") == own.chain.history)).collect()
     market = list(ticks(rows.filter(pl.col("source") == pl.col("source").sort().first().over("asset")), gas))
     times = [tick.at for tick in market if tick.at is not None]
-    for at in CronSim(own.cron, begin):
+    for at in CronSim(cron_at(own, begin), begin):
         if at >= end:
             return
         if (known := bisect_right(times, at)) > 0:

@@ -182,6 +182,9 @@ def status(report: Mapping[str, Any]) -> None:
     if kept:
         names = ["pid", "block", "age_s", "head_age_s", "table", "order"]
         table("Kept block by block", ["name", *names], [[name, *_kept(k, names)] for name, k in kept], right_from=1)
+    for row in report["deployments"]:
+        if row["surface"]["evidence"]:
+            say(f"surface of {row['name']}: {surface_words(row['surface'])}")
     if report.get("served_keepers"):
         names = ["vaults", "live", "state", "pid", "restarts", "why"]
         rows = [[", ".join(r["vaults"]), *(r[n] for n in names[1:])] for r in report["served_keepers"]]
@@ -193,6 +196,15 @@ def status(report: Mapping[str, Any]) -> None:
         table("At the last decision", list(figures), [list(figures.values())], right_from=0)
     for line in report["advice"]:
         say(("→ ", "yellow"), line)
+
+
+def surface_words(surface: Mapping[str, Any]) -> str:
+    """Return whether a published surface decides, and what its evidence says."""
+    proof = surface["evidence"]
+    if "refused" in surface:
+        return f"does not decide; {surface['refused']}"
+    stakes = ", ".join(f"{n} {v:.2f} ({proof['saved'][n]:+.1%})" for n, v in proof["stakes"].items())
+    return f"{surface['hash'][:12]} decides; stakes (and savings) in {proof['weeks']} weeks against {stakes}"
 
 
 def _kept(keeper: Mapping[str, Any], names: Sequence[str]) -> list[Any]:

@@ -32,7 +32,7 @@ from pipelines.settings import PREFECT, Settings
 from pipelines.stages.halting import Project as Stopping
 from pipelines.stages.portfolio import portfolio
 from pipelines.stages.status import status
-from pipelines.wiring import now
+from pipelines.wiring import cron_at, now
 
 NAMES = ("ingest", "forecast", "rebalance", "retrain", "compare")
 HEARTBEAT_S = "30"  # seconds between a run's signs of life, the least Prefect allows: a dead worker shows soonest
@@ -126,7 +126,9 @@ def deployments(settings: Settings, chosen: Sequence[str]) -> list[Any]:
     made: list[Any] = []
     rows = [(name, SERVED, getattr(settings.schedule, name)) for name in chosen]
     if "rebalance" in chosen:
-        rows += [("rebalance", d.name, d.cron) for d in project(settings)[1:]]
+        first, *others = project(settings)
+        rows = [(n, s, cron_at(first, now()) if n == "rebalance" else c) for n, s, c in rows]
+        rows += [("rebalance", d.name, cron_at(d, now())) for d in others]
     for name, served_as, cron in rows:
         deployment: Any = FLOWS[name].to_deployment(
             name=served_as,

@@ -79,6 +79,11 @@ class ScheduleSection(Section):
     rebalance: Cron = Field(
         default="6 * * * *", description="When a decision is asked for, cron; one is taken an hour, however often."
     )
+    cheapest_minute: bool = Field(
+        default=False,
+        description="Whether an hourly rebalance runs at the minute of the hour at which the lake proves gas cheapest "
+        "(`foredrift thresholds` prints it with its error) instead of its cron's; unproven, the cron's stays.",
+    )
     retrain: Cron = Field(default="30 3 * * 1", description="When forecasters are trained anew, cron.")
     compare: Cron = Field(default="0 5 1 * *", description="When policies are compared anew, cron.")
     max_late: PositiveDuration = Field(

@@ -25,7 +25,7 @@ from pipelines.stages.gas_ahead import gas_ahead, gas_money
 from pipelines.stages.saved import saved
 from pipelines.stages.told_decisions import Teller, decided
 from pipelines.vault_settings import VaultSettings
-from pipelines.wiring import lake_of
+from pipelines.wiring import cron_at, lake_of
 from policy.base import Vector
 from policy.execution.checks.verdicts import NAV_DENIED, UNTRADABLE
 from policy.execution.records.audit import Audit
@@ -123,7 +123,7 @@ def _nav(
 
 def _due(deployment: VaultSettings, at: datetime) -> str:
     """Return when the schedule decides next."""
-    return str(next(CronSim(deployment.cron, at)).isoformat())
+    return str(next(CronSim(cron_at(deployment, at), at)).isoformat())
 
 
 def _month(seen: Sequence[VaultLook], at: datetime) -> dict[str, Any]:

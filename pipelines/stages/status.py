@@ -40,7 +40,8 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
     last_execution_h ago; None where unknown), ``actions`` (decisions by action), ``models`` (family, version,
     trained_until, age_d) and ``coverage`` (target, horizon_h, coverage90, outcomes) as the last forecast run saw them,
     ``deployments`` (name, vault, chain, policy, live, and its last decision: decision_id, ts, action, drift_distance;
-    and its keeper: held, fresh, age_s, pid, block, head_age_s, refusal, nodes, table, order, flight, blind),
+    and its keeper: held, fresh, age_s, pid, block, head_age_s, refusal, nodes, table, order, flight, blind;
+    and its surface: hash or why it is refused, and its evidence),
     ``hedge`` (of the hedge account's last decision: net delta, band, phi; None without one),
     ``chains``, ``in_transit``, ``transfers``, ``mismatch`` and ``waiting`` of a portfolio on several chains (see
     ``pipelines.vault_setup.transfer_view``; empty on one chain),

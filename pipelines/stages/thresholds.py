@@ -11,9 +11,10 @@ import polars as pl
 from lake.errors import NotEnoughData
 from pipelines.deployments import Deployment
 from pipelines.vault_setup.decider import portfolio_at
-from pipelines.wiring import lake_of
+from pipelines.wiring import cheapest_at, lake_of
 from policy.comparison.band_width_curve import Widths, curve
 from policy.simulation.block_world import gas_by_slot, recorded_windows
+from policy.simulation.gas_minutes import Cheapest
 from policy.simulation.history import load
 from policy.simulation.planner import prepare
 
@@ -23,7 +24,8 @@ SHOWN = 9  # rows of the printed table
 def thresholds(deployment: Deployment, plot: Path | None = None) -> dict[str, Any]:
     """Return the cost curve over band widths at the newest known market, the best width, and a sentence.
 
-    With it gas by five minutes of the hour over the hour's mean, as far as finer gas is recorded, with its error.
+    With it gas by five minutes of the hour over the hour's mean, as far as finer gas is recorded, with its error, and
+    the minute that is proven cheapest (``cheapest``; None for a schedule that is not hourly, or without a record).
 
     Costs are bp of NAV a year; ``plot`` also writes the picture. Raises NotEnoughData on an empty lake.
     """
@@ -57,8 +59,12 @@ def thresholds(deployment: Deployment, plot: Path | None = None) -> dict[str, An
         f"{100 * found.best_inner:.2f} %): {found.best_bp:.2f} bp of NAV a year at {found.gas_gwei:.1f} gwei"
     )
     minutes = gas_by_slot(recorded_windows(lake, deployment.chain.history, at))
+    best = cheapest_at(deployment, lake, at)
+    said = [schedule_sentence(minutes, deployment.cron)]
+    said += [] if best is None else [minute_sentence(best, used=deployment.schedule.cheapest_minute)]
     return {
-        "gas_by_minute": minutes.to_dicts(), "schedule_sentence": schedule_sentence(minutes, deployment.cron),
+        "gas_by_minute": minutes.to_dicts(), "schedule_sentence": "; ".join(said),
+        "cheapest": None if best is None else best.json(),
         "title": f"Cost against band width, NAV ${portfolio.nav_usd:,.0f}, gamma {portfolio.gamma:g}",
         "at": at.isoformat(), "curve": rows, "best_width": found.best_width, "best_inner": found.best_inner,
         "best_bp": found.best_bp, "gas_gwei": found.gas_gwei, "sentence": sentence,
@@ -77,6 +83,17 @@ def schedule_sentence(minutes: pl.DataFrame, cron: str) -> str:
         return found
     own = minutes.filter(pl.col("minute") == int(minute) // 5 * 5).row(0, named=True)
     return f"{found}; the schedule's :{int(minute):02d} pays {own['ratio'] - 1.0:+.1%} +- {own['error']:.1%}"
+
+
+def minute_sentence(best: Cheapest, *, used: bool) -> str:
+    """Return whether another minute is proven cheaper than the schedule's, and what [schedule] makes of it."""
+    days = f"{best.days} later days, chosen on those before"
+    found = f":{best.minute:02d} saves {best.saving:+.1%} +- {best.error:.1%} of the hour's gas ({days})"
+    if not best.proven:
+        return f"{found}, which proves nothing: the schedule stays at :{best.own:02d}"
+    if used:
+        return f"{found}, which is proven: the schedule runs there"
+    return f"{found}, which is proven: [schedule] cheapest_minute = true runs there"
 
 
 def _picture(found: Widths, path: Path) -> None:

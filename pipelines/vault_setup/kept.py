@@ -14,7 +14,7 @@ from pipelines.vault_setup.abstaining import recorded
 from pipelines.vault_setup.cycle import announce_executions
 from pipelines.vault_setup.decider import Choice, decider
 from pipelines.vault_setup.kept_surface import KeptSurface
-from pipelines.wiring import lake_of
+from pipelines.wiring import cron_at, lake_of, now
 from policy.base import Policy
 from policy.execution.records.audit import Audit
 from policy.keeping.desk import Occasion
@@ -77,5 +77,5 @@ def rule_at(standing: Standing, choice: Choice, occasion: Occasion) -> Policy:
 
 def minute_s(deployment: VaultSettings) -> int:
     """Return the seconds into the hour at which the schedule's rebalance is due; 0 for a cron of several minutes."""
-    minute = deployment.cron.split()[0]
+    minute = cron_at(deployment, now()).split()[0]
     return 60 * int(minute) if minute.isdecimal() else 0

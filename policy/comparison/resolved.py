@@ -20,7 +20,7 @@ from policy.base import Matrix, Vector
 from policy.comparison import artifacts
 from policy.comparison.outcomes import PortfolioRun
 from policy.comparison.rebalancing_premium import PathPrices, Premium, premium
-from policy.comparison.surface_evidence import proven_states
+from policy.comparison.surface_evidence import proven_weeks
 from policy.realtime.looks import LOOKS, PATIENCE_H, STEP_S, Look, Resolution
 from policy.realtime.surface import LIFE_S, MOVED, PAST_DAYS, GasStates, ReservationSurface, learn, trailing_log
 from policy.simulation import block_kernel
@@ -37,6 +37,7 @@ from policy.strategies.surfaces import affine_gas, surface_at, swaps_of
 COLUMNS = 72  # gas prices of a gas table, evenly spaced in log price
 BOUNDS = ("foresight_gas", "clairvoyant")
 REBUILD_S = 7 * 86_400
+PROOF_S = 300  # seconds between the looks that prove a surface
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Field:
     built: Ints  # (W,) block each surface is built at
     window: Ints  # (N,)
     state: Ints  # (N,)
+    coarse: Field | None = None  # the same every five minutes, where this one is finer
 
     @property
     def gwei(self) -> Vector:
@@ -92,25 +94,37 @@ class Learnt:
 def states_of(world: BlockWorld) -> Learnt:
     """Return what is learnt of the gas of ``world``, walk-forward: each week from the PAST_DAYS before it."""
     past, per_hour, N = world.past_gwei.size, world.per_hour, world.gas_gwei.size
-    log = np.log(np.maximum(np.concatenate([world.past_gwei, world.gas_gwei]), 1e-9))
-    slow, level = trailing_log(log, per_hour), trailing_log(log, 24 * per_hour)
-    week = REBUILD_S // world.step_s
-    window, state = np.full(N, NO_TABLE, dtype=np.int64), np.full(N, NO_TABLE, dtype=np.int64)
+    log, slow, _ = trailing(world)
     chains: list[GasStates] = []
     built: list[int] = []
-    for first in range(0, N, week):
-        now, last = past + first, min(first + week, N)
+    for first in range(0, N, REBUILD_S // world.step_s):
+        now = past + first
         begin = max(0, now - PAST_DAYS * 24 * per_hour)
         states = learn(log[begin:now], slow[begin:now], world.step_s, world.start_s + first * world.step_s)
-        if states is None:
-            continue
+        if states is not None:
+            chains.append(states)
+            built.append(first)
+    return placed(world, tuple(chains), np.array(built, dtype=np.int64))
+
+
+def placed(world: BlockWorld, chains: tuple[GasStates, ...], built: Ints) -> Learnt:
+    """Return ``chains``, each in force for a week from its ``built`` block of ``world``, and the states seen there."""
+    past, N = world.past_gwei.size, world.gas_gwei.size
+    log, slow, level = trailing(world)
+    window, state = np.full(N, NO_TABLE, dtype=np.int64), np.full(N, NO_TABLE, dtype=np.int64)
+    for k, (states, first) in enumerate(zip(chains, built, strict=True)):
+        now, last = past + first, min(first + REBUILD_S // world.step_s, N)
         ahead = np.minimum(np.arange(now, past + last) + 1, past + N - 1)
-        window[first:last] = len(chains)
+        window[first:last] = k
         usable = np.abs(level[now : past + last] - states.level) <= math.log(MOVED)
         state[first:last] = np.where(usable, states.of(log[ahead], slow[ahead]), NO_TABLE)
-        chains.append(states)
-        built.append(first)
-    return Learnt(tuple(chains), np.array(built, dtype=np.int64), window, state)
+    return Learnt(chains, built, window, state)
+
+
+def trailing(world: BlockWorld) -> tuple[Vector, Vector, Vector]:
+    """Return log gas of the past and of ``world``, and its trailing means over an hour and over a day."""
+    log = np.log(np.maximum(np.concatenate([world.past_gwei, world.gas_gwei]), 1e-9))
+    return log, trailing_log(log, world.per_hour), trailing_log(log, 24 * world.per_hour)
 
 
 def field_of(lake: Lake, history: History, config: CompareConfig) -> Field:
@@ -121,9 +135,18 @@ def field_of(lake: Lake, history: History, config: CompareConfig) -> Field:
     found = states_of(world)
     lowest = float(log.min())
     step = max((float(log.max()) - lowest) / (COLUMNS - 1), 1e-6)
-    return Field(
+    whole = Field(
         world, config.minute, lowest, step, (log - lowest) / step, found.chains, found.built, found.window, found.state
     )
+    return replace(whole, coarse=coarse_of(whole)) if world.step_s < PROOF_S else whole
+
+
+def coarse_of(field: Field) -> Field:
+    """Return ``field`` every five minutes: the same chains and gas tables, the states of the gas that is seen then."""
+    world = field.world.every(PROOF_S)
+    seen = placed(world, field.chains, field.built // (PROOF_S // field.world.step_s))
+    at = (np.log(np.maximum(world.gas_gwei, 1e-9)) - field.lowest) / field.step
+    return replace(field, world=world, gas_at=at, built=seen.built, window=seen.window, state=seen.state)
 
 
 def simulate_chunk(
@@ -147,10 +170,15 @@ def simulate_chunk(
         surfaces = surfaces_of(case, field) if any(look.surface for look in looks) else []
         planned = time.perf_counter() - began
         looked = partial(look_at, case, week, (outer, inner), surfaces)
+        began = time.perf_counter()
+        mixed = field
+        if any(look.mixed for look in looks):
+            on = proven_weeks(case, field.coarse or field, looked)[week[field.world.hour]]
+            mixed = replace(field, state=np.where(on, field.state, NO_TABLE))
+        planned += time.perf_counter() - began
         for look in looks:
             began = time.perf_counter()
-            seen = replace(field, state=proven_states(case, field, look, looked)) if look.mixed else field
-            run = looked(seen, look)
+            run = looked(mixed if look.mixed else field, look)
             columns = artifacts.trade_columns(case, run)
             spent = planned if look.surface else 0.0
             done = time.perf_counter() - began

@@ -2,13 +2,15 @@
 
 As the experts of the predictive policy, the surface and hourly gas_band run over the same portfolio on mirrored pasts:
 gas is what it was, and all moves of a day's prices keep their sign or change it together, drawn at random, so that the
-luck of a few trends averages out. A week's cost is what was paid plus the change of the cost-to-go of the deviation
-left. A surface whose costs swing with few trades proves nothing, and gas_band decides as it does without one.
+luck of a few trends averages out. They are looked up every five minutes, whatever the ledger: the gain of a surface is
+hardly that of the blocks between, and many pasts say more than fine ones. A week's cost is what was paid plus the
+change of the cost-to-go of the deviation left. A surface whose costs swing with few trades proves nothing, and gas_band
+decides as it does without one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
@@ -17,7 +19,7 @@ import numpy.typing as npt
 
 from policy.base import Matrix, Vector
 from policy.realtime.looks import LOOKS, Look
-from policy.simulation.block_kernel import NO_TABLE
+from policy.realtime.proof import PROVEN
 from policy.simulation.block_world import BlockWorld
 from policy.simulation.history import Ints
 from policy.simulation.planner import Case
@@ -25,23 +27,18 @@ from policy.simulation.simulator import GAS, TRACKING, Run
 from policy.strategies.experts import STAKES, cost_to_go, evidence
 from policy.strategies.reactive import GAS_BAND
 
-PATHS = 8  # mirrored pasts
-PROVEN = 4.0  # what a stake of 1 on the surface must have become; the experts follow by three quarters there
+PATHS = 32  # mirrored pasts: what is left of the noise is that of gas, common to all of them
 SEED = 30_301  # of the signs; any
+SURFACE = "surface_5m"  # the look that proves it
 DAY_S = 86_400
 
 
 class InWorld(Protocol):
-    """What is looked at: a world and the state of gas at each of its blocks."""
+    """What is looked at: a world, with whatever a look needs besides."""
 
     @property
     def world(self) -> BlockWorld:
         """The block world."""
-        ...
-
-    @property
-    def state(self) -> Ints:
-        """(N,) state of gas, NO_TABLE where no surface may decide."""
         ...
 
 
@@ -49,39 +46,49 @@ Bools = npt.NDArray[np.bool_]
 Where = TypeVar("Where", bound=InWorld)
 
 
-def proven_states(case: Case, where: Where, look: Look, run: Callable[[Where, Look], Run]) -> Ints:
-    """Return (N,) the states of ``where`` in the weeks in which the surface decides, NO_TABLE in the others.
+def proven_weeks(case: Case, where: Where, run: Callable[[Where, Look], Run]) -> Bools:
+    """Return (weeks,) whether the surface decides in each calendar week of the history, by the weeks before it alone.
 
-    ``run`` simulates ``case`` by a look; what decides a week rests on the weeks before it alone.
+    ``run`` simulates ``case`` by a look on ``where`` with other prices.
     """
+    number, (usual, costs) = weekly_costs(case, where, (LOOKS[GAS_BAND.name], LOOKS[SURFACE]), run)
+    on = np.zeros(int(case.history.week().max()) + 1, dtype=np.bool_)
+    on[number] = shown(costs - usual, usual)
+    return on
+
+
+def weekly_costs(
+    case: Case, where: Where, looks: Sequence[Look], run: Callable[[Where, Look], Run]
+) -> tuple[Ints, Matrix]:
+    """Return (W,) the calendar weeks of ``case`` and (looks, W) what each look cost in them over all mirrored pasts."""
     world, week = where.world, case.history.week()[where.world.hour]
     first, last = ((s - case.history.first) * world.per_hour for s in (case.first, case.last))
     number = week[first:last]
     starts = np.flatnonzero(np.diff(number, prepend=number[0] - 1)) + first
     edges = np.append(starts, last)
-    pure = replace(look, mixed=False)
-    costs = np.zeros((2, starts.size))
+    costs = np.zeros((len(looks), starts.size))
     for draw in range(PATHS):
         at = replace(where, world=mirrored_world(world, case.columns, draw))  # type: ignore[type-var]
-        for row, by in enumerate((LOOKS[GAS_BAND.name], pure)):
-            costs[row] += week_costs(case, at.world, run(at, by), edges)
-    proven = shown(costs[1] - costs[0], costs[0])
-    on = np.zeros(int(week.max()) + 1, dtype=np.bool_)
-    on[week[starts]] = proven
-    return np.where(on[week], where.state, NO_TABLE)
+        for row, look in enumerate(looks):
+            costs[row] += week_costs(case, at.world, run(at, look), edges)
+    return week[starts], costs
 
 
 def shown(difference: Vector, usual: Vector) -> Bools:
-    """Return (W,) whether before each week ``difference`` to the ``usual`` cost was a saving, by the bets on it.
+    """Return (W,) whether the stake on ``difference`` to the ``usual`` cost was above PROVEN before each week."""
+    weeks = range(difference.size)
+    return np.array([stake(difference[:w], usual[:w]) > PROVEN for w in weeks], dtype=np.bool_)
 
-    A stake of 1, laid out for each of STAKES, must have become PROVEN on the weeks before: no rule that is as likely to
-    cost as to save gets there more often than one time in PROVEN.
+
+def stake(difference: Vector, usual: Vector) -> float:
+    """Return what a stake of 1 on ``difference`` (W,) to the ``usual`` cost being savings has become, for all STAKES.
+
+    No rule that is as likely to cost as to save gets to PROVEN more often than one time in PROVEN.
     """
-    out = np.zeros(difference.size, dtype=np.bool_)
-    for w in range(1, difference.size):
-        scale = max(float(usual[:w].mean()), 1e-300)
-        out[w] = np.mean([evidence(difference[:w], stake * scale) for stake in STAKES]) > PROVEN
-    return out
+    if not difference.size:
+        return 1.0
+    scale = max(float(usual.mean()), 1e-300)
+    return float(np.mean([evidence(difference, part * scale) for part in STAKES]))
 
 
 def mirrored_world(world: BlockWorld, columns: Ints, draw: int) -> BlockWorld:

@@ -1,7 +1,8 @@
 """Surfaces as files: published whole under a name that is their hash, and refused in words when they may not decide.
 
 ``tables/<deployment>-<hash>.npz`` holds the arrays, ``tables/<deployment>.json`` says which file is in force, when and
-from what it was built. Both appear by rename, so that a reader sees the old one or the new one and nothing between.
+from what it was built, and the evidence that such surfaces have been cheaper than the rules that decide without one.
+Both appear by rename, so that a reader sees the old one or the new one and nothing between.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from lake.private import opener, private_folder
+from policy.realtime.proof import Proof, proof_of
 from policy.realtime.surface import GasStates, ReservationSurface
 
 LIFE_S = 3 * 3_600  # of a published surface: one is built with every forecast, once an hour
@@ -42,9 +44,10 @@ class NoSurface:
     reason: str
 
 
-def publish(folder: Path, name: str, surface: ReservationSurface, about: Mapping[str, Any]) -> Published:
-    """Write ``surface`` of deployment ``name`` into ``folder`` and put it in force; ``about`` joins the manifest.
+def publish(folder: Path, name: str, surface: ReservationSurface, about: Mapping[str, Any], proof: Proof) -> Published:
+    """Write ``surface`` of deployment ``name`` into ``folder``, in force where ``proof`` lets it decide.
 
+    ``about`` joins the manifest.
     Raises OSError where the disk refuses; the one before is then still in force.
     """
     private_folder(folder)
@@ -56,6 +59,7 @@ def publish(folder: Path, name: str, surface: ReservationSurface, about: Mapping
         np.savez_compressed(handle, scalars=scalars, **arrays)
     manifest = {
         **about, "file": file, "hash": digest, "built_s": states.built_s, "level_gwei": math.exp(states.level),
+        "evidence": proof.json(),
     }  # fmt: skip
     with _replacing(folder / f"{name}.json") as path, open(path, "w", opener=opener) as handle:
         json.dump(manifest, handle, indent=1)
@@ -64,13 +68,28 @@ def publish(folder: Path, name: str, surface: ReservationSurface, about: Mapping
 
 
 def current_surface(folder: Path, name: str, now_s: float, level: float) -> Published | NoSurface:
-    """Return the surface of ``name`` in force at ``now_s`` (Unix) where gas is at log ``level``, or why there is none.
+    """Return the surface of ``name`` that decides at ``now_s`` (Unix) where gas is at log ``level``, or why none does.
+
+    Refused is what ``built_surface`` refuses, and whatever its evidence does not let decide.
+    """
+    found = built_surface(folder, name, now_s, level)
+    if isinstance(found, NoSurface):
+        return found
+    try:
+        refused = proof_of(found.manifest.get("evidence")).refused(now_s)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        refused = f"the surface's evidence cannot be read ({error}); foredrift forecast builds it anew"
+    return NoSurface(refused) if refused else found
+
+
+def built_surface(folder: Path, name: str, now_s: float, level: float) -> Published | NoSurface:
+    """Return the newest surface of ``name`` whatever its evidence, or why it is none to begin from.
 
     Refused are files that are damaged or not the manifest's, surfaces older than LIFE_S or dated after now, and those
     whose level of gas has moved MOVED times either way.
     """
     try:
-        manifest = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        manifest = told_of(folder, name)
         found = _loaded(folder / str(manifest["file"]))
     except FileNotFoundError:
         return NoSurface("no surface has been built yet: foredrift forecast builds one")
@@ -82,6 +101,12 @@ def current_surface(folder: Path, name: str, now_s: float, level: float) -> Publ
         return NoSurface("the level of gas is not known")
     refused = found.states.refused(now_s, level, LIFE_S)
     return NoSurface(refused) if refused else Published(found, found.digest, manifest)
+
+
+def told_of(folder: Path, name: str) -> Mapping[str, Any]:
+    """Return the newest manifest of ``name``; raises OSError or ValueError where there is none to read."""
+    found: Mapping[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    return found
 
 
 def _loaded(path: Path) -> ReservationSurface:

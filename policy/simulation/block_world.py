@@ -269,19 +269,27 @@ def _fives(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.group_by(pl.col("ts").dt.truncate("5m")).agg(pl.col("gas").mean()).sort("ts")
 
 
-def gas_by_slot(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return gas over its hour's mean by five minutes of the hour from windows ``rows`` (ts, gas) of whole hours.
+def slot_ratios(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return gas over its hour's mean by ``minute`` (five of them) and ``day``: ratio, hours.
 
-    Columns: minute, ratio, error (standard error of the mean over days; 1 from a single day), hours.
+    Of the whole hours of five-minute windows ``rows`` (ts, gas).
     """
     slot = pl.col("ts").dt.minute() // 5 * 5
     hourly = rows.with_columns(
         hour=pl.col("ts").dt.truncate("1h"), day=pl.col("ts").dt.date(), minute=slot.cast(pl.Int64)
     ).filter(pl.len().over("hour") == HOUR_S // FIVE_S)
     ratio = hourly.with_columns(ratio=pl.col("gas") / pl.col("gas").mean().over("hour"))
-    daily = ratio.group_by("minute", "day").agg(pl.col("ratio").mean(), hours=pl.len())
+    return ratio.group_by("minute", "day", maintain_order=True).agg(pl.col("ratio").mean(), hours=pl.len())
+
+
+def gas_by_slot(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return gas over its hour's mean by five minutes of the hour from windows ``rows`` (ts, gas) of whole hours.
+
+    Columns: minute, ratio, error (standard error of the mean over days; 1 from a single day), hours.
+    """
     return (
-        daily.group_by("minute")
+        slot_ratios(rows)
+        .group_by("minute")
         .agg(
             ratio=pl.col("ratio").mean(),
             error=(pl.col("ratio").std() / pl.len().sqrt()).fill_null(1.0),

@@ -17,10 +17,13 @@ from pipelines.stages.surface import publish_surface
 from pipelines.vault_setup.kept_paper import paper_desks
 from pipelines.vault_setup.kept_surface import GasWatch, KeptSurface
 from pipelines.wiring import lake_of
+from policy.comparison import surface_evidence
 from policy.keeping.keeper import Keeper
 from policy.keeping.sights import Reserves, Sights
 from policy.keeping.terms import terms_of
 from policy.memory import PolicyMemory
+from policy.realtime import proof
+from policy.realtime.proof import Proof
 from policy.realtime.published import NoSurface, publish
 from policy.realtime.surface import FAST, NEVER, NODES, SLOW, GasStates, ReservationSurface
 from policy.strategies.planner_policy import RulePolicy
@@ -31,6 +34,7 @@ from tests.pipelines.market import moment, project
 
 BUILT = 1_800_000_000
 Q = SLOW * FAST
+PROOF = Proof("terms", BUILT - 86_400, 20, {"gas_band": 9.0}, {"gas_band": 0.1})
 
 
 def surface(level_gwei: float = 10.0, built_s: int = BUILT, scale: float = 1e-3) -> ReservationSurface:
@@ -108,27 +112,33 @@ def test_a_surface_is_swapped_in_between_blocks_and_refused_when_old_or_when_gas
     block = Block(1, BUILT + 12, 9 * 10**9)
     assert one.look(block) is None
     assert one.memory(datetime.now(UTC)) is None
-    made = publish(folder, "main", surface(), {})
+    made = publish(folder, "main", surface(), {}, PROOF)
     found = one.look(replace(block, number=2, timestamp_s=BUILT + 24))
     assert found is not None
     assert found[1] == made.digest
     at = datetime.fromtimestamp(BUILT, UTC)
     assert np.array_equal(one.memory(at).values["reserve"], found[0].table)
-    other = publish(folder, "main", surface(scale=2e-3), {})
+    other = publish(folder, "main", surface(scale=2e-3), {}, PROOF)
     assert one.look(replace(block, number=3, timestamp_s=BUILT + 36))[1] == other.digest
     assert one.look(replace(block, number=4, timestamp_s=BUILT + 3 * 3_600 + 13)) is None  # too old
     assert one.memory(at + timedelta(hours=3)) is None
-    publish(folder, "main", surface(level_gwei=1.0, scale=1e-3), {})
+    publish(folder, "main", surface(level_gwei=1.0, scale=1e-3), {}, PROOF)
     assert one.look(replace(block, number=5, timestamp_s=BUILT + 60)) is None  # ten times its level
     assert isinstance(one.found, NoSurface)
 
 
-def test_a_surface_built_from_the_lake_is_what_a_kept_vault_is_looked_up_in(tmp_path):
+def test_a_surface_built_from_the_lake_is_what_a_kept_vault_is_looked_up_in(tmp_path, monkeypatch):
+    monkeypatch.setattr(surface_evidence, "PATHS", 1)
     settings = project(tmp_path, "\n[vault]\nstart = [0.5, 0.3, 0.2]\n")
     own, at = deployment(settings), utc(moment(48))
     made = publish_surface(own, lake_of(own), at)
     assert "hash" in made, made
     time_s = int(at.timestamp()) + 12
+    desks, market = paper_desks([own])
+    unproven = Keeper(desks, market, width=3, workers=1)
+    unproven.on_block(Block(1, time_s, 20 * 10**9), quiet="only a look")
+    assert unproven.table == [""]  # a surface that has not shown its worth keeps out of the way
+    monkeypatch.setattr(proof, "PROVEN", 0.0)
     desks, market = paper_desks([own])
     keeper = Keeper(desks, market, width=3, workers=1)
     keeper.on_block(Block(1, time_s, 20 * 10**9), quiet="only a look")

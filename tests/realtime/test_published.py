@@ -18,6 +18,9 @@ from pipelines.stages.status import status
 from pipelines.stages.surface import publish_surface, surface_state
 from pipelines.vault_setup.surfaces import level_of, log_gas
 from pipelines.wiring import lake_of
+from policy.comparison import surface_evidence
+from policy.realtime import proof
+from policy.realtime.proof import Proof
 from policy.realtime.published import KEPT, LIFE_S, NoSurface, Published, current_surface, publish
 from policy.realtime.surface import FAST, NODES, SLOW, GasStates, ReservationSurface
 from policy.simulation.block_world import BLOCK_S, recent_gas
@@ -26,6 +29,7 @@ from tests.pipelines.market import END, project
 BUILT = 1_660_000_000
 LEVEL = math.log(20.0)
 Q = SLOW * FAST
+PROOF = Proof("terms", BUILT - 86_400, 20, {"gas_band": 9.0}, {"gas_band": 0.1})
 
 
 def surface(seed: int = 0, built_s: int = BUILT) -> ReservationSurface:
@@ -38,7 +42,7 @@ def surface(seed: int = 0, built_s: int = BUILT) -> ReservationSurface:
 
 
 def test_what_was_published_is_read_back_to_the_last_bit(tmp_path):
-    made = publish(tmp_path, "main", surface(), {"window": ["a", "b"]})
+    made = publish(tmp_path, "main", surface(), {"window": ["a", "b"]}, PROOF)
     found = current_surface(tmp_path, "main", BUILT + 60, LEVEL)
     assert isinstance(found, Published)
     for name in ("reserve", "back", "value"):
@@ -65,7 +69,7 @@ def test_what_was_published_is_read_back_to_the_last_bit(tmp_path):
     ],
 )
 def test_one_that_is_old_or_of_another_level_is_refused(tmp_path, now_s, level, words):
-    publish(tmp_path, "main", surface(), {})
+    publish(tmp_path, "main", surface(), {}, PROOF)
     found = current_surface(tmp_path, "main", now_s, level)
     assert isinstance(found, NoSurface) == bool(words)
     if isinstance(found, NoSurface):
@@ -73,9 +77,9 @@ def test_one_that_is_old_or_of_another_level_is_refused(tmp_path, now_s, level, 
 
 
 def test_the_newest_is_in_force_and_few_files_stay(tmp_path):
-    publish(tmp_path, "main-2", surface(99), {})
+    publish(tmp_path, "main-2", surface(99), {}, PROOF)
     for seed in range(8):
-        publish(tmp_path, "main", surface(seed), {})
+        publish(tmp_path, "main", surface(seed), {}, PROOF)
     found = current_surface(tmp_path, "main", BUILT, LEVEL)
     assert isinstance(found, Published)
     assert found.digest == surface(7).digest
@@ -91,13 +95,21 @@ def damaged(folder, how):
     elif how == "empty":
         file.write_bytes(b"")
     elif how == "another's":
-        other = publish(folder, "other", surface(5), {})
+        other = publish(folder, "other", surface(5), {}, PROOF)
         file.write_bytes((folder / str(other.manifest["file"])).read_bytes())
     elif how == "nan":
         (folder / "main.json").write_text(json.dumps(manifest | {"hash": "x"}))
-        publish(folder, "main", replace(surface(), reserve=np.full((NODES, Q), np.nan)), {})
+        publish(folder, "main", replace(surface(), reserve=np.full((NODES, Q), np.nan)), {}, PROOF)
     elif how == "shapes":
-        publish(folder, "main", replace(surface(), reserve=np.zeros((NODES, 3))), {})
+        publish(folder, "main", replace(surface(), reserve=np.zeros((NODES, 3))), {}, PROOF)
+    elif how.startswith("evidence"):
+        said = manifest["evidence"]
+        changed = {
+            "evidence gone": None, "evidence of another kind": [1], "evidence without a hash": {**said, "hash": ""},
+            "evidence made better": {**said, "stakes": {"gas_band": 99.0}}, "evidence half": {"weeks": 3},
+            "evidence without numbers": {**said, "stakes": {"gas_band": "x"}},
+        }  # fmt: skip
+        (folder / "main.json").write_text(json.dumps(manifest | {"evidence": changed[how]}))
     elif how == "gone":
         file.unlink()
     else:
@@ -105,15 +117,20 @@ def damaged(folder, how):
 
 
 @pytest.mark.parametrize(
-    "how", ["cut short", "empty", "another's", "nan", "shapes", "gone", "no manifest", "half a manifest"]
-)
+    "how",
+    [
+        "cut short", "empty", "another's", "nan", "shapes", "gone", "no manifest", "half a manifest", "evidence gone",
+        "evidence of another kind", "evidence without a hash", "evidence made better", "evidence half",
+        "evidence without numbers",
+    ],
+)  # fmt: skip
 def test_what_is_damaged_is_refused_and_built_anew(tmp_path, how):
-    publish(tmp_path, "main", surface(), {})
+    publish(tmp_path, "main", surface(), {}, PROOF)
     damaged(tmp_path, how)
     found = current_surface(tmp_path, "main", BUILT, LEVEL)
     assert isinstance(found, NoSurface)
     assert found.reason
-    publish(tmp_path, "main", surface(1), {})
+    publish(tmp_path, "main", surface(1), {}, PROOF)
     assert isinstance(current_surface(tmp_path, "main", BUILT, LEVEL), Published)
 
 
@@ -122,7 +139,9 @@ def settings(tmp_path_factory):
     return project(tmp_path_factory.mktemp("surface"))
 
 
-def test_a_forecast_run_builds_a_surface_that_holds_for_three_hours(settings):
+def test_a_forecast_run_builds_a_surface_that_holds_for_three_hours(settings, monkeypatch):
+    monkeypatch.setattr(proof, "PROVEN", 0.0)  # eight weeks prove nothing yet
+    monkeypatch.setattr(surface_evidence, "PATHS", 1)
     one, lake = deployment(settings), lake_of(settings)
     at = END - timedelta(hours=6)
     made = publish_surface(one, lake, at)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from policy.comparison import resolved, surface_evidence
-from policy.comparison.surface_evidence import mirrored_world, proven_states, week_costs, weights_at
+from policy.comparison.surface_evidence import mirrored_world, proven_weeks, stake, week_costs, weights_at
 from policy.realtime.looks import LOOKS
 from policy.simulation.block_kernel import NO_TABLE
 from policy.simulation.planner import prepare
@@ -48,7 +48,6 @@ def test_with_proof_from_the_start_it_is_the_surface(scene):
 @pytest.mark.parametrize("better", [True, False])
 def test_weeks_are_decided_by_those_before_them_alone(scene, monkeypatch, better):
     field, case, run = scene
-    week = case.history.week()[field.world.hour]
     asked = []
 
     def told(case_, world, done, edges):
@@ -61,25 +60,42 @@ def test_weeks_are_decided_by_those_before_them_alone(scene, monkeypatch, better
     surface_run = run(field, LOOKS["surface_5m"])
     monkeypatch.setattr(surface_evidence, "week_costs", told)
     monkeypatch.setattr(surface_evidence, "PROVEN", 1.0)  # the market of the tests has few weeks
-    found = proven_states(case, field, MIX, lambda at, look: surface_run if look.surface else run(at, look))
-    first = week == week[0]
-    assert (found[first] == NO_TABLE).all()  # nothing came before
-    assert np.array_equal(found[~first], field.state[~first]) == better
-    assert (found[~first] == NO_TABLE).all() != better
+    on = proven_weeks(case, field, lambda at, look: surface_run if look.surface else run(at, look))
+    week = case.history.week()[field.world.hour]
+    assert not on[week[0]]  # nothing came before
+    assert (on[week[0] + 1 : week[-1] + 1] == better).all()
     assert all(np.array_equal(e, asked[0]) for e in asked)
 
 
-def test_a_changed_future_changes_no_earlier_week(scene):
+def test_a_changed_future_changes_no_earlier_week(scene, monkeypatch):
     field, case, run = scene
+    monkeypatch.setattr(surface_evidence, "PATHS", 4)
     half = field.state.size // 2
     after = field.world.gas_gwei.copy()
     after[half:] *= 3.0
     other = replace(field, world=replace(field.world, gas_gwei=after))
     week = case.history.week()[field.world.hour]
-    known = week < week[half]
+    looks = (LOOKS["gas_band"], LOOKS["surface_5m"])
+    (number, one), (_, two) = (surface_evidence.weekly_costs(case, f, looks, run) for f in (field, other))
+    known = number < week[half]
     assert known.any()
-    one, two = (proven_states(case, f, MIX, run) for f in (field, other))
-    assert np.array_equal(one[known], two[known])
+    assert np.array_equal(one[:, known][:, :-1], two[:, known][:, :-1])  # the last one ends where gas has changed
+    assert not np.array_equal(one, two)
+
+
+def test_a_stake_grows_with_savings_alone_and_a_change_for_the_worse_takes_it_back():
+    rng = np.random.default_rng(4)
+    usual = np.full(40, 1.0)
+    saving = -0.2 + 0.05 * rng.standard_normal(40)
+    assert stake(saving[:0], usual[:0]) == 1.0
+    assert stake(saving, usual) > 100.0
+    assert stake(-saving, usual) < 1.0
+    turned = np.concatenate([saving[:20], -saving[:20]])
+    path = [stake(turned[:w], usual[:w]) for w in range(41)]
+    assert path[20] == max(path) > 4.0
+    assert path[40] < 1.0
+    worthless = rng.standard_normal((400, 40))
+    assert np.mean([stake(w, usual) > 4.0 for w in worthless]) <= 0.25  # Ville's bound, at any one moment
 
 
 def test_mirrored_pasts_keep_gas_sizes_and_days_together(scene):
