@@ -161,7 +161,7 @@ growth: env ## load, features and reads at 1, 10 and 100 million rows
 heads: env ## the follower of heads through every fault of node and websocket: ARGS="--blocks 10000 --seed 1" (some minutes)
 	@$(BIN)/python -W ignore -m tests.realtime.heads_run $(ARGS)
 
-realtime: env ## what looking within the hour is worth on recorded history: ARGS="--portfolios 24" (some minutes)
+realtime: env ## what looking within the hour is worth on recorded history: ARGS="--portfolios 24 --both" (some minutes)
 	@$(BIN)/python -W ignore -m tests.bench.realtime_table $(ARGS)
 
 flows: env ## what netting holders' deposits and withdrawals against the rebalance saves, bp a year: ARGS="--portfolios 24" (two minutes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -49,6 +50,8 @@ from policy.strategies.reactive import GAS_BAND
 
 QUICK = Pace(silence_s=0.6, poll_s=0.05, check_s=0.2, bound_s=0.5, first_wait_s=0.02, last_wait_s=0.3, retry_s=0.05)
 HOURLY = np.diag([1e-8, 4e-5, 3e-5])  # covariance per hour of dollar, ETH, BTC
+SETTLE_S = 300.0  # for a keeper to come to the tip and its plan to an end, once the faults are over
+LOOKED_S = 0.02
 ETH_USD, USUAL_GWEI, DEPOSIT_USD = 1_500.0, 14.0, 100_000
 PASSPHRASE = "local"  # noqa: S105 # nosec B105 - of a well-known development key on a chain that dies with the process
 
@@ -179,11 +182,11 @@ async def _trial(net: Localnet, folder: Path, blocks: int, faults: list[Any], se
         )
     )
     await trial.begun.wait()
-    began = time.monotonic()
+    began, load = time.monotonic(), os.getloadavg()[0]
     maker.start()
     await asyncio.to_thread(maker.join)
     net.faults.clear()
-    await _settled(net, trial, followed)
+    whole = await settled(net, trial, followed)
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
@@ -192,6 +195,8 @@ async def _trial(net: Localnet, folder: Path, blocks: int, faults: list[Any], se
     return figures(trial, market, followed, run) | {
         "faults": _met(faults),
         "seconds": round(time.monotonic() - began, 1),
+        "settled": whole,
+        "load": [round(load, 1), round(os.getloadavg()[0], 1)],  # of the machine, runnable processes: start and end
     }
 
 
@@ -211,15 +216,27 @@ async def _told(follower: HeadFollower, followed: Followed, trial: Trial) -> Asy
         yield event
 
 
-async def _settled(net: Localnet, trial: Trial, followed: Followed) -> None:
-    """Make blocks without faults until the keeper is at the tip and no plan is on its way."""
-    for _ in range(60):
+async def settled(net: Localnet, trial: Trial, followed: Followed, room_s: float = SETTLE_S) -> bool:
+    """Make blocks without faults until the keeper is at the tip and no plan is on its way; False after ``room_s``.
+
+    The next block waits for the look at the one before, however slow the machine: what is counted afterwards is what
+    the keeper did, not how far it had come.
+    """
+    end = time.monotonic() + room_s
+    while time.monotonic() < end:
         await asyncio.to_thread(net.mine)
-        await asyncio.sleep(0.1)
         head = net.node.head()
-        at_tip = followed.chain.get(head.number) == head.hash and head.number in trial.looks
-        if at_tip and trial.ctx.journal.in_flight() is None:
-            return
+        for _ in range(int((end - time.monotonic()) / LOOKED_S) + 1):
+            if _at(head, trial, followed):
+                break
+            await asyncio.sleep(LOOKED_S)
+        if _at(head, trial, followed) and trial.ctx.journal.in_flight() is None:
+            return True
+    return False
+
+
+def _at(head: BlockHeader, trial: Trial, followed: Followed) -> bool:
+    return followed.chain.get(head.number) == head.hash and head.number in trial.looks
 
 
 def figures(trial: Trial, market: TrialMarket, followed: Followed, run: KeepRun) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from models.families import families
 from pipelines.progress import Progress, silent
 from pipelines.reports import nulls
 from pipelines.reports.output import hushed
+from pipelines.reports.surfaces import surface_words
 from policy.names import BASELINE, BOUND, CLAIMANT, HEADLINE
 
 if TYPE_CHECKING:
@@ -198,15 +199,6 @@ def status(report: Mapping[str, Any]) -> None:
         say(("→ ", "yellow"), line)
 
 
-def surface_words(surface: Mapping[str, Any]) -> str:
-    """Return whether a published surface decides, and what its evidence says."""
-    proof = surface["evidence"]
-    if "refused" in surface:
-        return f"does not decide; {surface['refused']}"
-    stakes = ", ".join(f"{n} {v:.2f} ({proof['saved'][n]:+.1%})" for n, v in proof["stakes"].items())
-    return f"{surface['hash'][:12]} decides; stakes (and savings) in {proof['weeks']} weeks against {stakes}"
-
-
 def _kept(keeper: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
     """Return a keeper's cells; an armed order as the gas it waits for, a surface as the start of its hash."""
     order, table_ = keeper["order"], keeper["table"]
@@ -218,7 +210,7 @@ def trial(found: Mapping[str, Any]) -> None:
     """Print what a keeper's trial counted: what must be zero, what was done, how long it took (ms)."""
     zeros = {**found["chain"], **{n: found[n] for n in ("double_executions", "sent_on_orphan", "missed_triggers")}}
     table("Must be zero", [n.replace("_", " ") for n in zeros], [list(zeros.values())], right_from=0)
-    names = ["blocks", "looks", "reorgs", "executions", "plans", "orders_armed", "rss_slope_mb", "seconds"]
+    names = ["blocks", "looks", "reorgs", "executions", "plans", "orders_armed", "rss_slope_mb", "seconds", "settled"]
     table("Done", [n.replace("_", " ") for n in names], [[found[n] for n in names]], right_from=0)
     names = list(found["latency"])
     table("Latency", [n.replace("_", " ") for n in names], [[found["latency"][n] for n in names]], right_from=0)

@@ -1,8 +1,12 @@
 """What looking within the hour is worth on recorded history: `make realtime` (FROM=, TO=, PORTFOLIOS=).
 
-Reads the folder of FOREDRIFT_DATA (prices_1h, prices_5m, gas_1h, gas_5m, blocks_2022_09 as Parquet), compares soft
-mandates of gamma 3, 10 and 30 and a hard one of 2 % at block resolution, then again with gas made flat within the hour,
-and prints each figure against what is asked of it. Surfaces are built walk-forward.
+Reads the folder of FOREDRIFT_DATA (prices_1h, prices_5m, gas_1h, gas_5m, gas_1d, blocks_2022_09 as Parquet), compares
+soft mandates of gamma 3, 10 and 30 and a hard one of 2 % at block resolution and prints each figure against what is
+asked of it; ``--flat`` with gas made flat within the hour, ``--both`` one after the other. Surfaces are built
+walk-forward.
+
+With ``--daily`` hours without a record of gas are made from the recorded mean of their day and the shape of a recorded
+day drawn for each (seeded): other years can then be looked at, semi-synthetic by one step more.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from lake.store import Lake
@@ -68,6 +73,24 @@ def recorded(folder: Path, root: Path) -> Lake:
     return lake
 
 
+def from_days(folder: Path, lake: Lake, seed: int) -> None:
+    """Write hourly gas for the days of gas_1d that have no finer record: the day's mean x a recorded day's shape."""
+    hourly = pl.read_parquet(folder / "gas_1h.parquet").select("ts", gas="gas_price_gwei").drop_nulls()
+    day = pl.col("ts").dt.date()
+    whole_days = hourly.filter(pl.len().over(day) == 24).sort("ts")
+    shapes = (whole_days["gas"] / whole_days.select(pl.col("gas").mean().over(day))["gas"]).to_numpy().reshape(-1, 24)
+    known = lake.scan("gas").select(day.unique().alias("day")).collect()["day"]
+    days = pl.read_parquet(folder / "gas_1d.parquet").filter(~day.is_in(known.implode())).sort("ts")
+    drawn = shapes[np.random.default_rng(seed).integers(0, len(shapes), days.height)]
+    rows = pl.DataFrame({
+        "ts": [t + timedelta(hours=h) for t in days["ts"] for h in range(24)],
+        "base_fee_gwei": (days["gas_price_gwei"].to_numpy()[:, None] * drawn).ravel(),
+    }).with_columns(
+        pl.col("ts").cast(pl.Datetime("us", "UTC")), chain_id=pl.lit(1), available_at=pl.col("ts") + timedelta(hours=1)
+    )  # fmt: skip
+    lake.write("gas", whole("gas", rows))
+
+
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser()
@@ -76,14 +99,20 @@ def main() -> None:
     parser.add_argument("--portfolios", type=int, default=6)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
+    for name in ("daily", "flat", "both"):
+        parser.add_argument(f"--{name}", action="store_true")
+    parser.add_argument("--cells", default="", help="numbers of cells, 0 to 3; empty: all")
     given = parser.parse_args()
+    cells = tuple(CELLS[int(c)] for c in given.cells) or CELLS
     folder = Path(os.environ.get("FOREDRIFT_DATA", "../shared/data"))
     with tempfile.TemporaryDirectory() as root:
         lake = recorded(folder, Path(root) / "lake")
-        for flat in (False, True):
+        if given.daily:
+            from_days(folder, lake, given.seed)
+        for flat in (False, True) if given.both else (given.flat,):
             began = time.perf_counter(), time.process_time()
             found = run(lake, CompareConfig(
-                utc(given.start), utc(given.end), given.portfolios, NAMES, given.seed, CELLS, ASSETS, draws=1_000,
+                utc(given.start), utc(given.end), given.portfolios, NAMES, given.seed, cells, ASSETS, draws=1_000,
                 threads=given.threads, resolution="block", flat_gas=flat, starts=1, largest=4,
             ))  # fmt: skip
             spent = time.perf_counter() - began[0], time.process_time() - began[1]
@@ -91,13 +120,13 @@ def main() -> None:
             print(f"\n== gas {title}; {spent[0]:.0f} s, {spent[1]:.0f} s CPU")
             for note in found.notes:
                 print("note:", note)
-            show(found.json["policies"], found.json["pairs"])
+            show(found.json["policies"], found.json["pairs"], cells)
             dearest(found.weekly, found.trades)
 
 
-def show(policies: list[dict], pairs: list[dict]) -> None:
+def show(policies: list[dict], pairs: list[dict], cells: tuple[Cell, ...]) -> None:
     """Print costs, ratios over hourly gas_band with intervals, gas a trade over it, and minutes outside."""
-    for cell in CELLS:
+    for cell in cells:
         rows = {r["policy"]: r for r in policies if r["scenario"] == cell.label}
         base = rows["gas_band"]
         print(f"{cell.label:9s} (asked: {ASKED.get(cell.label, 'minutes outside 1/20 and 1/8')})")
@@ -119,6 +148,8 @@ def dearest(weekly: pl.DataFrame, trades: pl.DataFrame) -> None:
         usd=pl.col("gas_usd") + pl.col("fee_usd") + pl.col("impact_usd"),
     )  # fmt: skip
     days = hard.group_by("policy", "day").agg(pl.col("usd").sum())
+    if days.is_empty():
+        return
     least = {str(n): float(d["usd"].sum() - d["usd"].max()) for (n,), d in days.group_by("policy")}
     base = least["gas_band"]
     print("hard 2%, without each policy's dearest day, over gas_band: " + ", ".join(

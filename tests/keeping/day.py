@@ -183,7 +183,7 @@ def figures(keeping: Keeping, market: TrialMarket, trial, counts: dict[str, int]
         "starts": len(keeping.starts), "ready_s": [round(s, 1) for s in keeping.starts], **counts,
         "executions": len(landed), "double_executions": len(landed) - len(set(landed)) + abs(nonce - len(landed)),
         "open_plans": sum(f.open for f in flights), "missed_triggers": len(late), "missed_at": late[:10],
-        "rss_mb": [memory[0], memory[len(memory) // 2], memory[-1]],
+        "load": round(os.getloadavg()[0], 1), "rss_mb": [memory[0], memory[len(memory) // 2], memory[-1]],
     }  # fmt: skip
 
 

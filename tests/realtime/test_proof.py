@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.reports.terminal import surface_words
+from pipelines.reports.surfaces import surface_words
 from policy.realtime.proof import LIFE_S, PROVEN, Proof, proof_of
 
 NOW = 1_700_000_000
