@@ -23,10 +23,14 @@ VARIABLES = {
     "FOREDRIFT_CONFIG": "Settings file of scheduled runs; `foredrift serve` sets it.",
     "FOREDRIFT_HOME": "Folder of foredrift.toml for the worker of a work pool.",
     "FOREDRIFT_NOTIFY": "Where alerts go: Apprise URLs, separated by spaces. They may hold keys and are never shown.",
+    "FOREDRIFT_NOTIFY_FILE": "File (mode 600) that holds those addresses: the way for services.",
     "FOREDRIFT_PASSPHRASE": "Passphrase of the keystore; each command takes it out of its environment at once.",
     "FOREDRIFT_PASSPHRASE_FILE": "File (mode 600) that holds the passphrase: the way for services.",
     "FOREDRIFT_REPLAY": "SIMULATED_START,REAL_START,SPEED: a paper portfolio lives through recorded hours.",
     "FOREDRIFT_SAFE_API_KEY": "Key of the Safe transaction service. It is never shown.",
+    "FOREDRIFT_SAFE_API_KEY_FILE": "File (mode 600) that holds that key: the way for services.",
+    "FOREDRIFT_TELEGRAM_TOKEN": "Token of the chat's bot; `foredrift serve` takes it out of its environment at once.",
+    "FOREDRIFT_TELEGRAM_TOKEN_FILE": "File (mode 600) that holds that token: the way for services.",
 }
 """Variables that are no settings of the file, with what they are for."""
 

@@ -23,6 +23,7 @@ from pipelines import layout
 from pipelines.collisions import collision
 from pipelines.deploy_section import DeploySection
 from pipelines.hedge_section import HedgeSection, PositionsSection, as_vault
+from pipelines.secret_files import secret
 from pipelines.sections import (
     SHARED_JOURNAL,
     BridgeSection,
@@ -262,10 +263,10 @@ def replay() -> tuple[datetime, datetime, float] | None:
 
 
 def safe_api_key() -> str | None:
-    """Return the key of the Safe transaction service from FOREDRIFT_SAFE_API_KEY, None without one."""
-    return os.environ.get("FOREDRIFT_SAFE_API_KEY") or None
+    """Return the key of the Safe transaction service from FOREDRIFT_SAFE_API_KEY(_FILE), None without one."""
+    return secret("FOREDRIFT_SAFE_API_KEY")
 
 
 def notify_urls() -> list[str]:
-    """Return the Apprise URLs of FOREDRIFT_NOTIFY."""
-    return os.environ.get("FOREDRIFT_NOTIFY", "").split()
+    """Return the Apprise URLs of FOREDRIFT_NOTIFY(_FILE)."""
+    return (secret("FOREDRIFT_NOTIFY") or "").split()

@@ -1,4 +1,4 @@
-"""Verbs that keep Foredrift running: serve, keep, ui."""
+"""Verbs that keep Foredrift running: serve, keep, ui; and the one that asks whether they do: health."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     app.command("serve", rich_help_panel="Operate")(serve)
     app.command("keep", rich_help_panel="Operate")(keep)
     app.command("ui", rich_help_panel="Operate")(ui)
+    app.command("health", rich_help_panel="Watch")(health)
 
 
 def serve(
@@ -119,3 +120,38 @@ def ui(
 
     settings = load(config, required=False)
     serve_ui(settings, port, open_browser=browser, ready=lambda page: write_json(json, {"page": page}))
+
+
+def health(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="serve, keeper, page, metrics or mlflow (default: serve, and what the settings switch on).",
+            show_default=False,
+        ),
+    ] = None,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Say whether what this project runs is alive, a line each; exit 1 where something is not. For health checks."""
+    from pipelines.deployments import deployments
+    from pipelines.experiments.client import tracking_uri
+    from pipelines.monitor.health import FILE, Owner, lines, rows
+    from pipelines.settings import load
+    from pipelines.settlements.reconcile import owner_of
+    from pipelines.stages.health import Places
+    from pipelines.stages.health import health as run
+
+    settings = load(config, required=False)
+
+    def owners() -> dict[str, Owner]:
+        return {one.name: owner_of(one) for one in deployments(settings)}
+
+    page = None if settings.page.off else (settings.page.bind, settings.page.port)
+    metrics, tracking = settings.watch.prometheus_port, tracking_uri(settings)
+    found = run(Places(settings.path(FILE), owners, page, metrics, tracking, settings.keep.serve), what or ())
+    for line in lines(found):
+        typer.echo(line)
+    write_json(json, rows(found))
+    if not all(one.ok for one in found):
+        raise typer.Exit(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lake.errors import ConfigError
+from pipelines.monitor.logs import log
 from pipelines.settings import notify_urls
 
 EVENTS = (
@@ -12,7 +14,11 @@ EVENTS = (
 
 def notify(event: str, title: str, body: str) -> bool:
     """Tell people through Apprise (FOREDRIFT_NOTIFY); return whether anybody was told; never raises."""
-    urls = notify_urls()
+    try:
+        urls = notify_urls()
+    except ConfigError as error:  # what happened is in the audit record and in the lake all the same
+        log("nobody is told", error=str(error))
+        return False
     if not urls:
         return False
     import apprise

@@ -10,13 +10,13 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
 import structlog
 
-from lake.errors import ConfigError, ForedriftError
+from lake.errors import ForedriftError
+from pipelines.secret_files import read
 
 VARIABLE = "FOREDRIFT_TELEGRAM_TOKEN"
 POLL_S = 25  # how long the API holds a question for updates open
@@ -27,16 +27,7 @@ Answer = Callable[[str], str]
 
 def take_token() -> str | None:
     """Take the token out of the environment (no child process inherits it), or read its file; None without one."""
-    given = os.environ.pop(VARIABLE, "").strip()
-    file = os.environ.get(f"{VARIABLE}_FILE")
-    if given or not file:
-        return given or None
-    try:
-        if Path(file).stat().st_mode & 0o077:
-            raise ConfigError(f"the file of {VARIABLE}_FILE is open to others: chmod 600 {file}")
-        return Path(file).read_text(encoding="utf-8").strip() or None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the file of {VARIABLE}_FILE cannot be read: {type(error).__name__}") from None
+    return os.environ.pop(VARIABLE, "").strip() or read(f"{VARIABLE}_FILE")
 
 
 class Chat:

@@ -18,7 +18,9 @@ from lake.private import STATE
 from pipelines.collisions import SERVED
 from pipelines.deployments import Deployment
 from pipelines.deployments import deployments as project
+from pipelines.monitor.health import FILE as SIGN
 from pipelines.monitor.logs import configure_logging, log
+from pipelines.scheduled.alive import Pulse, living
 from pipelines.scheduled.chat import chatting
 from pipelines.scheduled.keeper_watch import groups, keepers
 from pipelines.scheduled.metrics import metrics_port
@@ -27,6 +29,7 @@ from pipelines.scheduled.portfolio_serving import chat_of, serving
 from pipelines.sections import PageSection
 from pipelines.servers import phrase
 from pipelines.servers.prefect_server import PASSWORD, scheduler
+from pipelines.servers.stuck_runs import api_url
 from pipelines.servers.work_pool import require_closed
 from pipelines.settings import PREFECT, Settings
 from pipelines.stages.halting import Project as Stopping
@@ -35,6 +38,7 @@ from pipelines.stages.status import status
 from pipelines.wiring import cron_at, now
 
 NAMES = ("ingest", "forecast", "rebalance", "retrain", "compare")
+END_S = 15.0  # for runs to end where the scheduler is gone
 HEARTBEAT_S = "30"  # seconds between a run's signs of life, the least Prefect allows: a dead worker shows soonest
 
 
@@ -49,7 +53,7 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
     phrase.keep_to_this_process()
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_S)
     os.environ |= {"FOREDRIFT_CONFIG": str(settings.file), "PYTHONSAFEPATH": "1"}
-    home, stale = settings.path(PREFECT), settings.watch.stale_after
+    home, stale, own = settings.path(PREFECT), settings.watch.stale_after, api_url() is None
     vaults, guardian = project(settings), settings.stop.guardian
     stopping = Stopping(settings.root, vaults, settings.path(guardian) if guardian else None)
     kept = groups(vaults, settings.keep) if settings.keep.serve and "rebalance" in chosen else []
@@ -71,7 +75,7 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
         )  # fmt: skip
         require_closed(url, settings.schedule.work_pool)
         with keepers(kept, settings.path(STATE)):
-            run(deployments(settings, chosen))
+            run(deployments(settings, chosen), Pulse(url, settings.path(SIGN), own))
 
 
 def asked(only: Sequence[str] | None) -> tuple[str, ...]:
@@ -98,16 +102,31 @@ def _page(vaults: Sequence[Deployment], given: PageSection, stale_after: str) ->
         yield address
 
 
-def run(made: Sequence[Any]) -> None:
-    """Register ``made`` and carry out their runs until a signal: SIGTERM returns, Ctrl-C raises KeyboardInterrupt."""
+def run(made: Sequence[Any], pulse: Pulse | None = None) -> None:
+    """Register ``made`` and carry out their runs until a signal: SIGTERM returns, Ctrl-C raises KeyboardInterrupt.
+
+    ``pulse`` gives signs of life meanwhile. ForedriftError where it finds the scheduler gone.
+    """
     from prefect.exceptions import TerminationSignal
     from prefect.runner import Runner
 
     runner: Any = Runner(limit=len(made))
     for deployment in made:
         runner.add_deployment(deployment)
+
+    async def served() -> None:
+        async with living(pulse) as beating:
+            runs = asyncio.create_task(runner.start())
+            waits = {runs} if beating is None else {runs, beating}
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if runs not in done:
+                runs.cancel()
+                await asyncio.wait({runs}, timeout=END_S)
+            for task in done:
+                task.result()
+
     try:
-        asyncio.run(runner.start())
+        asyncio.run(served())
     except TerminationSignal:
         log("stopped", deployments=len(made))
 

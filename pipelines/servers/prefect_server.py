@@ -15,13 +15,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lake.errors import ConfigError
-from lake.private import opener, private_folder, tighten
+from lake.private import private_folder, tighten
+from pipelines.servers.rotated import RotatedLog
 from pipelines.servers.subprocesses import stop, usual_port, wait_until_healthy
 
 START_S = 240.0  # seconds a server may take to answer: seven on an idle machine, minutes on a crowded one
 PASSWORD = "password"  # noqa: S105 # nosec B105 - the name of a file in the scheduler's folder
 _FOREIGN = ("FOREDRIFT_", "AWS_", "MLFLOW_")  # variables that the scheduler's own process has no use for
 _SECRET = ("KEY", "SECRET", "TOKEN", "PASS", "PRIVATE", "CREDENTIAL", "MNEMONIC", "AUTH")
+TIDY = {  # what a server of months would otherwise keep for ever; a variable of these names wins
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(90 * 86_400),  # seconds; what was decided is in the lake
+}
 _OURS = ("PREFECT_SERVER_", "PG")  # its own settings and its database's
 
 
@@ -36,12 +41,14 @@ def scheduler(home: Path) -> Iterator[str]:
     tighten(home)
     port = usual_port(home / "port")
     url, password = f"http://127.0.0.1:{port}/api", password_of(home)
-    with open(home / "server.log", "ab", opener=opener) as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-            env=server_environment(os.environ, home, url, password), cwd=home, umask=0o077, stdin=subprocess.DEVNULL,
-            stdout=log, stderr=log, start_new_session=True,  # Ctrl-C is for this process, which then ends the server
-        )  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+        env=server_environment(os.environ, home, url, password), cwd=home, umask=0o077, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        start_new_session=True,  # Ctrl-C is for this process, which then ends the server
+    )  # fmt: skip
+    assert process.stdout is not None
+    told = RotatedLog(home / "server.log").drain(process.stdout)
     mine = {"PREFECT_API_URL": url, "PREFECT_HOME": str(home), "PREFECT_API_AUTH_STRING": password}
     before = {name: os.environ.get(name) for name in mine}
     try:
@@ -55,6 +62,7 @@ def scheduler(home: Path) -> Iterator[str]:
             else:
                 os.environ[name] = value
         stop(process)
+        told.join(10)
 
 
 def password_of(home: Path) -> str:
@@ -81,7 +89,7 @@ def server_environment(given: Mapping[str, str], home: Path, url: str, password:
         if name.startswith(_OURS)
         or not (name.startswith(_FOREIGN) or any(hint in name.upper() for hint in _SECRET))
     }  # fmt: skip
-    return kept | {
+    return TIDY | kept | {
         "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_UI_API_URL": url,  # else its pages look for the default port
         "PREFECT_SERVER_API_AUTH_STRING": password,

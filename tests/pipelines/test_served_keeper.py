@@ -233,7 +233,7 @@ def test_serve_keeps_tells_so_in_status_and_takes_its_keeper_along(tmp_path, mon
         def scheduler(_home):
             yield "http://127.0.0.1:9/api"
 
-        def run(_made):
+        def run(_made, _pulse):
             until(lambda: ownership(vault.journal, 12.0).held, "nobody keeps the vault")
             until(lambda: chain.height > FIRST + 2, "no block was followed")
             seen.append(status(settings))
