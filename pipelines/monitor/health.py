@@ -43,7 +43,7 @@ class Owner(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class Vital:
     """One thing that was looked at: ``words`` say what was found."""
 
     what: str
@@ -60,42 +60,42 @@ def sign(file: Path, pid: int, at: float) -> None:
     temporary.replace(file)
 
 
-def served(file: Path, at: float | None = None) -> Health:
+def served(file: Path, at: float | None = None) -> Vital:
     """Return whether ``foredrift serve`` gave a sign of life within SILENT_S."""
     try:
         told = json.loads(file.read_text(encoding="ascii"))
         age = (time.time() if at is None else at) - float(told["time"])
     except FileNotFoundError:
-        return Health("serve", False, "foredrift serve has not started, or its scheduler has not answered yet")
+        return Vital("serve", False, "foredrift serve has not started, or its scheduler has not answered yet")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return Health("serve", False, f"{file.name} cannot be read: {type(error).__name__}")
+        return Vital("serve", False, f"{file.name} cannot be read: {type(error).__name__}")
     words = f"process {told.get('pid')} and its scheduler, {age:.0f} s ago"
-    return Health("serve", -SILENT_S <= age <= SILENT_S, words)
+    return Vital("serve", -SILENT_S <= age <= SILENT_S, words)
 
 
-def kept(owners: Mapping[str, Owner]) -> Health:
+def kept(owners: Mapping[str, Owner]) -> Vital:
     """Return whether every vault has a keeper that has seen a block of late. ``owners``: by the vault's name."""
     idle = [f"{name}: {o.words() if o.held else 'nobody keeps it'}" for name, o in owners.items() if not o.fresh]
-    return Health("keeper", not idle, "; ".join(idle) or f"{', '.join(owners)}: kept")
+    return Vital("keeper", not idle, "; ".join(idle) or f"{', '.join(owners)}: kept")
 
 
-def answers(what: str, url: str) -> Health:
+def answers(what: str, url: str) -> Vital:
     """Return whether ``url`` answers 200 within ASK_S; the words name host and path, never a password."""
     where = httpx.URL(url)
     shown = f"{where.host}:{where.port}{where.path}"
     try:
         code = httpx.get(url, timeout=ASK_S, trust_env=False).status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return Health(what, False, f"{shown} does not answer ({type(error).__name__})")
-    return Health(what, code == httpx.codes.OK, f"{shown} answers {code}")
+        return Vital(what, False, f"{shown} does not answer ({type(error).__name__})")
+    return Vital(what, code == httpx.codes.OK, f"{shown} answers {code}")
 
 
-def lines(found: Sequence[Health]) -> list[str]:
+def lines(found: Sequence[Vital]) -> list[str]:
     """Return a line for each thing that was looked at."""
     return [f"{'ok  ' if one.ok else 'DOWN'} {one.what}: {one.words}" for one in found]
 
 
-def rows(found: Sequence[Health]) -> list[dict[str, Any]]:
+def rows(found: Sequence[Vital]) -> list[dict[str, Any]]:
     """Return them for JSON: what, ok, words."""
     return [{"what": one.what, "ok": one.ok, "words": one.words} for one in found]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lake.errors import ConfigError
 from pipelines.experiments.client import is_server
-from pipelines.monitor.health import WHAT, Health, Owner, answers, kept, served
+from pipelines.monitor.health import WHAT, Owner, Vital, answers, kept, served
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Places:
         return tuple(name for name in WHAT if on.get(name, name == "mlflow" and is_server(self.tracking)))
 
 
-def health(places: Places, asked: Sequence[str] = ()) -> list[Health]:
+def health(places: Places, asked: Sequence[str] = ()) -> list[Vital]:
     """Look at what is ``asked`` for (of WHAT; empty: the usual). ConfigError on another word."""
     wrong = [name for name in asked if name not in WHAT]
     if wrong:

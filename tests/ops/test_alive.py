@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from lake.errors import ConfigError, ForedriftError
 from pipelines.cli import app
 from pipelines.deployments import deployment
-from pipelines.monitor.health import FILE, SILENT_S, Health, answers, kept, lines, served, sign
+from pipelines.monitor.health import FILE, SILENT_S, Vital, answers, kept, lines, served, sign
 from pipelines.scheduled.alive import Pulse, living
 from pipelines.scheduled.metrics import metrics_port
 from pipelines.scheduled.page import page_port
@@ -98,7 +98,7 @@ async def live_for(pulse: Pulse, seconds: float) -> None:
 
 
 def test_a_scheduler_that_answers_is_ready_once_and_alive_at_every_beat(tmp_path, systemd):
-    seen: list[Health] = []
+    seen: list[Vital] = []
 
     async def run(pulse) -> None:
         async with living(pulse):
