@@ -28,6 +28,8 @@ $(STAMP): requirements.lock pyproject.toml
 lock: ## rewrite the lock file (no hosts in it) after changing pyproject.toml
 	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  -c constraints.txt -p 3.11 --all-extras pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --no-annotate -c constraints.txt \
+	  -c requirements.lock -p 3.11 --extra postgres --extra exchange --extra s3 pyproject.toml deploy/build.in -o deploy/requirements.lock
 
 demo: env ## the whole loop on the built-in market
 	@$(BIN)/foredrift demo
@@ -151,6 +153,10 @@ search: env npm ## every property test with examples not seen before, TIMES=5 ti
 
 ops: env ## ten simulated hours on schedule, worker killed twice, server once; on SQLite, then PostgreSQL (26 minutes)
 	@$(BIN)/python -m tests.pipelines.ops_run $(or $(OPS_ARGS),--both)
+
+.PHONY: compose-day
+compose-day: env ## a simulated day of the services of deploy/compose.yaml as processes, each killed once: ARGS="--minutes 24"
+	@$(BIN)/python -W ignore -m tests.ops.compose_day $(ARGS)
 
 pictures: env ## docs/images from the newest comparison of a real project: PROJECT=folder of foredrift.toml
 	@$(BIN)/python -m tests.pipelines.pictures $(PROJECT)

@@ -1,4 +1,4 @@
-"""Verbs around what is in the lake: imports, undo, flagged, accept."""
+"""Verbs around what is in the lake: imports, undo, flagged, accept, tidy."""
 
 from __future__ import annotations
 
@@ -79,3 +79,23 @@ def accept(
     report = accept_rows(lake_of(load(config)), what, series, start, end, note)
     typer.echo(f"{report['accepted']} rows of {report['table']} accepted")
     write_json(json, report)
+
+
+@lake_app.command()
+def tidy(
+    keep: Annotated[
+        int, typer.Option(min=168, help="Hours of older versions to keep readable; a reader may still be in one.")
+    ] = 168,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Merge small files and delete those that only older versions need; no row goes. Writes do it every 200 commits."""
+    from pipelines.settings import load
+    from pipelines.wiring import lake_of
+
+    removed = lake_of(load(config)).compact(keep)
+    for name, files in removed.items():
+        typer.echo(f"{name}: {files} files deleted")
+    if not removed:
+        typer.echo("the lake is empty")
+    write_json(json, {"removed": removed})

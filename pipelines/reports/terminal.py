@@ -176,7 +176,11 @@ def status(report: Mapping[str, Any]) -> None:
         if last
         else "no decision yet"
     )
-    if len(report["deployments"]) > 1:
+    several = len(report["deployments"]) > 1
+    for one in report["deployments"]:
+        if one.get("sentence"):
+            say(f"{one['name']}: " if several else "", one["sentence"])
+    if several:
         names = ["name", "vault", "chain", "policy", "live", "action", "ts", "drift_distance"]
         table("Deployments", names, [[r[n] for n in names] for r in report["deployments"]], right_from=7)
     kept = [(r["name"], r["keeper"]) for r in report["deployments"] if r["keeper"]["held"]]

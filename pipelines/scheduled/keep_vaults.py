@@ -32,7 +32,7 @@ from pipelines.vault_setup.kept_chain import chain_desks
 from pipelines.vault_setup.kept_paper import paper_desks
 from pipelines.vault_setup.onchain import LOCAL_CHAIN
 from pipelines.vault_setup.tape import replayed
-from pipelines.wiring import lake_of
+from pipelines.wiring import lake_of, now
 from policy.keeping.desk import Desk, MarketReader, SeenBlock
 from policy.keeping.keeper import Act, Keeper
 
@@ -138,7 +138,9 @@ async def _followed(
     local = first.chain.id == LOCAL_CHAIN and not paper
 
     def clock() -> float:  # the local chain's blocks carry replayed time, so its own time is the clock
-        return float(follower.tip.timestamp_s) if local and follower.tip is not None else time.time()
+        if local and follower.tip is not None:
+            return float(follower.tip.timestamp_s)
+        return now().timestamp() if paper else time.time()  # paper may live through recorded hours
 
     recording = held.enter_context(recorder(lake_of(first), row, first.path(STATE), Rpc(urls)))
     follower = HeadFollower(ws, urls, chain=row, clock=clock, since=recording.since if recording else ())
@@ -161,7 +163,7 @@ async def _followed(
     def refusal() -> str | None:
         tip = follower.tip
         keeper.told = {
-            "head_age_s": None if tip is None else round(time.time() - tip.timestamp_s, 1),
+            "head_age_s": None if tip is None else round(clock() - tip.timestamp_s, 1),
             "refusal": follower.refusal,
             "nodes": [{"node": n.node, "block": n.number, "behind": n.behind} for n in follower.nodes()],
         }

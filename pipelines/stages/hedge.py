@@ -9,6 +9,7 @@ from typing import Any
 from pipelines.monitor import notify
 from pipelines.monitor.logs import log
 from pipelines.reports.check_remedies import remedies
+from pipelines.reports.words import refusal
 from pipelines.stages.book_lake import fresh_book_of
 from pipelines.vault_setup.hedge_context import HedgeDesk, open_hedge
 from policy.execution.context import StepReport
@@ -37,5 +38,7 @@ def hedge(desk: HedgeDesk, *, live: bool, on_plan: Callable[[Shown], None] | Non
     shown["remedies"] = remedies(report.verdicts)
     log("hedge", decision_id=report.decision_id, outcome=report.outcome, why=report.why, live=live)
     if report.outcome in EVENTS:
-        notify.notify(EVENTS[report.outcome], f"hedge {report.outcome}", report.why)
+        failed = [v for v in shown["verdicts"] if not v["ok"]]
+        words = refusal(failed, report.why) if report.outcome == "refused" else report.why
+        notify.notify(EVENTS[report.outcome], f"hedge {report.outcome}", words)
     return shown

@@ -25,6 +25,7 @@ from pipelines.settlements.halting import halt_of
 from pipelines.settlements.reconcile import owner_of
 from pipelines.stages.hedge_status import last_hedge
 from pipelines.stages.surface import surface_state
+from pipelines.stages.told_decisions import newest_words
 from pipelines.stages.transfers import fleet_advice, fleet_report
 from pipelines.wiring import lake_of, now
 from policy.execution.checks.verdicts import UNTRADABLE
@@ -39,9 +40,9 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
     (or None), ``figures`` (of the last decision: drift_distance in tolerances, loss_budget_left_bp, gas_gwei, and
     last_execution_h ago; None where unknown), ``actions`` (decisions by action), ``models`` (family, version,
     trained_until, age_d) and ``coverage`` (target, horizon_h, coverage90, outcomes) as the last forecast run saw them,
-    ``deployments`` (name, vault, chain, policy, live, and its last decision: decision_id, ts, action, drift_distance;
-    and its keeper: held, fresh, age_s, pid, block, head_age_s, refusal, nodes, table, order, flight, blind;
-    and its surface: hash or why it is refused, and its evidence),
+    ``deployments`` (name, vault, chain, policy, live, and its last decision: decision_id, ts, action, drift_distance,
+    and that decision as a ``sentence``; and its keeper: held, fresh, age_s, pid, block, head_age_s, refusal, nodes,
+    table, order, flight, blind; and its surface: hash or why it is refused, and its evidence),
     ``hedge`` (of the hedge account's last decision: net delta, band, phi; None without one),
     ``chains``, ``in_transit``, ``transfers``, ``mismatch`` and ``waiting`` of a portfolio on several chains (see
     ``pipelines.vault_setup.transfer_view``; empty on one chain),
@@ -87,7 +88,9 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
         "zombies": dead,
         "untradable": sick,
         "deployments": [
-            _deployment(d, taken, i == 0, decisions) | {"surface": surface_state(d, lake, at)}
+            _deployment(d, taken, i == 0, decisions)
+            | {"surface": surface_state(d, lake, at)}
+            | {"sentence": newest_words(d) if halt is None else f"Not trading: {halt.words()}"}
             for i, d in enumerate(project)
         ],
         **fleet,

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lake.units import BPS, utc
+from lake.units import utc
 from pipelines.reports.words import Told, sentence
-from pipelines.settlements.reconcile import row_id
+from pipelines.settlements.reconcile import journal_of, row_id
+from pipelines.settlements.settled_plan import executions
 from pipelines.vault_settings import VaultSettings
-from pipelines.vault_setup.paper import address
+from pipelines.vault_setup.telling import told_of
+from policy.execution.records.audit import Audit
 from policy.execution.records.hashlog import Body
 
 ASKED = {"decision", "refusal"}
@@ -42,15 +44,7 @@ class Teller:
 
     def told(self, body: Body, gas_low: tuple[float, datetime] | None = None) -> Told:
         """Return what ``body`` says; weights, trigger and gas as they were then."""
-        given, snapshot = self.deployment.portfolio, body.get("snapshot") or {}
-        return Told(
-            body["action"], self.outcome(body), body["why"], body["verdicts"], given.assets,
-            body.get("weights_before", ()), body.get("weights_wanted", ()), [given.weights[a] for a in given.assets],
-            [given.caps[a] for a in given.assets], float((body.get("expected") or {}).get("nav_usd", 0.0)),
-            self._prices(snapshot), body.get("details") or {},
-            int(snapshot["base_fee_wei"]) / 1e9 if "base_fee_wei" in snapshot else None, gas_low,
-            self.deployment.mandate.max_turnover_bps / BPS,
-        )  # fmt: skip
+        return told_of(self.deployment, body, self.outcome(body), gas_low)
 
     def outcome(self, body: Body) -> str:
         """Return what became of a decision: of its plan where it has ended, else what was said when it was kept."""
@@ -80,11 +74,13 @@ class Teller:
             "decided_at": utc(body["ts"]).isoformat(), "action": body["action"],
         }  # fmt: skip
 
-    def _prices(self, snapshot: Mapping[str, Any]) -> dict[str, float]:
-        """Return USD by asset from the feeds a decision read, as far as the settings name the tokens."""
-        assets = self.deployment.portfolio.assets
-        known = {t.lower(): a for a, t in self.deployment.vault.tokens.items()}
-        if self.deployment.vault.kind == "simulated":
-            known = {address(a).lower(): a for a in assets}
-        rows = (snapshot.get("prices_e8") or {}).items()
-        return {known[t.lower()]: int(row[0]) / 1e8 for t, row in rows if t.lower() in known}
+
+def newest_words(deployment: VaultSettings) -> str | None:
+    """Return the last decision of ``deployment`` as one sentence, None where nothing was decided or recorded yet."""
+    records = [line.body for line in Audit(deployment.audit).records()] if deployment.audit.exists() else []
+    last = decided(records)[-1:]
+    if not last:
+        return None
+    settled = executions(journal_of(deployment).flights(), records)
+    teller = Teller(deployment, {}, {s.decision["plan_hash"]: s.outcome for s in settled})
+    return str(teller.row(last[0])["sentence"])

@@ -11,6 +11,7 @@ from lake.errors import ConfigError
 from pipelines.monitor import notify
 from pipelines.monitor.logs import log
 from pipelines.reports.decision import Shown, as_shown, rules_off_chain
+from pipelines.reports.words import Told, sentence
 from pipelines.settlements.reconcile import reconcile
 from pipelines.settlements.settled_plan import SettledPlan
 from pipelines.vault_settings import VaultSettings
@@ -18,6 +19,7 @@ from pipelines.vault_setup.abstaining import recorded
 from pipelines.vault_setup.context import open_context, present
 from pipelines.vault_setup.decider import Choice, decider
 from pipelines.vault_setup.rates import remember
+from pipelines.vault_setup.telling import told_of
 from pipelines.wiring import lake_of
 from policy.execution.base import Snapshot
 from policy.execution.context import EngineContext, StepReport
@@ -45,7 +47,7 @@ def run_cycle(
         return run_proposal(deployment, live=bool(given.keystore or given.signer_url), on_plan=on_plan)
     lake = lake_of(deployment)
     record = Audit(deployment.audit)  # one reader: every byte of it is read once a run
-    announce_executions(reconcile(deployment, lake, record))
+    announce_executions(deployment, reconcile(deployment, lake, record))
     with recorded(deployment, record, at):
         choice = decider(deployment, lake, at)
     planned: list[str] = []
@@ -66,7 +68,7 @@ def run_cycle(
     shown = shown_as(report)
     if on_plan is not None and not planned:
         on_plan(shown)
-    announce_executions(reconcile(deployment, lake, record))
+    announce_executions(deployment, reconcile(deployment, lake, record))
     log(
         "decision", decision_id=report.decision_id, outcome=report.outcome, policy=report.policy, at=at.isoformat(),
         why=report.why, live=live,
@@ -106,7 +108,8 @@ def moment_of(deployment: VaultSettings, at: datetime | None) -> datetime:
 def announce_decision(deployment: VaultSettings, choice: Choice, shown: Shown) -> None:
     """Notify people of a refusal, tokens left alone, a NAV that the market denies, and a fallback that decided."""
     if shown["outcome"] == "refused":
-        notify.notify("refused", f"{shown['policy']} refused", shown["summary"])
+        told = Told(shown["action"], shown["outcome"], shown["why"], shown["verdicts"])
+        notify.notify("refused", f"{shown['policy']} refused", sentence(told))
     if shown["untradable"]:
         names = ", ".join(u["symbol"] for u in shown["untradable"])
         notify.notify("untradable", f"{names} left alone", "\n".join(u["reason"] for u in shown["untradable"]))
@@ -116,10 +119,12 @@ def announce_decision(deployment: VaultSettings, choice: Choice, shown: Shown) -
         notify.notify("abstained", f"{deployment.policy.fallback} decided", choice.note)
 
 
-def announce_executions(done: Sequence[SettledPlan]) -> None:
-    """Notify people of executions that are new to the lake, also of those that an earlier, killed run left."""
+def announce_executions(deployment: VaultSettings, done: Sequence[SettledPlan]) -> None:
+    """Notify people of executions that are new to the lake, also of those that an earlier, killed run left: a sentence
+    each.
+    """
     for execution in done:
         decision = execution.decision
         log("execution", decision_id=decision["decision_id"], outcome=execution.outcome, at=execution.at.isoformat())
-        words = "; ".join(w for w in (decision["action"], decision["why"]) if w)
+        words = sentence(told_of(deployment, decision, execution.outcome))
         notify.notify(EVENTS[execution.outcome], f"{decision['policy']} {execution.outcome}", words)

@@ -61,7 +61,7 @@ class Standing:
 
     def record(self) -> None:
         """Write what a cycle left in audit and journal to the lake, and tell people of executions."""
-        announce_executions(reconcile(self.deployment, self.lake, self.audit))
+        announce_executions(self.deployment, reconcile(self.deployment, self.lake, self.audit))
 
 
 def rule_at(standing: Standing, choice: Choice, occasion: Occasion) -> Policy:

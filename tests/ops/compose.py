@@ -13,7 +13,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,10 +69,8 @@ class Composed:
         done = subprocess.run(
             command, capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"]} | own
         )
-        for one in (self.folder, *self.folder.parents[:3]):
-            if os.geteuid() == 0:  # the database's user reaches its own folder alone
-                one.chmod(one.stat().st_mode | 0o011)
-        (self.folder / "secrets").chmod(0o711)
+        for one in (self.folder, self.folder / "secrets"):  # the database's user reaches its own files alone
+            one.chmod(0o711)
         return done.stdout
 
     def here(self, service: str, text: str) -> str:
@@ -210,6 +211,13 @@ def family(pid: int) -> list[int]:
         return [*(c.pid for c in first.children(recursive=True)), pid]
     except psutil.NoSuchProcess:
         return [pid]
+
+
+@contextmanager
+def clean_folder() -> Iterator[Path]:
+    """Yield a folder that the database's user can reach: pytest's own are closed to everybody else."""
+    with tempfile.TemporaryDirectory(prefix="foredrift-") as name:
+        yield Path(name)
 
 
 def database_user() -> tuple[int, int]:

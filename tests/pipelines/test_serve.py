@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import os
+import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -59,6 +62,7 @@ class Served:
         self.root, self.process = root, process
         self.home = root / ".foredrift" / "prefect"
         self.url = ""
+        self.heard: list[str] = []  # what a service manager is told
         self.environments: dict[str, bytes] = {}  # by command line, of every process seen in its tree
 
     def auth(self) -> tuple[str, str]:
@@ -110,17 +114,41 @@ def served(tmp_path_factory):
     environment = {n: v for n, v in os.environ.items() if not n.startswith("PREFECT_API")}
     environment |= {"FOREDRIFT_REPLAY": f"{REPLAYED},{datetime.now(UTC).isoformat()},1"}
     environment |= {"FOREDRIFT_PASSPHRASE": PHRASE, "AWS_SECRET_ACCESS_KEY": "OBJECTSTORE"}
+    environment["NOTIFY_SOCKET"] = str(root / "notify")
     with (root / "out.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.cli", "serve", "--only", "ingest,rebalance", "-c", "paper.toml"],
             cwd=root, env=environment, stdout=log, stderr=log, umask=0,
         )  # fmt: skip
     made = Served(root, process)
-    try:
-        made.wait(made.answers, "the scheduler did not answer")
-        yield made
-    finally:
-        stop(process, 30)
+    with manager(root / "notify", made.heard):
+        try:
+            made.wait(made.answers, "the scheduler did not answer")
+            yield made
+        finally:
+            stop(process, 30)
+
+
+@contextmanager
+def manager(path: Path, heard: list[str]):
+    """A service manager that hears what it is told, for as long as the block lasts."""
+    done = threading.Event()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(path))
+        listener.settimeout(0.2)
+
+        def listen() -> None:
+            while not done.is_set():
+                with suppress(TimeoutError):
+                    heard.extend(listener.recv(4_096).decode().split("\n"))
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(600)]
@@ -141,6 +169,21 @@ def test_a_scheduled_ingest_fires_and_fills_the_lake_of_the_given_file(served):
     assert httpx.get(served.url.removesuffix("/api") + "/ui-settings", timeout=60).json()["api_url"] == served.url
     assert lake_of(load(served.root / "paper.toml")).scan("prices").collect().height == HOURS * 6
     assert not (served.root / "other.data").exists()
+
+
+def test_a_service_manager_hears_that_it_is_ready_and_alive_and_so_does_a_health_check(served):
+    served.wait(lambda: "READY=1" in served.heard, "it was never ready")
+    served.wait(lambda: served.heard.count("WATCHDOG=1") >= 3, "it gave no sign of life")
+    assert served.heard.count("READY=1") == 1
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", "health", "serve", "-c", "paper.toml"], cwd=served.root,
+        capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith(f"ok   serve: process {served.process.pid} ")
+    log = served.home / "server.log"
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    assert log.stat().st_size > 0
 
 
 @pytest.mark.parametrize("path", ["deployments/filter", "flow_runs/filter", "flows/filter", "variables/filter"])
