@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipelines.hedge_section import HedgeSection
 from pipelines.sections import (
     BridgeSection,
     ChainSection,
@@ -44,8 +45,8 @@ class VaultSettings:
     """One vault with its chain, portfolio, policy, limits and files; ``root`` is the project's folder.
 
     ``live``: whether scheduled runs execute what they decide; ``cron``: when they run, as given (``wiring.cron_at``
-    says at which minute). ``label`` is what the rows of
-    its decisions are marked with.
+    says at which minute). ``label`` is what the rows of its decisions are marked with. ``hedge``: the account that
+    stands beside the first one.
     """
 
     name: str
@@ -66,6 +67,7 @@ class VaultSettings:
     cron: str
     schedule: ScheduleSection = field(repr=False)
     fleet: FleetSettings | None = field(default=None, repr=False)
+    hedge: HedgeSection | None = field(default=None, repr=False)
 
     def path(self, relative: str) -> Path:
         """Return a project path, absolute."""
@@ -95,7 +97,7 @@ def vaults_of(settings: Settings) -> tuple[VaultSettings, ...]:
     found = [VaultSettings(
         given.portfolio.name, given.vault.address or given.vault.kind, given.root, given.lake, given.portfolio,
         given.chain, given.vault, given.policy, given.mandate, given.sources, given.costs, given.compare, given.models,
-        given.mlflow, given.live_on_schedule, given.schedule.rebalance, given.schedule, fleet,
+        given.mlflow, given.live_on_schedule, given.schedule.rebalance, given.schedule, fleet, given.hedge,
     )]  # fmt: skip
     for row in given.deployments:
         sources = given.sources.model_copy(update={"pools": row.pools or (), "feeds": row.feeds or ()})

@@ -31,19 +31,22 @@ def portfolio(
     if watch and serve:
         raise ConfigError("--watch shows it here, --serve in a browser: give one of them")
     settings = load(config)
-    vaults = chosen(settings, deployment)
+    project, vaults = chosen(settings, None), chosen(settings, deployment)
     stale = settings.watch.stale_after
     if serve:
         from pipelines.scheduled.portfolio_serving import serving
 
-        with serving(vaults, settings.page, stale) as address:
+        with serving(vaults, settings.page, stale, project) as address:
             typer.echo(f"portfolio: {address}  (Ctrl-C ends it)")
             while True:
                 time.sleep(3600)
-    _show(vaults, stale, watch=watch, every=every, json=json)
+    _show(vaults, project, stale, watch=watch, every=every, json=json)
 
 
-def _show(vaults: tuple[Project, ...], stale: str, *, watch: bool, every: float, json: str | None) -> None:
+def _show(
+    vaults: tuple[Project, ...], project: tuple[Project, ...], stale: str, *, watch: bool, every: float,
+    json: str | None,
+) -> None:  # fmt: skip
     """Print the portfolios, again and again with ``watch``, and write the last look as JSON."""
     from pipelines.reports import terminal
     from pipelines.reports.portfolio_terminal import rendered
@@ -51,7 +54,7 @@ def _show(vaults: tuple[Project, ...], stale: str, *, watch: bool, every: float,
     from pipelines.wiring import now
 
     while True:
-        found = [run(one, now(), stale) for one in vaults]
+        found = [run(one, now(), stale, project) for one in vaults]
         if watch and terminal.console.is_terminal:
             terminal.console.clear()
         for one in found:

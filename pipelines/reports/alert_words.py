@@ -12,3 +12,10 @@ ALERTS: dict[str, str] = {
     ),
     "stale": "`foredrift ingest`, or import newer files",
 }
+LEADS: dict[str, str] = {
+    "refused": "the last decision was refused: ",
+    "untradable": "a token is left alone: ",
+    "denied": "the market denies the vault's NAV: ",
+    "stale": "the prices are old: ",
+}
+"""What an alert's sentence begins with, where its reason does not say by itself what is the matter."""

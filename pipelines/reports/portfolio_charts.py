@@ -43,7 +43,14 @@ def weights(history: Shown) -> Markup:
     axes.stackplot(ts, rows, labels=names, colors=[SERIES[i % len(SERIES)] for i in range(len(names))])
     axes.set_ylim(0, 100)
     axes.set_ylabel("weight, %")
-    axes.legend(loc="upper center", ncols=min(len(names), 5), frameon=False, labelcolor=INK, bbox_to_anchor=(0.5, 1.2))
+    axes.legend(
+        loc="upper center",
+        ncols=min(len(names), 5),
+        frameon=False,
+        labelcolor=INK,
+        fontsize=11,
+        bbox_to_anchor=(0.5, 1.2),
+    )
     return _svg(figure, f"weights over time in per cent: {', '.join(names)}")
 
 
@@ -69,8 +76,13 @@ def gas(ahead: Shown) -> Markup:
         axes.plot(ts, [f["q50"] for f in fan], color=LINE, linewidth=1.6, marker=".", label="expected, 50 and 90 %")
     axes.set_ylim(bottom=0)
     axes.set_ylabel("gas, gwei")
-    axes.legend(loc="upper center", ncols=2, frameon=False, labelcolor=INK, bbox_to_anchor=(0.5, 1.2))
+    _legend(axes, 2)
     return _svg(figure, "gas of the past day and the forecast in gwei")
+
+
+def _legend(axes: Axes, columns: int) -> None:
+    where = {"loc": "upper center", "bbox_to_anchor": (0.5, 1.22)}
+    axes.legend(ncols=columns, frameon=False, labelcolor=INK, fontsize=11, **where)
 
 
 def _times(texts: Sequence[str]) -> Any:
@@ -83,10 +95,10 @@ def _figure() -> tuple[Figure, Axes]:
     figure.patch.set_alpha(0.0)
     axes = figure.add_subplot()
     axes.patch.set_alpha(0.0)
-    axes.tick_params(colors=INK, labelsize=9)
-    axes.yaxis.label.set_color(INK)
+    axes.tick_params(colors=INK, labelsize=11)
+    axes.yaxis.label.set(color=INK, fontsize=11)
     axes.grid(color=FAINT, linewidth=0.5)
-    locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
+    locator = AutoDateLocator(minticks=3, maxticks=6)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     for side in axes.spines.values():

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 from lake.units import utc
 from pipelines.reports.portfolio_charts import charts
-from pipelines.reports.portfolio_terminal import budget_words, moment, usd
-from pipelines.reports.words import gwei_words
+from pipelines.reports.portfolio_terminal import moment
+from pipelines.reports.portfolio_words import (
+    budget_words,
+    hedge_words,
+    keeper_words,
+    range_words,
+    swap_name,
+    transfer_words,
+    usd,
+)
 
 HERE = Path(__file__).parent
+_CODE = re.compile(r"`([^`]+)`")
 ASSETS = {"portfolio.css": "text/css", "portfolio.js": "text/javascript"}
 
 
@@ -23,14 +34,32 @@ def places(row: Mapping[str, Any]) -> dict[str, float]:
     return {k: round(100 * min(row[k] / top, 1.0), 2) for k in ("low", "high", "target", "weight")}
 
 
+def spans(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return where the band, the target, the weight and the forecast's quantiles stand on a bar, per cent of it."""
+    top = max(row["high"] * 1.25, row["q95"] * 1.1, 0.01)
+    return {
+        k: round(100 * min(row[k] / top, 1.0), 2)
+        for k in ("low", "high", "target", "weight", "q05", "q25", "q75", "q95")
+    }
+
+
+def marked(text: str) -> Markup:
+    """Return ``text``, escaped, with what stands between backticks as code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
+
+
 def environment() -> jinja2.Environment:
     """Return the environment of the page's templates; every value is escaped."""
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    made.filters |= {"usd": usd, "gwei": gwei_words}
-    made.globals |= {"places": places, "budget_words": budget_words}
+    made.filters |= {"usd": usd, "marked": marked}
+    made.globals |= {
+        "places": places, "spans": spans, "budget_words": budget_words, "keeper_words": keeper_words,
+        "range_words": range_words, "swap_name": swap_name, "transfer_words": transfer_words,
+        "hedge_words": hedge_words,
+    }  # fmt: skip
     return made
 
 

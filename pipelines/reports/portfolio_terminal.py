@@ -11,18 +11,21 @@ from rich.table import Table
 from rich.text import Text
 
 from lake.units import utc
+from pipelines.reports.portfolio_words import (
+    budget_words,
+    drift_words,
+    greek_words,
+    hedge_words,
+    keeper_words,
+    place_words,
+    slippage_words,
+    transfer_words,
+    usd,
+)
 from pipelines.reports.words import ago
 
 BAR = 30  # columns of a bar
 Shown = Mapping[str, Any]
-
-
-def usd(value: float | None, *, signed: bool = False) -> str:
-    """Return USD without cents from a hundred on; a dash where it is not known."""
-    if value is None:
-        return "-"
-    digits = 0 if abs(value) >= 100 else 2
-    return f"{value:+,.{digits}f} USD" if signed else f"{value:,.{digits}f} USD"
 
 
 def moment(text: str | None, now: datetime) -> str:
@@ -61,17 +64,18 @@ def rendered(data: Shown) -> RenderableType:
     lines = Table.grid(padding=(0, 1))
     lines.add_column(min_width=9)
     lines.add_column(overflow="fold")
-    keeper = data["keeper"]["words"]
     for name, said in (
         ("next", Text(step["sentence"], "bold red" if data["halted"] else "bold")),
         ("", Text(f"decided {moment(step['decided_at'], now)}; looks again {moment(step['due'], now)}")),
-        ("keeper", Text(f"{keeper}; gas money {data['gas_money']['words']}")),
+        ("keeper", Text(keeper_words(data))),
         ("cost", Text(
             f"{usd(cost['total_usd'])} this month: gas {usd(cost['gas_usd'])}, fee {usd(cost['fee_usd'])}, "
             f"impact {usd(cost['impact_usd'])}; {cost['trades']} trades"
         )),
         ("saved", Text(data["saved"]["words"])),
         ("budget", Text(budget_words(data["loss_budget"]))),
+        ("outside", Text(data["outside"]["words"])), ("weights", Text(drift_words(data["drift"]))),
+        ("swaps", Text(slippage_words(data["slippage"]))), *_further(data),
     ):  # fmt: skip
         lines.add_row(Text(name, "bold"), said)
     decisions = Table.grid(padding=(0, 1))
@@ -79,15 +83,21 @@ def rendered(data: Shown) -> RenderableType:
     decisions.add_column(overflow="fold")
     for row in data["decisions"]:
         decisions.add_row(Text(f"{utc(row['ts']):%m-%d %H:%M}", "dim"), Text(row["sentence"]))
-    alerts = [Text(f"{a['alert']}: {a['says']}; {a['do']}", "yellow") for a in data["alerts"]]
+    alerts = [Text(f"{a['says']} What to do: {a['do']}.", "yellow") for a in data["alerts"]]
     title = f"{data['name']}: {data['vault']} vault on chain {data['chain']}, {data['policy']}"
     return Group(
         Text(title, "dim"), head, weights, Text(), lines, *alerts, Text(), Text("last decisions", "bold"), decisions
     )
 
 
-def budget_words(budget: Shown) -> str:
-    """Return the loss budget left, in words."""
-    if budget["left_bp"] is None:
-        return f"{budget['of_bp']:g} bp of NAV a day (not read yet)"
-    return f"{budget['left_bp']:.1f} of {budget['of_bp']:g} bp of NAV a day left"
+def _further(data: Shown) -> list[tuple[str, Text]]:
+    """Return chains with what is under way between them, and Greeks, where the portfolio has them."""
+    said: list[tuple[str, str]] = []
+    if data["chains"] is not None:
+        rows = [*map(place_words, data["chains"]["places"]), *map(transfer_words, data["chains"]["under_way"])]
+        said += [("chains" if i == 0 else "", line) for i, line in enumerate([*rows, data["chains"]["words"]]) if line]
+    if data["greeks"] is not None:
+        rows = [*map(greek_words, data["greeks"]["assets"]), data["greeks"]["words"]]
+        rows += [hedge_words(data["greeks"]["hedge"])] if data["greeks"]["hedged"] else []
+        said += [("Greeks" if i == 0 else "", line) for i, line in enumerate(filter(None, rows))]
+    return [(name, Text(line)) for name, line in said]

@@ -191,9 +191,29 @@ def _short(text: str) -> str:
 
 def ago(then: datetime, now: datetime) -> str:
     """Return how long ago ``then`` was: 3 min ago; a moment ahead says in."""
-    seconds = (now - then).total_seconds()
+    return ago_words((now - then).total_seconds())
+
+
+def ago_words(seconds: float) -> str:
+    """Return a time ``seconds`` ago as people say it: 3 min ago; below 0 it is ahead, in 3 min."""
     size = abs(seconds)
     steps = ((90, 1, "s"), (5_400, 60, "min"), (129_600, 3_600, "h"), (math.inf, 86_400, "d"))
     unit_s, unit = next((u, name) for top, u, name in steps if size < top)
     said = f"{size / unit_s:.0f} {unit}"
     return f"in {said}" if seconds < 0 else f"{said} ago"
+
+
+def lasting(minutes: float) -> str:
+    """Return a length of time as people say it: never, 12 min, 3 h 20 min, 2 d 4 h."""
+    whole = round(minutes)
+    if whole == 0:
+        return "never" if minutes == 0 else "less than a minute"
+    days, hours, left = whole // 1_440, whole % 1_440 // 60, whole % 60
+    parts = [(days, "d"), (hours, "h"), (0 if days else left, "min")]
+    return " ".join(f"{n} {unit}" for n, unit in parts if n)
+
+
+def as_sentence(text: str) -> str:
+    """Return ``text`` with a capital in front and one full stop at its end; empty stays empty."""
+    clean = " ".join(text.split()).rstrip(".")
+    return f"{clean[0].upper()}{clean[1:]}." if clean else ""

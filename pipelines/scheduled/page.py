@@ -33,6 +33,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from lake.errors import ConfigError, ForedriftError
 from pipelines.reports.alert_words import ALERTS
 from pipelines.reports.portfolio_page import ASSETS, HERE, decision_page, page, trouble_page
+from pipelines.reports.words import as_sentence
 
 EVERY_S = 30.0  # between two looks at the stores
 BEAT_S = 5.0  # between two words to a page that is open
@@ -81,7 +82,11 @@ class Looked:
 
 def _old(known: Mapping[str, Any], words: str) -> dict[str, Any]:
     """Return what was known with an alert in front that it is no longer looked after."""
-    alert = {"alert": "stale", "says": f"{words}; this is of {known['at'][:16]} UTC", "do": ALERTS["stale"]}
+    alert = {
+        "alert": "stale",
+        "says": as_sentence(f"{words}; this is of {known['at'][:16]} UTC"),
+        "do": ALERTS["stale"],
+    }
     return {**known, "alerts": [alert, *known["alerts"]]}
 
 

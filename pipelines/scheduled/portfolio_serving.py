@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from pipelines.deployments import Deployment
-from pipelines.reports.portfolio_terminal import budget_words, usd
+from pipelines.reports.portfolio_words import budget_words, drift_words, keeper_words, usd
 from pipelines.scheduled.chat import Chat, take_token
 from pipelines.scheduled.page import page_port
 from pipelines.sections import ChatSection, PageSection
@@ -25,7 +25,7 @@ def chat_of(vaults: Sequence[Deployment], given: ChatSection, stale_after: str, 
         return None
 
     def looked(tell: Callable[[Mapping[str, Any]], str]) -> Callable[[str], str]:
-        return lambda _: "\n\n".join(tell(portfolio(one, now(), stale_after)) for one in vaults)
+        return lambda _: "\n\n".join(tell(portfolio(one, now(), stale_after, vaults)) for one in vaults)
 
     commands = {
         "/status": looked(told_status), "/next": looked(lambda d: f"{d['name']}: {d['next']['sentence']}"),
@@ -36,8 +36,9 @@ def chat_of(vaults: Sequence[Deployment], given: ChatSection, stale_after: str, 
 
 def told_status(data: Mapping[str, Any]) -> str:
     """Return alerts, keeper and loss budget as a message."""
-    alerts = [f"{a['alert']}: {a['says']}" for a in data["alerts"]] or ["no alerts"]
-    return "\n".join([f"{data['name']}: {data['keeper']['words']}", *alerts, budget_words(data["loss_budget"])])
+    alerts = [str(a["says"]) for a in data["alerts"]] or ["No alerts."]
+    budget = f"Loss budget: {budget_words(data['loss_budget'])}."
+    return "\n".join([f"{data['name']}: {keeper_words(data)}", *alerts, data["outside"]["words"], budget])
 
 
 def told_portfolio(data: Mapping[str, Any]) -> str:
@@ -47,15 +48,17 @@ def told_portfolio(data: Mapping[str, Any]) -> str:
         for a in data["assets"]
     ]
     cost = f"cost this month {usd(data['cost_month']['total_usd'])}; saved so far: {data['saved']['words']}"
-    return "\n".join([f"{data['name']}: NAV {usd(data['nav']['usd'])}", *rows, cost])
+    return "\n".join([f"{data['name']}: NAV {usd(data['nav']['usd'])}", *rows, cost, drift_words(data["drift"])])
 
 
 @contextmanager
-def serving(vaults: Sequence[Deployment], given: PageSection, stale_after: str) -> Iterator[str]:
-    """Serve the page of ``vaults`` as [page] says while the block lasts; yield its address."""
+def serving(
+    vaults: Sequence[Deployment], given: PageSection, stale_after: str, project: Sequence[Deployment] = ()
+) -> Iterator[str]:
+    """Serve the page of ``vaults``, some of ``project``, as [page] says while the block lasts; yield its address."""
 
     def look(one: Deployment) -> Mapping[str, Any]:
-        return portfolio(one, now(), stale_after)
+        return portfolio(one, now(), stale_after, project or vaults)
 
     token = None if given.token_file is None else vaults[0].path(given.token_file)
     with page_port(

@@ -60,7 +60,7 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> None:
     chat = chat_of(vaults, settings.chat, stale, stopping)  # first: its token must reach no process started here
 
     def figures() -> dict[str, Any]:
-        return status(settings) | {"portfolios": [portfolio(d, now(), stale) for d in project(settings)]}
+        return status(settings) | {"portfolios": [portfolio(d, now(), stale, vaults) for d in vaults]}
 
     with (
         scheduler(home) as url,

@@ -15,13 +15,16 @@ from lake.errors import ForedriftError
 from lake.store import Lake
 from lake.units import duration
 from pipelines.monitor.model_status import FILE, models_in_force
-from pipelines.reports.alert_words import ALERTS
-from pipelines.reports.words import without_paths
+from pipelines.reports.alert_words import ALERTS, LEADS
+from pipelines.reports.words import as_sentence, refusal, without_paths
 from pipelines.settlements.halting import halt_of
 from pipelines.settlements.live_hours import VaultLook, vault_looks
 from pipelines.settlements.reconcile import journal_of, owner_of
 from pipelines.settlements.settled_plan import distance, executions
+from pipelines.stages.exposures import chains_of, greeks_of
+from pipelines.stages.forecasts_ahead import drift_ahead, slippage_ahead
 from pipelines.stages.gas_ahead import gas_ahead, gas_money
+from pipelines.stages.outside import outside
 from pipelines.stages.saved import saved
 from pipelines.stages.told_decisions import Teller, decided
 from pipelines.vault_settings import VaultSettings
@@ -35,7 +38,9 @@ SHOWN = 10  # decisions
 POINTS = 240  # of history: more than a small chart can show
 
 
-def portfolio(deployment: VaultSettings, at: datetime, stale_after: str = "3h") -> dict[str, Any]:
+def portfolio(
+    deployment: VaultSettings, at: datetime, stale_after: str = "3h", project: Sequence[VaultSettings] = ()
+) -> dict[str, Any]:
     """Return the portfolio of ``deployment`` at ``at`` for people and ``--json``; USD, fractions, ISO times.
 
     Keys: ``name``, ``chain``, ``vault``, ``policy``, ``live``, ``halted``, ``nav`` (usd, at, change_24h_usd ...),
@@ -43,7 +48,10 @@ def portfolio(deployment: VaultSettings, at: datetime, stale_after: str = "3h") 
     gas_gwei, gas_low, due), ``keeper``, ``cost_month`` (gas_usd, fee_usd, impact_usd, total_usd, trades, since),
     ``saved`` (``pipelines.stages.saved``), ``decisions`` (the last ten: decision_id, ts, outcome, sentence), ``alerts``
     (alert, says, do), ``loss_budget`` (left_bp, of_bp), ``gas_money`` (native, usd, words), ``history`` (ts, nav_usd,
-    weights by asset, drift, trades), ``gas`` (the past day and the forecast's fan), ``models``, ``coverage``.
+    weights by asset, drift, trades), ``outside`` (``pipelines.stages.outside``), ``gas`` (the past day and the
+    forecast's fan), ``drift`` and ``slippage`` (``pipelines.stages.forecasts_ahead``), ``chains`` and ``greeks``
+    (``pipelines.stages.exposures``; None where there are none), ``models``, ``coverage``. ``project``: all its vaults,
+    which those on other chains are found by.
     """
     lake = lake_of(deployment)
     records = [line.body for line in Audit(deployment.audit).records()] if deployment.audit.exists() else []
@@ -56,12 +64,12 @@ def portfolio(deployment: VaultSettings, at: datetime, stale_after: str = "3h") 
     halt, owner = halt_of(deployment).read(), owner_of(deployment)
     stopped = None if halt is None else halt.words()
     assets = _assets(deployment, lake, seen, at)
-    budget = _budget(deployment, last)
+    nav, budget = _nav(deployment, assets, seen, at), _budget(deployment, last)
     refused = bool(told) and told[0]["outcome"] == "refused"
     return {
         "at": at.isoformat(), "name": deployment.name, "chain": deployment.chain.id, "vault": deployment.vault.kind,
         "policy": deployment.policy.kind, "live": deployment.live, "halted": None if halt is None else asdict(halt),
-        "nav": _nav(deployment, assets, seen, at), "assets": assets,
+        "nav": nav, "assets": assets,
         "next": teller.next(last[:1], stopped) | {"due": _due(deployment, at)},
         "keeper": {"held": owner.held, "fresh": owner.fresh, "age_s": owner.age_s, "words": owner.words(), "told": {
             k: owner.told.get(k) if owner.held else None for k in ("block", "head_age_s", "refusal", "nodes", "order")
@@ -69,7 +77,9 @@ def portfolio(deployment: VaultSettings, at: datetime, stale_after: str = "3h") 
         "cost_month": _month(seen, at), "saved": saved(deployment, at), "decisions": told,
         "alerts": alerts(deployment, lake, last, stopped, at, stale_after, refused=refused),
         "loss_budget": budget, "gas_money": gas_money(deployment, lake, at), "history": _history(deployment, seen),
-        "gas": ahead, **models_in_force(deployment.path(FILE), at),
+        "outside": outside(deployment, lake, seen, at), "gas": ahead, "drift": drift_ahead(lake, assets, at),
+        "slippage": slippage_ahead(deployment, lake, nav["usd"], at), "chains": chains_of(deployment, project),
+        "greeks": greeks_of(deployment, lake, at), **models_in_force(deployment.path(FILE), at),
     }  # fmt: skip
 
 
@@ -164,16 +174,22 @@ def alerts(
     found: list[tuple[str, str]] = [("stopped", halted)] if halted else []
     if last:
         body = last[0]
-        failed = [v["reason"] for v in body["verdicts"] if not v["ok"]]
-        found += [("refused", str(failed[0] if failed else body["why"]))] if refused else []
+        found += [("refused", refusal([v for v in body["verdicts"] if not v["ok"]], body["why"]))] if refused else []
         found += [("untradable", v["reason"]) for v in body["verdicts"] if v["check"] == UNTRADABLE]
         found += [("denied", v["reason"]) for v in body["verdicts"] if v["check"] == NAV_DENIED]
         if body["policy"] == deployment.policy.fallback != deployment.policy.kind:
-            found.append(("abstained", f"{deployment.policy.fallback} decided in place of {deployment.policy.kind}"))
+            found.append(
+                ("abstained", f"the fallback {deployment.policy.fallback} decided, {deployment.policy.kind} abstained")
+            )
     try:
         newest = lake.scan("prices", as_of=at).select(pl.col("available_at").max()).collect().item()
     except ForedriftError as error:
         newest, found = at, [*found, ("stale", str(error))]
     if newest is None or at - newest > duration(stale_after):
-        found.append(("stale", f"newest price: {newest:%Y-%m-%d %H:%M} UTC" if newest else "there are no prices yet"))
-    return [{"alert": name, "says": without_paths(says), "do": ALERTS[name]} for name, says in found]
+        found.append(
+            ("stale", f"the newest is of {newest:%Y-%m-%d %H:%M} UTC" if newest else "there are no prices yet")
+        )
+    return [
+        {"alert": name, "says": as_sentence(LEADS.get(name, "") + without_paths(says)), "do": ALERTS[name]}
+        for name, says in found
+    ]

@@ -53,7 +53,8 @@ DATA = {
          "outcome": "waited" if i % 3 else "traded", "sentence": SENTENCE if i % 3 else TRADED}
         for i in range(10)
     ],
-    "alerts": [{"alert": "abstained", "says": "gas_band decided in place of predictive", "do": "`foredrift models`"}],
+    "alerts": [{"alert": "abstained", "says": "The fallback gas_band decided, predictive abstained.",
+                "do": "`foredrift models`"}],
     "loss_budget": {"left_bp": 7.5, "of_bp": 10.0}, "gas_money": {"native": 0.42, "usd": 840.0, "words": "0.42 ETH"},
     "history": {"ts": [d.isoformat() for d in DAYS], "nav_usd": [1e6 + 3_000 * (i % 7) for i in range(43)],
                 "weights": {"USDC": [0.1] * 43, "BTC": [0.4] * 43, "ETH": [0.35] * 43, "LINK": [0.15] * 43},
@@ -62,6 +63,38 @@ DATA = {
             "past": [{"ts": (AT - timedelta(hours=24 - i)).isoformat(), "gwei": 18.0 + i % 5} for i in range(24)],
             "fan": [{"ts": (AT + timedelta(hours=h)).isoformat(), "q05": 8.0, "q25": 12.0, "q50": 15.0, "q75": 22.0,
                      "q95": 40.0} for h in (1, 2, 4, 8, 12, 24)]},
+    "outside": {"today": {"outside_min": 12.0, "known_min": 720.0, "episodes": 1},
+                "days30": {"outside_min": 200.0, "known_min": 43_200.0, "episodes": 4},
+                "words": "Outside its tolerances today: 12 min; in the last 30 days: 3 h 20 min "
+                         "(0.5% of the 30 days that are known)."},
+    "drift": {"issued": AT.isoformat(), "hours": 24, "words": "", "rows": [
+        {"asset": a, "weight": w, "target": t, "low": t - 0.03, "high": t + 0.03, "q05": w * 0.96, "q25": w * 0.985,
+         "q50": w, "q75": w * 1.015, "q95": w * 1.05}
+        for a, w, t in (("BTC", 0.38, 0.4), ("ETH", 0.366, 0.35), ("LINK", 0.15, 0.15))
+    ]},
+    "slippage": {"issued": AT.isoformat(), "hours": 1, "size_usd": 100_000.0, "words": "", "rows": [
+        {"pool": "0x" + "12" * 20, "asset": "ETH", "q05": 6.4, "q50": 7.7, "q95": 12.1},
+        {"pool": "0x" + "34" * 20, "asset": None, "q05": 31.2, "q50": 36.0, "q95": 61.8},
+    ]},
+    "chains": None, "greeks": None,
     "models": [{"family": "gas", "version": "3", "trained_until": AT.isoformat(), "age_d": 4.2}],
     "coverage": [{"target": "gas", "horizon_h": 1, "coverage90": 0.91, "outcomes": 600}],
 }  # fmt: skip
+CHAINS = {
+    "places": [
+        {"chain": c, "deployment": name, "usd": usd, "share": usd / 1_004_310, "cash_usd": cash, "floor_usd": 30_000.0,
+         "gas_gwei": 1.0}
+        for c, name, usd, cash in ((1, "main", 700_000.0, 81_000.0), (42161, "arbitrum", 304_310.0, 12_400.0))
+    ],
+    "under_way": [{"saga_id": "ab" * 16, "from": 1, "to": 42161, "bridge": "cctp", "usd": 25_000.0, "state": "sent",
+                   "age_s": 540.0, "usual_s": 1_140.0}],
+    "words": "",
+}  # fmt: skip
+GREEKS = {
+    "ts": AT.isoformat(), "nav_usd": 1_004_310.0, "words": "", "hedged": True,
+    "assets": [{"asset": "ETH", "delta_usd": -12_400.0, "cash_gamma_usd": 310_000.0, "vega_usd_per_point": -1_240.0,
+                "theta_usd_per_day": 412.0, "net_exposure": -0.0123}],
+    "hedge": {"net_delta_units": -4.1, "action": "wait", "why": "net exposure 1.2 % of NAV, inside its band of 2 %"},
+}  # fmt: skip
+WHOLE = {**DATA, "chains": CHAINS, "greeks": GREEKS}
+"""A portfolio on two chains with a book of options."""

@@ -13,7 +13,7 @@ from lake.errors import ConfigError, StoreError
 from pipelines.reports.portfolio_page import page
 from pipelines.scheduled.page import Looked, application, loopback, page_port, token_of
 from pipelines.servers.subprocesses import free_port
-from tests.pipelines.page_data import DATA
+from tests.pipelines.page_data import CHAINS, DATA, WHOLE
 
 HOSTS = ["127.0.0.1"]
 
@@ -53,6 +53,37 @@ def test_the_page_has_everything_in_order_is_small_and_asks_nobody_else():
     assert "://" not in text.replace("http://www.w3.org", "")
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert all(ask(app(), f"/{n}").status_code == 200 for n in ("portfolio.css", "portfolio.js", "health"))
+
+
+def test_the_second_screen_shows_what_there_is_and_says_what_there_is_not():
+    text = page(WHOLE, ["main"], "v")
+    order = [f'id="h-{name}"' for name in ("last", "hist", "ahead", "chains", "greeks", "models")]
+    places = [text.index(mark) for mark in order]
+    assert places == sorted(places)
+    assert len(text.encode()) < 300_000
+    for words in (
+        "Outside its tolerances today: 12 min", "36.5 to 39.9 %", "7.7 bp", "6.4 to 12.1 bp", "0x3434343434",
+        "25,000 USD from chain 1 to 42161", '<td class="lost">12,400 USD</td>', "-12,400 USD", "was to wait",
+    ):  # fmt: skip
+        assert words in text, words
+    none = {"rows": [], "words": "There is no forecast of drift of the last day."}
+    bare = page({**DATA, "drift": none, "slippage": none}, ["main"], "v")
+    assert "h-chains" not in bare
+    assert "h-greeks" not in bare
+    assert bare.count("There is no forecast of drift of the last day.") == 2
+    odd = page(
+        {**WHOLE, "chains": {**CHAINS, "words": "The cash <b>does not</b> add up.", "under_way": []}}, ["main"], "v"
+    )
+    assert "The cash &lt;b&gt;does not&lt;/b&gt; add up." in odd
+    assert "No transfer is under way." in odd
+
+
+def test_what_to_do_is_shown_as_a_command_and_stays_text():
+    text = page(
+        {**DATA, "alerts": [{"alert": "x", "says": "It is <old>.", "do": "`foredrift <x>`, soon"}]}, ["main"], "v"
+    )
+    assert "<b>It is &lt;old&gt;.</b>" in text
+    assert "What to do: <code>foredrift &lt;x&gt;</code>, soon." in text
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])

@@ -10,7 +10,7 @@ import pytest
 from pipelines.scheduled.page import page_port
 from pipelines.servers.subprocesses import free_port
 from tests.pipelines.browser import CHROMIUM, chromium
-from tests.pipelines.page_data import DATA
+from tests.pipelines.page_data import WHOLE
 
 pytestmark = [
     pytest.mark.browser,
@@ -19,12 +19,14 @@ pytestmark = [
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install chromium to test what people see"),
 ]
 FIRST = (".nav", ".bands", ".next", ".keeper", ".cost", ".saved")
+SECOND = ("#h-hist", "#h-ahead", "#h-chains", "#h-greeks", "#h-models")
+BARS = "() => [...document.querySelectorAll('.ahead svg rect')].every(r => r.getBoundingClientRect().width > 0)"
 BOTTOM = "s => document.querySelector(s).getBoundingClientRect().bottom"
 
 
 @pytest.fixture(scope="module")
 def address():
-    with page_port({"main": lambda: DATA}, lambda _: {}, ("127.0.0.1", free_port())) as found:
+    with page_port({"main": lambda: WHOLE}, lambda _: {}, ("127.0.0.1", free_port())) as found:
         while "NAV" not in httpx.get(found, timeout=30).text:
             time.sleep(0.05)
         yield found
@@ -46,6 +48,10 @@ def test_the_first_screen_holds_in_both_themes_and_sizes_without_a_fault(address
                 where = (theme, width)
                 assert max(page.evaluate(BOTTOM, s) for s in FIRST) <= height, where
                 assert page.evaluate("document.documentElement.scrollWidth") <= width, where
+                tops = [page.locator(s).bounding_box()["y"] for s in SECOND]
+                assert tops == sorted(tops), where
+                assert tops[0] > max(page.evaluate(BOTTOM, s) for s in FIRST), where
+                assert page.evaluate(BARS), where
                 assert all(url.startswith(address) for url in asked), asked
                 assert said == [], where
                 serious = [v for v in axe.run(page).response["violations"] if v["impact"] in {"serious", "critical"}]

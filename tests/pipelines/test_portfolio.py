@@ -24,6 +24,7 @@ from pipelines.stages.portfolio import portfolio
 from pipelines.stages.saved import saved
 from policy.execution.records.audit import Audit
 from tests.pipelines.market import END, moment, project
+from tests.pipelines.page_data import WHOLE
 
 HOURS = (24 * 12, 24 * 12 - 1, 24 * 9, 24 * 6, 24 * 3, 1)
 EXTRA = """
@@ -100,9 +101,28 @@ def test_what_is_shown_is_what_was_recorded(lived, shown):
 def test_it_is_whole_at_80_columns_and_has_units(shown):
     said = text_of(shown)
     assert max(len(line.rstrip()) for line in said.splitlines()) <= 80
-    for words in ("NAV", "in band", "this month", "against gas_band", "5 %", "bp of NAV", "USD", "gas money"):
+    for words in ("NAV", "in band", "this month", "against gas_band", "5 %", "bp of NAV", "USD", "left for gas"):
         assert words in " ".join(said.split()), words
     assert not re.search(r"\b[a-z]+_[a-z_]+\b", said.replace("gas_band", "")), said
+
+
+def test_forecasts_chains_and_greeks_are_whole_at_80_columns_too():
+    said = text_of(WHOLE)
+    assert max(len(line.rstrip()) for line in said.splitlines()) <= 80
+    for words in (
+        "Outside its tolerances today: 12 min", "Without a trade, in 24 h, with 90 %: BTC 36.5 to 39.9 %",
+        "A swap of 100,000 USD within 1 h costs, with 90 %: ETH 7.7 bp (6.4 to 12.1)", "0x3434343434 36.0 bp",
+        "chain 42161 (arbitrum): 304,310 USD, 30.3%", "usually 19 min", "ETH: delta -12,400 USD", "was to wait",
+    ):  # fmt: skip
+        assert words in " ".join(said.split()), words
+
+
+def test_time_outside_and_what_is_not_forecast_are_said(shown):
+    assert shown["outside"]["days30"]["known_min"] > 0
+    assert "in the last 30 days" in shown["outside"]["words"]
+    assert shown["drift"]["words"] == "There is no forecast of drift of the last day."
+    assert shown["chains"] is None
+    assert shown["greeks"] is None
 
 
 def test_an_asset_outside_its_band_is_said_so(shown):

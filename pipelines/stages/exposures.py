@@ -1,0 +1,67 @@
+"""What else a portfolio has to show: chains with what is on its way between them, and the Greeks of its book."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from lake.errors import ForedriftError
+from lake.store import Lake
+from pipelines.reports.words import without_paths
+from pipelines.stages.book_lake import book_of
+from pipelines.stages.greeks import view
+from pipelines.stages.hedge_status import last_hedge
+from pipelines.stages.transfers import fleet_report
+from pipelines.vault_settings import VaultSettings
+
+GREEKS = ("delta_usd", "cash_gamma_usd", "vega_usd_per_point", "theta_usd_per_day", "net_exposure")
+
+
+def chains_of(deployment: VaultSettings, project: Sequence[VaultSettings]) -> dict[str, Any] | None:
+    """Return the places of one portfolio on several chains and what is under way; None for a vault on one chain.
+
+    {places: [chain, deployment, usd, share, cash_usd, floor_usd, gas_gwei], under_way: [from, to, bridge, usd, state,
+    age_s, usual_s], words: what does not add up or has not begun, "" where nothing}.
+    """
+    if deployment.fleet is None:
+        return None
+    found = fleet_report(project)
+    places = ("chain", "deployment", "usd", "share", "cash_usd", "floor_usd", "gas_gwei")
+    under_way = ("saga_id", "from", "to", "bridge", "usd", "state", "age_s", "usual_s")
+    wrong = [f"The cash does not add up, no transfer departs: {found['mismatch']}."] if found["mismatch"] else []
+    if found["waiting"]:
+        wrong.append(f"Not begun yet: {', '.join(found['waiting'])}.")
+    return {
+        "places": [{k: row[k] for k in places} for row in found["chains"]],
+        "under_way": [{k: row[k] for k in under_way} for row in found["in_transit"]],
+        "words": without_paths(" ".join(wrong)),
+    }
+
+
+def greeks_of(deployment: VaultSettings, lake: Lake, at: datetime) -> dict[str, Any] | None:
+    """Return the Greeks of the deployment's book and its hedge's last decision; None where it has neither.
+
+    {ts, nav_usd, assets: [asset, delta_usd, cash_gamma_usd, vega_usd_per_point, theta_usd_per_day, net_exposure],
+    hedged: whether there is a hedge account,
+    hedge (``hedge_status.last_hedge``, or None), words: why the book cannot be told, "" where it can}.
+    """
+    hedge = deployment.hedge
+    kept = hedge is not None and hedge.account is not None
+    name = hedge.portfolio if hedge is not None and hedge.portfolio else deployment.name
+    held = lake.scan("positions", as_of=at).filter(pl.col("portfolio") == name).head(1).collect().height > 0
+    if not held and not kept:
+        return None
+    found: dict[str, Any] = {"ts": None, "nav_usd": None, "assets": [], "hedged": kept, "hedge": None, "words": ""}
+    if kept and hedge is not None:
+        found["hedge"] = last_hedge(deployment.path(hedge.audit))
+    if held:
+        try:
+            seen = view(book_of(lake, name, at))
+        except ForedriftError as error:
+            return found | {"words": f"The book's Greeks are not known: {without_paths(str(error))}."}
+        rows = [{"asset": a["asset"], **{k: float(a[k]) for k in GREEKS}} for a in seen["assets"]]
+        found |= {"ts": seen["ts"], "nav_usd": seen["nav_usd"], "assets": rows}
+    return found
