@@ -173,18 +173,21 @@ def _rebalance(settings: Settings) -> dict[str, Any] | State:
         notify.notify("late", "a rebalance run declined", f"due at {scheduled}, {late} late")
         return {"outcome": "declined", "reason": f"{late} late"}
     from pipelines.settlements.reconcile import owner_of
+    from pipelines.stages.saved_log import log_saved_so_far
 
     one = chosen(settings, None if served.name in {None, SERVED} else str(served.name))
     owner = owner_of(one)
     if owner.fresh:
         said = f"declined: keeper owns the vault ({owner.words()})"
         get_run_logger().info(said)
+        log_saved_so_far(one, now(), traded=False)
         return Completed(name="Declined", message=said, data={"outcome": "declined", "reason": said})
     if owner.held:
         get_run_logger().warning("%s: this run decides in its stead", owner.words())
     from pipelines.reports.decision import as_markdown
 
     result = one.step(live=one.live)
+    log_saved_so_far(one, now(), traded=result["outcome"] == "traded")
     create_markdown_artifact(as_markdown(result), key=_artifact_key(one), description="The last decision")
     get_run_logger().info("%s: %s", result["outcome"], result["summary"])
     return {"outcome": result["outcome"], "decision_id": result["decision_id"]}

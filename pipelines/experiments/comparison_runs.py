@@ -15,6 +15,7 @@ import polars as pl
 from pipelines.experiments import client, saved_view
 from pipelines.progress import Progress, silent
 from pipelines.reports.nulls import complete_rows
+from pipelines.reports.verdict import cell_name
 from policy.names import CLAIMANT, HEADLINE, RULES
 
 if TYPE_CHECKING:
@@ -62,8 +63,13 @@ def log_comparison(
     progress("log runs", len(data["policies"]), len(data["policies"]))
     with tempfile.TemporaryDirectory() as scratch:
         run_id = _summary_run(mlf, experiment.experiment_id, data, comparison_id, frames, timeline, Path(scratch))
-    view = saved_view.save(mlf, experiment.experiment_id, comparison_id)
-    return Logged(experiment.experiment_id, run_id, view, _report_path(mlf, run_id))
+    saved_view.save(mlf, experiment.experiment_id, comparison_id, cells_of(data))
+    return Logged(experiment.experiment_id, run_id, comparison_id, _report_path(mlf, run_id))
+
+
+def cells_of(data: Mapping[str, Any]) -> dict[saved_view.Cell, str]:
+    """Return the cells of a comparison with their names, in its order."""
+    return {(r["scenario"], float(r["nav_usd"])): cell_name(r) for r in data["policies"]}
 
 
 def _report_path(mlf: MlflowClient, run_id: str) -> Path:
@@ -93,6 +99,8 @@ def _policy_run(
     with client.run(mlf, experiment_id, name, tags, params) as run_id:
         values = {LEAVES.get(k, k): v for k, v in row.items() if isinstance(v, (int, float)) and k != "nav_usd"}
         client.log_values(mlf, run_id, values)
+        for section, figures in saved_view.named(row).items():
+            client.log_values(mlf, run_id, figures, section)
         client.log_dataset(mlf, run_id, "lake", data["data"]["sha256"], settings_free_source(data))
         mine = weekly.filter(
             (pl.col("policy") == row["policy"])
@@ -161,18 +169,29 @@ def _summary_run(
         client.log_values(mlf, run_id, values)
         client.log_dataset(mlf, run_id, "lake", data["data"]["sha256"], settings_free_source(data))
         mlf.log_artifacts(run_id, str(scratch))
-        mlf.set_tag(run_id, "mlflow.note.content", note(data))
+        keys = saved_view.keys(comparison_id, list(cells_of(data)))
+        links = {name: saved_view.link("", experiment_id, keys[cell]) for cell, name in cells_of(data).items()}
+        mlf.set_tag(run_id, "mlflow.note.content", note(data, links))
     return run_id
 
 
-def note(data: Mapping[str, Any]) -> str:
+def note(data: Mapping[str, Any], links: Mapping[str, str] | None = None) -> str:
     """Return the Markdown that MLflow shows on top of the summary run: the result and the ratios that carry it.
+
+    ``links``: where the charts of each cell are, by its name; they come right after the result.
 
     MLflow cuts a note at 8,000 characters; every pair is in ``comparison.json``.
     """
     from pipelines.reports.page import headline
 
-    lines = [headline(data), "", "| a / b | mandate | NAV | ratio | 95 % interval |", "|---|---|---|---|---|"]
+    charts = "Charts of one cell: " + ", ".join(f"[{name}]({url})" for name, url in (links or {}).items())
+    lines = [
+        headline(data),
+        "",
+        *([charts, ""] if links else []),
+        "| a / b | mandate | NAV | ratio | 95 % interval |",
+        "|---|---|---|---|---|",
+    ]
     lines += [
         f"| {r['a']} / {r['b']} | {r['scenario']} | {r['nav_usd']:,.0f} | {r['ratio']:.3f} | "
         f"{r['ci_low']:.3f} to {r['ci_high']:.3f} |"

@@ -1,7 +1,9 @@
-"""The saved MLflow view of a comparison: runs of one comparison_id, grouped by policy.
+"""The saved MLflow views of a comparison: one a cell, opened at what each policy costs in total.
 
-MLflow keeps shared views as experiment tags in an undocumented form (``deflate;`` + base64 of zlib-compressed JSON). A
-test guards that form against the installed MLflow; where it is not understood, the plain page still opens.
+MLflow keeps shared views as experiment tags in an undocumented form (``deflate;`` + base64 of zlib-compressed JSON):
+filter, columns and the order of the charts. A test guards that form against the installed MLflow, and a browser looks
+at it; where it is not understood, the plain page still opens. Bar charts are titled by the metric's own name, whatever
+the stored title is: hence names that people can read, beside the short ones for machines (``summary/``).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import base64
 import json
 import time
 import zlib
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,30 +21,62 @@ if TYPE_CHECKING:
 TAG = "mlflow.sharedViewState."
 PREFIX = "deflate;"
 SHOWN = "tags.policy != 'calendar_daily'"
-LEAVES = ("total_bp", "gas_bp", "fee_bp", "impact_bp", "tracking_bp", "trades_a_year", "violations")
+COST, TRADING = "cost in bp a year", "trading"
+NAMED: Mapping[str, str] = {
+    "total_bp": f"{COST}/total", "gas_bp": f"{COST}/gas", "fee_bp": f"{COST}/swap fees",
+    "impact_bp": f"{COST}/price impact", "tracking_bp": f"{COST}/tracking",
+    "trades_per_year": f"{TRADING}/trades a year", "violations": f"{TRADING}/hours outside the mandate",
+}  # fmt: skip
+"""Metric that a person reads, by the figure of a comparison; the charts stand in this order."""
+BARS = 20  # more than there are policies: MLflow draws the first ten by itself
+Cell = tuple[str, float]
+"""Mandate and NAV (USD)."""
 
 
-def state(comparison_id: str) -> dict[str, Any]:
-    """Return the view state: filter, columns and grouping, as MLflow's run page stores it.
+def named(row: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Return the figures of a policy under the names that people read: {section: {name: value}}."""
+    found: dict[str, dict[str, float]] = {}
+    for figure, metric in NAMED.items():
+        section, _, name = metric.partition("/")
+        if row.get(figure) is not None:
+            found.setdefault(section, {})[name] = float(row[figure])
+    return found
 
-    calendar_daily is left out: its cost hides all others on the bars, and the page averages the first 100 runs only,
-    which a full comparison of ten policies in eleven cells exceeds by ten.
+
+def state(comparison_id: str, cell: Cell) -> dict[str, Any]:
+    """Return the view of one cell: filter, columns, grouping and charts, as MLflow's run page stores them.
+
+    calendar_daily is left out: its cost hides all others on the bars. Sections and charts come in the order of NAMED;
+    what else was logged stands below, folded.
     """
-    columns = [f"metrics.`summary/{leaf}`" for leaf in LEAVES]
+    scenario, nav_usd = cell
+    chosen = f"tags.comparison_id = '{comparison_id}' AND tags.kind = 'policy' AND {SHOWN}"
+    sections = [(COST, True), (TRADING, True), ("ts", True), ("summary", False)]
     return {
-        "searchFilter": f"tags.comparison_id = '{comparison_id}' AND tags.kind = 'policy' AND {SHOWN}",
-        "orderByKey": "attributes.start_time",
-        "orderByAsc": False,
+        "searchFilter": f"{chosen} AND tags.scenario = '{scenario}' AND tags.nav_usd = '{nav_usd:.0f}'",
+        "orderByKey": f"metrics.`{NAMED['total_bp']}`",
+        "orderByAsc": True,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
-        "selectedColumns": [*columns, "tags.`policy`", "tags.`scenario`", "tags.`nav_usd`"],
+        "selectedColumns": [*(f"metrics.`{metric}`" for metric in NAMED.values()), "tags.`policy`"],
         "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "policy"}]},
         "useGroupedValuesInCharts": True,
         "hideEmptyCharts": True,
         "runsHiddenMode": "FIRST_20_RUNS",
         "autoRefreshEnabled": False,
-    }
+        "isAccordionReordered": True,
+        "compareRunSections": [
+            {"uuid": name, "name": name, "display": shown, "isReordered": True, "deleted": False, "isGenerated": True,
+             "columns": 2, "cardHeight": 360}
+            for name, shown in sections
+        ],
+        "compareRunCharts": [
+            {"uuid": metric, "type": "BAR", "metricKey": metric, "metricSectionId": metric.partition("/")[0],
+             "runsCountToCompare": BARS, "deleted": False, "isGenerated": True}
+            for metric in NAMED.values()
+        ],
+    }  # fmt: skip
 
 
 def encode(view: dict[str, Any]) -> str:
@@ -57,14 +92,20 @@ def decode(text: str) -> dict[str, Any]:
     return dict(json.loads(zlib.decompress(base64.b64decode(text.removeprefix(PREFIX)))))
 
 
-def save(mlf: MlflowClient, experiment_id: str, comparison_id: str) -> str:
-    """Store the view of ``comparison_id`` on its experiment; return its key."""
+def keys(comparison_id: str, cells: Sequence[Cell]) -> dict[Cell, str]:
+    """Return the key of each cell's view; the first one's, which is opened, is the comparison's own."""
+    return {c: comparison_id if i == 0 else f"{comparison_id}-{c[0]}-{c[1]:.0f}" for i, c in enumerate(cells)}
+
+
+def save(mlf: MlflowClient, experiment_id: str, comparison_id: str, cells: Mapping[Cell, str]) -> None:
+    """Store a view of each of ``cells`` (with its title) on the experiment, under ``keys``."""
     now = int(time.time() * 1_000)
-    value = {
-        "name": f"policies {comparison_id}", "createdAt": now, "updatedAt": now, "state": encode(state(comparison_id)),
-    }  # fmt: skip
-    mlf.set_experiment_tag(experiment_id, TAG + comparison_id, json.dumps(value))
-    return comparison_id
+    for cell, key in keys(comparison_id, list(cells)).items():
+        value = {
+            "name": f"{cells[cell]}, {comparison_id}", "createdAt": now, "updatedAt": now,
+            "state": encode(state(comparison_id, cell)),
+        }  # fmt: skip
+        mlf.set_experiment_tag(experiment_id, TAG + key, json.dumps(value))
 
 
 def link(base: str, experiment_id: str, key: str | None, *, chart: bool = True) -> str:

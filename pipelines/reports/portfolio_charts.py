@@ -81,8 +81,11 @@ def gas(ahead: Shown) -> Markup:
 
 
 def _legend(axes: Axes, columns: int) -> None:
-    where = {"loc": "upper center", "bbox_to_anchor": (0.5, 1.22)}
-    axes.legend(ncols=columns, frameon=False, labelcolor=INK, fontsize=11, **where)
+    """Put the names above the chart, in ``columns``."""
+    anchor = (0.5, 1.22)
+    axes.legend(
+        loc="upper center", ncols=columns, frameon=False, labelcolor=INK, fontsize=11, bbox_to_anchor=anchor
+    )  # fmt: skip
 
 
 def _times(texts: Sequence[str]) -> Any:

@@ -49,7 +49,7 @@ def of_comparison(settings: Settings, browser: Any) -> None:
         page = new_page(browser)
         page.goto(saved_view.link(base, where, key))
         page.get_by_text("Group: predictive").first.wait_for()
-        page.get_by_text("summary/total_bp").first.wait_for()
+        page.get_by_text(saved_view.NAMED["total_bp"]).first.wait_for()
         take(page, IMAGES / "mlflow_charts.png")
         page.goto(saved_view.link(base, where, key, chart=False))
         page.get_by_text("(average)").first.wait_for()

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from pipelines.experiments import saved_view
-from pipelines.experiments.comparison_runs import log_comparison
+from pipelines.experiments.comparison_runs import cells_of, log_comparison
 from pipelines.experiments.ui import mlflow_server, newest_view
 from pipelines.reports.verdict import verdict
 from pipelines.servers.subprocesses import free_port
@@ -63,7 +63,11 @@ def page(browser):
     assert strange == [], "the page asked a host outside this machine"
 
 
-def test_the_saved_view_opens_grouped_by_policy_with_its_charts(site, page):
+TITLES = """names => [...document.querySelectorAll('*')]
+  .filter(e => e.childElementCount === 0 && names.includes(e.textContent.trim())).map(e => e.textContent.trim())"""
+
+
+def test_the_saved_view_opens_at_the_total_cost_of_one_cell(site, page):
     settings, where, base = site
     url = newest_view(settings, base)
     assert url == saved_view.link(base, where.experiment_id, where.view)
@@ -71,7 +75,28 @@ def test_the_saved_view_opens_grouped_by_policy_with_its_charts(site, page):
     page.get_by_text("Group by: policy").wait_for()
     page.get_by_text("Group: predictive").first.wait_for()
     page.get_by_text("Group: gas_band").first.wait_for()
-    page.get_by_text("summary/total_bp").first.wait_for()
+    total = saved_view.NAMED["total_bp"]
+    page.get_by_text(total).first.wait_for()
+    named = [*saved_view.NAMED.values(), "summary/total_bp"]
+    shown = list(dict.fromkeys(page.evaluate(TITLES, named)))
+    assert shown[:2] == named[:2], "the charts come in the order of the saved view, total first"
+    assert "summary/total_bp" not in shown, "the machine's names are folded"
+    box = page.get_by_text(total).first.bounding_box()
+    assert box["y"] < 500, "seen without scrolling"
+    assert page.get_by_text("8 matching runs").count() or page.get_by_text("7 matching runs").count()
+
+
+def test_the_note_leads_to_the_charts_of_a_cell(site, page):
+    settings, where, base = site
+    page.goto(f"{base}/#/experiments/{where.experiment_id}/runs/{where.summary_run}")
+    cell, name = list(cells_of(made_up()).items())[-1]
+    key = saved_view.keys("made-up", list(cells_of(made_up())))[cell]
+    link = page.get_by_role("link", name=name, exact=True).first
+    link.wait_for()
+    assert page.evaluate("a => a.href", link.element_handle()) == saved_view.link(base, where.experiment_id, key)
+    page.goto(page.evaluate("a => a.href", link.element_handle()))
+    page.get_by_text(name).first.wait_for()
+    page.get_by_text(saved_view.NAMED["total_bp"]).first.wait_for()
 
 
 def test_without_the_chart_mode_the_same_view_is_a_table(site, page):

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pipelines.experiments import client, saved_view
-from pipelines.experiments.comparison_runs import log_comparison
+from pipelines.experiments.comparison_runs import LEAVES, cells_of, log_comparison
 from pipelines.reports.page import headline, nulls
 from pipelines.settings import load
 from tests.pipelines import fake_comparison as fake
@@ -64,13 +64,65 @@ def test_the_summary_run_carries_tables_pictures_and_a_self_contained_page(logge
 
 
 @pytest.mark.slow
-def test_the_saved_view_groups_by_policy(logged):
+def test_every_cell_has_a_view_that_shows_its_policies_and_nothing_else(logged):
     settings, where = logged
-    tags = client.client(settings).get_experiment(where.experiment_id).tags
-    stored = json.loads(tags[saved_view.TAG + where.view])
-    state = saved_view.decode(stored["state"])
-    assert state["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "policy"}]
-    assert "abc123" in state["searchFilter"]
+    mlf = client.client(settings)
+    tags = mlf.get_experiment(where.experiment_id).tags
+    cells = cells_of(fake.data())
+    keys = saved_view.keys("abc123", list(cells))
+    assert keys[next(iter(cells))] == where.view
+    assert len(set(keys.values())) == len(cells) == 2 * len(fake.NAVS)
+    for (scenario, nav), key in keys.items():
+        text = tags[saved_view.TAG + key]
+        assert len(text) < 5_000, "MLflow refuses a longer tag"
+        stored = json.loads(text)
+        assert stored["name"].startswith(cells[scenario, nav])
+        state = saved_view.decode(stored["state"])
+        assert state["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "policy"}]
+        runs = mlf.search_runs([where.experiment_id], state["searchFilter"])
+        policies = sorted(r.data.tags["policy"] for r in runs)
+        assert policies == sorted(set(fake.POLICIES) - {"calendar_daily"}), "one run a policy: no mean over cells"
+        assert {(r.data.tags["scenario"], float(r.data.tags["nav_usd"])) for r in runs} == {(scenario, nav)}
+        logged_names = set.intersection(*(set(r.data.metrics) for r in runs))
+        charts = [c["metricKey"] for c in state["compareRunCharts"]]
+        assert set(charts) <= logged_names
+        assert charts[0] == "cost in bp a year/total"
+        assert {c["metricSectionId"] for c in state["compareRunCharts"]} <= {
+            s["uuid"] for s in state["compareRunSections"] if s["display"]
+        }
+
+
+@pytest.mark.slow
+def test_readable_figures_are_those_of_the_machine_readable_ones(logged):
+    settings, where = logged
+    for run in policy_runs(settings, where):
+        metrics = run.data.metrics
+        for short, name in saved_view.NAMED.items():
+            assert metrics[name] == metrics[f"summary/{LEAVES.get(short, short)}"]
+
+
+def test_a_figure_that_is_not_known_is_not_logged_under_a_readable_name():
+    assert saved_view.named({"total_bp": 3, "gas_bp": None}) == {"cost in bp a year": {"total": 3.0}}
+    assert saved_view.named({}) == {}
+
+
+@pytest.mark.parametrize("text", ["", "deflate", "zip;abc", "deflat;"])
+def test_another_form_of_view_is_refused_and_ours_is_read_back(text):
+    with pytest.raises(ValueError, match="not a stored view"):
+        saved_view.decode(text)
+    view = saved_view.state("abc", ("soft", 1e5))
+    assert saved_view.decode(saved_view.encode(view)) == view
+
+
+@pytest.mark.slow
+def test_the_note_links_every_cells_view_right_after_the_result(logged):
+    settings, where = logged
+    text = client.client(settings).get_run(where.summary_run).data.tags["mlflow.note.content"]
+    result, _, charts, *_ = text.split("\n")
+    assert result == headline(fake.data())
+    for cell, key in saved_view.keys("abc123", list(cells_of(fake.data()))).items():
+        assert f"[{cells_of(fake.data())[cell]}](/#/experiments/{where.experiment_id}/runs?" in charts
+        assert f"viewStateShareKey={key})" in charts
 
 
 def test_the_headline_says_a_gain_a_loss_and_a_null_as_plainly():
