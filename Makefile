@@ -74,8 +74,8 @@ enzyme: env npm ## an Enzyme fund: kills at every stage x reorganisations 0 to 3
 conformance: env npm ## the laws of every vault adapter, then gas of a plan and what each enforces, as a table
 	@$(BIN)/python -m pytest tests/laws/test_vault.py -p no:xdist -q && $(BIN)/python -m tests.laws.conformance
 
-lagoon: env npm ## a Lagoon vault: its tests, then 10,000 random sequences of a stolen keeper's key
-	@$(BIN)/python -m pytest tests/execution/test_lagoon.py -p no:xdist -q --timeout 1800 && $(BIN)/python -m tests.execution.role_fuzz --vault lagoon --sequences 10000
+lagoon: env npm ## a Lagoon vault: its tests, kills between any two of its owners' transactions, 10,000 sequences of a stolen key
+	@FOREDRIFT_ALL_CASES=1 $(BIN)/python -m pytest tests/execution/test_lagoon.py tests/pipelines/test_settle_kills.py -p no:xdist -q --timeout 1800 && $(BIN)/python -m tests.execution.role_fuzz --vault lagoon --sequences 10000
 
 stolenkey: env npm ## 10,000 random sequences of a stolen keeper's key against a Safe traded by role
 	@$(BIN)/python -m tests.execution.role_fuzz --sequences 10000

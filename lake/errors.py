@@ -20,6 +20,7 @@
         ├── Damaged          a record's chain of hashes is broken               (policy.execution.records.hashlog)
         ├── Stopped          trading was stopped while a cycle was under way    (policy.execution.attempts)
         ├── OtherVault       what was read belongs to another vault             (policy.execution.base)
+        ├── NoWheel          a wheel with published bytecode cannot be fetched   (policy.localnet.wheels)
         ├── WrongUnits       an amount has no whole units on the other chain    (policy.execution.bridges.base)
         ├── Refused          a transaction would revert if it were sent     (policy.execution.transfers.ends)
         ├── TransfersBusy    another run holds the portfolio's transfers    (policy.execution.transfers.journal)

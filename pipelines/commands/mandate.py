@@ -65,8 +65,9 @@ def rehearse(
 ) -> None:
     """Rehearse your own configuration on a local chain: days of live decisions in minutes, then their report.
 
-    Your assets, targets, policy and mandate in a reference vault at today's prices of your lake; then the moves, gas
-    and forecasts of its last days once more. It touches neither your journal, audit record and lake nor your keys.
+    Your assets, targets, policy and mandate in a vault of your kind (paper: a reference vault) at today's prices of
+    your lake; then the moves, gas and forecasts of its last days once more. Who has to sign or settle besides does so
+    within the hour. It touches neither your journal, audit record and lake nor your keys.
     """
     from pipelines.demo.rehearsal import note_of
     from pipelines.demo.rehearsal import rehearse as run
@@ -83,13 +84,15 @@ def rehearse(
             outcomes[outcome] = outcomes.get(outcome, 0) + 1
             bar("decisions of the rehearsal", done, total)
 
-        found = run(one, days, told)
+        found, notes = run(one, days, told)
     folder = out or Path(f"rehearsal-{one.name}")
     page = mandate_page.write(folder, mandate_page.files_of(found.head, found.tables))
     refused = mandate_tables.rehearsed(outcomes, found.tables)
     mandate_tables.reported(found.head, found.tables["findings"])
+    for words in notes:
+        terminal.say(words)
     typer.echo(f"report: {page}")
-    shown = found.head | {"outcomes": outcomes, "refused": refused, "folder": str(folder)}
+    shown = found.head | {"outcomes": outcomes, "refused": refused, "people": list(notes), "folder": str(folder)}
     write_json(json, shown | {"findings": found.tables["findings"].to_dicts()})
     if found.faults:
         raise typer.Exit(1)

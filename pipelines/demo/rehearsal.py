@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from lake.store import Lake
 from lake.units import BPS, HOUR_S
 from lake.universe import STABLE
 from pipelines.demo.localnet import depths_at, tick_at
+from pipelines.demo.rehearsal_kinds import OWNER_FILE, kind_of, section_of
 from pipelines.demo.rehearsal_lake import lived_again
 from pipelines.deployments import Deployment
-from pipelines.sections import FeedRow, LakeSection, MlflowSection, PoolRow, VaultSection
+from pipelines.sections import FeedRow, LakeSection, MlflowSection, PoolRow
 from pipelines.servers.phrase import using
 from pipelines.settlements.mandate.evidence import Evidence
 from pipelines.stages.mandate import evidence_of
@@ -36,7 +37,6 @@ from policy.execution.checks.rules import PPB, Mandate
 from policy.execution.submission.signer import create_keystore
 from policy.localnet.history import Tick, ticks
 from policy.localnet.market import Localnet, start
-from policy.localnet.own_vault import own_vault
 from policy.localnet.world import NUMERAIRE, prepared, spec_for
 
 PASSPHRASE = "local"  # noqa: S105 # nosec B105 - of a well-known development key on a chain that dies with the process
@@ -46,11 +46,11 @@ ELSEWHERE = ("FOREDRIFT_NOTIFY", "MLFLOW_TRACKING_URI")
 
 def note_of(own: Deployment) -> str:
     """Return what is rehearsed in words, and where that differs from what is configured."""
-    words = f"{own.name}: {', '.join(own.portfolio.assets)}, policy {own.policy.kind}, in a reference vault"
-    if own.vault.kind in {"safe", "enzyme"}:
-        words += f"; a {own.vault.kind} enforces less on chain, see `foredrift vault describe`"
-    elif own.vault.kind == "reference":
-        words += " with the limits of [mandate]; those of the vault on its chain may differ"
+    words = f"{own.name}: {', '.join(own.portfolio.assets)}, policy {own.policy.kind}, in {kind_of(own).words}"
+    if own.vault.kind in {"simulated", "reference"}:
+        words += " with the limits of [mandate]"
+    if own.vault.kind != "simulated":
+        words += "; what your vault on its chain allows may differ, see `foredrift doctor`"
     return words
 
 
@@ -60,25 +60,27 @@ Told = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Lived:
-    """A rehearsal that has run, while its chain and its folder are still there."""
+    """A rehearsal that has run, while its chain and its folder are still there; ``notes``: what people did in it."""
 
     net: Localnet
     local: Deployment
     begin: datetime
     end: datetime
+    notes: tuple[str, ...] = ()
 
     def evidence(self) -> Evidence:
         """Return the evidence of its days."""
         return evidence_of(self.local, self.begin, self.end)
 
 
-def rehearse(own: Deployment, days: int, told: Told) -> Evidence:
-    """Run ``own`` on a local chain and return the evidence of its days; nothing of it is left behind.
+def rehearse(own: Deployment, days: int, told: Told) -> tuple[Evidence, tuple[str, ...]]:
+    """Run ``own`` on a local chain; return the evidence of its days and what people did. Nothing is left behind.
 
-    Raises NoNode without Node.js, NotEnoughData where the lake has less than the days.
+    Raises NoNode without Node.js, NotEnoughData where the lake has less than the days, ConfigError where the portfolio
+    holds what the local market has not.
     """
     with lived(own, days, told) as done:
-        return done.evidence()
+        return done.evidence(), done.notes
 
 
 @contextmanager
@@ -89,21 +91,36 @@ def lived(
 
     ``before`` is called ahead of every decision with the market, the deployment and the time.
     """
+    kind = kind_of(own)
     with tempfile.TemporaryDirectory(prefix="foredrift-rehearsal-") as folder, _alone():
         root = Path(folder)
         lake = Lake(str(root / "lake"))
         used = sorted({*own.portfolio.assets, own.chain.native} - STABLE)
         begin, end = lived_again(lake_of(own), lake, used, days)
         with _market(own, lake, begin) as net:
-            local = on_local_chain(own, net, root)
-            moments = list(_moments(lake, own, begin, end))
-            for done, (at, tick) in enumerate(moments, 1):
-                net.advance_prices(_pegged(own) | dict(tick.prices), gas_gwei=tick.gas_gwei, at=at)
+            local, at_time = on_local_chain(own, net, root), _ticks(lake, own, begin, end)
+            moments, notes = list(_moments(at_time, own, begin, end)), []
+            kind.begin(net, local)
+            for done, at in enumerate(moments, 1):
+                _advance(net, own, at, at_time)
                 if before is not None:
                     before(net, local, at)
-                told(done, len(moments), str(local.step(None, live=True)["outcome"]))
+                outcome = str(local.step(None, live=True)["outcome"])
+                people, later = kind.follow(net, local), at + timedelta(hours=1)
+                notes += [f"{at:%Y-%m-%d %H:%M}: {people.words}"] if people.words else []
+                if people.again and later < (moments[done] if done < len(moments) else end):
+                    _advance(net, own, later, at_time)
+                    outcome = str(local.step(None, live=True)["outcome"])
+                told(done, len(moments), outcome)
             net.mine(1, int(end.timestamp()) - net.node.head().time + 1)
-            yield Lived(net, local, begin, end)
+            yield Lived(net, local, begin, end, tuple(notes))
+
+
+def _advance(net: Localnet, own: Deployment, at: datetime, at_time: Callable[[datetime], Tick | None]) -> None:
+    """Move the market to the prices and gas of ``at``."""
+    tick = at_time(at)
+    assert tick is not None  # the moments have one, and so has what is later
+    net.advance_prices(_pegged(own) | dict(tick.prices), gas_gwei=tick.gas_gwei, at=at)
 
 
 @contextmanager
@@ -112,11 +129,12 @@ def _market(own: Deployment, lake: Lake, begin: datetime) -> Iterator[Localnet]:
     targets, first = own.portfolio.weights, own.start_weights
     opening = tick_at(lake, begin, sorted({*own.portfolio.assets, own.chain.native} - STABLE), own.chain.history)
     prices, depth = _pegged(own) | dict(opening.prices), depths_at(lake, begin, own.portfolio.assets)
-    extra = own_vault(
+    extra = kind_of(own).deployed(
+        own,
         dict(zip(targets, in_bps(list(targets.values())), strict=True)),
         dict(zip(first, in_bps(list(first.values())), strict=True)),
-        nav_usd=own.portfolio.nav_usd, mandate=mandate_on_chain(own),
-    )  # fmt: skip
+        mandate_on_chain(own),
+    )
     gas = opening.gas_gwei or 1.0
     with (
         _forgotten(prices, depth, extra),
@@ -143,20 +161,16 @@ def mandate_on_chain(own: Deployment) -> Mandate:
 
 def on_local_chain(own: Deployment, net: Localnet, root: Path) -> Deployment:
     """Return ``own`` pointed at the local market's vault, with every file in ``root``."""
-    keystore = root / "keeper.json"
-    if not keystore.exists():
-        create_keystore(keystore, PASSPHRASE, net.accounts["keeper"].key, iterations=2)
-    assets = own.portfolio.assets
+    for role, name in (("keeper", "keeper.json"), ("owner", OWNER_FILE)):
+        if not (root / name).exists():
+            create_keystore(root / name, PASSPHRASE, net.accounts[role].key, iterations=2)
+    assets, kind = own.portfolio.assets, kind_of(own)
     pools = tuple(
         PoolRow(address=p.address, venue=p.venue, asset=p.asset, router=p.router)
-        for p in net.world.pools.values() if {p.asset, p.quote} <= set(assets)
+        for p in net.world.pools.values() if {p.asset, p.quote} <= set(assets) and kind.venues(p.venue)
     )  # fmt: skip
     feeds = tuple(FeedRow(asset=a, address=str(net.world.token(a).feed), heartbeat="25h") for a in assets)
-    vault = VaultSection(
-        kind="reference", address=net.world.extras["vault"], keeper=net.accounts["keeper"].address,
-        keystore="keeper.json", journal="journal", audit="audit.jsonl", relay_url=SecretStr(net.url),
-        relay=own.vault.relay if own.vault.relay in {"auto", "public", "private"} else "auto",
-    )  # fmt: skip
+    vault = section_of(own, net, kind)
     here = own.chain.model_copy(update={
         "id": net.chain_id, "rpc_urls": (SecretStr(net.url),), "history_id": own.chain.history, "sequencer_feed": None,
     })  # fmt: skip
@@ -167,21 +181,33 @@ def on_local_chain(own: Deployment, net: Localnet, root: Path) -> Deployment:
     )  # fmt: skip
 
 
-def _moments(lake: Lake, own: Deployment, begin: datetime, end: datetime) -> Iterator[tuple[datetime, Tick]]:
-    """Yield each time the schedule decides at (its cron, UTC), and what the market says then."""
-    from cronsim import CronSim  # only loaded where schedules are
-
+def _ticks(lake: Lake, own: Deployment, begin: datetime, end: datetime) -> Callable[[datetime], Tick | None]:
+    """Return what tells what the market says at a time; None before its first hour."""
     inside = (pl.col("available_at") >= begin) & (pl.col("available_at") < end)
     used = sorted({*own.portfolio.assets, own.chain.native} - STABLE)
     rows = lake.scan("prices").filter(inside & pl.col("asset").is_in(used) & (pl.col("step") == HOUR_S)).collect()
     gas = lake.scan("gas").filter(inside & (pl.col("chain_id") == own.chain.history)).collect()
     market = list(ticks(rows.filter(pl.col("source") == pl.col("source").sort().first().over("asset")), gas))
     times = [tick.at for tick in market if tick.at is not None]
+
+    def at_time(at: datetime) -> Tick | None:
+        known = bisect_right(times, at)
+        return market[known - 1] if known else None
+
+    return at_time
+
+
+def _moments(
+    at_time: Callable[[datetime], Tick | None], own: Deployment, begin: datetime, end: datetime
+) -> Iterator[datetime]:
+    """Yield each time the schedule decides at (its cron, UTC) of which the market says something."""
+    from cronsim import CronSim  # only loaded where schedules are
+
     for at in CronSim(cron_at(own, begin), begin):
         if at >= end:
             return
-        if (known := bisect_right(times, at)) > 0:
-            yield at, market[known - 1]
+        if at_time(at) is not None:
+            yield at
 
 
 @contextmanager

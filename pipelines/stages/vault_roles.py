@@ -79,15 +79,15 @@ def scoped(deployment: Deployment) -> RolesSafe:
 
 
 def _with_allowances(vault: RolesSafe, allowance_bps: int) -> RolesSafe:
-    s = vault.state()
-    bad = [t.symbol for t, price in zip(s.book.tokens, s.book.prices_e8, strict=True) if price <= 0]
+    book = vault.book()
+    bad = [t.symbol for t, price in zip(book.tokens, book.prices_e8, strict=True) if price <= 0]
     if bad:
         raise ConfigError(f"no price of {', '.join(bad)}: allowances are amounts of tokens; check [[sources.feeds]]")
-    total = s.book.total()
+    total = book.total()
     if not total:
         raise ConfigError(f"the Safe {vault.spec.address} holds none of its tokens: fund it, then size the allowances")
     usd = total * allowance_bps // BPS
-    refill = {t.address: usd * 10**t.decimals // (s.book.prices_e8[i] * 10**10) for i, t in enumerate(s.book.tokens)}
+    refill = {t.address: usd * 10**t.decimals // (book.prices_e8[i] * 10**10) for i, t in enumerate(book.tokens)}
     return RolesSafe(vault.rpc, vault.spec, vault.modifier, replace(vault.scope, refill=refill))
 
 

@@ -87,7 +87,8 @@ def enzyme_of(deployment: VaultSettings, rpc: Rpc, keeper: str) -> EnzymeFund:
         raise ConfigError(f"[vault] address {vault} is no vault proxy of an Enzyme v4 fund ({error})") from None
     fund = fund_of(rpc, str(to_checksum_address(str(comptroller))), swapper)
     spec = _spec(deployment, rpc, keeper, {})
-    return EnzymeFund(rpc, replace(spec, mandate=replace(spec.mandate, max_legs=1)), fund)
+    legs = replace(spec.mandate, max_legs=1, cooldown_s=0)  # a rebalance is plan after plan, block after block
+    return EnzymeFund(rpc, replace(spec, mandate=legs), fund)
 
 
 def _spec(deployment: VaultSettings, rpc: Rpc, keeper: str, owners: Mapping[str, SignTyped]) -> SafeSpec:

@@ -108,7 +108,7 @@ def safe_account(*, deposit_usd: int = 1_000_000, version: str = "1.5.0") -> Ext
     """
 
     def build(on: Deployer, world: World) -> Mapping[str, str]:
-        safe, multisend = _safe(on, world, ("keeper",), 1, deposit_usd, version)
+        safe, multisend = safe_of(on, world, ("keeper",), 1, deposit_usd, version)
         return {"safe": safe, "multisend": multisend}
 
     return Extra("safe", hashlib.sha256(repr((lock_digest(), deposit_usd, version)).encode()).hexdigest(), build)
@@ -152,7 +152,7 @@ def roles_safe(
     targets = dict(targets_bps or TARGETS)
 
     def build(on: Deployer, world: World) -> Mapping[str, str]:
-        safe, multisend = _safe(on, world, ("owner",), 1, deposit_usd, "1.5.0")
+        safe, multisend = safe_of(on, world, ("owner",), 1, deposit_usd, "1.5.0")
         singleton_factory(on)
         found = {"roles_safe": safe, "roles_multisend": multisend, "roles": roles_modifier(on, safe)}
         found["unwrapper"] = unwrapper(on)
@@ -181,7 +181,7 @@ def owners_safe(*, deposit_usd: int = 1_000_000) -> Extra:
 
     def build(on: Deployer, world: World) -> Mapping[str, str]:
         singleton_factory(on)
-        safe, multisend = _safe(on, world, SIGNERS, 2, deposit_usd, "1.5.0")
+        safe, multisend = safe_of(on, world, SIGNERS, 2, deposit_usd, "1.5.0")
         return {"owners_safe": safe, "owners_multisend": multisend}
 
     return Extra("owners_safe", hashlib.sha256(repr((lock_digest(), deposit_usd)).encode()).hexdigest(), build)
@@ -235,7 +235,7 @@ def roles_vault(
     return RolesSafe(rpc, spec, world.extras["roles"], scoping.Scope(spec.tokens, lanes, refill))
 
 
-def _safe(
+def safe_of(
     on: Deployer, world: World, owners: Sequence[str], threshold: int, deposit_usd: int, version: str
 ) -> tuple[str, str]:
     """Deploy a Safe of these roles' accounts, fund it, and return it with its MultiSendCallOnly."""

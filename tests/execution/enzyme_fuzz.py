@@ -19,10 +19,10 @@ from lake.rpc import Rpc
 from policy.execution.checks.rules import Mandate, VaultBook
 from policy.execution.vaults.enzyme.adapter import CALL, TAKE_ORDER, EnzymeFund
 from policy.execution.vaults.safe.scoping import SINGLE
+from policy.localnet.enzyme import enzyme_fund, enzyme_vault
 from policy.localnet.market import Localnet, start
 from tests.chain_fixtures import CLOCK, into_the_hour
 from tests.execution.sequences import MARK, Sequence, encoded, simulated
-from tests.localnet.enzyme import enzyme_fund, enzyme_vault
 
 TARGETS = {"USDC": 4_000, "ETH": 3_500, "BTC": 2_500}
 TOLERANCE = 0.03

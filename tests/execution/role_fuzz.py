@@ -205,10 +205,10 @@ def _swap(vault: RolesSafe, keeper: str, rng: random.Random) -> list[tuple[str, 
 
 def main() -> int:
     """Run the fuzz on a market of its own; exit 1 where a promise was broken."""
+    from policy.localnet.lagoon import lagoon_adapter, lagoon_vault
     from policy.localnet.market import start
     from policy.localnet.portfolio import roles_safe, roles_vault
     from tests.chain_fixtures import CLOCK
-    from tests.localnet.lagoon import lagoon_adapter, lagoon_vault
 
     kinds: dict[str, tuple[Callable[..., Extra], Callable[..., RolesSafe]]] = {
         "roles": (roles_safe, roles_vault), "lagoon": (lagoon_vault, lagoon_adapter),

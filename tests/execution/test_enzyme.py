@@ -26,6 +26,7 @@ from policy.execution.vaults.anchored import faults, known
 from policy.execution.vaults.enzyme.adapter import CALL, NEEDED, EnzymeFund, fund_of
 from policy.execution.vaults.enzyme.events import enzyme_find
 from policy.execution.vaults.trades import disagreements, fund_trades
+from policy.localnet.enzyme import _artefact, enzyme_fund, enzyme_vault
 from policy.localnet.market import Localnet, start
 from policy.localnet.packages import modules
 from tests.chain_fixtures import CLOCK, fresh, into_the_hour
@@ -34,7 +35,6 @@ from tests.execution.chainlab import chain_context, known_pools
 from tests.execution.enzyme_fuzz import fuzz, order, thiefs
 from tests.execution.sequences import MARK, encoded, simulated
 from tests.execution.vault_kit import need_node
-from tests.localnet.enzyme import _artefact, enzyme_fund, enzyme_vault
 
 pytestmark = pytest.mark.chain
 TARGETS = {"USDC": 4_000, "ETH": 3_500, "BTC": 2_500}

@@ -29,6 +29,7 @@ from policy.execution.vaults.safe.install import MULTISEND
 from policy.execution.vaults.safe.proof import thefts_that_work
 from policy.execution.vaults.safe.roles import EXEC_ROLE
 from policy.execution.vaults.safe.scoping import ROLE
+from policy.localnet.lagoon import VALUER, lagoon_adapter, lagoon_vault
 from policy.localnet.market import Localnet, start
 from policy.localnet.portfolio import vouched
 from tests.chain_fixtures import CLOCK, fresh, into_the_hour
@@ -36,7 +37,6 @@ from tests.execution.chain_kit import USD, landed, sealed, v3_leg
 from tests.execution.chainlab import chain_context, known_pools
 from tests.execution.role_fuzz import run, swap_data
 from tests.execution.vault_kit import need_lagoon
-from tests.localnet.lagoon import VALUER, lagoon_adapter, lagoon_vault
 
 pytestmark = pytest.mark.chain
 SHARE = 10**18

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from eth_utils.crypto import keccak
 
-from lake.errors import ConfigError
+from lake.errors import ConfigError, RpcError
 from lake.evm import Call, calldata, read
 from lake.rpc import Rpc
 from policy.execution.base import Plan
@@ -75,6 +75,20 @@ def test_every_theft_is_refused_and_the_role_works(net, vault, keeper):
     assert thefts_that_work(vault, keeper) == []
     nobody = thefts_that_work(vault, net.accounts["trader"].address)
     assert "nothing is proven" in nobody[0]
+
+
+def test_a_chain_without_the_register_is_said_and_the_roles_calls_begin_with_it(net, vault, keeper):
+    """Where nobody has created it: what the Safe holds is told, nothing is planned, the owners get the remedy."""
+    before, worth = vault.describe().stolen_key, vault.book()
+    net.anvil.rpc.call("anvil_setCode", [register_address(), "0x"])
+    net.mine()
+    for act in (vault.state, vault.snapshot):
+        with pytest.raises(RpcError, match="register of plans is not at .* `foredrift vault roles` creates it"):
+            act()
+    assert vault.book() == worth
+    assert vault.describe().stolen_key == before
+    calls = missing_calls(vault, keeper, net.world.extras["unwrapper"])
+    assert [(c.to, c.words.split(" at ")[0]) for c in calls] == [(FACTORY, "create the register of plans")]
 
 
 ASSIGN = "assignRoles(address,bytes32[],bool[])"

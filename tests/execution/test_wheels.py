@@ -9,7 +9,7 @@ import zipfile
 import pytest
 
 from lake.errors import ExecutionError
-from tests.localnet.wheels import LAGOON, NoWheel, Wheel, wheel, wheel_artefact
+from policy.localnet.wheels import LAGOON, NoWheel, Wheel, wheel, wheel_artefact
 
 
 def made(folder, code: object = "0x6001") -> Wheel:

@@ -23,7 +23,7 @@ from policy.execution.vaults.reference.deployment import SECOND_FEED, TokenSourc
 from policy.localnet.accounts import dev_accounts
 from policy.localnet.anvil import Anvil
 from policy.localnet.packages import NoNode, modules
-from tests.localnet.wheels import LAGOON, NoWheel, wheel
+from policy.localnet.wheels import LAGOON, NoWheel, wheel
 
 GENESIS = 1_700_000_000
 GAS = 6_000_000

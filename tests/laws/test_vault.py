@@ -83,11 +83,11 @@ def simulated() -> Iterator[Lab]:
 @lru_cache(maxsize=1)
 def both() -> Localnet:
     """One market with a reference vault and the Safes, for as long as the tests run."""
+    from policy.localnet.enzyme import enzyme_fund
+    from policy.localnet.lagoon import lagoon_vault
     from policy.localnet.market import start
     from policy.localnet.portfolio import owners_safe, reference_vault, roles_safe, safe_account
     from tests.execution.vault_kit import need_node, no_lagoon
-    from tests.localnet.enzyme import enzyme_fund
-    from tests.localnet.lagoon import lagoon_vault
 
     need_node()
     extras = [reference_vault(), safe_account(), roles_safe(), owners_safe(), enzyme_fund()]
@@ -98,11 +98,11 @@ def both() -> Localnet:
 @contextmanager
 def on_chain(kind: str) -> Iterator[Lab]:
     """The reference vault or a Safe among the local market's real Uniswap pools, as they were built."""
+    from policy.localnet.enzyme import enzyme_vault
+    from policy.localnet.lagoon import lagoon_adapter
     from policy.localnet.portfolio import proposed_vault, roles_vault, safe_spec
     from tests.execution.chain_kit import USD, landed, sealed, v3_leg
     from tests.execution.vault_kit import need_lagoon
-    from tests.localnet.enzyme import enzyme_vault
-    from tests.localnet.lagoon import lagoon_adapter
 
     if kind == "lagoon":
         need_lagoon()

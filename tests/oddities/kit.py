@@ -36,6 +36,8 @@ from policy.execution.vaults.safe.history import executions
 from policy.execution.vaults.safe.proposal import Proposal, ProposedSafe
 from policy.execution.vaults.safe.roles import RolesSafe
 from policy.localnet.accounts import dev_accounts
+from policy.localnet.enzyme import enzyme_fund, enzyme_vault
+from policy.localnet.lagoon import lagoon_adapter, lagoon_vault
 from policy.localnet.market import Localnet, start
 from policy.localnet.portfolio import (
     SIGNERS,
@@ -50,8 +52,6 @@ from policy.localnet.portfolio import (
 from tests.chain_fixtures import CLOCK
 from tests.execution.chainlab import chain_context
 from tests.execution.vault_kit import no_lagoon
-from tests.localnet.enzyme import enzyme_fund, enzyme_vault
-from tests.localnet.lagoon import lagoon_adapter, lagoon_vault
 
 PRICES = {"ETH": 1_500.0, "BTC": 20_000.0, "LINK": 7.0, "UNI": 6.0, "AAVE": 80.0, "MKR": 1_200.0, "CRV": 2.0}
 TARGETS = {"USDC": 1_250, **dict.fromkeys(PRICES, 1_250)}

@@ -20,12 +20,12 @@ from pipelines.stages.vault_settle import settle
 from pipelines.vault_setup.onchain import dry_vault
 from policy.execution.submission.signer import create_keystore
 from policy.execution.vaults.lagoon.adapter import LagoonVault
+from policy.localnet.lagoon import VALUER, lagoon_vault
 from policy.localnet.market import Localnet, start
 from policy.localnet.portfolio import TARGETS
 from tests.chain_fixtures import CLOCK, fresh
 from tests.execution.chain_kit import landed
 from tests.execution.vault_kit import need_lagoon
-from tests.localnet.lagoon import VALUER, lagoon_vault
 
 pytestmark = pytest.mark.chain
 USD, SHARE = 10**6, 10**18

@@ -18,11 +18,11 @@ from pipelines.settings import load
 from pipelines.stages.vault_roles import roles
 from pipelines.stages.vault_settle import settle
 from policy.execution.submission.signer import create_keystore, keystore_address
+from policy.localnet.lagoon import lagoon_vault
 from policy.localnet.market import Localnet, start
 from tests.chain_fixtures import CLOCK, fresh
 from tests.execution.chain_kit import landed
 from tests.execution.vault_kit import need_lagoon
-from tests.localnet.lagoon import lagoon_vault
 from tests.pipelines.golive_kit import Killed, killed_at, nonce
 from tests.pipelines.test_lagoon_settings import USD, asks, toml, valuer_is_the_keeper
 

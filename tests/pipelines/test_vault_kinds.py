@@ -17,11 +17,11 @@ from pipelines.stages.vault_roles import roles
 from pipelines.vault_setup.onchain import dry_vault
 from policy.execution.vaults.enzyme.adapter import EnzymeFund
 from policy.execution.vaults.safe.roles import RolesSafe
+from policy.localnet.enzyme import enzyme_fund
 from policy.localnet.market import Localnet, start
 from policy.localnet.portfolio import TARGETS, YIELD, roles_safe, yield_token
 from tests.chain_fixtures import CLOCK
 from tests.execution.vault_kit import need_node
-from tests.localnet.enzyme import enzyme_fund
 
 pytestmark = pytest.mark.chain
 WITH_YIELD = {"USDC": 1_000, YIELD: 4_000, "ETH": 3_000, "BTC": 2_000}
@@ -127,7 +127,7 @@ def test_an_enzyme_fund_is_opened_examined_and_described(net, tmp_path):
     [deployment] = deployments(load(file))
     fund = dry_vault(deployment)
     assert isinstance(fund, EnzymeFund)
-    assert fund.spec.mandate.max_legs == 1
+    assert (fund.spec.mandate.max_legs, fund.spec.mandate.cooldown_s) == (1, 0)
     assert fund.snapshot().holdings[0] > 0
     rows = {r["check"]: r for r in examine(file) if r["check"] in {"vault", "policies", "on chain"}}
     assert rows["policies"]["level"] == "ok"

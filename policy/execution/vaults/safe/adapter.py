@@ -195,6 +195,18 @@ class SafeAccount:
     def state(self, block: int | str = "latest") -> SafeState:
         """Read the account at one block."""
         head = head_of(self.rpc, block)
+        book, found, quotes, rates = self._valued(head)
+        nonce = self._nonce(head.hash)
+        done = self._done(window_start(self.spec.mandate, head, self.spec.block_time_s), head.number)
+        clock = clock_of(self.rpc, self.spec.address, book, self.spec.mandate, nonce, done)
+        return SafeState(head, book, found, quotes, clock, rates)
+
+    def book(self, block: int | str = "latest") -> VaultBook:
+        """Return what the account holds at which prices, and nothing of its plans: their register may not be there."""
+        return self._valued(head_of(self.rpc, block))[0]
+
+    def _valued(self, head: BlockHeader) -> tuple[VaultBook, tuple[int, ...], tuple[Quote, ...], tuple[Rate, ...]]:
+        """Return the book at a block, the codes of prices that are none, the quotes and the rates of shares."""
         asks = feed_views(self._layout)
         answers: list[Any] = try_read(self.rpc, list(asks.values()), head.hash)
         evidence = evidence_of(self._layout, dict(zip(asks, answers, strict=True)))
@@ -202,11 +214,8 @@ class SafeAccount:
         held = balances(self.rpc, self.spec.address, self.spec.tokens, head.hash)
         prices, rates = self._with_rates(prices, held, head)
         quotes = quotes_of(self.spec.tokens, prices, evidence.first)
-        nonce = self._nonce(head.hash)
         book = VaultBook(self.spec.tokens, self.spec.targets_bps, prices, held)
-        done = self._done(window_start(self.spec.mandate, head, self.spec.block_time_s), head.number)
-        clock = clock_of(self.rpc, self.spec.address, book, self.spec.mandate, nonce, done)
-        return SafeState(head, book, found, tuple(quotes), clock, rates)
+        return book, found, tuple(quotes), rates
 
     def _with_rates(
         self, prices: Sequence[int], held: Sequence[int], head: BlockHeader

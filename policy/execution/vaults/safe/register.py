@@ -11,6 +11,7 @@ from typing import cast
 
 from eth_utils.crypto import keccak
 
+from lake.errors import RpcError
 from lake.evm import Call, read, read_logs, selector
 from lake.rpc import Rpc
 from policy.execution.base import Plan
@@ -41,9 +42,16 @@ def land_args(plan: Plan, plan_hash: bytes) -> tuple[int, int, bytes]:
 
 
 def next_nonce(rpc: Rpc, account: str, block_hash: str) -> int:
-    """Return the number of the plan ``account`` lands next."""
-    ask = Call(register_address(), "nonces(address)", "uint256", (account,))
-    return cast("int", read(rpc, [ask], block_hash)[0][0])
+    """Return the number of the plan ``account`` lands next; RpcError with the remedy where there is no register."""
+    where = register_address()
+    try:
+        return cast("int", read(rpc, [Call(where, "nonces(address)", "uint256", (account,))], block_hash)[0][0])
+    except RpcError:
+        if len(str(rpc.call("eth_getCode", [where, "latest"]))) > len("0x"):
+            raise
+        raise RpcError(
+            f"the register of plans is not at {where} on this chain yet; `foredrift vault roles` creates it"
+        ) from None
 
 
 def landings(

@@ -117,8 +117,8 @@ class RolesSafe(RegisteredSafe):
 
 def exposure_of(vault: RolesSafe) -> Exposure:
     """Return what a thief with the keeper's key takes of ``vault`` at most, by the allowances and prices of now."""
-    s = vault.state()
-    return exposure(s.book, vault.allowances(s.head.hash), s.head.time)
+    head = head_of(vault.rpc)
+    return exposure(vault.book(head.hash), vault.allowances(head.hash), head.time)
 
 
 def exposure(book: VaultBook, left: Mapping[str, Allowance], now: int) -> Exposure:

@@ -11,14 +11,15 @@ from eth_abi.abi import encode
 
 from lake.evm import calldata
 from lake.rpc import Rpc
+from policy.execution.base import Token
 from policy.execution.checks.rules import Mandate
 from policy.execution.vaults.lagoon.adapter import LagoonVault
 from policy.execution.vaults.safe.adapter import EXEC, ZERO
 from policy.localnet.accounts import dev_accounts
 from policy.localnet.deploy import Deployer
 from policy.localnet.portfolio import roles_safe, roles_vault, vouched
+from policy.localnet.wheels import LAGOON, wheel_artefact
 from policy.localnet.world import NUMERAIRE, Extra, World
-from tests.localnet.wheels import LAGOON, wheel_artefact
 
 FOLDER = "eth_defi/abi/lagoon"
 NAMES = {
@@ -46,25 +47,36 @@ def lagoon_vault(
     def build(on: Deployer, world: World) -> Mapping[str, str]:
         made = safe.deploy(on, world)
         found = {name: made[of] for name, of in NAMES.items()}
-        cash, who = world.token(NUMERAIRE), {r: a.address for r, a in dev_accounts().items()}
-        registry = on.deploy(wheel_artefact(LAGOON, f"{FOLDER}/FeeRegistry.json", on.cache), ["bool"], [False])
-        on.call("deployer", registry, "initialize(address,address)", who["deployer"], who["deployer"])
-        vault = on.deploy(wheel_artefact(LAGOON, f"{FOLDER}/v0.5.0/Vault.json", on.cache), ["bool"], [False])
-        roles = (found["lagoon_safe"], who["owner"], who[VALUER], who["owner"], who["owner"])
-        shape = (cash.address, "Local vault", "LOCAL", *roles, 0, 0, False, DAY_S)
-        init = encode([INIT], [shape])
-        on.call("deployer", vault, "initialize(bytes,address,address)", init, registry, world.contracts["weth"])
-        amount = deposit_usd * 10**cash.decimals
-        on.call("investor", cash.address, "approve(address,uint256)", vault, UINT256)
-        investor = who["investor"]
-        on.call("investor", vault, "requestDeposit(uint256,address,address)", amount, investor, investor)
-        on.call(VALUER, vault, "updateNewTotalAssets(uint256)", 0)
-        by_safe(on, found["lagoon_safe"], vault, "settleDeposit(uint256)", 0)
-        on.call("investor", vault, "deposit(uint256,address)", amount, investor)
+        cash = world.token(NUMERAIRE)
+        vault = new_vault(on, world, cash, found["lagoon_safe"])
+        paid_in(on, vault, cash, found["lagoon_safe"], deposit_usd * 10**cash.decimals)
         return {"lagoon": vault, **found}
 
     shape = (LAGOON, safe.digest, Path(__file__).read_bytes(), deposit_usd)
     return Extra("lagoon_vault", hashlib.sha256(repr(shape).encode()).hexdigest(), build)
+
+
+def new_vault(on: Deployer, world: World, cash: Token, safe: str, valuer: str = VALUER) -> str:
+    """Deploy a vault over ``safe`` counted in ``cash``; ``valuer``: whose account pushes valuations. Return it."""
+    who = {r: a.address for r, a in dev_accounts().items()}
+    registry = on.deploy(wheel_artefact(LAGOON, f"{FOLDER}/FeeRegistry.json", on.cache), ["bool"], [False])
+    on.call("deployer", registry, "initialize(address,address)", who["deployer"], who["deployer"])
+    vault = on.deploy(wheel_artefact(LAGOON, f"{FOLDER}/v0.5.0/Vault.json", on.cache), ["bool"], [False])
+    roles = (safe, who["owner"], who[valuer], who["owner"], who["owner"])
+    shape = (cash.address, "Local vault", "LOCAL", *roles, 0, 0, False, DAY_S)
+    init = encode([INIT], [shape])
+    on.call("deployer", vault, "initialize(bytes,address,address)", init, registry, world.contracts["weth"])
+    return vault
+
+
+def paid_in(on: Deployer, vault: str, cash: Token, safe: str, amount: int, valuer: str = VALUER) -> None:
+    """Let the investor request a deposit; value the vault at nothing, settle by the Safe, and claim the shares."""
+    investor = dev_accounts()["investor"].address
+    on.call("investor", cash.address, "approve(address,uint256)", vault, UINT256)
+    on.call("investor", vault, "requestDeposit(uint256,address,address)", amount, investor, investor)
+    on.call(valuer, vault, "updateNewTotalAssets(uint256)", 0)
+    by_safe(on, safe, vault, "settleDeposit(uint256)", 0)
+    on.call("investor", vault, "deposit(uint256,address)", amount, investor)
 
 
 def by_safe(on: Deployer, safe: str, to: str, signature: str, *args: object) -> None:

@@ -15,6 +15,7 @@ from eth_utils.crypto import keccak
 
 from lake.evm import calldata
 from lake.rpc import Rpc
+from policy.execution.base import Token
 from policy.execution.checks.rules import Mandate
 from policy.execution.vaults.enzyme.adapter import EnzymeFund, fund_of
 from policy.localnet.accounts import dev_accounts
@@ -42,25 +43,36 @@ def enzyme_fund(
     targets = dict(targets_bps or TARGETS)
 
     def build(on: Deployer, world: World) -> Mapping[str, str]:
-        release = _release(on, world)
-        policies = _policies(on, world, release, targets, tolerance)
-        cash, owner = world.token(NUMERAIRE), dev_accounts()["owner"].address
-        create = "createNewFund(address,string,string,address,uint256,bytes,bytes)"
-        made = (owner, "Local fund", "LOCAL", cash.address, 0, b"", policies)
-        receipt = on.call("owner", release["FundDeployer"], create, *made)
-        logs = [log for log in receipt["logs"] if log["topics"][0] == FUND_CREATED]  # type: ignore[attr-defined]
-        vault, comptroller = (
-            str(to_checksum_address("0x" + logs[0]["data"][26 + 64 * i : 66 + 64 * i])) for i in (0, 1)
-        )
-        on.call("owner", vault, "addAssetManagers(address[])", [dev_accounts()["keeper"].address])
+        cash = world.token(NUMERAIRE)
+        found = new_fund(on, world, targets, cash, tolerance)
         amount = deposit_usd * 10**cash.decimals
-        on.call("investor", cash.address, "approve(address,uint256)", comptroller, amount)
-        on.call("investor", comptroller, "buyShares(uint256,uint256)", amount, 1)
-        swapper = release["UniswapV3Adapter"]
-        return {"enzyme_comptroller": comptroller, "enzyme_vault": vault, "enzyme_swapper": swapper}
+        on.call("investor", cash.address, "approve(address,uint256)", found["enzyme_comptroller"], amount)
+        on.call("investor", found["enzyme_comptroller"], "buyShares(uint256,uint256)", amount, 1)
+        return found
 
     shape = (lock_digest(), Path(__file__).read_bytes(), targets, deposit_usd, tolerance)
     return Extra("enzyme_fund", hashlib.sha256(repr(shape).encode()).hexdigest(), build)
+
+
+def new_fund(
+    on: Deployer, world: World, assets: Mapping[str, int], cash: Token, tolerance: float
+) -> dict[str, str]:  # fmt: skip
+    """Deploy a release and a fund of ``owner`` counted in ``cash`` that may hold ``assets``, the keeper its manager.
+
+    Return its ``enzyme_comptroller``, ``enzyme_vault``, ``enzyme_swapper`` and ``enzyme_integrations``.
+    """
+    release = _release(on, world)
+    policies = _policies(on, world, release, assets, tolerance)
+    create = "createNewFund(address,string,string,address,uint256,bytes,bytes)"
+    made = (dev_accounts()["owner"].address, "Local fund", "LOCAL", cash.address, 0, b"", policies)
+    receipt = on.call("owner", release["FundDeployer"], create, *made)
+    logs = [log for log in receipt["logs"] if log["topics"][0] == FUND_CREATED]  # type: ignore[attr-defined]
+    vault, comptroller = (str(to_checksum_address("0x" + logs[0]["data"][26 + 64 * i : 66 + 64 * i])) for i in (0, 1))
+    on.call("owner", vault, "addAssetManagers(address[])", [dev_accounts()["keeper"].address])
+    return {
+        "enzyme_comptroller": comptroller, "enzyme_vault": vault, "enzyme_swapper": release["UniswapV3Adapter"],
+        "enzyme_integrations": release["IntegrationManager"],
+    }  # fmt: skip
 
 
 def enzyme_vault(
