@@ -92,7 +92,8 @@ lyra: env npm ## Black-Scholes of a published protocol, run on the local chain, 
 hedge-localnet: env npm ## a short straddle, a pool position and a staking token hedged through 200 moving blocks, with kills and reorganisations
 	@$(BIN)/python -m tests.hedging.moving_blocks --blocks $(or $(BLOCKS),200) --seed $(or $(SEED),1)
 
-hedge-fuzz: env npm ## 10,000 random plans (PLANS=) of a stolen hedge keeper: none pushes the net delta outward
+hedge-fuzz: env npm ## 10,000 random hedge decisions (PLANS=) behind faults, kills and reorganisations; as many plans of a stolen hedge keeper
+	@$(BIN)/python -m tests.hedging.plan_fuzz --plans $(or $(PLANS),10000) --seed $(or $(SEED),1)
 	@FOREDRIFT_HEDGE_FUZZ=$(or $(PLANS),10000) $(BIN)/python -m pytest tests/hedging/test_contracts.py -k stolen -s --timeout 5400
 
 keeper-kills: env npm ## a keeper killed at every checkpoint, in every state of its order, x reorganisations: the whole matrix
