@@ -80,7 +80,7 @@ lagoon: env npm ## a Lagoon vault: its tests, kills between any two of its owner
 stolenkey: env npm ## 10,000 random sequences of a stolen keeper's key against a Safe traded by role
 	@$(BIN)/python -m tests.execution.role_fuzz --sequences 10000
 
-kills: env ## import and ingest killed 25 times each, and ten million rows imported within 2 GiB
+kills: env ## import and ingest killed 25 times each, and ten million rows imported within 1.5 GiB
 	@FOREDRIFT_KILLS=25 FOREDRIFT_IMPORT_ROWS=10000000 $(BIN)/python -m pytest tests/lake/test_kill.py tests/lake/test_files.py \
 	  -k "killed or memory" -p no:xdist --timeout 1800
 

@@ -24,7 +24,14 @@ BEYOND_EVER = 1.5  # a jump exceeds the largest earlier move of its series by th
 ALWAYS_BASE_FEE = (1,)  # chains whose base fee is never 0; elsewhere 0 is a price
 _ROUNDS = 12  # passes until no flag changes what counts as "earlier"; real series settle in two
 
+LARGE_ROWS = 1_000_000  # bars looked at together: about 150 MB with what is worked out from them
+
 KEYS = ["source", "asset", "step"]
+COLUMNS = {
+    "prices": [*KEYS, "ts", "close", "available_at"],
+    "gas": ["chain_id", "ts", "base_fee_gwei", "priority_fee_gwei", "available_at"],
+}
+"""What is read of each table that is looked at."""
 SCHEMA = {
     "table": pl.String(), "series": pl.String(), "ts": UTC_US, "available_at": UTC_US, "reason": pl.String(),
     "value": pl.Float64(), "before": pl.Float64(), "text": pl.String(),
@@ -40,22 +47,42 @@ def flagged(lake: Lake, name: str, as_of: datetime | None = None, since: datetim
     judged against, null where none), ``text`` (one sentence). Other tables than prices and gas have no such rows.
     """
     nothing = pl.DataFrame(schema=SCHEMA)
-    if name not in {"prices", "gas"}:
+    if name not in COLUMNS:
         return nothing
-    rows = lake.scan(name, as_of).collect()
-    if name == "prices" and since is not None and not _moves(_lately(rows, since))["flag"].any():
-        return nothing  # no bar since then moved enough to be one, whatever the series did before
-    found = suspects(name, rows)
-    if since is not None:
-        found = found.filter(pl.col("ts") >= since)
+    rows = lake.scan(name, as_of)
+    parts = [suspects(name, part, since) for part in ([rows] if as_of is not None else _parts(name, rows))]
+    found = pl.concat([nothing, *parts]).sort("series", "ts")
     return found if found.is_empty() else _unaccepted(found, accepted(lake, name))
 
 
-def suspects(name: str, rows: pl.DataFrame) -> pl.DataFrame:
+def suspects(name: str, rows: pl.DataFrame | pl.LazyFrame, since: datetime | None = None) -> pl.DataFrame:
     """Return the suspect ones among ``rows`` of table ``name`` (whole series, any order); columns as in flagged."""
-    if name == "prices":
-        return _jumps(rows)
-    return _gas(rows) if name == "gas" else pl.DataFrame(schema=SCHEMA)
+    if name not in COLUMNS:
+        return pl.DataFrame(schema=SCHEMA)
+    wanted = rows.lazy().select(COLUMNS[name])
+    if name == "gas":
+        found = _gas(wanted)
+    else:
+        bars = wanted.collect()
+        if since is not None and not _moves(_lately(bars, since))["flag"].any():
+            return pl.DataFrame(schema=SCHEMA)  # no bar since then moved enough to be one, whatever came before
+        found = _jumps(bars)
+    return found if since is None else found.filter(pl.col("ts") >= since)
+
+
+def _parts(name: str, rows: pl.LazyFrame) -> list[pl.LazyFrame]:
+    """Return ``rows`` in parts of whole series that fit in memory: a large table is looked at asset by asset."""
+    if name != "prices" or rows.select(pl.len()).collect().item() <= LARGE_ROWS:
+        return [rows]
+    parts: list[list[str]] = [[]]
+    held = 0
+    for asset, count in rows.group_by("asset").len().sort("asset").collect(engine="streaming").iter_rows():
+        if parts[-1] and held + count > LARGE_ROWS:
+            parts.append([])
+            held = 0
+        parts[-1].append(asset)
+        held += count
+    return [rows.filter(pl.col("asset").is_in(assets)) for assets in parts]
 
 
 def accept(lake: Lake, name: str, series: str, start: datetime, end: datetime, note: str) -> int:
@@ -111,7 +138,7 @@ def _moves(rows: pl.DataFrame) -> pl.DataFrame:
     gap_h = (pl.col("ts").diff().dt.total_seconds() / 3_600).over(KEYS)
     floor = (FIRST_JUMP * gap_h.sqrt()).clip(FIRST_JUMP, LARGEST_JUMP)
     return (
-        rows.select(*KEYS, "ts", "close", "available_at")
+        rows.select(COLUMNS["prices"])
         .sort(*KEYS, "ts")
         .with_columns(before=pl.col("close").shift(1).over(KEYS), floor=floor)
         .with_columns(move=(pl.col("close") / pl.col("before")).log().abs())
@@ -127,15 +154,15 @@ def _lately(rows: pl.DataFrame, since: datetime) -> pl.DataFrame:
     return pl.concat([last, rows.filter(now).select(last.columns)])
 
 
-def _gas(rows: pl.DataFrame) -> pl.DataFrame:
+def _gas(rows: pl.LazyFrame) -> pl.DataFrame:
     """Gas above any block on record (wei taken for gwei), or 0 where the chain always has a base fee."""
     fee, tip = pl.col("base_fee_gwei"), pl.col("priority_fee_gwei").fill_null(0.0)
     empty = (fee == 0) & pl.col("chain_id").is_in(ALWAYS_BASE_FEE)
     bad = (
-        rows.select("chain_id", "ts", "base_fee_gwei", "priority_fee_gwei", "available_at")
-        .filter((fee > GAS_CEILING_GWEI) | (tip > GAS_CEILING_GWEI) | empty)
+        rows.filter((fee > GAS_CEILING_GWEI) | (tip > GAS_CEILING_GWEI) | empty)
         .sort("chain_id", "ts")
         .with_columns(before=pl.lit(None, pl.Float64))
+        .collect()
     )
     text = pl.when(empty).then(pl.lit("base fee 0 on a chain that always has one: a header without the field?"))
     high = pl.format("gas of {} gwei is above {}: is it in wei?", pl.max_horizontal(fee, tip), GAS_CEILING_GWEI)

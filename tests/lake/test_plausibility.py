@@ -156,3 +156,29 @@ def test_looking_at_the_last_bars_only_finds_what_looking_at_all_of_them_finds(s
     moment = T0 + since * H
     every = suspects("prices", whole).filter(pl.col("ts") >= moment)
     assert flagged(Rows(), "prices", since=moment).equals(every)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), assets=st.integers(1, 6), large=st.integers(1, 200), late=st.booleans())
+def test_a_table_looked_at_in_parts_shows_what_it_shows_as_a_whole(
+    seed: int, assets: int, large: int, late: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    rng = np.random.default_rng(seed)
+    series = []
+    for i in range(assets):
+        closes = np.array(walk(int(rng.integers(2, 60)), seed + i))
+        closes[int(rng.integers(1, closes.size)) :] *= rng.choice([1.0, 100.0])
+        frame = bars(closes.tolist(), f"A{i}", int(rng.choice([1, 24])))
+        rest = {c: pl.col("close") for c in ("open", "high", "low")}
+        series.append(frame.with_columns(**rest, volume=pl.lit(1.0)))
+    whole = pl.concat(series)
+    lake = Lake(str(tmp_path_factory.mktemp("parts")))
+    lake.write("prices", whole.select(list(TABLES["prices"].columns)))
+    since = T0 + 20 * H if late else None
+    with pytest.MonkeyPatch.context() as patched:
+        expected = flagged(lake, "prices", since=since)
+        patched.setattr("lake.plausibility.LARGE_ROWS", large)
+        found = flagged(lake, "prices", since=since)
+    assert found.equals(expected)
+    jumps = suspects("prices", whole).filter(pl.col("ts") >= (since or T0)).sort("series", "ts")
+    assert found.select("series", "ts", "value").equals(jumps.select("series", "ts", "value"))
