@@ -159,6 +159,10 @@ ops: env ## ten simulated hours on schedule, worker killed twice, server once; o
 compose-day: env ## a simulated day of the services of deploy/compose.yaml as processes, each killed once: ARGS="--minutes 24"
 	@$(BIN)/python -W ignore -m tests.ops.compose_day $(ARGS)
 
+.PHONY: image-steps
+image-steps: env ## the steps of deploy/Dockerfile in a clean folder, where no builder of images is, and its verbs from there
+	@$(BIN)/python -m tests.ops.image_steps $(ARGS)
+
 pictures: env ## docs/images from the newest comparison of a real project: PROJECT=folder of foredrift.toml
 	@$(BIN)/python -m tests.pipelines.pictures $(PROJECT)
 

@@ -31,6 +31,7 @@ DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 PROGRAMS = {"foredrift": [sys.executable, "-m", "pipelines.cli"], "python": [sys.executable]}
 LISTENS = {"postgres": 5432, "mlflow": 5000, "page": 9465, "server": 9464}  # by service, inside its container
 PATIENCE_S = 600.0  # of a machine that does other things
+MOST_RESTARTS = 3
 GIVEN = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -56,6 +57,7 @@ class Composed:
     folder: Path
     extra: dict[str, dict[str, str]] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    restarts: dict[str, int] = field(default_factory=dict)  # of what ended by itself
 
     def __post_init__(self) -> None:
         self.given = read(self.folder)
@@ -161,10 +163,19 @@ class Composed:
         return done.returncode == 0, done.stdout + done.stderr
 
     def wait(self, service: str) -> None:
-        """Return when a service's health check passes; AssertionError where it ended or never does."""
+        """Return when a service's health check passes; AssertionError where it never does, or ends again and again.
+
+        What ends by itself is started again, as its restart policy says.
+        """
         end = time.monotonic() + PATIENCE_S
         while True:
-            assert self.processes[service].poll() is None, f"{service} ended: {self.said(service)}"
+            if self.processes[service].poll() is not None:
+                self.restarts[service] = self.restarts.get(service, 0) + 1
+                again = (
+                    self.services[service]["restart"] == "unless-stopped" and self.restarts[service] <= MOST_RESTARTS
+                )
+                assert again, f"{service} ended: {self.said(service)}"
+                self.start(service)
             ok, told = self.healthy(service)
             if ok:
                 return

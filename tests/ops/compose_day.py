@@ -48,10 +48,12 @@ PLANTED = {
 }
 TEXT = """
 [portfolio]
-assets = ["USDC", "BTC", "ETH"]
-nav_usd = 2_500_000
+assets = ["BTC", "ETH", "LINK"]
+nav_usd = 250_000
 scenario = "hard"
 tolerance = 0.001
+[vault]
+start = [0.4, 0.3, 0.3]
 [mandate]
 min_trade_usd = 1
 [sources.sample]
@@ -190,6 +192,7 @@ def day(folder: Path, minutes: float, only: Sequence[str] = ALL, seed: int = 1) 
     told["secrets in a process"] = sorted(witness.found)
     told["secrets in a file"] = sorted(witness.files())
     told["processes looked at"] = witness.seen // 2
+    told["services that ended by themselves and came back"] = composed.restarts or "none"
     return told
 
 

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from lake.errors import ConfigError, ForedriftError
@@ -78,3 +79,35 @@ def test_the_shipped_template_leaves_nothing_and_no_pool_is_no_fault(pools, monk
     assert [row["level"] for row in doctor._pool("foredrift")] == ["warn"]
     monkeypatch.delenv("PREFECT_API_URL")
     assert list(doctor._pool("foredrift")) == []
+
+
+@pytest.mark.parametrize("late", [0, 3, 5, 6])
+def test_a_scheduler_that_answers_late_is_asked_again_and_one_that_never_does_is_told(monkeypatch, late):
+    asked = []
+
+    def get(url, **_):
+        asked.append(url)
+        if len(asked) <= late:
+            raise httpx.ReadTimeout("late")
+        return httpx.Response(404, request=httpx.Request("GET", url))
+
+    monkeypatch.setattr(httpx, "get", get)
+    if late < 6:
+        assert softness("http://127.0.0.1:9/api", "foredrift") == ""
+        assert len(asked) == late + 1
+    else:
+        with pytest.raises(ForedriftError, match="does not tell of work pool foredrift"):
+            softness("http://127.0.0.1:9/api", "foredrift")
+
+
+def test_a_scheduler_that_is_not_there_is_asked_once(monkeypatch):
+    asked = []
+
+    def get(url, **_):
+        asked.append(url)
+        raise httpx.ConnectError("refused")
+
+    monkeypatch.setattr(httpx, "get", get)
+    with pytest.raises(ForedriftError, match="ConnectError"):
+        softness("http://127.0.0.1:9/api", "foredrift")
+    assert len(asked) == 1
