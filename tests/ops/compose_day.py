@@ -220,10 +220,15 @@ def one_off(composed: Composed, *words: str) -> str:
 
 
 def page(composed: Composed, token: str | None) -> str:
-    """Return what the page answers, and whether it shows the portfolio."""
+    """Return what the page answers once it has read the stores, and whether it shows the portfolio."""
     auth = None if token is None else ("", token)
-    got = httpx.get(f"http://127.0.0.1:{composed.ports['page']}/", auth=auth, timeout=60)
-    return f"{got.status_code}{', the portfolio' if 'USDC' in got.text else ''}"
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        got = httpx.get(f"http://127.0.0.1:{composed.ports['page']}/", auth=auth, timeout=60)
+        shown = "LINK" in got.text
+        if shown or got.status_code != httpx.codes.OK or time.monotonic() > end:
+            return f"{got.status_code}{', the portfolio' if shown else ''}"
+        time.sleep(0.5)
 
 
 def metrics(composed: Composed) -> int:
