@@ -1,9 +1,9 @@
 """What looking within the hour is worth on recorded history: `make realtime` (FROM=, TO=, PORTFOLIOS=).
 
 Reads the folder of FOREDRIFT_DATA (prices_1h, prices_5m, gas_1h, gas_5m, gas_1d, blocks_2022_09 as Parquet), compares
-soft mandates of gamma 3, 10 and 30 and a hard one of 2 % at block resolution and prints each figure against what is
-asked of it; ``--flat`` with gas made flat within the hour, ``--both`` one after the other. Surfaces are built
-walk-forward.
+soft mandates of gamma 3, 10 and 30 and a hard one of 2 % at block resolution (sooner: ``--resolution 5m``) and prints
+each figure against what is asked of it; ``--flat`` with gas made flat within the hour, ``--both`` one after the other.
+Surfaces are built walk-forward.
 
 With ``--daily`` hours without a record of gas are made from the recorded mean of their day and the shape of a recorded
 day drawn for each (seeded): other years can then be looked at, semi-synthetic by one step more.
@@ -25,6 +25,7 @@ from lake.store import Lake
 from lake.tables import table
 from lake.units import utc
 from policy.comparison.compare import run
+from policy.realtime.looks import LOOKS
 from policy.simulation.panel import Cell
 from policy.strategies.registry import CompareConfig
 
@@ -99,10 +100,12 @@ def main() -> None:
     parser.add_argument("--portfolios", type=int, default=6)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--resolution", choices=("5m", "block"), default="block")
     for name in ("daily", "flat", "both"):
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--cells", default="", help="numbers of cells, 0 to 3; empty: all")
     given = parser.parse_args()
+    names = tuple(n for n in NAMES if LOOKS[n].fits(given.resolution))
     cells = tuple(CELLS[int(c)] for c in given.cells) or CELLS
     folder = Path(os.environ.get("FOREDRIFT_DATA", "../shared/data"))
     with tempfile.TemporaryDirectory() as root:
@@ -112,8 +115,8 @@ def main() -> None:
         for flat in (False, True) if given.both else (given.flat,):
             began = time.perf_counter(), time.process_time()
             found = run(lake, CompareConfig(
-                utc(given.start), utc(given.end), given.portfolios, NAMES, given.seed, cells, ASSETS, draws=1_000,
-                threads=given.threads, resolution="block", flat_gas=flat, starts=1, largest=4,
+                utc(given.start), utc(given.end), given.portfolios, names, given.seed, cells, ASSETS, draws=1_000,
+                threads=given.threads, resolution=given.resolution, flat_gas=flat, starts=1, largest=4,
             ))  # fmt: skip
             spent = time.perf_counter() - began[0], time.process_time() - began[1]
             title = "flat within the hour" if flat else "within the hour"

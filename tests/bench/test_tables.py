@@ -11,7 +11,7 @@ import pytest
 from lake.sources.sample import simulate
 from lake.store import Lake
 from lake.units import utc
-from tests.bench import flows_table, growth_table, mirrored_table
+from tests.bench import flows_table, growth_table, mirrored_table, realtime_table
 from tests.pipelines.market import moment, project
 
 
@@ -37,6 +37,32 @@ def test_an_hour_pays_the_mean_of_the_day_before_and_of_no_other(tmp_path):
     )
     assert told.rows() == [(2, [100.0], 24), (3, [50.0], 24), (5, [70.0], 24)]
     assert made.scan("gas", as_of=utc("2021-03-02T11:00")).collect()["ts"].max() == utc("2021-03-02T11:00")
+
+
+def test_hours_made_from_days_keep_each_days_mean_and_leave_recorded_days_alone(tmp_path):
+    rng = np.random.default_rng(2)
+    ts = pl.datetime_range(utc("2022-01-01"), utc("2022-01-03T23:00"), "1h", time_unit="us", eager=True)
+    recorded = pl.DataFrame({"ts": ts, "gas_price_gwei": 20.0 * np.exp(rng.standard_normal(ts.len()))})
+    recorded.write_parquet(tmp_path / "gas_1h.parquet")
+    days = [utc("2021-05-01"), utc("2021-05-02"), utc("2022-01-02")]
+    pl.DataFrame({"ts": days, "gas_price_gwei": [100.0, 50.0, 7.0]}).write_parquet(tmp_path / "gas_1d.parquet")
+    lake = Lake(str(tmp_path / "lake"))
+    lake.write("gas", realtime_table.whole("gas", recorded.select(
+        "ts", base_fee_gwei="gas_price_gwei", chain_id=pl.lit(1), available_at=pl.col("ts") + pl.duration(hours=1)
+    )))  # fmt: skip
+    realtime_table.from_days(tmp_path, lake, seed=1)
+    gas = lake.scan("gas").collect().sort("ts")
+    made = gas.filter(pl.col("ts") < utc("2022-01-01"))
+    assert gas.height - made.height == recorded.height
+    means = made.group_by(pl.col("ts").dt.date(), maintain_order=True).agg(pl.col("base_fee_gwei").mean(), pl.len())
+    assert means["len"].to_list() == [24, 24]
+    assert np.allclose(means["base_fee_gwei"], [100.0, 50.0])
+    shapes = recorded["gas_price_gwei"].to_numpy().reshape(3, 24)
+    shapes = shapes / shapes.mean(axis=1, keepdims=True)
+    for day, mean in enumerate((100.0, 50.0)):
+        own = made["base_fee_gwei"].to_numpy()[24 * day : 24 * day + 24] / mean
+        assert np.abs(shapes - own).max(axis=1).min() < 1e-12  # one recorded day's shape, whole
+    assert (made["available_at"] - made["ts"]).unique().dt.total_hours().to_list() == [1]
 
 
 @pytest.mark.slow
