@@ -28,7 +28,7 @@ from prefect.utilities.callables import ParameterSchema, parameter_schema
 from lake.errors import ForedriftError, NotEnoughData
 from lake.units import duration
 from pipelines.collisions import SERVED
-from pipelines.deployments import Deployment
+from pipelines.deployments import Deployment, deployments
 from pipelines.deployments import deployment as chosen
 from pipelines.monitor import notify
 from pipelines.monitor.logs import configure_logging
@@ -185,8 +185,15 @@ def _rebalance(settings: Settings) -> dict[str, Any] | State:
     if owner.held:
         get_run_logger().warning("%s: this run decides in its stead", owner.words())
     from pipelines.reports.decision import as_markdown
+    from pipelines.stages import rebalance as stage
 
-    result = one.step(live=one.live)
+    project = deployments(settings)
+    leads = stage.decided_by(project, one)
+    if leads != one.name:
+        said = f"declined: {one.name} is part of one portfolio, which the runs of {leads} decide on"
+        get_run_logger().info(said)
+        return Completed(name="Declined", message=said, data={"outcome": "declined", "reason": said})
+    result = stage.cycle_of(project, one, None, live=lambda d: d.live)
     log_saved_so_far(one, now(), traded=result["outcome"] == "traded")
     create_markdown_artifact(as_markdown(result), key=_artifact_key(one), description="The last decision")
     get_run_logger().info("%s: %s", result["outcome"], result["summary"])

@@ -54,30 +54,38 @@ class PolicyMemory:
 
 def state_json(state: State) -> dict[str, Any]:
     """Return ``state`` as plain data, exact."""
-    m = state.market
-    fees = {name: getattr(m.fees, name) for name in ChainFees.__dataclass_fields__}
     return {
         "ts": state.ts.isoformat(), "assets": list(state.assets), "scenario": state.scenario,
         "weights": _plain(state.weights), "target": _plain(state.target), "tolerance": _plain(state.tolerance),
         "nav_usd": state.nav_usd, "gamma": state.gamma, "covariance": _plain(state.covariance),
         "last_trade": None if state.last_trade is None else state.last_trade.isoformat(),
         "max_turnover": state.max_turnover,
-        "market": {
-            "gas_gwei": m.gas_gwei, "native_usd": m.native_usd, "fees": fees, "fee": _plain(m.fee),
-            "depth_usd": _plain(m.depth_usd), "usual_gwei": m.usual_gwei,
-            "tradable": None if m.tradable is None else [bool(v) for v in m.tradable],
-        },
+        "market": market_json(state.market),
     } | ({} if state.flows is None else {"flows": asdict(state.flows)})  # fmt: skip
+
+
+def market_json(m: Market) -> dict[str, Any]:
+    """Return the prices of one chain as plain data, exact."""
+    fees = {name: getattr(m.fees, name) for name in ChainFees.__dataclass_fields__}
+    return {
+        "gas_gwei": m.gas_gwei, "native_usd": m.native_usd, "fees": fees, "fee": _plain(m.fee),
+        "depth_usd": _plain(m.depth_usd), "usual_gwei": m.usual_gwei,
+        "tradable": None if m.tradable is None else [bool(v) for v in m.tradable],
+    }  # fmt: skip
+
+
+def market_from(m: Mapping[str, Any]) -> Market:
+    """Return the prices that ``market_json`` wrote."""
+    tradable = None if m["tradable"] is None else np.array(m["tradable"], dtype=np.bool_)
+    return Market(
+        m["gas_gwei"], m["native_usd"], ChainFees(**m["fees"]), _array(m["fee"]), _array(m["depth_usd"]),
+        m["usual_gwei"], tradable,
+    )  # fmt: skip
 
 
 def state_from(data: Mapping[str, Any]) -> State:
     """Return the state that ``state_json`` wrote."""
-    m = data["market"]
-    tradable = None if m["tradable"] is None else np.array(m["tradable"], dtype=np.bool_)
-    market = Market(
-        m["gas_gwei"], m["native_usd"], ChainFees(**m["fees"]), _array(m["fee"]), _array(m["depth_usd"]),
-        m["usual_gwei"], tradable,
-    )  # fmt: skip
+    market = market_from(data["market"])
     last = data["last_trade"]
     return State(
         datetime.fromisoformat(data["ts"]), tuple(data["assets"]), _array(data["weights"]), _array(data["target"]),

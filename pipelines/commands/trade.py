@@ -242,7 +242,7 @@ def rebalance(
     With --propose the owners of a Safe sign it: the first run lays the plan before them, later ones say how many have
     signed, send it when they are enough (--live, which pays the gas), or void it with the reason.
     """
-    from pipelines.reports import terminal
+    from pipelines.reports import terminal, transfer_tables
     from pipelines.settings import load
     from pipelines.stages.rebalance import propose as run_proposal
     from pipelines.stages.rebalance import rebalance as run
@@ -255,7 +255,9 @@ def rebalance(
         result = run_proposal(load(config), live=live, out=out, on_plan=terminal.plan, name=deployment)
     else:
         result = run(load(config), live=live, as_of=as_of, on_plan=terminal.plan, name=deployment)
-    terminal.settlement(result)
+    for part in result.get("parts", {"": result}).values():
+        terminal.settlement(part)
+    transfer_tables.whole(result)
     write_json(json, result)
     if result["outcome"] == "failed":
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ from pipelines.settings import notify_urls
 
 EVENTS = (
     "executed", "refused", "untradable", "denied", "abstained", "failed", "late", "retrain_failed", "zombie", "stopped",
-    "resumed", "transfer", "ledger",
+    "resumed", "transfer", "ledger", "cash_low", "gas_low", "sequencer", "oracle_differs", "route_mismatch",
 )  # fmt: skip
 
 

@@ -31,6 +31,26 @@ def fleet(report: Mapping[str, Any]) -> None:
         table("In transit", ["transfer", *names], rows, right_from=1)
 
 
+def whole(result: Mapping[str, Any]) -> None:
+    """Print what was decided on a whole portfolio: where it is traded, what cash goes first, or why it waits."""
+    said = result.get("portfolio")
+    if said is None:
+        return
+    if said["waits"]:
+        say(("the portfolio waits: ", "yellow"), said["waits"])
+        return
+    made = said["placement"]
+    if made is None:
+        say("the portfolio waits: the policy wants no trade")
+        return
+    rows = [[t["chain"], *t["change_usd"]] for t in made["trades"]]
+    if rows:
+        table("Placed (USD)", ["chain", *result["assets"]], rows, right_from=1)
+    for move in made["moves"]:
+        say(f"{move['usd']:,.0f} USD of cash from chain {move['from']} to {move['to']} first")
+    say(f"{made['action']}: {made['why']}")
+
+
 def advice(lines: Sequence[str]) -> None:
     """Print what a person should do."""
     for line in lines:

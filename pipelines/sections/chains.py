@@ -71,6 +71,11 @@ class TransfersSection(Section):
     haircut: float = Field(
         default=0.5, ge=0, le=1, description="Taken off a stuck, unattested transfer in the reported NAV, fraction."
     )
+    weights: Literal["portfolio", "chain"] = Field(
+        default="portfolio",
+        description="What targets are of. portfolio: one decision on all chains, each trade where it costs least; "
+        "chain: each vault alone.",
+    )
     decide: bool = Field(
         default=True, description="Whether scheduled runs refill a chain whose cash is below its floor."
     )
@@ -94,7 +99,14 @@ class FleetChain(ChainSection):
 
     id: ChainId = Field(description="Number of the chain.")
     min_cash_usd: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
-        default="auto", description="Cash it keeps at least, USD; auto: 2.5 per cent of the portfolio."
+        default="auto", description="Cash it keeps at least, USD; auto: by the flows its vault has recorded."
+    )
+    corridor: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="On paper: how far a weight of this vault may lie from its target, fraction; on its chain the "
+        "vault's own corridor holds.",
     )
     vault: VaultSection | None = Field(default=None, description="Its vault, as in [vault]; unset: on paper.")
     pools: Annotated[tuple[PoolRow, ...], Distinct] = Field(
@@ -128,7 +140,7 @@ def with_chains(values: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"[[chains]] and [{both[0]}] exclude each other: move it into the first row of [[chains]]")
     if len(rows) < 2:
         raise ConfigError("[[chains]] has one row; two or more make a portfolio of several chains, one is [chain]")
-    known = {*OF_CHAIN, "vault", "min_cash_usd", *OF_FURTHER}
+    known = {*OF_CHAIN, "vault", "min_cash_usd", "corridor", *OF_FURTHER}
     for n, row in enumerate(rows):
         wrong = next((k for k in row if k not in known), None)
         if wrong is not None:
@@ -138,7 +150,7 @@ def with_chains(values: dict[str, Any]) -> dict[str, Any]:
     if stray is not None:
         raise ConfigError(f"chains.0.{stray}: the first chain's is {OF_FURTHER[stray]}; move it there")
     out = dict(values)
-    out["chains"] = [{k: r[k] for k in ("id", "min_cash_usd") if k in r} for r in rows]
+    out["chains"] = [{k: r[k] for k in ("id", "min_cash_usd", "corridor") if k in r} for r in rows]
     out["chain"], out["vault"] = _chain(first), dict(first.get("vault", {}))
     name = str((values.get("portfolio") or {}).get("name", "portfolio"))
     taken = [dict(r) for r in values.get("deployments", ())]

@@ -19,8 +19,10 @@ from pipelines.deployments import deployment as chosen
 from pipelines.settings import Settings
 from pipelines.settlements.audited import audit_export, audit_verify  # noqa: F401 - callers find them here
 from pipelines.settlements.reconcile import row_id
+from pipelines.vault_settings import VaultSettings
 from pipelines.wiring import lake_of, now
 from policy.base import Decision, State
+from policy.chains.netting import CashMove
 from policy.execution.records.audit import Audit
 from policy.execution.transfers.journal import TransfersBusy
 from policy.explain import explain as in_words
@@ -44,11 +46,51 @@ def rebalance(
     if as_of is not None and deployment.vault.kind != "simulated":
         raise ConfigError("--as-of replays history and works on the simulated vault only")
     at = utc(as_of) if as_of else None
-    report = deployment.step(at, live=live, on_plan=on_plan)
-    return report | {"transfers": _transfers(deployments(settings), at)} if live and deployment.fleet else report
+    return cycle_of(deployments(settings), deployment, at, live=lambda _: live, on_plan=on_plan)
 
 
-def _transfers(project: Sequence[Deployment], at: datetime | None) -> dict[str, Any]:
+def decided_by(project: Sequence[Deployment], deployment: Deployment) -> str:
+    """Return the name of the vault whose scheduled runs decide for ``deployment``: of one portfolio, the first's."""
+    from pipelines.vault_setup.transfer_fleet import fleet_of
+    from pipelines.vault_setup.whole_cycle import decides_as_one
+
+    return fleet_of(project).first.name if decides_as_one(deployment) else deployment.name
+
+
+def cycle_of(
+    project: Sequence[Deployment],
+    deployment: Deployment,
+    at: datetime | None,
+    *,
+    live: Callable[[VaultSettings], bool],
+    on_plan: Callable[[Mapping[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Run one cycle of ``deployment``, or of the portfolio it is part of, and move the portfolio's transfers on.
+
+    ``live``: whether a vault executes. Of a portfolio on several chains the report is the vault's own with
+    ``portfolio`` (see ``WholeCycle.json``), ``parts`` (every vault's report by name) and, live, ``transfers``.
+    """
+    from pipelines.vault_setup.whole_cycle import decides_as_one, run_whole
+
+    if not decides_as_one(deployment):
+        report = deployment.step(at, live=live(deployment), on_plan=on_plan)
+        moved = {"transfers": _transfers(project, at)} if live(deployment) and deployment.fleet else {}
+        return report | moved
+    cycle = run_whole(project, at, live=live, on_plan=on_plan)
+    report = cycle.reports[deployment.name] | {"portfolio": cycle.json(), "parts": dict(cycle.reports)}
+    placed = None if cycle.whole is None else cycle.whole.placement
+    if not live(deployment):
+        return report
+    moves = placed.moves if placed else ()
+    return report | {"transfers": _transfers(project, at, moves, cycle.placed())}
+
+
+def _transfers(
+    project: Sequence[Deployment],
+    at: datetime | None,
+    first: Sequence[CashMove] = (),
+    placed: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Move the transfers of a portfolio on several chains on after one of its vaults was stepped.
 
     Vaults that have not begun, and another run that does so just now, leave it to the next run.
@@ -60,7 +102,7 @@ def _transfers(project: Sequence[Deployment], at: datetime | None) -> dict[str, 
     if waiting:
         return {"skipped": f"not begun yet: {', '.join(waiting)}"}
     try:
-        return run_transfers(project, at or now())
+        return run_transfers(project, at or now(), first=first, placed=placed)
     except TransfersBusy as error:
         return {"skipped": str(error)}
 

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+import polars as pl
+
 from lake.errors import ConfigError, ForedriftError
+from lake.store import Lake
 from pipelines.monitor import notify
 from pipelines.monitor.logs import log
+from pipelines.settlements.fleet_rows import write_places, write_transfers
 from pipelines.vault_settings import VaultSettings
+from pipelines.vault_setup.cash_levels import cash_levels
+from pipelines.vault_setup.fleet_health import fleet_alarms, refused_routes
 from pipelines.vault_setup.transfer_decision import needed
 from pipelines.vault_setup.transfer_fleet import Fleet, OpenFleet, fleet_of
 from pipelines.vault_setup.transfer_opening import open_fleet
 from pipelines.vault_setup.transfer_view import fleet_view, saga_row
+from pipelines.wiring import lake_of
+from policy.chains.netting import CashMove
 from policy.execution.transfers.checks import price_e8
 from policy.execution.transfers.machine import look_at_all, write_down
 from policy.execution.transfers.planning import PlannedTransfer, Wish, plan_transfer
@@ -37,6 +45,7 @@ class Asked:
 def fleet_report(project: Project) -> dict[str, Any]:
     """Return what :func:`listed` does for ``foredrift status``; empty rows on one chain, or where it cannot be read."""
     empty: dict[str, Any] = {"chains": [], "in_transit": [], "transfers": [], "mismatch": "", "waiting": []}
+    empty |= {"mismatch_raw": "0", "oracle_gaps": [], "forced_sales": 0, "bridge_cost_bp_year": None}
     if all(d.fleet is None for d in project):
         return empty
     try:
@@ -57,10 +66,11 @@ def fleet_advice(report: Mapping[str, Any]) -> list[str]:
     ]
     out += [
         f"cash on chain {row['chain']} is {row['cash_usd']:,.0f} USD, its floor {row['floor_usd']:,.0f}"
+        + (f" ({row['floor_why']})" if row.get("floor_why") else "")
         for row in report["chains"]
         if row["cash_usd"] < row["floor_usd"]
     ]
-    return out
+    return out + [f"{title}: {words}" for event, title, words in fleet_alarms(report) if event != "cash_low"]
 
 
 def listed(project: Project) -> dict[str, Any]:
@@ -78,17 +88,28 @@ def shown(project: Project, saga_id: str) -> dict[str, Any]:
 
 
 def run_transfers(
-    project: Project, at: datetime, *, live: bool = True, decide: bool = True, only: str | None = None
+    project: Project,
+    at: datetime,
+    *,
+    live: bool = True,
+    decide: bool = True,
+    only: str | None = None,
+    first: Sequence[CashMove] = (),
+    placed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Look every transfer up, move it on, and refill a chain whose cash is below its floor; return what there is then.
 
-    ``only``: a person resumes this one, which may be delivered once more although two deliveries failed. Returns
-    {transfers, in_transit, chains, planned: the plan made now or None}.
+    ``only``: a person resumes this one, which may be delivered once more although two deliveries failed. ``first``:
+    cash that a trade waits for, sent where no chain lacks any. ``placed``: see ``write_places``. A live run leaves the
+    events and where the portfolio lies in the lake. Returns {transfers, in_transit, chains, planned: the
+    plan made now or None}.
     """
     fleet = fleet_of(project)
     alarms: list[tuple[str, str, str]] = []
     planned: PlannedTransfer | None = None
+    lake = lake_of(fleet.first)
     with open_fleet(fleet, at, live=live, told=lambda *said: alarms.append(said)) as paper:
+        levels = cash_levels(paper, lake, at)
         if only is not None:
             saga = paper.context.log.saga(only)
             failed = sum(a.failed for a in saga.of("deliver"))
@@ -97,12 +118,15 @@ def run_transfers(
         for turn in range(paper.looks if live else 1):
             sagas = look_at_all(paper.context)
             if turn == 0 and decide and fleet.shared.transfers.decide:
-                planned = _decided(paper)
+                planned = _decided(paper, needed(paper, levels, lake, at, first))
             if live:
                 paper.others_act(sagas)
                 paper.mine()
-        found = fleet_view(fleet, paper)
-    _announce(alarms, found)
+        found = fleet_view(fleet, paper, levels)
+        if live:
+            write_transfers(paper.context, lake, at, natives_usd(fleet, lake, at))
+            write_places(lake, found["chains"], at, fleet.cash, _coming_usd(found), placed)
+    _announce(alarms, found, planned)
     return {**found, "planned": None if planned is None else planned.json()}
 
 
@@ -141,9 +165,8 @@ def flowed(project: Project, chain_id: int, usd: float, at: datetime) -> dict[st
     return {**found, "chain": chain_id, "usd": usd}
 
 
-def _decided(paper: OpenFleet) -> PlannedTransfer | None:
+def _decided(paper: OpenFleet, asked: Wish | None) -> PlannedTransfer | None:
     """Plan what the cash rule asks for; None where no chain needs cash."""
-    asked = needed(paper)
     if asked is None:
         return None
     made = plan_transfer(paper.context, asked)
@@ -176,8 +199,31 @@ def _wish(fleet: Fleet, paper: OpenFleet, asked: Asked) -> Wish:
     )
 
 
-def _announce(alarms: Sequence[tuple[str, str, str]], found: dict[str, Any]) -> None:
-    """Tell people what went wrong: a late transfer, a chain that took one back, a count that does not add up."""
+def natives_usd(fleet: Fleet, lake: Lake, at: datetime) -> dict[int, float]:
+    """Return USD of each chain's native coin by the newest price of the last day; chains without one are left out."""
+    prices = lake.scan("prices", as_of=at).filter(pl.col("ts") > at - timedelta(days=1)).sort("ts")
+    newest = dict(prices.unique("asset", keep="last").select("asset", "close").collect().iter_rows())
+    return {c: float(newest[d.chain.native]) for c, d in fleet.members.items() if d.chain.native in newest}
+
+
+def _coming_usd(found: Mapping[str, Any]) -> dict[int, float]:
+    out: dict[int, float] = {}
+    for row in found["in_transit"]:
+        out[row["to"]] = out.get(row["to"], 0.0) + row["usd"]
+    return out
+
+
+def _announce(
+    alarms: Sequence[tuple[str, str, str]], found: dict[str, Any], planned: PlannedTransfer | None
+) -> None:  # fmt: skip
+    """Tell people what went wrong: a late transfer, a chain that took one back, a count that does not add up.
+
+    And what would go wrong next: a chain that nothing may be sent to, prices that differ, cash or gas money that lacks.
+    """
+    verdicts = [] if planned is None else planned.json()["verdicts"]
+    for event, title, words in (*fleet_alarms(found), *refused_routes(verdicts)):
+        log("fleet", alarm=event, words=words)
+        notify.notify(event, title, words)
     for name, saga_id, words in dict.fromkeys(alarms):
         log("transfer", alarm=name, saga_id=saga_id, words=words)
         if name in ALARMS:

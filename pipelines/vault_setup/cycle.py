@@ -22,7 +22,7 @@ from pipelines.vault_setup.rates import remember
 from pipelines.vault_setup.telling import told_of
 from pipelines.wiring import lake_of
 from policy.execution.base import Snapshot
-from policy.execution.context import EngineContext, StepReport
+from policy.execution.context import EngineContext, Part, StepReport
 from policy.execution.engine import step
 from policy.execution.records.audit import Audit
 
@@ -31,13 +31,20 @@ CLOCKS_APART = timedelta(minutes=5)  # at most, between a caller's moment and th
 
 
 def run_cycle(
-    deployment: VaultSettings, at: datetime | None, *, live: bool, on_plan: Callable[[Shown], None] | None = None
+    deployment: VaultSettings,
+    at: datetime | None,
+    *,
+    live: bool,
+    on_plan: Callable[[Shown], None] | None = None,
+    given: tuple[Choice, Part] | None = None,
 ) -> dict[str, Any]:
     """Decide at ``at`` (None: the present) and, if ``live``, execute; return the report.
 
     ``on_plan`` is called with the plan before anything is signed. A refusal is an outcome with its verdicts, not an
-    exception. Raises ConfigError where vault, chain and signer do not fit together, and where ``at`` is not the present
-    of a vault on a chain; NotEnoughData, which the audit record keeps too, where the lake does not reach ``at``.
+    exception. ``given``: who decides, and this vault's part of what was decided on a whole portfolio; None: the policy
+    decides on this vault alone. Raises ConfigError where vault, chain and signer do not fit together, and where ``at``
+    is not the present of a vault on a chain; NotEnoughData, which the audit record keeps too, where the lake does not
+    reach ``at``.
     """
     at = moment_of(deployment, at)
     if live and deployment.vault.kind == "safe" and deployment.vault.access == "proposal":
@@ -49,7 +56,7 @@ def run_cycle(
     record = Audit(deployment.audit)  # one reader: every byte of it is read once a run
     announce_executions(deployment, reconcile(deployment, lake, record))
     with recorded(deployment, record, at):
-        choice = decider(deployment, lake, at)
+        choice = decider(deployment, lake, at) if given is None else given[0]
     planned: list[str] = []
     with open_context(deployment, at, choice, live=live) as ctx:
         seen = ctx.vault.snapshot()
@@ -63,7 +70,8 @@ def run_cycle(
             if on_plan is not None:
                 on_plan(shown_as(draft))
 
-        report = _stepped(replace(ctx, on_plan=show_plan, audit=record), seen)
+        part = None if given is None else given[1]
+        report = _stepped(replace(ctx, on_plan=show_plan, audit=record, part=part), seen)
         remember(deployment, ctx.vault)
     shown = shown_as(report)
     if on_plan is not None and not planned:

@@ -52,7 +52,7 @@ class Choice:
 def decider(deployment: VaultSettings, lake: Lake, at: datetime) -> Choice:
     """Return the policy for a decision at ``at``, reading only what was available then."""
     assets = deployment.portfolio.assets
-    history = _history(deployment, lake, at)
+    history = history_at(deployment, lake, at)
     view = forecasts_at(lake, at)
     reason = _missing(deployment, view)
     name = deployment.policy.fallback if reason else deployment.policy.kind
@@ -79,13 +79,13 @@ def decider(deployment: VaultSettings, lake: Lake, at: datetime) -> Choice:
 
 def memory_at(deployment: VaultSettings, lake: Lake, at: datetime) -> PolicyMemory:
     """Return what the configured policy knows for a decision at ``at``."""
-    history = _history(deployment, lake, at)
+    history = history_at(deployment, lake, at)
     return learnt(deployment, lake, history, portfolio_at(deployment, at), deployment.policy.kind, at)
 
 
 def case_at(deployment: VaultSettings, lake: Lake, at: datetime) -> Case:
     """Return the configured portfolio in the market up to ``at``; NotEnoughData where the lake does not reach."""
-    return prepare(_history(deployment, lake, at), portfolio_at(deployment, at))
+    return prepare(history_at(deployment, lake, at), portfolio_at(deployment, at))
 
 
 def learnt(
@@ -124,7 +124,7 @@ def portfolio_at(deployment: VaultSettings, at: datetime) -> Portfolio:
     )  # fmt: skip
 
 
-def _history(deployment: VaultSettings, lake: Lake, at: datetime) -> History:
+def history_at(deployment: VaultSettings, lake: Lake, at: datetime) -> History:
     """Return the market up to ``at``; where it does not reach, NotEnoughData says how old the newest rows are."""
     try:
         assets = deployment.portfolio.assets

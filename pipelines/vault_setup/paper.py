@@ -66,7 +66,10 @@ def open_vault(deployment: VaultSettings, market: MarketPoint) -> tuple[SimChain
         chain = SimChain(world, adapter.executor(spec), genesis, wei={spec.keeper: GAS_MONEY_WEI})
     head = chain.blocks[-1]
     time = max(int(market.at.timestamp()) - 12, head.head.time)
-    moved = replace(head.world, prices=_prices(spec, market, head.world), pools=_pools(deployment, market))
+    moved = replace(
+        head.world, prices=_prices(spec, market, head.world), pools=_pools(deployment, market),
+        slack_bps=_corridor(deployment),
+    )  # fmt: skip
     chain.blocks[-1] = replace(head, head=replace(head.head, time=time, base_fee_wei=_wei(market)), world=moved)
     chain.mine()
     return chain, SimulatedVault(spec, chain)
@@ -105,6 +108,15 @@ def _world(deployment: VaultSettings, market: MarketPoint, spec: VaultSpec) -> S
     }
     empty = SimWorld(balances, {}, {t.address: (1, 0, 0) for t in spec.tokens}, targets_bps=targets)
     return replace(empty, prices=_prices(spec, market, empty), pools=_pools(deployment, market))
+
+
+def _corridor(deployment: VaultSettings) -> tuple[int, ...]:
+    """Return how far each weight may lie from its target, basis points; nothing where the vault is decided on alone."""
+    fleet = deployment.fleet
+    if fleet is None or fleet.transfers.weights != "portfolio":
+        return ()
+    width = next((c.corridor for c in fleet.chains if c.id == deployment.chain.id), 1.0)
+    return (round(10_000 * width),) * len(deployment.portfolio.assets)
 
 
 def in_bps(weights: list[float]) -> tuple[int, ...]:

@@ -1,71 +1,104 @@
-"""When cash moves: a chain below its floor is refilled from the one with most to spare."""
+"""When cash moves: a chain below its level is filled up by the cheapest transfer; else what a trade waits for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
+import numpy as np
+
+from lake.errors import NotEnoughData
+from lake.store import Lake
+from pipelines.sections import BridgeSection
+from pipelines.vault_setup.cash_levels import OVERHEAD, CashLevel, market_in, terms_of
+from pipelines.vault_setup.decider import history_at
 from pipelines.vault_setup.transfer_fleet import OpenFleet
+from policy.base import Matrix
+from policy.chains.netting import CashMove, refills
+from policy.chains.transfer_costs import ends_usd
 from policy.execution.transfers.checks import price_e8, worth_usd
 from policy.execution.transfers.planning import Wish
 
-AUTO_FLOOR = 0.025
-"""Floor of a chain's cash where none is set, share of the portfolio: the study of flows found its size not delicate."""
-REFILL = 2.0
-"""A chain below its floor is filled to so many floors; what another has above that may go."""
 
-
-def floors_usd(paper: OpenFleet) -> dict[int, float]:
-    """Return every chain's least cash, USD."""
-    whole = worth_usd(e.vault.snapshot() for e in paper.context.ends.values())
-    given = {c.id: c.min_cash_usd for c in paper.fleet.shared.chains}
-    return {
-        c: AUTO_FLOOR * whole if isinstance(f := given.get(c, "auto"), str) else float(f) for c in paper.context.ends
-    }
-
-
-def cash_usd(paper: OpenFleet) -> dict[int, float]:
+def cash_usd(fleet: OpenFleet) -> dict[int, float]:
     """Return every chain's spendable cash, USD: what is in transit is nowhere's to spend."""
     out = {}
-    for chain_id, end in paper.context.ends.items():
+    for chain_id, end in fleet.context.ends.items():
         snapshot = end.vault.snapshot()
         held = dict(zip((t.address for t in snapshot.tokens), snapshot.holdings, strict=True))[end.cash.address]
         out[chain_id] = held / 10**end.cash.decimals * price_e8(snapshot, end.cash.address) / 1e8
     return out
 
 
-def needed(paper: OpenFleet) -> Wish | None:
-    """Return the one transfer that the floors ask for most, None where none does.
+def needed(
+    fleet: OpenFleet, levels: Mapping[int, CashLevel], lake: Lake, at: datetime, first: Sequence[CashMove] = ()
+) -> Wish | None:
+    """Return the one transfer to begin now, None where none is wanted.
 
-    Money on its way counts for its destination, so a need is filled once; it is never a surplus to send on.
+    A chain below its level comes before a trade that waits for cash (``first``); of several chains the one that lacks
+    most. Money on its way counts for its destination, so a need is filled once; it is never a surplus to send on.
     """
-    cash, floors = cash_usd(paper), floors_usd(paper)
-    coming = _coming(paper)
-    short = {c: floors[c] - cash[c] - coming.get(c, 0.0) for c in cash}
-    spare = {c: cash[c] - REFILL * floors[c] for c in cash}
-    for to in sorted((c for c in short if short[c] > 0), key=lambda c: -short[c]):
-        rows = [b for b in paper.fleet.shared.bridges if b.destination == to and spare[b.origin] > 0]
-        if not rows:
-            continue
-        row = max(rows, key=lambda b: spare[b.origin])
-        whole = worth_usd(e.vault.snapshot() for e in paper.context.ends.values())
-        most = min(row.max_transfer_usd, paper.context.rules.max_share * whole)
-        usd = min(short[to] + (REFILL - 1) * floors[to], spare[row.origin], 0.999 * most)
-        end = paper.context.ends[row.origin]
-        price = price_e8(end.vault.snapshot(), end.cash.address) / 1e8
-        low = f"cash on chain {to} is {cash[to]:,.0f} USD, its floor {floors[to]:,.0f}"
-        why = f"{low}; chain {row.origin} has {cash[row.origin]:,.0f}"
-        raw = int(usd / price * 10**end.cash.decimals)
-        return Wish(paper.fleet.kind(row), row.origin, to, row.route, raw, why, speed=row.speed)
-    return None
+    ids, cash, coming = tuple(fleet.context.ends), cash_usd(fleet), _coming(fleet)
+    fixed, rate = _prices(fleet, ids, lake, at)
+    low, goal = (np.array([getattr(levels[c], name) for c in ids]) for name in ("low", "goal"))
+    held, due = np.array([cash[c] for c in ids]), np.array([coming.get(c, 0.0) for c in ids])
+    moves = np.zeros(fixed.shape)
+    refills(held, due, low, low, goal, fixed, rate, moves)
+    if moves.max() > 0.0:
+        a, b = np.unravel_index(int(np.argmax(moves)), moves.shape)
+        origin, to = ids[int(a)], ids[int(b)]
+        why = f"cash on chain {to} is {cash[to]:,.0f} USD, its floor {levels[to].low:,.0f}"
+        return _wish(fleet, CashMove(origin, to, float(moves[a, b])), f"{why}; chain {origin} has {cash[origin]:,.0f}")
+    if not first:
+        return None
+    return _wish(fleet, first[0], f"the portfolio's trade gains most on chain {first[0].destination}; cash goes first")
 
 
-def _coming(paper: OpenFleet) -> Mapping[int, float]:
+def _wish(fleet: OpenFleet, move: CashMove, why: str) -> Wish | None:
+    row = _route(fleet, move.origin, move.destination)
+    if row is None:
+        return None
+    end = fleet.context.ends[move.origin]
+    whole = worth_usd(e.vault.snapshot() for e in fleet.context.ends.values())
+    most = min(row.max_transfer_usd, fleet.context.rules.max_share * whole)
+    price = price_e8(end.vault.snapshot(), end.cash.address) / 1e8
+    raw = int(min(move.usd, 0.999 * most) / price * 10**end.cash.decimals)
+    if raw <= 0:
+        return None
+    return Wish(fleet.fleet.kind(row), move.origin, move.destination, row.route, raw, why, speed=row.speed)
+
+
+def _route(fleet: OpenFleet, origin: int, destination: int) -> BridgeSection | None:
+    rows = (b for b in fleet.fleet.shared.bridges if (b.origin, b.destination) == (origin, destination))
+    return next(rows, None)
+
+
+def _prices(fleet: OpenFleet, ids: tuple[int, ...], lake: Lake, at: datetime) -> tuple[Matrix, Matrix]:
+    """Return (C, C) USD a transfer and its fraction a USD; inf where there is no route.
+
+    Where gas is not known every route costs the same, so that the fee and what lies there decide.
+    """
+    overhead = OVERHEAD * worth_usd(e.vault.snapshot() for e in fleet.context.ends.values())
+    fixed, rate = np.full((len(ids), len(ids)), np.inf), np.zeros((len(ids), len(ids)))
+    try:
+        known = {c: market_in(history_at(fleet.fleet.members[c], lake, at), fleet, c, at) for c in ids}
+    except NotEnoughData:
+        known = {}
+    for b in fleet.fleet.shared.bridges:
+        i, j, terms = ids.index(b.origin), ids.index(b.destination), terms_of(b)
+        gas = ends_usd(terms, known[b.origin])[0] + ends_usd(terms, known[b.destination])[1] if known else 0.0
+        fixed[i, j] = gas + terms.fixed_usd + overhead
+        rate[i, j] = terms.fee + terms.risk + terms.stuck
+    return fixed, rate
+
+
+def _coming(fleet: OpenFleet) -> Mapping[int, float]:
     """Return what open transfers bring to each chain, USD at par."""
     out: dict[int, float] = {}
-    for saga in paper.context.log.open():
+    for saga in fleet.context.log.open():
         t = saga.transfer
         if not saga.arrived and not saga.returned:
-            end = paper.context.ends[t.destination.chain_id]
+            end = fleet.context.ends[t.destination.chain_id]
             price = price_e8(end.vault.snapshot(), end.cash.address) / 1e8
             out[t.destination.chain_id] = (
                 out.get(t.destination.chain_id, 0.0) + t.least / 10**t.destination.decimals * price

@@ -30,6 +30,7 @@ from policy.execution.base import Token, UnsignedTx
 from policy.execution.bridges.attestations import CircleAttestations
 from policy.execution.bridges.base import Bridge
 from policy.execution.bridges.cctp import CctpBridge, CctpEnd, far_messenger, transmitter_of
+from policy.execution.bridges.log_memory import LogMemory
 from policy.execution.records.journal import VaultBusy
 from policy.execution.submission.node import JsonNode
 from policy.execution.transfers.ends import End, Refused, RouteKey, TransferContext
@@ -37,6 +38,8 @@ from policy.execution.transfers.journal import TransfersBusy
 from policy.execution.transfers.saga import Saga
 from policy.execution.vaults.reference.adapter import ReferenceVault
 
+LOGS = "vault-logs.json"
+"""What earlier looks read of a vault's logs, beside its journal; it may be removed at any time."""
 LOCAL_CHAINS = frozenset({31_337, 31_338})
 REVERTED = 3
 """JSON-RPC code of a call that reverted."""
@@ -120,6 +123,7 @@ def _place(fleet: Fleet, deployment: VaultSettings) -> _Place:
     if second is not None:
         second.expect_chain(deployment.chain.id)
     vault = ReferenceVault(rpc, deployment.vault.address)
+    vault.memory = LogMemory(deployment.path(deployment.vault.journal).with_name(LOGS))
     tokens, assets = vault.snapshot().tokens, deployment.portfolio.assets
     if len(tokens) != len(assets):
         raise ConfigError(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
+from pipelines.vault_setup.cash_levels import CashLevel, last_levels
+from pipelines.vault_setup.fleet_health import chain_health, oracle_gaps, told_by_lake
 from pipelines.vault_setup.transfer_fleet import Fleet, OpenFleet, not_begun
 from pipelines.vault_setup.transfer_opening import opened_to_look
+from pipelines.wiring import lake_of, now
 from policy.execution.transfers.checks import price_e8, worth_usd
 from policy.execution.transfers.ledger import CashCount, count, in_transit_usd, mark
 from policy.execution.transfers.machine import age_s
@@ -35,34 +40,44 @@ def saga_row(saga: Saga, age: float) -> dict[str, Any]:
     }
 
 
-def fleet_view(fleet: Fleet, paper: OpenFleet | None = None) -> dict[str, Any]:
-    """Return {chains, in_transit, transfers, mismatch, waiting}: USD by chain and asset, and every transfer.
+def fleet_view(
+    fleet: Fleet, paper: OpenFleet | None = None, levels: Mapping[int, CashLevel] | None = None
+) -> dict[str, Any]:
+    """Return {chains, in_transit, transfers, mismatch, mismatch_raw, oracle_gaps, waiting}: USD by chain and asset.
 
     ``mismatch`` says in words where the cash does not add up, "" where it does; ``waiting`` names vaults that have not
-    begun, which no count can include.
+    begun, which no count can include. ``levels``: of each chain's cash; None: those that the lake recorded last.
+    ``forced_sales`` and ``bridge_cost_bp_year``: see ``pipelines.vault_setup.fleet_health``.
     """
     paper = paper or opened_to_look(fleet)
     if paper is None:
         sagas = [saga_row(s, 0.0) for s in fleet.log.sagas()]
-        return {"chains": [], "in_transit": [], "transfers": sagas, "mismatch": "", "waiting": not_begun(fleet)}
-    found = count(paper.context)
+        empty: dict[str, Any] = {"chains": [], "in_transit": [], "mismatch": "", "mismatch_raw": "0", "oracle_gaps": []}
+        empty |= {"forced_sales": 0, "bridge_cost_bp_year": None}
+        return empty | {"transfers": sagas, "waiting": not_begun(fleet)}
+    found, lake = count(paper.context), lake_of(fleet.first)
     wrong = found.verdict()
+    chains = _chains(paper, found, last_levels(paper, lake) if levels is None else levels)
+    at = max(datetime.fromtimestamp(max((c["block_time"] for c in chains), default=0), UTC), now())
+    told = told_by_lake(lake, at, sum(c["usd"] for c in chains))
+    below = told.pop("below_floor_s")
     return {
-        "chains": _chains(paper, found),
+        "chains": [c | {"below_floor_s": below.get(c["chain"], 0.0)} for c in chains],
         "in_transit": _transit(paper, found),
         "transfers": [saga_row(s, age_s(paper.context, s) if s.open else 0.0) for s in paper.context.log.sagas()],
         "mismatch": "" if wrong is None else wrong.reason,
+        "mismatch_raw": str(found.mismatch),
+        "oracle_gaps": oracle_gaps(paper),
+        **told,
         "waiting": [],
     }
 
 
-def _chains(paper: OpenFleet, found: CashCount) -> list[dict[str, Any]]:
-    from pipelines.vault_setup.transfer_decision import floors_usd
-
+def _chains(paper: OpenFleet, found: CashCount, levels: Mapping[int, CashLevel]) -> list[dict[str, Any]]:
     snapshots = {p.chain_id: paper.context.ends[p.chain_id].vault.snapshot(p.block) for p in found.places}
     prices = {c: price_e8(s, paper.context.ends[c].cash.address) for c, s in snapshots.items()}
     whole = worth_usd(snapshots.values()) + in_transit_usd(found, prices)
-    floors, rows = floors_usd(paper), []
+    rows = []
     for chain_id, s in snapshots.items():
         cash = paper.context.ends[chain_id].cash.address
         assets = {
@@ -78,19 +93,16 @@ def _chains(paper: OpenFleet, found: CashCount) -> list[dict[str, Any]]:
                 "usd": usd,
                 "share": usd / whole if whole else 0.0,
                 "cash_usd": assets[paper.fleet.cash],
-                "floor_usd": floors[chain_id],
+                "floor_usd": levels[chain_id].low,
+                "goal_usd": levels[chain_id].goal,
+                "floor_why": levels[chain_id].why,
                 "block": s.block_number,
                 "block_time": s.block_time,
                 "gas_gwei": s.base_fee_wei / 1e9,
-                "gas_money_wei": str(_gas_money(paper, chain_id)),
             }
+            | chain_health(paper, chain_id)
         )
     return rows
-
-
-def _gas_money(paper: OpenFleet, chain_id: int) -> int:
-    end = paper.context.ends[chain_id]
-    return end.node.balance(end.sender)
 
 
 def _transit(paper: OpenFleet, found: CashCount) -> list[dict[str, Any]]:

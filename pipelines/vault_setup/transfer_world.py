@@ -110,7 +110,8 @@ class PaperFleet:
             raise ConfigError(
                 f"{there:,.2f} {self.fleet.cash} lie on chain {chain_id}; {-usd:,.2f} USD cannot be taken there"
             )
-        move = (end.chain.head().number, "deposit" if raw > 0 else "withdrawal", raw)
+        head = end.chain.head()
+        move = (head.number, "deposit" if raw > 0 else "withdrawal", raw, head.time)
         book = replace(world.bridges, moves=(*world.bridges.moves, move))
         end.chain.set_world(replace(world, balances={**world.balances, end.cash.address: held + raw}, bridges=book))
         self.mine()

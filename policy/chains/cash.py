@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lake.errors import ConfigError
-from policy.base import Vector
+from policy.base import Matrix, Vector
 
 CELLS = 512  # of the grid a demand is counted on
 ALPHA_LEAST, ALPHA_MOST = 0.5, 0.995
@@ -103,6 +103,43 @@ def spread(fix_usd: float, variance_per_day: float, carry_per_day: float) -> flo
     if carry_per_day <= 0.0:
         return float("inf")
     return 3.0 * float(np.cbrt(0.75 * fix_usd * variance_per_day / carry_per_day))
+
+
+@dataclass(frozen=True, slots=True)
+class CashCosts:
+    """What cash on one chain costs to bring or to lack; USD, fees are fractions.
+
+    ``fix_usd``: of a transfer to it beside its fee. ``swap_usd``: usual gas of selling, ``swap_fee`` and ``impact``
+    (USD a squared USD) of it; ``fast_more``: fee of a transfer that arrives at once over that of one in time.
+    """
+
+    fix_usd: float
+    swap_usd: float
+    swap_fee: float
+    impact: float
+    fast_more: float
+
+
+def chain_levels(
+    flows: Matrix, costs: Sequence[CashCosts], lead_h: float, cash_usd: float
+) -> tuple[Vector, Vector] | None:
+    """Return (C,) lower points and goals, USD, after hourly net ``flows`` (T, C) of all chains, oldest first.
+
+    None while fewer than FEWEST withdrawals were seen on all of them together. ``lead_h``: hours from noticing to
+    arrival; ``cash_usd``: what the portfolio wants of cash in all.
+    """
+    out = -flows[flows < 0.0]
+    seen = [outlook(flows[:, c], out) for c in range(flows.shape[1])]
+    if any(s is None for s in seen):
+        return None
+    known = [s for s in seen if s is not None]
+    alphas, widest = [], []
+    for s, c in zip(known, costs, strict=True):
+        lump, carry = float(s.sizes.mean()), space_price(c.fix_usd, s.variance_per_day, cash_usd / len(known))
+        sale = c.swap_usd + c.swap_fee * lump + c.impact * lump**2
+        alphas.append(alpha_of(s, c.fast_more * lump, sale, carry))
+        widest.append(spread(c.fix_usd, s.variance_per_day, carry))
+    return levels(known, alphas, lead_h, cash_usd, widest)
 
 
 def levels(

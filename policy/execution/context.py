@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from policy.base import Decision, Policy, State
 from policy.execution.auctions.terms import AuctionTerms, OrderBook
@@ -80,7 +80,8 @@ class EngineContext:
     ``not_before``: block that was seen elsewhere; a node that does not have it yet may not be decided on. ``halted``
     says why nothing may be sent just now; it is asked before a live decision, and before each signature and sending.
     ``auctions``: on what terms trades may be offered to others instead of swapped; None: never. ``order_book``: where
-    an armed order is published; None: nowhere, whoever fills it reads the chain.
+    an armed order is published; None: nowhere, whoever fills it reads the chain. ``part``: what this vault does of a
+    decision on the whole portfolio; None: the policy decides on this vault alone.
     """
 
     vault: Vault
@@ -112,6 +113,22 @@ class EngineContext:
     per_nonce: bool = False
     not_before: int = 0
     halted: Halted = never
+    part: Part | None = None
+
+
+class Part(Protocol):
+    """A vault's part of a decision that was taken on a whole portfolio, of which this vault is one."""
+
+    def decide(self, here: State, untradable: Sequence[int]) -> tuple[State, Decision, Decision]:
+        """Return what the policy was asked about, its answer, and what the vault in State ``here`` does of it.
+
+        The assets at the positions ``untradable`` are left alone.
+        """
+        ...
+
+    def record(self) -> Mapping[str, Any]:
+        """Return the whole decision as JSON for the audit record."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,8 @@ def audit_decision(
             "plan_hash": None if report.plan is None else "0x" + report.plan.plan_hash.hex(),
             "channel": report.channel,
         }
-        | ({"keeper": report.keeper} if report.keeper else {}),
+        | ({"keeper": report.keeper} if report.keeper else {})
+        | ({} if ctx.part is None else {"portfolio": dict(ctx.part.record())}),
     )
 
 

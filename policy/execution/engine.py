@@ -126,6 +126,8 @@ def _decided(ctx: EngineContext, report: StepReport, seen: Seen, stages: Stages)
 
 def _asked(ctx: EngineContext, seen: Seen, places: list[int], state: State) -> tuple[State, Decision, Decision]:
     """Return the state the policy is given, sick tokens masked, its answer, and that answer for ``state`` itself."""
+    if ctx.part is not None:
+        return ctx.part.decide(state, places)
     given = sick.masked(state, places)
     said = ctx.policy.decide(given, seen.view.forecasts)
     return given, said, sick.unmasked(said, state, places)

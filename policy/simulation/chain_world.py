@@ -172,21 +172,14 @@ def foreseen(case: ChainCase, from_step: int) -> ChainWorld:
 def _levels_at(case: ChainCase, begin: int, now: int) -> tuple[Vector, Vector] | None:
     """Return lower points and goals in USD from the flows of steps ``begin`` to ``now``, exclusive."""
     w, nav, p = case.world, case.portfolio.nav_usd, case.portfolio
-    flows = w.flow[begin:now] * nav
-    out = -flows[flows < 0.0]
-    seen = [rule.outlook(flows[:, c], out) for c in range(flows.shape[1])]
-    if any(s is None for s in seen):
-        return None
-    known = [s for s in seen if s is not None]
     k, cash_usd = case.rules.cash, nav * float(p.target[case.rules.cash])
     deep = w.impact[max(0, now - LEARN_H) : now].mean(axis=0) @ (p.target**2 / (1.0 - p.target[k]) ** 2)
-    alphas, widest = [], []
-    for c, s in enumerate(known):
-        lump, carry = float(s.sizes.mean()), rule.space_price(case.fix[c], s.variance_per_day, cash_usd / len(known))
-        sale = float(w.usual[now - 1, c]) + case.rules.swap_fee * lump + float(deep[c]) * lump**2
-        alphas.append(rule.alpha_of(s, (case.rules.fast_fee - case.rules.fee) * lump, sale, carry))
-        widest.append(rule.spread(case.fix[c], s.variance_per_day, carry))
-    return rule.levels(known, alphas, case.rules.delay + 1.0, cash_usd, widest)
+    more = case.rules.fast_fee - case.rules.fee
+    costs = [
+        rule.CashCosts(case.fix[c], float(w.usual[now - 1, c]), case.rules.swap_fee, float(deep[c]), more)
+        for c in range(w.flow.shape[1])
+    ]
+    return rule.chain_levels(w.flow[begin:now] * nav, costs, case.rules.delay + 1.0, cash_usd)
 
 
 def _fees(chain_id: int, data_price: float) -> ChainFees:

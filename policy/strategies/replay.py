@@ -10,6 +10,7 @@ import numpy as np
 
 from lake.errors import DataError
 from policy.base import Decision
+from policy.chains.recorded import place_again
 from policy.memory import PolicyMemory, forecasts_from, state_from
 from policy.strategies.planner_policy import RulePolicy
 from policy.strategies.registry import recall
@@ -36,6 +37,9 @@ def replay(record: Mapping[str, Any]) -> Replay:
         raise DataError(
             f"decision {record.get('decision_id')} cannot be taken again: its record has no {', '.join(missing)}"
         )
+    whole = record.get("portfolio")
+    if whole is not None and "waits" in whole:
+        raise DataError(f"decision {record.get('decision_id')} was not taken: {whole['waits']}")
     memory = PolicyMemory.from_json(record["memory"])
     state = state_from(record["state"])
     decision: Decision = RulePolicy(recall(memory), memory).decide(state, forecasts_from(record["forecasts"]))
@@ -47,4 +51,6 @@ def replay(record: Mapping[str, Any]) -> Replay:
         differs.append("action")
     if memory.digest != record.get("memory_digest"):
         differs.append("memory")
+    if whole is not None and place_again(whole, state, decision) != whole["placement"]:
+        differs.append("placement")
     return Replay(str(record["decision_id"]), recorded, again, tuple(differs))

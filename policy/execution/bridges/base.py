@@ -222,12 +222,14 @@ class Departed:
 class CashChange:
     """Cash that came (positive) or went for another reason than a transfer, raw units, by the log of ``block``.
 
-    ``kind``: start, deposit, withdrawal, trade or gift (what a stranger sent, or any other credit).
+    ``kind``: start, deposit, withdrawal, trade or gift (what a stranger sent, or any other credit). ``time``: of the
+    block of a deposit or withdrawal, Unix seconds; 0 where it was not read.
     """
 
     block: int
     kind: str
     amount: int
+    time: int = 0
 
 
 class Port(Protocol):
@@ -251,6 +253,10 @@ class Port(Protocol):
 
     def cash_moves(self, last: int) -> Sequence[CashChange]:
         """Return what moved the cash up to block ``last`` but departures, arrivals and refunds; its start is first."""
+        ...
+
+    def forget(self) -> bool:
+        """Read logs anew that were remembered between looks; return whether there were any."""
         ...
 
     def departures(self, first: int, last: int) -> Sequence[Departed]:

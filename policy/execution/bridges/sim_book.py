@@ -111,7 +111,7 @@ class BridgeBook:
     per_message_limit: int = 10**30
     inbound_limit: int = 10**30
     paused: bool = False
-    moves: tuple[tuple[int, str, int], ...] = ()  # (block, kind, raw units): cash that no transfer moved
+    moves: tuple[tuple[Any, ...], ...] = ()  # (block, kind, raw units, time where known): cash that no transfer moved
     cash: str = ""  # address of the token that moves
 
 
@@ -213,7 +213,7 @@ def book_json(book: BridgeBook) -> dict[str, Any]:
         "settled": list(book.settled),
         "decimals": dict(book.decimals),
         "peers": [list(p) for p in book.peers],
-        "moves": [[block, kind, str(amount)] for block, kind, amount in book.moves],
+        "moves": [[block, kind, str(amount), *rest] for block, kind, amount, *rest in book.moves],
     }
 
 
@@ -235,7 +235,7 @@ def book_of_json(data: Mapping[str, Any]) -> BridgeBook:
         per_message_limit=int(data["per_message_limit"]),
         inbound_limit=int(data["inbound_limit"]),
         paused=data["paused"],
-        moves=tuple((int(b), str(k), int(a)) for b, k, a in data["moves"]),
+        moves=tuple((int(b), str(k), int(a), *map(int, t)) for b, k, a, *t in data["moves"]),
         cash=data["cash"],
     )
 

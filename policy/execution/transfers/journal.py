@@ -14,7 +14,7 @@ from typing import Any
 from lake.errors import ExecutionError
 from policy.execution.bridges.base import Transfer
 from policy.execution.records.codec import hex_of, plain
-from policy.execution.records.hashlog import LOST, HashLog, exclusive
+from policy.execution.records.hashlog import LOST, Body, HashLog, exclusive
 from policy.execution.transfers.saga import Saga, Sent, folded, planned, transfer_json
 
 
@@ -53,6 +53,11 @@ class TransferLog:
         """Return every transfer ever planned, oldest first."""
         self._replay()
         return tuple(self._sagas.values())
+
+    def events(self) -> tuple[Body, ...]:
+        """Return every event ever written, oldest first; ``planned`` and ``folded`` make sagas of them."""
+        self._replay()
+        return tuple(line.body for line in self._log.lines())
 
     def open(self) -> tuple[Saga, ...]:
         """Return the transfers about which something is left to do."""

@@ -84,8 +84,17 @@ class CashCount:
 def count(ctx: TransferContext, heights: Mapping[int, int] | None = None) -> CashCount:
     """Count the cash of all chains at ``heights`` (None: at each chain's confirmed block) and explain it.
 
-    A side that cannot be read is a doubt, never a zero.
+    A side that cannot be read is a doubt, never a zero. Where logs that were remembered do not add up they are read
+    anew before it is said.
     """
+    found = _count(ctx, heights)
+    if not found.mismatch:
+        return found
+    forgot = [end.vault.forget() for end in ctx.ends.values()]
+    return _count(ctx, heights) if any(forgot) else found
+
+
+def _count(ctx: TransferContext, heights: Mapping[int, int] | None) -> CashCount:
     places, seen, doubts = [], dict[str, Sighting](), list[str]()
     scale = max(e.cash.decimals for e in ctx.ends.values())
     try:

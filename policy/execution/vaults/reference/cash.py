@@ -24,11 +24,11 @@ from policy.execution.bridges.events import (
     data_of,
     event_topic,
     is_of,
-    logs_between,
     logs_of_tx,
     padded,
     topics_of,
 )
+from policy.execution.bridges.log_memory import LogMemory
 from policy.execution.bridges.routes import DEPARTED, ROUTE_TYPE
 from policy.execution.vaults.reference.logs import REBALANCED, TRANSFER
 
@@ -37,6 +37,9 @@ DEPOSIT = event_topic("Deposit(address,address,uint256,uint256)")
 WITHDRAW = event_topic("Withdraw(address,address,address,uint256,uint256)")
 IN_KIND = event_topic("RedeemedInKind(address,address,address,uint256,uint256[])")
 KINDS = {DEPOSIT: "deposit", WITHDRAW: "withdrawal", IN_KIND: "withdrawal", REBALANCED: "trade"}
+PEOPLE = frozenset({"deposit", "withdrawal"})
+DATED = 500
+"""Newest flows of people whose time is read: one header each, once."""
 NOBODY = "0x" + "0" * 40
 _HEAD = bytes([0, 0, 0, 1]) + bytes(HEADER - 4)
 
@@ -46,19 +49,22 @@ class _Moved:
     """One transaction: what it moved of the cash, and what the vault itself logged in it."""
 
     block: int
+    block_hash: str
     amount: int = 0
     minted: bool = False
     topics: set[str] = field(default_factory=set)
 
 
-def cash_moves(rpc: Rpc, vault: str, last: int) -> tuple[CashChange, ...]:
+def cash_moves(rpc: Rpc, vault: str, last: int, memory: LogMemory | None = None) -> tuple[CashChange, ...]:
     """Return what moved the accounting asset of ``vault`` up to block ``last``, oldest first; it began with nothing.
 
-    All of the vault's logs are read, so the node must serve them from the vault's first block on.
+    All of the vault's logs are read, so the node must serve them from the vault's first block on; ``memory`` has those
+    of earlier looks. Deposits and withdrawals carry the time of their block.
     """
+    known = LogMemory() if memory is None else memory
     token = to_checksum_address(str(read(rpc, [Call(vault, "asset()", "address")])[0][0]))
-    own = logs_between(rpc, vault, [], 0, last)
-    moved = _transfers(rpc, vault, token, last)
+    own = known.logs(rpc, vault, [], last)
+    moved = _transfers(known, rpc, vault, token, last)
     sisters, targets, cash_routes = _routes(own, token)
     for log in own:
         topics = topics_of(log)
@@ -71,21 +77,25 @@ def cash_moves(rpc: Rpc, vault: str, last: int) -> tuple[CashChange, ...]:
     for tx_hash, entry in moved.items():
         if entry.minted and targets:
             entry.amount -= _arrived(logs_of_tx(rpc, tx_hash), vault, token, targets, sisters)
-    rows = sorted(moved.values(), key=lambda m: m.block)
-    return tuple(CashChange(m.block, _kind(m), m.amount) for m in rows if m.amount)
+    rows = sorted((m for m in moved.values() if m.amount), key=lambda m: m.block)
+    dated = {id(m) for m in [m for m in rows if _kind(m) in PEOPLE][-DATED:]}
+    return tuple(
+        CashChange(m.block, _kind(m), m.amount, known.time_of(rpc, m.block_hash) if id(m) in dated else 0) for m in rows
+    )
 
 
 def _kind(moved: _Moved) -> str:
     return next((name for topic, name in KINDS.items() if topic in moved.topics), "gift")
 
 
-def _transfers(rpc: Rpc, vault: str, token: str, last: int) -> dict[str, _Moved]:
+def _transfers(known: LogMemory, rpc: Rpc, vault: str, token: str, last: int) -> dict[str, _Moved]:
     """Return the net of every transaction that moved the token to or from the vault."""
     moved: dict[str, _Moved] = {}
     word = padded(vault)
     for topics, sign in (([TRANSFER, word], -1), ([TRANSFER, None, word], 1)):
-        for log in logs_between(rpc, token, topics, 0, last):
-            entry = moved.setdefault(str(log["transactionHash"]), _Moved(int(log["blockNumber"])))
+        for log in known.logs(rpc, token, topics, last):
+            at = _Moved(int(log["blockNumber"]), str(log["blockHash"]))
+            entry = moved.setdefault(str(log["transactionHash"]), at)
             entry.amount += sign * data_of(log, "uint256")[0]
             entry.minted = entry.minted or (sign > 0 and address_of(topics_of(log)[1]) == to_checksum_address(NOBODY))
     return moved

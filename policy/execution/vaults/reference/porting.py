@@ -12,6 +12,7 @@ from lake.universe import CHAINS
 from policy.execution.base import UnsignedTx
 from policy.execution.bridges.base import CashChange, Departed, Departure, PortRoute, Transfer
 from policy.execution.bridges.events import logs_between
+from policy.execution.bridges.log_memory import LogMemory
 from policy.execution.bridges.routes import DEPARTED, departed_of, read_row
 from policy.execution.checks.port_rules import ACROSS, CCTP, FAST, FINAL, KINDS, OFT, Ask, RouteRow
 from policy.execution.vaults.reference.cash import cash_moves
@@ -26,6 +27,8 @@ class Porting:
 
     rpc: Rpc
     address: str
+    memory: LogMemory | None = None
+    """Of logs since the vault's first block; None: every look reads them all."""
 
     def build_departure(self, departure: Departure) -> UnsignedTx:
         """Encode a departure; the vault writes the bridge's own call. ExecutionError where the route is not open."""
@@ -62,11 +65,21 @@ class Porting:
 
     def departures(self, first: int, last: int) -> Sequence[Departed]:
         """Return the departures logged in blocks ``first`` to ``last``, both included."""
+        if self.memory is not None:
+            found = self.memory.logs(self.rpc, self.address, [DEPARTED], last)
+            return tuple(departed_of(log) for log in found if log["blockNumber"] >= first)
         return tuple(departed_of(log) for log in logs_between(self.rpc, self.address, [DEPARTED], first, last))
 
     def cash_moves(self, last: int) -> Sequence[CashChange]:
         """Return what moved the accounting asset up to block ``last`` but departures, arrivals and refunds."""
-        return cash_moves(self.rpc, self.address, last)
+        return cash_moves(self.rpc, self.address, last, self.memory)
+
+    def forget(self) -> bool:
+        """Read everything anew at the next look; return whether anything was remembered."""
+        known = self.memory is not None and self.memory.remembers
+        if self.memory is not None:
+            self.memory.forget()
+        return known
 
 
 def chain_at(row: RouteRow) -> int | None:

@@ -77,6 +77,7 @@ def book_of(spec: VaultSpec, world: SimWorld) -> VaultBook:
         world.targets_bps,
         tuple(world.prices[t.address][0] for t in spec.tokens),
         tuple(world.balances.get(t.address, 0) for t in spec.tokens),
+        world.slack_bps,
     )
 
 

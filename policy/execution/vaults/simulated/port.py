@@ -77,6 +77,10 @@ class SimulatedPort:
         """Return what moved the accounting asset up to block ``last``: its start, flows of people, trades."""
         return tuple(CashChange(*m) for m in self.node.block(last).world.bridges.moves if m[0] <= last)
 
+    def forget(self) -> bool:
+        """Return False: nothing is remembered between looks."""
+        return False
+
     def _call(self, body: Mapping[str, Any]) -> UnsignedTx:
         return UnsignedTx(self.node.chain_id(), self.spec.address, json.dumps(body, sort_keys=True).encode())
 

@@ -22,6 +22,7 @@ class SimWorld:
     targets_bps: tuple[int, ...] = ()
     paused: bool = False
     bridges: BridgeBook = field(default_factory=BridgeBook)
+    slack_bps: tuple[int, ...] = ()  # how far each weight may lie from its target; empty: not at all
 
 
 def world_json(world: SimWorld) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def world_json(world: SimWorld) -> dict[str, Any]:
         "targets_bps": list(world.targets_bps),
         "paused": world.paused,
         "bridges": book_json(world.bridges),
-    }
+    } | ({"slack_bps": list(world.slack_bps)} if world.slack_bps else {})
 
 
 def world_of(data: dict[str, Any]) -> SimWorld:
@@ -48,6 +49,7 @@ def world_of(data: dict[str, Any]) -> SimWorld:
         targets_bps=tuple(data["targets_bps"]),
         paused=data["paused"],
         bridges=book_of_json(data["bridges"]) if "bridges" in data else BridgeBook(),
+        slack_bps=tuple(data.get("slack_bps", ())),
     )
 
 
