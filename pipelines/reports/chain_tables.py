@@ -25,7 +25,10 @@ def comparison(found: dict[str, Any]) -> None:
         rivals = [p["against"] for p in found["sensitivity"][0]["pairs"]]
         table("Cost of global over others, at the base's triggers", ["cell", "NAV USD", *rivals], rows, right_from=1)
     for row in found["collapse"]:
-        say(f"{row['cell']}: global costs {row['over_today']:.4f} of gas_band on one chain")
+        others = ", ".join(f"{v:.4f}" for v in row["elsewhere"])
+        where = f"; on the other half and panel {others}" if others else ""
+        interval = f"{row['over_today']:.4f} ({row['low']:.3f} to {row['high']:.3f})"
+        say(f"{row['cell']}: global costs {interval} of gas_band on one chain{where}")
 
 
 def _pair(p: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from lake.errors import ConfigError, NotEnoughData
 from lake.units import BPS, HOURS_PER_YEAR
 from policy.base import Matrix, Vector
 from policy.chains.transfer_costs import BridgeTerms
-from policy.comparison.bootstrap import counts, ratio
+from policy.comparison.bootstrap import Interval, counts, ratio
 from policy.costs import chain_fees
 from policy.simulation import chain_books as books
 from policy.simulation.chain_kernel import run
@@ -233,25 +233,42 @@ def changes(terms: ChainTerms) -> tuple[tuple[str, float, ChainTerms], ...]:
 def collapse(history: History, config: ChainsConfig, nav: float) -> list[dict[str, Any]]:
     """Return what ``global`` costs over ``gas_band`` of one chain, without flows: on one chain, and on equal ones.
 
-    ``gas_band`` runs on the ledger of one chain, at the exact band; so does ``global``.
+    ``gas_band`` runs on the ledger of one chain, at the exact band; so does ``global``. ``low`` and ``high`` are the
+    interval of weeks drawn whole; ``elsewhere`` has the ratio on the other half and the other panel (nothing is tuned
+    here, so they are as good as the judged one): without flows trades are few, and one half-year decides little.
     """
-    span, still = halves(history)[1], replace(config.terms, flow_size=0.0)
+    before, after = halves(history)
+    still = replace(config.terms, flow_size=0.0)
     one, equal = replace(still, chains=still.chains[:1]), replace(still, equal_gas=True, depth_share=1.0)
-    own = sum(float(_today(history, p, config, one, span)) for p in panel(history, config, nav, config.seed + 1))
     rows = []
     for label, terms in (("one chain, no flows", one), ("equal gas, no flows", equal)):
-        mine = Panel.of(history, config, nav, config.seed + 1, terms).run(CHAIN_POLICIES[CLAIM], 1.0, None, span)
-        rows.append({"cell": label, "nav_usd": nav, "over_today": float(mine.weekly.sum()) / own})
+        where = itertools.product((config.seed + 1, config.seed), (after, before))
+        wanted = list(where)[: 4 if terms is equal else 1]
+        mine, *others = [_over_today(history, replace(config, seed=s), nav, (terms, one), span) for s, span in wanted]
+        rows.append({
+            "cell": label, "nav_usd": nav, "over_today": mine.value, "low": mine.low, "high": mine.high,
+            "elsewhere": [o.value for o in others],
+        })  # fmt: skip
     return rows
 
 
-def _today(history: History, p: Portfolio, config: ChainsConfig, terms: ChainTerms, span: tuple[int, int]) -> float:
-    """Return what gas_band costs on the first chain by the ledger of one chain; cash moves no pool."""
+def _over_today(
+    history: History, config: ChainsConfig, nav: float, terms: tuple[ChainTerms, ChainTerms], span: tuple[int, int]
+) -> Interval:  # fmt: skip
+    """Return the cost of ``global`` on the first of ``terms`` over that of gas_band on the second, by week."""
+    own = np.sum([_today(history, p, config, terms[1], span) for p in panel(history, config, nav, config.seed)], axis=0)
+    mine = Panel.of(history, config, nav, config.seed, terms[0]).run(CHAIN_POLICIES[CLAIM], 1.0, None, span).weekly
+    kept = np.flatnonzero((mine > 0.0) | (own > 0.0))
+    return ratio(mine[kept], own[kept], counts(kept.size, DRAWS, config.seed))
+
+
+def _today(history: History, p: Portfolio, config: ChainsConfig, terms: ChainTerms, span: tuple[int, int]) -> Vector:
+    """Return what gas_band costs a week on the first chain by the ledger of one chain; cash moves no pool."""
     size = np.array([terms.depth_of.get(a, 1.0) for a in history.assets])
     size[history.assets.index(config.cash)] = np.inf
     case = prepare(replace(history, depth_usd=history.depth_usd * size), p)
     spent = simulate(case, GAS_BAND.levels_over(case), history.week(), log=False, span=span).weekly
-    return float(spent[:, :4].sum())
+    return np.asarray(spent[:, :4].sum(axis=1))
 
 
 def compare_chains(history: History, config: ChainsConfig, progress: Progress | None = None) -> dict[str, Any]:

@@ -67,10 +67,8 @@ def verdicts(found: dict[str, Any]) -> list[str]:
         for name, most in (("forced_sales", MOST_FORCED), ("transfers", MOST_TRANSFERS)):
             out.append(f"{nav} {name} a year {own[name]:.2f}, asked at most {most:.0f}: {_word(own[name] <= most)}")
     for row in found["collapse"]:
-        met = row["over_today"] <= COLLAPSE
-        out.append(
-            f"{row['nav_usd']:,.0f} {row['cell']}: {row['over_today']:.4f} of today's, at most {COLLAPSE}: {_word(met)}"
-        )
+        met, ratio = row["over_today"] <= COLLAPSE, f"{row['over_today']:.4f} (from {row['low']:.3f})"
+        out.append(f"{row['nav_usd']:,.0f} {row['cell']}: {ratio} of today's, at most {COLLAPSE}: {_word(met)}")
     return out
 
 

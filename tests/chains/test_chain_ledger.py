@@ -94,6 +94,16 @@ def test_one_chain_without_flows_is_todays_ledger(history, config, nav):
     rows = collapse(history, config, nav)
     assert rows[0]["over_today"] == pytest.approx(1.0, abs=1e-9)
     assert rows[1]["over_today"] < 1.10
+    assert rows[0]["low"] == pytest.approx(1.0, abs=1e-9)
+    assert rows[0]["high"] == pytest.approx(1.0, abs=1e-9)
+    assert rows[0]["elsewhere"] == []
+    assert rows[1]["low"] <= rows[1]["over_today"] <= rows[1]["high"]
+    assert len(rows[1]["elsewhere"]) == 3, "the other half, and both halves of the other panel"
+    if nav < 1e5:
+        teach = collapse(history, replace(config, seed=config.seed - 1), nav)
+        assert teach[1]["over_today"] == pytest.approx(rows[1]["elsewhere"][1], rel=1e-9), (
+            "the panel of the seed before"
+        )
 
 
 def test_withdrawals_are_those_of_the_flows(judged):
