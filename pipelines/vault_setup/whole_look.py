@@ -133,7 +133,7 @@ def _between(
     found = count(opened.context, heads)
     wrong = found.verdict()
     if wrong is not None:
-        return 0, {}, f"the cash does not add up: {wrong.reason}"
+        return 0, {}, f"cash is on the move at the newest blocks, or does not add up: {wrong.reason}"
     levels = cash_levels(opened, lake, at)
     amount = _moving(found, {c: price_e8(s.snapshot, opened.context.ends[c].cash.address) for c, s in seen.items()})
     return (amount, levels, "") if amount >= 0 else (0, levels, "cash arrived before it was seen to leave; read again")
