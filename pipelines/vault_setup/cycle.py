@@ -50,8 +50,8 @@ def run_cycle(
     if live and deployment.vault.kind == "safe" and deployment.vault.access == "proposal":
         from pipelines.vault_setup.proposing import run_proposal
 
-        given = deployment.vault  # without a key that pays gas the owners execute what they signed
-        return run_proposal(deployment, live=bool(given.keystore or given.signer_url), on_plan=on_plan)
+        vault = deployment.vault  # without a key that pays gas the owners execute what they signed
+        return run_proposal(deployment, live=bool(vault.keystore or vault.signer_url), on_plan=on_plan)
     lake = lake_of(deployment)
     record = Audit(deployment.audit)  # one reader: every byte of it is read once a run
     announce_executions(deployment, reconcile(deployment, lake, record))

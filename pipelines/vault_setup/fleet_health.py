@@ -111,7 +111,7 @@ def bridge_cost(settled: pl.DataFrame, at: datetime, nav_usd: float) -> float | 
         return None
     spent = float(settled["fee_usd"].fill_null(0.0).sum()) + float(settled["gas_usd"].fill_null(0.0).sum())
     span = min(YEAR, max(LEAST_SPAN, at - settled["ts"][0]))
-    return BPS * spent / nav_usd * (YEAR / span)
+    return float(BPS * spent / nav_usd * (YEAR / span))
 
 
 def fleet_alarms(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:

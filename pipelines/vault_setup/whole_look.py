@@ -40,7 +40,7 @@ class Unwritten(Audit):
 
     def append(self, event: str, body: Mapping[str, Any]) -> Line:
         """Return what would have been written."""
-        return Line(0, "", "", {"event": event, **body})
+        return Line(0, "", {"event": event, **body}, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def _between(
 def _moving(found: CashCount, prices_e8: Mapping[int, int]) -> int:
     """Return the cash between the chains in 1e-18 USD, at the lowest price any chain gives it."""
     price = min(prices_e8.values())
-    return (found.moving - found.early) * price * 10**10 // 10**found.scale
+    return int((found.moving - found.early) * price * 10**10 // 10**found.scale)
 
 
 def _terms(fleet: Fleet, portfolio: GlobalState, levels: Mapping[int, CashLevel]) -> PlacementTerms:
