@@ -38,7 +38,7 @@ class Transfers(dy.Schema):
     available_at = moment()
 
 
-class Places(dy.Schema):
+class ChainPlaces(dy.Schema):
     """Where a portfolio lay at a decision or a look, one row a chain and asset, USD.
 
     Cash rows carry the level that the chain's cash is kept at, with its reason, and what is on its way there.

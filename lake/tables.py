@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import dataframely as dy
 import polars as pl
 
-from lake.chain_tables import Places, Transfers
+from lake.chain_tables import ChainPlaces, Transfers
 from lake.errors import ConfigError
 from lake.option_tables import Options, Perps, Positions, Rates, VolIndex
 from lake.table_columns import finite, moment, name_key
@@ -301,7 +301,7 @@ TABLES: dict[str, Table] = {
         Table("decisions", Decisions, "ts"),  # one taken again in its hour replaces the row; the audit keeps every one
         Table("executions", Executions, "ts"),  # a deep reorganisation sets a row right; the audit keeps every status
         Table("transfers", Transfers, "ts", append_only=True),  # as their journal
-        Table("places", Places, "ts"),  # a look taken again in its hour replaces the rows
+        Table("places", ChainPlaces, "ts"),  # a look taken again in its hour replaces the rows
         Table("imports", Imports, "ts", append_only=True),
         Table("undo", Undo, "available_at", append_only=True),
         Table("accepted", Accepted, "start"),
