@@ -70,7 +70,7 @@ def bridged(side: int, limits: PortLimits | None = None) -> Extra:
         given = [here.cctp_domain, signers, len(signers)]
         transmitter = on.vyper(TRANSMITTER, ["uint32", "address[]", "uint256"], given)
         messenger = on.vyper(MESSENGER, ["address", "address"], [transmitter, dev_accounts()["trader"].address])
-        sister, far = (_sister(on, a, side) for a in (vault, messenger))
+        sister, far = (sister_of(on, a, side) for a in (vault, messenger))
         peers = _word(far), _word(cash), cash, most.burn * USD
         on.call("deployer", messenger, CONNECT, there.cctp_domain, *peers)
         row = RouteRow(
@@ -100,7 +100,7 @@ def through_timelock(on: Deployer, vault: str, changes: tuple[bytes, ...]) -> No
         on.call("owner", vault, "execute(bytes)", data)
 
 
-def _sister(on: Deployer, contract: str, side: int) -> str:
+def sister_of(on: Deployer, contract: str, side: int) -> str:
     """Return where the other chain has what the deployer made here at ``contract``."""
     maker = dev_accounts()["deployer"].address
     count = quantity(on.rpc.call("eth_getTransactionCount", [maker, "latest"]))

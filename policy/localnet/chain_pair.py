@@ -9,10 +9,15 @@ from datetime import datetime
 from pathlib import Path
 
 from lake.universe import chain
+from policy.execution.bridges.across import AcrossBridge, AcrossEnd
 from policy.execution.bridges.cctp import CctpBridge, CctpEnd
+from policy.execution.bridges.oft import OftBridge, OftEnd
 from policy.execution.vaults.reference.adapter import ReferenceVault
+from policy.localnet.across import POOL, across
+from policy.localnet.across_quotes import LocalQuotes, asked_in_process
 from policy.localnet.attester import LocalAttester
 from policy.localnet.bridges import CHAIN_IDS, MESSENGER, TRANSMITTER, PortLimits, bridged, later
+from policy.localnet.layerzero import ENDPOINT, LZ_OFT, Verifiers, layerzero
 from policy.localnet.market import Localnet, start
 from policy.localnet.portfolio import reference_vault
 from policy.localnet.world import NUMERAIRE
@@ -24,10 +29,12 @@ DEPOSIT_USD = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class ChainPair:
-    """The two markets, origin side first, and who vouches for what left."""
+    """The two markets, origin side first; who vouches for what left by CCTP and LayerZero, and quotes for Across."""
 
     nets: tuple[Localnet, Localnet]
     attester: LocalAttester = field(repr=False)
+    verifiers: Verifiers = field(repr=False)
+    quotes: LocalQuotes = field(repr=False)
 
     def vault(self, side: int) -> ReferenceVault:
         """Return the adapter of our vault on a side, over that chain's front."""
@@ -37,6 +44,22 @@ class ChainPair:
         """Return the CCTP route that begins on ``origin``."""
         near, far = (self._end(s) for s in (origin, 1 - origin))
         return CctpBridge((near, far), self.attester)
+
+    def across(self, origin: int = 0) -> AcrossBridge:
+        """Return the Across route that begins on ``origin``."""
+        near, far = (
+            AcrossEnd(self.nets[s].rpc, chain(CHAIN_IDS[s]), self.nets[s].world.extras[POOL])
+            for s in (origin, 1 - origin)
+        )
+        return AcrossBridge((near, far), asked_in_process(self.quotes))
+
+    def oft(self, origin: int = 0) -> OftBridge:
+        """Return the OFT route that begins on ``origin``."""
+        near, far = (
+            OftEnd(net.rpc, chain(net.chain_id), net.world.extras[LZ_OFT], net.world.extras[ENDPOINT])
+            for net in (self.nets[origin], self.nets[1 - origin])
+        )
+        return OftBridge((near, far))
 
     def mine(self, blocks: int = 1, seconds: int | None = None) -> None:
         """Make blocks on both chains, so that their clocks stay together."""
@@ -69,6 +92,7 @@ def pair(
         nets = []
         for side, chain_id in enumerate(CHAIN_IDS):
             extras = [later(side), reference_vault(TARGETS, deposit_usd=DEPOSIT_USD), bridged(side, limits)]
+            extras += [across(side, limits), layerzero(side, limits)]
             how = {"extras": extras, "at": at, "port": ports[side], "cache": cache}
             nets.append(held.enter_context(start(PRICES, chain_id, **how)))  # type: ignore[arg-type]
         first, second = nets
@@ -76,4 +100,5 @@ def pair(
             int(str(row.cctp_domain)): (net.deployer.rpc, net.world.extras[TRANSMITTER], row.final_blocks)
             for net, row in zip(nets, map(chain, CHAIN_IDS), strict=True)
         }
-        yield ChainPair((first, second), LocalAttester(served))
+        quotes = {net.chain_id: (net.world.extras[POOL], net.world.token(NUMERAIRE).address) for net in nets}
+        yield ChainPair((first, second), LocalAttester(served), Verifiers((first, second)), LocalQuotes(quotes))

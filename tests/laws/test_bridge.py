@@ -9,6 +9,7 @@ import pytest
 from lake.errors import RpcError
 from policy.execution.base import Verdict
 from policy.execution.bridges.base import Sighting, TransferQuote, converted
+from tests.transfers.real_bridges import AcrossCase, OftCase
 from tests.transfers.real_chains import CctpCase
 from tests.transfers.two_chains import KINDS, STRANGER, TwoChains
 
@@ -84,7 +85,7 @@ class SimulatedCase:
 
 DECIMALS = ((6, 6), (6, 18), (18, 6))
 CASES = {f"{k} {d[0]} to {d[1]}": (SimulatedCase, k, d) for k in KINDS for d in DECIMALS}
-REAL = {"cctp": CctpCase}
+REAL = {"cctp": CctpCase, "across": AcrossCase, "oft": OftCase}
 """Adapters of contracts, on two local chains."""
 
 

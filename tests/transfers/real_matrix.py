@@ -130,7 +130,12 @@ class RealLab:
 
     def estimate(self, rpc: Rpc, tx: UnsignedTx) -> int:
         """Gas a call uses now."""
-        call = {"from": dev_accounts()["keeper"].address, "to": tx.to, "data": "0x" + tx.data.hex()}
+        call = {
+            "from": dev_accounts()["keeper"].address,
+            "to": tx.to,
+            "data": "0x" + tx.data.hex(),
+            "value": hex(tx.value),
+        }
         try:
             gas = int(str(rpc.call("eth_estimateGas", [call])), 16)
         except RpcError as error:

@@ -52,6 +52,7 @@ class Transfer:
     ``amount`` and ``max_fee`` are the origin's raw units, ``least`` the destination's. ``nonce`` is the plan nonce of
     the origin's vault that the departure takes; ``deadline`` (Unix seconds, origin's clock) the last moment it may be
     mined, ``fill_deadline`` (destination's clock, 0 for a bridge without one) the last moment it may be filled.
+    ``native_fee_wei`` goes with the departure for the bridge's messengers; what they do not take comes back.
     ``since`` are the heights of both chains when it was planned: nothing of it is in an earlier block.
     """
 
@@ -69,6 +70,7 @@ class Transfer:
     since: Blocks
     speed: Speed = "final"
     fill_deadline: int = 0
+    native_fee_wei: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class BridgeCaps:
 
     ``refund``: where an undeliverable transfer ends, ``origin`` with the vault as its beneficiary or ``none`` (it stays
     deliverable for ever). ``receive``: who may deliver. ``finality_needed``: whether the arrival waits for the
-    departure's finality at speed ``final``.
+    departure's finality at speed ``final``. ``marked``: whether the destination's vault can tell an arrival from a
+    gift by its own chain's logs; where it cannot, the count of the cash does by what was looked up.
     """
 
     kind: str
@@ -87,6 +90,7 @@ class BridgeCaps:
     partial: bool = False
     per_message_limit: bool = True
     has_deadline: bool = False
+    marked: bool = True
 
 
 @dataclass(frozen=True, slots=True)

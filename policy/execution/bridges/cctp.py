@@ -26,6 +26,7 @@ from policy.execution.base import UnsignedTx, Verdict
 from policy.execution.bridges.attestations import Attestations, Attested, ServiceDown
 from policy.execution.bridges.base import Blocks, BridgeCaps, Sighting, Transfer, TransferQuote, converted, unseen
 from policy.execution.bridges.cctp_message import BurnMessage, decoded
+from policy.execution.bridges.departures import departure_seen, fee_of
 from policy.execution.bridges.events import (
     address_of,
     data_of,
@@ -36,7 +37,7 @@ from policy.execution.bridges.events import (
     topics_of,
 )
 from policy.execution.bridges.finality import confirmed_block, final_block
-from policy.execution.bridges.routes import DEPARTED, read_row
+from policy.execution.bridges.routes import read_row
 from policy.execution.checks.port_rules import CCTP, FAST, FINAL
 from policy.execution.checks.verdicts import refused
 from policy.execution.submission.node import JsonNode
@@ -143,21 +144,11 @@ class CctpBridge:
 
     def _seen(self, transfer: Transfer, blocks: Blocks) -> Sighting:
         near = self.ends[0]
-        wanted = [DEPARTED, None, None, transfer.saga_id.lower()]
-        made = logs_between(near.rpc, transfer.origin.vault, wanted, transfer.since[0], blocks[0])
-        if not made:
-            return Sighting(blocks, reason="no departure of it is in the origin's chain")
-        if len(made) > 1:
-            return unseen(blocks, f"{len(made)} departures of one transfer are in the origin's chain; call a person")
-        tx_hash, block = str(made[0]["transactionHash"]), int(made[0]["blockNumber"])
-        sent = data_of(made[0], "uint256", "uint256")[0]
-        final = block <= final_block(near.node, near.chain)
-        raw = self._message(transfer, tx_hash)
-        name = "0x" + keccak(raw).hex()
-        seen = Sighting(
-            blocks, departed=True, final=final, tx_hash=tx_hash, block=block, sent=sent, message_id=name
-        )  # fmt: skip
-        return self._there(transfer, seen, decoded(raw))
+        seen = departure_seen(near.rpc, near.chain, transfer, blocks)
+        if not seen.departed:
+            return seen
+        raw = self._message(transfer, str(seen.tx_hash))
+        return self._there(transfer, replace(seen, message_id="0x" + keccak(raw).hex()), decoded(raw))
 
     def _message(self, transfer: Transfer, tx_hash: str) -> bytes:
         """Return the message the departure's transaction sent; RpcError where it is not the burn that left."""
@@ -234,9 +225,8 @@ class CctpBridge:
         if not ours:
             return replace(seen, attested=True, reason="the message was used and nothing was minted to our vault")
         amount = sum(data_of(x, "uint256", "uint256")[0] for x in ours)
-        got, dust = converted(amount, transfer.destination.decimals, transfer.origin.decimals)
         final = seen.final and block <= final_block(far.node, far.chain)
-        fee = seen.sent - got - (1 if dust else 0)
+        fee = fee_of(transfer, seen.sent, amount)
         return replace(seen, attested=True, arrived=amount, fee=fee, settled_final=final, credit_block=block)
 
     def _faulty(self, asked: Attested, burn: BurnMessage, message: BurnMessage) -> str:

@@ -45,6 +45,11 @@ def padded(address: str) -> str:
     return "0x" + "0" * 24 + address[2:].lower()
 
 
+def word(address: str) -> bytes:
+    """Return an address as a word of 32 bytes."""
+    return bytes(12) + bytes.fromhex(address[2:])
+
+
 def is_of(log: Log, emitter: str, topic: str) -> bool:
     """Return whether ``emitter`` logged this event."""
     mine = str(log["address"]).lower() == emitter.lower()

@@ -45,6 +45,9 @@ DEPLOYABLE = (
     "mock_attacker",
     "cctp_messenger",
     "cctp_transmitter",
+    "lz_executor",
+    "lz_worker",
+    "oft_adapter",
 )
 _IMPORT = re.compile(r"^import (\w+)$", re.MULTILINE)
 

@@ -218,6 +218,11 @@ def _sagas(ctx: TransferContext, t: Transfer) -> list[Verdict]:
     out = [refused("saga_open", f"transfer {_word(s)} is between these chains") for s in same]
     if not same and len(living) >= ctx.rules.max_open:
         out.append(refused("saga_open", f"{len(living)} transfers are open, {ctx.rules.max_open} may be"))
+    out += [
+        refused("saga_open", f"transfer {_word(s)} is as much from here: their refunds could not be told apart")
+        for s in living
+        if s not in same and bridge_row(t.kind).refund == "origin" and _alike(s.transfer, t)
+    ]
     lost = [
         s
         for s in ctx.log.sagas()
@@ -227,6 +232,12 @@ def _sagas(ctx: TransferContext, t: Transfer) -> list[Verdict]:
         refused("route_closed", f"transfer {_word(s)} on this route was written down and has not come") for s in lost
     ]
     return out
+
+
+def _alike(one: Transfer, other: Transfer) -> bool:
+    """Return whether two transfers leave one chain by one kind of bridge with the same amount."""
+    rows = [(t.kind, t.origin.chain_id, t.asset, t.amount) for t in (one, other)]
+    return rows[0] == rows[1]
 
 
 def _word(saga: Saga) -> str:

@@ -99,7 +99,6 @@ def _count(ctx: TransferContext, heights: Mapping[int, int] | None) -> CashCount
     scale = max(e.cash.decimals for e in ctx.ends.values())
     try:
         at = heights or {c: confirmed_block(e.node.head().number, e.chain) for c, e in ctx.ends.items()}
-        places = [_cash(end, at[c]) for c, end in ctx.ends.items()]
         logs = {c: tuple(end.vault.departures(0, end.node.head().number)) for c, end in ctx.ends.items()}
         sagas = ctx.log.sagas()
         for saga in sagas:
@@ -107,6 +106,7 @@ def _count(ctx: TransferContext, heights: Mapping[int, int] | None) -> CashCount
             if not found.known:
                 doubts.append(f"transfer {saga.transfer.saga_id[:12]} cannot be looked up: {found.reason}")
             seen[saga.transfer.saga_id] = found
+        places = [_cash(end, at[c], _unmarked(ctx, sagas, seen, c, at[c])) for c, end in ctx.ends.items()]
     except RpcError as error:
         return CashCount(tuple(places), (), scale, doubts=(f"a chain cannot be read: {error}",))
     doubts += _unplanned(logs, sagas, at)
@@ -119,10 +119,25 @@ def _count(ctx: TransferContext, heights: Mapping[int, int] | None) -> CashCount
     return _with_transits(base, [s for s in sagas if seen[s.transfer.saga_id].known], seen, at)
 
 
-def _cash(end: End, block: int) -> CashAt:
+def _unmarked(
+    ctx: TransferContext, sagas: tuple[Saga, ...], seen: Mapping[str, Sighting], chain_id: int, block: int
+) -> int:
+    """Return what transfers brought to a chain by ``block`` that its vault's own logs cannot tell from gifts."""
+    total = 0
+    for saga in sagas:
+        t, s = saga.transfer, seen[saga.transfer.saga_id]
+        if ctx.bridge(t).describe().marked or s.credit_block is None or s.credit_block > block:
+            continue
+        total += s.arrived if t.destination.chain_id == chain_id else 0
+        total += s.returned if t.origin.chain_id == chain_id else 0
+    return total
+
+
+def _cash(end: End, block: int, unmarked: int) -> CashAt:
+    """Return the cash of one chain; ``unmarked``: what came by transfers and would pass for gifts."""
     snapshot = end.vault.snapshot(block)
     index = [t.address.lower() for t in snapshot.tokens].index(end.cash.address.lower())
-    moved = sum(m.amount for m in end.vault.cash_moves(block))
+    moved = sum(m.amount for m in end.vault.cash_moves(block)) - unmarked
     held = snapshot.holdings[index]
     return CashAt(end.chain.chain_id, block, snapshot.block_hash, snapshot.block_time, held, moved, end.cash.decimals)
 

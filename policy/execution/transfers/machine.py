@@ -86,7 +86,7 @@ def departure_of(transfer: Transfer) -> Departure:
     """Return what the keeper asks the port for."""
     return Departure(
         transfer.route, transfer.amount, transfer.max_fee, transfer.nonce, transfer.deadline, transfer.saga_id,
-        transfer.speed, transfer.fill_deadline,
+        transfer.speed, transfer.fill_deadline, transfer.native_fee_wei,
     )  # fmt: skip
 
 

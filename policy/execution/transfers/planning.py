@@ -53,6 +53,7 @@ class PlannedTransfer:
             "amount": str(self.transfer.amount),
             "least": None if q is None else str(q.least),
             "fee": None if q is None else str(q.fee),
+            "native_fee_wei": None if q is None else str(q.native_fee_wei),
             "gas_origin": None if q is None else q.gas_origin,
             "gas_destination": None if q is None else q.gas_destination,
             "usual_s": None if q is None else q.usual_s,
@@ -83,6 +84,7 @@ def plan_transfer(ctx: TransferContext, wish: Wish) -> PlannedTransfer:
         quote = bridge.quote(transfer, heads)
         if isinstance(quote, Verdict):
             return PlannedTransfer(transfer, None, (quote,))
+        transfer = replace(transfer, native_fee_wei=quote.native_fee_wei)
         found = departure_verdicts(ctx, Prospect(transfer, quote, snapshots, count(ctx)))
     except RpcError as error:
         raise ExecutionError(f"no transfer is planned while a chain cannot be read: {error}") from None

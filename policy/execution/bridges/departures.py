@@ -1,0 +1,42 @@
+"""A transfer's departure as the origin's chain shows it, for every bridge alike: the vault's own log, looked up."""
+
+from __future__ import annotations
+
+from lake.rpc import Rpc
+from lake.universe import Chain
+from policy.execution.bridges.base import Blocks, Sighting, Transfer, converted, unseen
+from policy.execution.bridges.events import data_of, logs_between
+from policy.execution.bridges.finality import final_block
+from policy.execution.bridges.routes import DEPARTED
+from policy.execution.submission.node import JsonNode
+
+
+def departure_seen(rpc: Rpc, chain: Chain, transfer: Transfer, blocks: Blocks) -> Sighting:
+    """Return the sighting of ``transfer`` on its origin up to ``blocks``: departed or not, and whether for good.
+
+    Two departures of one transfer are a sighting that knows nothing. RpcError where the node does not answer.
+    """
+    wanted = [DEPARTED, None, None, transfer.saga_id.lower()]
+    made = logs_between(rpc, transfer.origin.vault, wanted, transfer.since[0], blocks[0])
+    if not made:
+        return Sighting(blocks, reason="no departure of it is in the origin's chain")
+    if len(made) > 1:
+        return unseen(blocks, f"{len(made)} departures of one transfer are in the origin's chain; call a person")
+    block = int(made[0]["blockNumber"])
+    return Sighting(
+        blocks,
+        departed=True,
+        final=block <= final_block(JsonNode(rpc), chain),
+        tx_hash=str(made[0]["transactionHash"]),
+        block=block,
+        sent=data_of(made[0], "uint256", "uint256")[0],
+    )
+
+
+def fee_of(transfer: Transfer, sent: int, arrived: int) -> int:
+    """Return what was kept on the way of ``sent`` raw units of the origin, where ``arrived`` of the destination came.
+
+    Dust that has no unit there was kept by nobody: it is the difference of one unit.
+    """
+    got, dust = converted(arrived, transfer.destination.decimals, transfer.origin.decimals)
+    return sent - got - (1 if dust else 0)
