@@ -1,7 +1,7 @@
-"""The matrix of kills, faults and reorganisations over two local chains with contracts: CCTP, by the same machine.
+"""The matrix of kills, faults and reorganisations over two local chains with contracts, over every kind of bridge.
 
-``python -m tests.transfers.real_matrix [runs] [seed]`` (``make matrix-real``). Every run is judged at every look by
-what the chains hold: no unit lost, none doubled, none unexplained, one departure.
+``python -m tests.transfers.real_matrix [runs] [seed] [part] [parts]`` (``make matrix-real``). Every run is judged at
+every look by what the chains hold: no unit lost, none doubled, none unexplained, one departure.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import itertools
 import random
 import sys
 import tempfile
-from contextlib import ExitStack, suppress
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from eth_account import Account
 
 from lake.errors import RpcError
-from lake.evm import Call, read
 from lake.rpc import Rpc
 from lake.universe import chain
 from policy.execution.base import Token, UnsignedTx
-from policy.execution.bridges.cctp import CctpBridge
 from policy.execution.submission.channels import PublicChannel
 from policy.execution.submission.node import JsonNode
 from policy.execution.submission.signer import SignedTx, TxRequest
@@ -33,18 +33,19 @@ from policy.execution.transfers.planning import PlannedTransfer, Wish, plan_tran
 from policy.execution.transfers.saga import SagaState as S
 from policy.execution.vaults.reference.adapter import ReferenceVault
 from policy.localnet.accounts import dev_accounts
-from policy.localnet.bridges import CCTP_ROUTE, CHAIN_IDS, USD
+from policy.localnet.bridges import CHAIN_IDS, USD
 from policy.localnet.chain_pair import ChainPair, pair
 from policy.localnet.faults import Fault, FaultKind
 from tests.chain_fixtures import CLOCK, fresh
 from tests.transfers.lab import ROOMY, Killed
 from tests.transfers.matrix import Case, Outcome, summary
-from tests.transfers.real_chains import CctpCase
+from tests.transfers.quick import Quick
+from tests.transfers.real_acts import CASES, Acts, Truth
 
 KILLS = (
     None, "sign depart", "signed depart", "sent depart", "handed depart", "departed", "final", "attested",
     "sign deliver", "signed deliver", "sent deliver", "handed deliver", "received", "sign settle", "signed settle",
-    "sent settle", "settled",
+    "sent settle", "settled", "expired", "refunded",
 )  # fmt: skip
 SEND, RECEIPT = ("eth_sendRawTransaction",), ("eth_getTransactionReceipt",)
 NODE_FAULTS = {
@@ -57,22 +58,30 @@ NODE_FAULTS = {
     "wrong chain": Fault(FaultKind.WRONG_CHAIN, (), times=3),
 }
 ATTESTER_FAULTS = ({"down": 4}, {"expired": 2}, {"garbage": 2}, {"equivocating": 2})
-FAULTS = (
-    {}, {"low gas": 1}, *ATTESTER_FAULTS, *({f"{name} {side}": 1} for name in NODE_FAULTS for side in "AB"),
-)  # fmt: skip
-WORLDS = ("plain", "stranger", "paused")
+NODES = ({}, {"low gas": 1}, *({f"{name} {side}": 1} for name in NODE_FAULTS for side in "AB"))
+WORLDS = {
+    "cctp": ("plain", "stranger", "paused"),
+    "oft": ("plain", "stranger", "paused"),
+    "across": ("plain", "paused", "slow", "expire", "late refund"),
+}
+SERVICES = {"cctp": ATTESTER_FAULTS, "oft": ({"down": 4}, {"equivocating": 1}), "across": ()}
+"""What may go wrong with those who vouch for a kind of bridge."""
 REORGS = (None, ("A", 1, True), ("A", 2, True), ("A", 2, False), ("B", 1, True), ("B", 2, True))
 LOOKS = 80
 DOLLARS = 5_000
 
 
 def cases(n: int, seed: int = 1) -> list[Case]:
-    """So many different cases, drawn without order from all."""
-    every = [
-        Case("cctp", kill, tuple(fault.items()), world, reorg, (6, 6))
-        for kill, fault, world, reorg in itertools.product(KILLS, FAULTS, WORLDS, REORGS)
-    ]
-    return random.Random(seed).sample(every, n)  # noqa: S311
+    """So many different cases, drawn without order: as many of each kind of bridge."""
+    dice, drawn = random.Random(seed), list[Case]()  # noqa: S311
+    for k, kind in enumerate(sorted(WORLDS)):
+        every = [
+            Case(kind, kill, tuple(fault.items()), world, reorg, (6, 6))
+            for kill, fault, world, reorg in itertools.product(KILLS, (*NODES, *SERVICES[kind]), WORLDS[kind], REORGS)
+        ]
+        drawn += dice.sample(every, n // len(WORLDS) + (k < n % len(WORLDS)))
+    dice.shuffle(drawn)
+    return drawn
 
 
 class DevSigner:
@@ -101,20 +110,26 @@ class RealLab:
     low_gas: int = 0
     alarms: list = field(default_factory=list)
     clients: dict[bool, list[Rpc]] = field(default_factory=dict)
+    seen: Quick = field(default_factory=lambda: Quick(keeps=True))  # of one moment, past the fronts
 
     def __post_init__(self) -> None:
         nets = self.pair.nets
-        self.clients = {False: [Rpc(n.url, tries=1) for n in nets], True: [Rpc(n.node_url, tries=1) for n in nets]}
+        self.clients = {
+            False: [Rpc(n.url, tries=1, transport=Quick()) for n in nets],
+            True: [Rpc(n.node_url, tries=1, transport=self.seen) for n in nets],
+        }
 
     def fresh(self, *, live: bool = True, sound: bool = False) -> TransferContext:
-        """Return a context; ``sound``: past the fronts, where no fault strikes."""
+        """Return a context; ``sound``: past the fronts, where no fault strikes, at this moment of both chains."""
+        self.seen.forget()
         rpcs = self.clients[sound]
         ends = {CHAIN_IDS[i]: self._end(i, rpcs[i]) for i in (0, 1)}
         bridges = {}
         for i in (0, 1):
-            known = self.pair.cctp(i).ends
-            sides = replace(known[0], rpc=rpcs[i]), replace(known[1], rpc=rpcs[1 - i])
-            bridges["cctp", CHAIN_IDS[i], CHAIN_IDS[1 - i]] = CctpBridge(sides, self.pair.attester)
+            for kind, made in (("cctp", self.pair.cctp(i)), ("across", self.pair.across(i)), ("oft", self.pair.oft(i))):
+                near, far = made.ends
+                made.ends = replace(near, rpc=rpcs[i]), replace(far, rpc=rpcs[1 - i])  # type: ignore[assignment]
+                bridges[kind, CHAIN_IDS[i], CHAIN_IDS[1 - i]] = made
         log = TransferLog(self.folder / "transfers.jsonl")
         return TransferContext(ends, bridges, log, self.rules, live, told=self.tell, checkpoint=self.at)
 
@@ -155,88 +170,15 @@ class RealLab:
             self.kill = None
             raise Killed(stage)
 
-    def plan(self) -> PlannedTransfer:
-        ctx = self.fresh()
+    def plan(self, kind: str = "cctp") -> PlannedTransfer:
+        ctx = self.fresh(sound=True)
         with ctx.log.lease():
-            return plan_transfer(ctx, Wish("cctp", *CHAIN_IDS, CCTP_ROUTE, DOLLARS * USD, "cash is wanted there"))
+            return plan_transfer(ctx, Wish(kind, *CHAIN_IDS, CASES[kind].route, DOLLARS * USD, "cash is wanted there"))
 
     def look(self) -> None:
         ctx = self.fresh()
         with ctx.log.lease():
             look_at_all(ctx)
-
-
-@dataclass
-class Truth:
-    """What both chains hold, past every fault: of our vaults, of everybody, burnt and not minted yet."""
-
-    pair: ChainPair
-    ours: int = 0
-    supply: int = 0
-
-    def __post_init__(self) -> None:
-        self.ours, self.supply = self.read()
-
-    def read(self) -> tuple[int, int]:
-        ours = supply = 0
-        for net in self.pair.nets:
-            cash, vault = net.world.token("USDC").address, net.world.extras["vault"]
-            asks = [Call(cash, "balanceOf(address)", "uint256", (vault,)), Call(cash, "totalSupply()", "uint256")]
-            (held,), (all_,) = read(net.deployer.rpc, asks)
-            ours, supply = ours + int(str(held)), supply + int(str(all_))
-        return ours, supply
-
-    def gone(self) -> int:
-        """What is missing (below 0: too much) with what is on its way."""
-        ours, supply = self.read()
-        return self.ours - ours - (self.supply - supply)
-
-
-class Acts:
-    """What other people and the chains do in a run, each at most once."""
-
-    def __init__(self, lab: RealLab, case: Case) -> None:
-        self.lab, self.case, self.done = lab, case, set()
-        self.world = CctpCase(lab.pair)
-
-    def once(self, name: str) -> bool:
-        new = name not in self.done
-        self.done.add(name)
-        return new
-
-    def play(self, saga, look: int) -> None:
-        """Act past the faults, which strike the machine's own calls alone."""
-        kept = [list(net.faults.rows) for net in self.lab.pair.nets]
-        for net in self.lab.pair.nets:
-            net.faults.clear()
-        self._play(saga, look)
-        for net, rows in zip(self.lab.pair.nets, kept, strict=True):
-            net.faults.rows.extend(rows)
-
-    def _play(self, saga, look: int) -> None:
-        if (
-            self.case.world == "stranger"
-            and saga.state in {S.FINAL, S.ATTESTED, S.DELIVERING}
-            and self.once("stranger")
-        ):
-            bridge = self.lab.fresh(sound=True).bridge(saga.transfer)
-            tx = bridge.deliver(saga.transfer, bridge.find(saga.transfer))
-            if tx is None:
-                self.done.discard("stranger")
-            else:
-                self.world.send(1, tx)
-        if self.case.world == "paused" and look in {4, 20}:
-            self.world.pause(1, on=look == 4)
-        if self.case.reorg is not None:
-            side, depth, keep = self.case.reorg
-            ripe = {S.DEPARTED} if side == "A" else {S.RECEIVED}
-            if saga.state in ripe and self.once("reorg"):
-                self._reorganise(self.lab.pair.nets["AB".index(side)], depth, keep=keep)
-
-    def _reorganise(self, net, depth: int, *, keep: bool) -> None:
-        top = net.node.head().number
-        blocks = [net.rpc.call("eth_getBlockByNumber", [hex(top - k), False]) for k in range(depth)]
-        net.reorg(depth, [] if keep else [str(h) for block in blocks for h in block["transactions"]])
 
 
 def judge(out: Outcome, lab: RealLab, truth: Truth) -> None:
@@ -258,8 +200,8 @@ def judge(out: Outcome, lab: RealLab, truth: Truth) -> None:
 
 def run(case: Case, made: ChainPair, folder: Path, step=RealLab.look) -> Outcome:
     """Play one case from plan to end."""
-    lab, truth, out = RealLab(made, folder), Truth(made), Outcome(case)
-    plan = lab.plan()
+    lab, truth, out = RealLab(made, folder), Truth(made, case.kind), Outcome(case)
+    plan = lab.plan(case.kind)
     assert plan.saga is not None, plan.verdicts
     lab.kill, lab.low_gas = case.kill, 0
     for name, times in case.fault:
@@ -269,7 +211,7 @@ def run(case: Case, made: ChainPair, folder: Path, step=RealLab.look) -> Outcome
         elif side in "AB" and what in NODE_FAULTS:
             made.nets["AB".index(side)].faults.add(replace(NODE_FAULTS[what], struck=0))
         else:
-            made.attester.faults[name] = times
+            (made.verifiers if case.kind == "oft" else made.attester).faults[name] = times
     acts = Acts(lab, case)
     for look in range(LOOKS):
         with suppress(Killed):
@@ -288,29 +230,45 @@ def run(case: Case, made: ChainPair, folder: Path, step=RealLab.look) -> Outcome
     return out
 
 
+@contextmanager
+def hurried(made: ChainPair) -> Iterator[None]:
+    """Let the world's own calls go over kept plain connections meanwhile: most of a run's time is spent in them."""
+    rpcs = [rpc for net in made.nets for rpc in (net.rpc, net.deployer.rpc)]
+    kept, quick = [rpc.transport for rpc in rpcs], Quick()
+    for rpc in rpcs:
+        rpc.transport = quick
+    try:
+        yield
+    finally:
+        for rpc, transport in zip(rpcs, kept, strict=True):
+            rpc.transport = transport
+
+
 def alone(case: Case, made: ChainPair, step=RealLab.look) -> Outcome:
     """Play one case and take back what it did to both chains."""
     with ExitStack() as held:
+        held.enter_context(hurried(made))
         for net in made.nets:
             held.enter_context(fresh(net, 6))
         folder = held.enter_context(tempfile.TemporaryDirectory())
         made.level()
         made.attester.faults.clear()
+        made.verifiers.faults.clear()
         return run(case, made, Path(folder), step)
 
 
-def main() -> None:
-    """Play and print."""
-    runs, seed = (int(x) for x in (*sys.argv[1:], *("600", "1")[len(sys.argv) - 1 :]))
+def main(runs: int = 600, seed: int = 1, part: int = 0, parts: int = 1) -> None:
+    """Play every ``parts``-th of the cases from number ``part`` on, and print what they came to."""
     played = []
     with pair(at=CLOCK) as made:
-        for case in cases(runs, seed):
+        for case in cases(runs, seed)[part::parts]:
             played.append(alone(case, made))
             if not played[-1].good:
                 print(case, played[-1].words, "departures", played[-1].departures, flush=True)
-    print(summary(played))
+    kinds = Counter(o.case.kind for o in played)
+    print(summary(played) + f"; {', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))}")
     sys.exit(any(not o.good for o in played))
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))
