@@ -42,6 +42,8 @@ from policy.execution.submission.node import JsonNode
 TRANSFER = event_topic("Transfer(address,address,uint256)")
 GAS_ORIGIN = 200_000
 QUOTE_S = 300
+TOGETHER_S = 2 * 86_400
+"""How far apart the deadlines of deposits may lie that one bundle pays back; bundles are hours apart."""
 MOST_TOGETHER = 12
 """Deposits of ours that may share one refund before a person is asked to tell them apart."""
 
@@ -214,9 +216,9 @@ class AcrossBridge:
         if rest <= 0:
             return False
         near, vault = self.ends[0], transfer.origin.vault
-        topics = [DEPOSITED, None, None, padded(vault)]
-        logs = logs_between(near.rpc, near.pool, topics, transfer.since[0], block)
-        others = [deposit_of(log, near.chain.chain_id)[0].input_amount for log in logs]
+        logs = logs_between(near.rpc, near.pool, [DEPOSITED, None, None, padded(vault)], 0, block)
+        made = [deposit_of(log, near.chain.chain_id)[0] for log in logs]
+        others = [r.input_amount for r in made if abs(r.fill_deadline - transfer.fill_deadline) <= TOGETHER_S]
         if transfer.amount in others:
             others.remove(transfer.amount)
         if len(others) > MOST_TOGETHER:
