@@ -1,4 +1,4 @@
-"""A seeded part of the matrix over two local chains (`make matrix-real` is the whole), and what moved the cash there."""
+"""A seeded part of the matrix over two local chains (`make matrix-real`: the whole), and what moved the cash there."""
 
 from __future__ import annotations
 
