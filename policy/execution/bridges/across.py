@@ -22,7 +22,7 @@ from policy.execution.bridges.across_relay import (
     FILLED,
     REFUNDED,
     SLOW_ASKED,
-    Fill,
+    Payout,
     Relay,
     deposit_of,
     fill_of,
@@ -175,7 +175,7 @@ class AcrossBridge:
                 return relay
         raise RpcError(f"{tx_hash[:12]}... logged no deposit of {transfer.amount} raw units for our vault there")
 
-    def _filled(self, transfer: Transfer, seen: Sighting, fill: Fill, block: int) -> Sighting:
+    def _filled(self, transfer: Transfer, seen: Sighting, fill: Payout, block: int) -> Sighting:
         """Return ``seen`` with the credit on the destination, which counts only if our vault was paid."""
         far = self.ends[1]
         if fill.recipient != word(transfer.destination.vault):

@@ -79,7 +79,7 @@ class Relay:
 
 
 @dataclass(frozen=True, slots=True)
-class Fill:
+class Payout:
     """A deposit paid out: to whom in the end, how many raw units of the token there; ``slow``: by the pool itself."""
 
     relay: Relay
@@ -98,7 +98,7 @@ def deposit_of(log: Log, origin: int) -> tuple[Relay, int]:
     return _relay(who, tokens, amounts, origin, numbers, message), int(destination, 16)
 
 
-def fill_of(log: Log) -> Fill | None:
+def fill_of(log: Log) -> Payout | None:
     """Return the fill in a log; None where a message came with it, which ours never has."""
     _, origin, deposit_id, _ = topics_of(log)
     row = data_of(log, *_FILL_DATA)
@@ -109,7 +109,7 @@ def fill_of(log: Log) -> Fill | None:
     numbers = int(deposit_id, 16), deadline, exclusivity
     relay = _relay((depositor, recipient, exclusive), tokens, amounts, int(origin, 16), numbers, b"")
     paid_to, _, amount, kind = execution
-    return Fill(relay, paid_to, amount, slow=kind == SLOW_KIND)
+    return Payout(relay, paid_to, amount, slow=kind == SLOW_KIND)
 
 
 SLOW_KIND = 2
