@@ -26,6 +26,7 @@ from lake.errors import ConfigError, RpcError
 from lake.evm import BlockHeader, read_head
 from lake.head_nodes import LAG, HeadNodes, NodeHealth
 from lake.head_ring import DEPTH, Extended, Head, HeadEvent, HeadRing, Jumped, Reorged, Stale
+from lake.json_text import parsed
 from lake.rpc import Rpc
 from lake.transport import mask
 from lake.universe import CHAINS, Chain
@@ -248,7 +249,7 @@ class HeadFollower:
             await socket.wait_closed()
 
     def _announce(self, message: str | bytes) -> None:
-        body = fields(json.loads(message), "a websocket message")
+        body = fields(parsed(message), "a websocket message")
         if not body.has("params"):
             return
         params = fields(body.raw["params"], "eth_subscription")
@@ -264,7 +265,7 @@ class HeadFollower:
 async def _subscribe(socket: ClientConnection) -> None:
     await socket.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"]}))
     while True:
-        body = fields(json.loads(await socket.recv()), "eth_subscribe")
+        body = fields(parsed(await socket.recv()), "eth_subscribe")
         if body.raw.get("id") != 1:
             continue
         if not isinstance(body.raw.get("result"), str):

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from lake.errors import RpcError
+from lake.json_text import parsed
 
 RETRY_STATUS = frozenset({408, 425, 429})
 """HTTP answers that say "later": too slow, too early, too many requests. Everything from 500 on says so too."""
@@ -57,15 +58,15 @@ class HttpTransport:
         code, after_s = answer.status_code, _retry_after(answer.headers.get("Retry-After"))
         passing = code in RETRY_STATUS or code >= SERVER_FAULT
         try:
-            parsed: object = answer.json()
-        except (ValueError, RecursionError):  # half an answer, a gateway's page, brackets without end
+            found: object = parsed(answer.content)
+        except ValueError:  # half an answer, a gateway's page, brackets without end
             again = answer.is_success or passing
             raise Unreachable(
                 f"HTTP {code} without JSON", again=again, after_s=after_s, too_much=code in TOO_MUCH
             ) from None
-        if passing or (not answer.is_success and not _has_error(parsed)):
+        if passing or (not answer.is_success and not _has_error(found)):
             raise Unreachable(f"HTTP {code}", again=passing, after_s=after_s, too_much=code in TOO_MUCH)
-        return parsed
+        return found
 
 
 @dataclass
@@ -124,7 +125,7 @@ def _retry_after(text: str | None) -> float:
     """Return the seconds a Retry-After header asks for (a number, or an HTTP date); 0 where it says nothing."""
     if text is None:
         return 0.0
-    if text.strip().isdigit():
+    if text.strip().isdecimal():
         return float(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())

@@ -141,7 +141,7 @@ def _ask(exchange: Any, call: Callable[[], list[list[Any]]]) -> list[list[Any]]:
         headers = {k.lower(): v for k, v in (exchange.last_response_headers or {}).items()}
         wait = str(headers.get("retry-after", ""))
         raise SourceUnavailable(
-            f"{exchange.id} did not answer: {error}", float(wait) if wait.isdigit() else None
+            f"{exchange.id} did not answer: {error}", float(wait) if wait.isdecimal() else None
         ) from error
     except ccxt.BaseError as error:
         raise SourceError(f"{exchange.id} refused: {error}") from error

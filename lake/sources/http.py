@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
 from lake.errors import SourceError, SourceUnavailable
+from lake.json_text import parsed
 
 TIMEOUT_S = 20.0
 PASSING = frozenset({408, 418, 425, 429, 500, 502, 503, 504})
@@ -29,7 +29,7 @@ def get_text(http: httpx.Client, url: str, params: Mapping[str, str | int] | Non
     if response.status_code in PASSING:
         wait = response.headers.get("retry-after", "")
         raise SourceUnavailable(
-            f"{response.url.host} answered {response.status_code}", float(wait) if wait.isdigit() else None
+            f"{response.url.host} answered {response.status_code}", float(wait) if wait.isdecimal() else None
         )
     if response.is_error:
         raise SourceError(f"{response.url.host} refused {response.url.path} with {response.status_code}")
@@ -40,6 +40,6 @@ def get_json(http: httpx.Client, url: str, params: Mapping[str, str | int] | Non
     """Return the parsed body; an unreadable one is a SourceUnavailable (a cut connection looks like that)."""
     text = get_text(http, url, params)
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return parsed(text)
+    except ValueError as error:
         raise SourceUnavailable(f"{httpx.URL(url).host} sent broken JSON ({error})") from error

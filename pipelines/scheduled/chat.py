@@ -16,6 +16,7 @@ import httpx
 import structlog
 
 from lake.errors import ForedriftError
+from lake.json_text import parsed
 from pipelines.secret_files import read
 
 VARIABLE = "FOREDRIFT_TELEGRAM_TOKEN"
@@ -70,7 +71,7 @@ class Chat:
     def _call(self, method: str, body: Mapping[str, Any]) -> Any:
         try:
             answer = self._http.post(f"{self._base}/{method}", json=body)
-            said = answer.json()
+            said = parsed(answer.content)
         except (httpx.HTTPError, ValueError) as error:
             raise ForedriftError(f"Telegram did not answer {method}: {type(error).__name__}") from None
         if not isinstance(said, dict) or not said.get("ok"):
@@ -90,7 +91,7 @@ def chatting(chat: Chat | None) -> Iterator[None]:
         while not done.is_set():
             try:
                 chat.poll()
-            except (ForedriftError, KeyError, TypeError, ValueError) as error:
+            except (ForedriftError, KeyError, TypeError, ValueError, AttributeError) as error:
                 structlog.get_logger().warning("chat", error=f"{type(error).__name__}: {error}")
                 done.wait(PAUSE_S)
 

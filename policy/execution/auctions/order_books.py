@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from lake.json_text import parsed
 from policy.execution.auctions.orders import Order, VenueKind, cow_fields, cow_uid, reactor_order, witness
 
 TIMEOUT_S = 10.0
@@ -101,7 +102,7 @@ def _posted(http: httpx.Client, url: str, body: Mapping[str, object], name: str)
 def _name_of(answer: httpx.Response) -> str:
     """Return the order an answer names: CoW answers with its uid, UniswapX with an object that holds its hash."""
     try:
-        said = answer.json()
+        said = parsed(answer.content)
     except ValueError:
         return ""
     return str(said.get("hash", "") if isinstance(said, dict) else said).lower()

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any, Protocol
 import httpx
 
 from lake.errors import ConfigError, SourceUnavailable
+from lake.json_text import parsed
 
 HOSTS = ("iris-api.circle.com", "iris-api-sandbox.circle.com")
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -86,7 +86,7 @@ class CircleAttestations:
         try:
             rows = [r for r in found or () if int(r["finalityThreshold"]) == finality]
             fees = [math.ceil(float(r["minimumFee"]) * 100) for r in rows]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ServiceDown(f"the attestation service answered in another form: {error!r}") from None
         return min((f for f in fees if f >= 0), default=None)
 
@@ -107,7 +107,7 @@ class CircleAttestations:
         if status != OK:
             raise ServiceDown(f"the attestation service answered {status}")
         try:
-            return json.loads(body)
+            return parsed(body)
         except ValueError:
             raise ServiceDown("the attestation service sent no JSON") from None
 

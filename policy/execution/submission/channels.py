@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import httpx
 
 from lake.errors import RpcError
+from lake.json_text import parsed
 from lake.rpc import Rpc, mask
 from policy.execution.base import Verdict
 from policy.execution.checks.verdicts import passed
@@ -155,10 +156,10 @@ class SignedRelay:
         }
         try:
             answer = self._client.post(self._url, content=body.encode(), headers=headers)
-            data: Any = answer.json()
+            data: Any = parsed(answer.content)
         except httpx.HTTPError as error:
             raise RpcError(f"{method}: {mask(self._url)}: {type(error).__name__}; the outcome is unknown") from None
-        except (ValueError, RecursionError):
+        except ValueError:
             raise RpcError(f"{method}: {mask(self._url)}: HTTP {answer.status_code} without JSON") from None
         if not isinstance(data, Mapping):
             raise RpcError(f"{method}: {mask(self._url)}: the answer is no JSON-RPC")

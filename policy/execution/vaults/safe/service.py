@@ -13,6 +13,7 @@ import httpx
 from eth_utils.address import is_address, to_checksum_address
 
 from lake.errors import ExecutionError
+from lake.json_text import parsed
 from lake.transport import mask
 from policy.execution.vaults.safe.adapter import DELEGATECALL, ZERO
 from policy.execution.vaults.safe.proposal import Proposal, valid
@@ -49,7 +50,7 @@ class SafeService:
         if answer.is_error:
             raise ExecutionError(f"the Safe service {mask(self.url)} does not tell: {_words(answer)}")
         try:
-            told = answer.json()
+            told = parsed(answer.content)
             rows = [(str(c["owner"]), bytes.fromhex(str(c["signature"])[2:])) for c in told.get("confirmations") or []]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ExecutionError(f"the Safe service {mask(self.url)} sent no list of signatures: {error!r}") from None
