@@ -85,7 +85,7 @@ def test_transfers_are_listed_with_their_notes_as_text_and_none_is_said(shown):
 @pytest.mark.parametrize(
     ("verdicts", "planned", "words"),
     [
-        ([{"check": "cash", "reason": "below its floor"}], False, "refused cash: below its floor"),
+        ([{"check": "cash", "reason": "below its floor"}], False, "below its floor"),
         ([], True, "planned and begun"),
         ([], False, "dry run: nothing was written; --live begins it"),
     ],
@@ -360,11 +360,11 @@ def test_chains_compared_show_parts_counts_and_an_undefined_ratio_as_such(shown)
     told = {
         "chains": [1, 10], "cells": [{"nav_usd": 1e6, "policies": [policy], "pairs": pairs}],
         "sensitivity": [{"cell": "dear bridge", "nav_usd": 1e6, "pairs": pairs}],
-        "collapse": [{"cell": "soft", "over_today": 1.0}],
+        "collapse": [{"cell": "soft", "over_today": 1.0, "low": 0.98, "high": 1.02, "elsewhere": [0.99]}],
     }  # fmt: skip
     text = shown(chain_tables.comparison, told)
     has(text, "global/apart 0.800 (0.700 to 0.900)", "global/one undefined", "12.2", "3.5", "dear bridge", "0.800",
-        "soft: global costs 1.0000 of gas_band on one chain")  # fmt: skip
+        "global costs 1.0000 (0.980 to 1.020) of gas_band", "on the other half and panel 0.9900")  # fmt: skip
     assert "sensitivity" not in shown(chain_tables.comparison, told | {"sensitivity": [], "collapse": []}).lower()
 
 
