@@ -180,6 +180,19 @@ def test_a_torn_or_foreign_file_is_a_scan_that_begins_anew(tmp_path, text):
     assert json.loads(path.read_text())["scans"] == {}
 
 
+def test_a_memory_that_cannot_be_kept_makes_no_folder_and_no_look_fails(tmp_path):
+    nowhere, taken = tmp_path / "gone" / "logs.json", tmp_path / "taken.json"
+    taken.mkdir()
+    for path in (nowhere, taken):
+        node = grown()
+        memory = LogMemory(again=AGAIN)
+        memory.path = path
+        same(memory, node, 59)
+        same(memory, node, 59)
+    assert not nowhere.parent.exists()
+    assert list(taken.iterdir()) == []
+
+
 def test_the_time_of_a_block_is_read_once():
     node, memory = grown(), LogMemory(again=AGAIN)
     wanted = node.hashes[5]

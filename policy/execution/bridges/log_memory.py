@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,11 @@ class LogMemory:
             self._scans, self._times = {}, {}
 
     def _save(self) -> None:
-        if self.path is not None:
+        """Keep it where the folder is there already; what cannot be kept is read again by the next look."""
+        if self.path is not None and self.path.parent.is_dir():
             body = {"version": VERSION, "scans": self._scans, "times": self._times}
-            write_whole(self.path, json.dumps(body).encode())
+            with suppress(OSError):
+                write_whole(self.path, json.dumps(body).encode())
 
 
 def _hash(rpc: Rpc, number: int) -> str | None:
