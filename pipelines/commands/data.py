@@ -201,12 +201,16 @@ def ingest(
 def status(config: Config = None, json: Json = None) -> None:
     """Show how fresh the lake, forecasts and models are, and what the last decision was."""
     from pipelines.reports import terminal, transfer_tables
+    from pipelines.reports.greeks_words import greeks_words
     from pipelines.settings import load
     from pipelines.stages.status import status as collect
 
     report = collect(load(config))
     transfer_tables.fleet(report)
     terminal.status(report)
+    for row in report["deployments"]:
+        if row["greeks"] is not None:
+            terminal.say(f"book of {row['name']}: {greeks_words(row['greeks'])}")
     write_json(json, report)
 
 

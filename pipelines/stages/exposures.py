@@ -11,6 +11,7 @@ import polars as pl
 from lake.errors import ForedriftError
 from lake.store import Lake
 from pipelines.reports.words import without_paths
+from pipelines.stages.book_greeks import book_greeks, totals
 from pipelines.stages.book_lake import book_of
 from pipelines.stages.greeks import view
 from pipelines.stages.hedge_status import last_hedge
@@ -46,7 +47,9 @@ def greeks_of(deployment: VaultSettings, lake: Lake, at: datetime) -> dict[str, 
 
     {ts, nav_usd, assets: [asset, delta_usd, cash_gamma_usd, vega_usd_per_point, theta_usd_per_day, net_exposure],
     hedged: whether there is a hedge account,
-    hedge (``hedge_status.last_hedge``, or None), words: why the book cannot be told, "" where it can}.
+    hedge (``hedge_status.last_hedge``, or None), words: why the book cannot be told, "" where it can}, and of
+    ``book_greeks`` delta_usd, gamma_usd, theta_usd_day, vega_usd_point, as_of, units, source, portfolio,
+    hedge_delta_usd, net_delta_usd, unpriced. Without positions the book is the lines the last hedge decision read.
     """
     hedge = deployment.hedge
     kept = hedge is not None and hedge.account is not None
@@ -54,7 +57,9 @@ def greeks_of(deployment: VaultSettings, lake: Lake, at: datetime) -> dict[str, 
     held = lake.scan("positions", as_of=at).filter(pl.col("portfolio") == name).head(1).collect().height > 0
     if not held and not kept:
         return None
-    found: dict[str, Any] = {"ts": None, "nav_usd": None, "assets": [], "hedged": kept, "hedge": None, "words": ""}
+    whole = book_greeks(deployment, lake, at)
+    found: dict[str, Any] = totals(whole, at) | {"ts": None, "nav_usd": None, "assets": [], "hedged": kept}
+    found |= {"hedge": None, "words": ""}
     if kept and hedge is not None:
         found["hedge"] = last_hedge(deployment.path(hedge.audit))
     if held:
@@ -64,4 +69,10 @@ def greeks_of(deployment: VaultSettings, lake: Lake, at: datetime) -> dict[str, 
             return found | {"words": f"The book's Greeks are not known: {without_paths(str(error))}."}
         rows = [{"asset": a["asset"], **{k: float(a[k]) for k in GREEKS}} for a in seen["assets"]]
         found |= {"ts": seen["ts"], "nav_usd": seen["nav_usd"], "assets": rows}
+    elif whole is not None and whole["unpriced"] is None:
+        nav = (found["hedge"] or {}).get("nav_usd")
+        rows = [{"asset": a["asset"], "delta_usd": a["delta_usd"], "cash_gamma_usd": a["gamma_usd"],
+                 "vega_usd_per_point": a["vega_usd_point"], "theta_usd_per_day": a["theta_usd_day"],
+                 "net_exposure": a["delta_usd"] / nav if nav else 0.0} for a in whole["assets"]]  # fmt: skip
+        found |= {"ts": whole["as_of"], "nav_usd": nav, "assets": rows}
     return found

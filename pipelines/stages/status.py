@@ -23,6 +23,7 @@ from pipelines.servers.stuck_runs import api_url, zombies
 from pipelines.settings import Settings
 from pipelines.settlements.halting import halt_of
 from pipelines.settlements.reconcile import owner_of
+from pipelines.stages.exposures import greeks_of
 from pipelines.stages.hedge_status import last_hedge
 from pipelines.stages.surface import surface_state
 from pipelines.stages.told_decisions import newest_words
@@ -89,7 +90,7 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
         "untradable": sick,
         "deployments": [
             _deployment(d, taken, i == 0, decisions)
-            | {"surface": surface_state(d, lake, at)}
+            | {"surface": surface_state(d, lake, at), "greeks": greeks_of(d, lake, at)}
             | {"sentence": newest_words(d) if halt is None else f"Not trading: {halt.words()}"}
             for i, d in enumerate(project)
         ],

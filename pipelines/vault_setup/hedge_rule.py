@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -101,9 +101,13 @@ def _fee(q: HedgeQuestion) -> float:
 
 def book_of_lines(s: HedgeState, at: datetime) -> Book:
     """Return the lines of the delta source as a book at the oracle's price."""
-    asset = s.layout.asset.symbol
-    made = tuple(_position(f"line {i}", asset, line, s.price_usd) for i, line in enumerate(s.lines))
-    return Book(at, {asset: s.price_usd}, made)
+    return book_from(s.layout.asset.symbol, s.lines, s.price_usd, at)
+
+
+def book_from(asset: str, lines: Sequence[BookLine], price_usd: float, at: datetime) -> Book:
+    """Return ``lines`` of ``asset`` as a book at ``price_usd`` and ``at``."""
+    made = tuple(_position(f"line {i}", asset, line, price_usd) for i, line in enumerate(lines))
+    return Book(at, {asset: price_usd}, made)
 
 
 def _position(name: str, asset: str, line: BookLine, spot: float) -> Position:

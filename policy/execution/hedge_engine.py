@@ -263,7 +263,7 @@ def _record(
         "block_time": s.head.time, "standing": {k: str(v) for k, v in asdict(s.standing).items()},
         "book": str(s.book), "wanted": str(s.wanted), "posted_at": s.posted_at, "source_verdict": s.source_verdict,
         "prices_e8": [str(s.cash_price), str(s.price)], "nonce": s.nonce, "lost_ppb": s.lost_ppb,
-        "funding": str(s.terms.funding),
+        "funding": str(s.terms.funding), "asset": s.layout.asset.symbol,
         "lines": [[str(v) for v in asdict(line).values()] for line in s.lines],
         "question": None if question is None else {
             "gas_usd": question.gas_usd, "spot_fee": question.spot_fee, "perp_fee": question.perp_fee,
