@@ -189,5 +189,5 @@ port-fuzz: env npm ## 10,000 steps of a stolen keeper's key at the vault's port:
 	@$(BIN)/python -m tests.execution.port_fuzz $(or $(STEPS),10000) $(or $(SEED),1)
 
 .PHONY: matrix-real
-matrix-real: env npm ## kills, faults and reorganisations of a transfer over two local chains with contracts, judged at every look
-	@$(BIN)/python -m tests.transfers.real_matrix $(or $(RUNS),600) $(or $(SEED),1)
+matrix-real: env npm ## transfers over two local chains by CCTP, Across and an OFT: kill x fault x reorganisation, judged at every look
+	@$(BIN)/python -m tests.transfers.real_matrix $(or $(RUNS),600) $(or $(SEED),1) $(or $(PART),0) $(or $(PARTS),1)

@@ -12,9 +12,11 @@ import typer
 from lake.errors import ConfigError
 from policy.execution.bridges.base import PortRoute
 from policy.localnet.accounts import dev_accounts
-from policy.localnet.attestation_server import serve_attester
+from policy.localnet.across import ACROSS_ROUTE, POOL, SISTER_POOL
+from policy.localnet.attestation_server import serve_attester, serve_quotes
 from policy.localnet.bridges import CCTP_ROUTE, MESSENGER
 from policy.localnet.chain_pair import ChainPair, pair
+from policy.localnet.layerzero import LZ_OFT, OFT_ROUTE
 from policy.localnet.relayer import Relayer
 from policy.localnet.serve import Running
 
@@ -25,15 +27,17 @@ STEP = 2
 def serve_pair(how: Running, stop: threading.Event | None = None, say: Callable[[str], None] = typer.echo) -> int:
     """Serve both chains on 127.0.0.1 until interrupted or ``stop`` is set; return the blocks made on each.
 
-    The first listens on ``how.port``, the second two ports on. What leaves a vault is attested once it is final and
-    delivered by anybody: here by the relayer.
+    The first listens on ``how.port``, the second two ports on, then the attestation service and Across' quotes. What
+    leaves a vault is vouched for once it is final, and delivered, filled or paid back by others: here by the relayer.
     """
     halt, blocks = stop or threading.Event(), 0
     ports = (how.port, how.port + STEP) if how.port else (0, 0)
     with ExitStack() as held:
         made = held.enter_context(pair(ports=ports, cache=how.cache))
         url = held.enter_context(serve_attester(made.attester, how.port + 2 * STEP if how.port else 0))
-        for line in [*described(made), f"attestation service of both {url}"]:
+        quotes = held.enter_context(serve_quotes(made.quotes, how.port + 2 * STEP + 1 if how.port else 0))
+        services = [f"attestation service of both {url}", f"Across' quote service of both {quotes}"]
+        for line in [*described(made), *services]:
             say(line)
         relayer = Relayer(made)
         try:
@@ -54,10 +58,17 @@ def described(made: ChainPair) -> list[str]:
         vault = made.vault(side)
         cash = net.world.token("USDC").address
         lines += [f"local chain {net.chain_id} on {net.url}", f"  vault {vault.address}", f"  USDC  {cash}"]
-        row = vault.port_route(CCTP_ROUTE)
-        if isinstance(row, PortRoute):
-            lines.append(f"  route {row.route}: {row.kind} to our vault {row.recipient} on chain {row.destination}")
-        lines.append(f"  messenger {net.world.extras[MESSENGER]}")
+        found = net.world.extras
+        contracts = {
+            CCTP_ROUTE: f"messenger {found[MESSENGER]}",
+            ACROSS_ROUTE: f"contract {found[POOL]}, contract_there {found[SISTER_POOL]}",
+            OFT_ROUTE: f"contract {found[LZ_OFT]}",
+        }
+        for route, contract in contracts.items():
+            row = vault.port_route(route)
+            if isinstance(row, PortRoute):
+                lines.append(f"  route {route}: {row.kind} to our vault {row.recipient} on chain {row.destination}")
+                lines.append(f"    {contract}")
     who = dev_accounts()
     lines.append(f"keeper of both {who['keeper'].address}, beneficiary of both {who['investor'].address}")
     return lines

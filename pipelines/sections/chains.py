@@ -46,6 +46,13 @@ class BridgeSection(Section):
     messenger: Address | None = Field(
         default=None, description="cctp: its messenger on the chain it leaves; unset: Circle's own."
     )
+    contract: Address | None = Field(
+        default=None,
+        description="across: its pool on the chain it leaves; oft: the token's OFT adapter there.",
+    )
+    contract_there: Address | None = Field(
+        default=None, description="across: its pool on the chain it goes to; an OFT knows its own there."
+    )
     fee_bps: float = Field(default=0.0, ge=0, le=100, description="On paper: what the bridge keeps, basis points.")
     paper: Literal["fills", "expires"] = Field(
         default="fills", description="On paper, across: whether a relayer fills in time, or the money comes home."
@@ -82,6 +89,10 @@ class TransfersSection(Section):
     attestations: Url = Field(
         default="https://iris-api.circle.com",
         description="Circle's attestation service; between local chains one of this machine.",
+    )
+    across: Url = Field(
+        default="https://app.across.to/api",
+        description="Across' quote service; between local chains one of this machine.",
     )
     journal: str = Field(default=".foredrift/transfers.jsonl", description="File of the transfers; it never expires.")
 
@@ -197,7 +208,34 @@ def chains_fault(
             return (
                 f"{where}.route: route {b.route} of chain {b.origin} is bridges.{routes[b.origin, b.route]}'s already"
             )
+        wrong = "" if paper else contract_fault(b, bridges)
+        if wrong:
+            return f"{where}.{wrong}"
         if paper and b.paper == "expires" and BRIDGES[b.kind].refund == "none":
             return f'{where}.paper: a {b.kind} transfer never expires; "expires" is for across'
         routes[b.origin, b.route] = n
+    return ""
+
+
+def contract_fault(row: BridgeSection, bridges: tuple[BridgeSection, ...]) -> str:
+    """Return what of a route between vaults on their chains is wrong, by its key; empty where nothing is.
+
+    Contracts of the bridge must be named where no table knows them, and arrivals are told from gifts by the vault's own
+    route back, so a kind goes both ways.
+    """
+    given = {k: getattr(row, k) for k in ("messenger", "contract", "contract_there")}
+    needed = {"cctp": (), "across": ("contract", "contract_there"), "oft": ("contract",)}[row.kind]
+    known = ("messenger",) if row.kind == "cctp" else needed
+    missing = next((k for k in needed if given[k] is None), None)
+    if missing is not None:
+        what = "Across' pool" if row.kind == "across" else "the token's OFT adapter"
+        chain = row.destination if missing == "contract_there" else row.origin
+        return f"{missing}: name {what} on chain {chain}; look it up where the bridge's makers publish it"
+    stray = next((k for k, v in given.items() if v is not None and k not in known), None)
+    if stray is not None:
+        return f"{stray}: a route of kind {row.kind} has none; leave it out"
+    if row.speed == "fast" and row.kind != "cctp":
+        return f'speed: only cctp has "fast"; a route of kind {row.kind} is "final"'
+    if not any((b.kind, b.origin, b.destination) == (row.kind, row.destination, row.origin) for b in bridges):
+        return f"to: no row of kind {row.kind} leads back from {row.destination} to {row.origin}; add it"
     return ""

@@ -87,12 +87,6 @@ def fleet_of(project: Sequence[VaultSettings]) -> Fleet:
             f"{', '.join(d.name for d in members.values())}: transfers leave by the port of a reference vault; a "
             f"{kinds.pop()} vault has none, so its chains cannot be one portfolio"
         )
-    none = [b for b in shared.bridges if b.kind != "cctp"] if kinds == {"reference"} else []
-    if none:
-        raise ConfigError(
-            f"the route from {none[0].origin} to {none[0].destination} is by {none[0].kind}, which runs on paper "
-            'alone; vaults on their chains send by kind = "cctp"'
-        )
     return Fleet(members, shared)
 
 

@@ -6,7 +6,7 @@ the same key meanwhile; the chains' own clocks and blocks are read, never set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -17,30 +17,37 @@ from lake.evm import Call, read
 from lake.rpc import Rpc
 from lake.sequencer import Uptime, judge
 from lake.sources.oracles import ROUND
-from lake.universe import CCTP_MESSENGER, Chain
+from lake.universe import Chain
 from lake.universe import chain as chain_row
 from pipelines.settlements.halting import halt_of
 from pipelines.settlements.reconcile import journal_of
 from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.context import private_folders
 from pipelines.vault_setup.onchain import channels_of, keeper_of, signer_of
+from pipelines.vault_setup.transfer_bridges import bridges_of
 from pipelines.vault_setup.transfer_fleet import Fleet, rules_of
 from pipelines.wiring import now, operators, rpc_of
 from policy.execution.base import Token, UnsignedTx
+<<<<<<< HEAD
 from policy.execution.bridges.attestations import CircleAttestations
 from policy.execution.bridges.base import Bridge
 from policy.execution.bridges.cctp import CctpBridge, CctpEnd, far_messenger, transmitter_of
 from policy.execution.bridges.log_memory import LogMemory
+=======
+>>>>>>> c0ddbe7 (Send cash by Across and by OFTs from the settings; a table of the bridges)
 from policy.execution.records.journal import VaultBusy
 from policy.execution.submission.node import JsonNode
-from policy.execution.transfers.ends import End, Refused, RouteKey, TransferContext
+from policy.execution.transfers.ends import End, Refused, TransferContext
 from policy.execution.transfers.journal import TransfersBusy
 from policy.execution.transfers.saga import Saga
 from policy.execution.vaults.reference.adapter import ReferenceVault
 
+<<<<<<< HEAD
 LOGS = "vault-logs.json"
 """What earlier looks read of a vault's logs, beside its journal; it may be removed at any time."""
 LOCAL_CHAINS = frozenset({31_337, 31_338})
+=======
+>>>>>>> c0ddbe7 (Send cash by Across and by OFTs from the settings; a table of the bridges)
 REVERTED = 3
 """JSON-RPC code of a call that reverted."""
 GRACE_S = 3_600
@@ -70,8 +77,8 @@ class OnchainFleet:
         self.fleet = fleet
         places = {c: _place(fleet, d) for c, d in fleet.members.items()}
         self.context = TransferContext(
-            {c: _end(p, live=live) for c, p in places.items()}, _bridges(fleet, places, second=False), fleet.log,
-            rules_of(fleet), live, second=_bridges(fleet, places, second=True), told=told,
+            {c: _end(p, live=live) for c, p in places.items()}, bridges_of(fleet, places, second=False), fleet.log,
+            rules_of(fleet), live, second=bridges_of(fleet, places, second=True), told=told,
             halted=halt_of(fleet.first).told,
         )  # fmt: skip
 
@@ -180,27 +187,3 @@ def sequencer_words(deployment: VaultSettings, row: Chain, rpc: Rpc) -> str:
     if found.uptime is Uptime.UP:
         return ""
     return f"in its grace time: {found.words}" if found.uptime is Uptime.GRACE else found.words
-
-
-def _bridges(fleet: Fleet, places: Mapping[int, _Place], *, second: bool) -> dict[RouteKey, Bridge]:
-    """Return the bridge of every route; ``second``: over other operators' nodes, of the routes that have any."""
-    service = attestations_of(fleet)
-    out: dict[RouteKey, Bridge] = {}
-    for b in fleet.shared.bridges:
-        near, far = places[b.origin], places[b.destination]
-        if second and near.second is None and far.second is None:
-            continue
-        here, there = (p.second if second and p.second is not None else p.rpc for p in (near, far))
-        messenger = b.messenger or CCTP_MESSENGER
-        peer = far_messenger(here, messenger, far.chain)
-        ends = (
-            CctpEnd(here, near.chain, messenger, transmitter_of(here, messenger)),
-            CctpEnd(there, far.chain, peer, transmitter_of(there, peer)),
-        )
-        out[fleet.key(b)] = CctpBridge(ends, service)
-    return out
-
-
-def attestations_of(fleet: Fleet) -> CircleAttestations:
-    """Return the attestation service as set; between local chains it may be one of this machine."""
-    return CircleAttestations(fleet.shared.transfers.attestations, local=set(fleet.members) <= LOCAL_CHAINS)

@@ -1,44 +1,64 @@
-"""The local attester behind HTTP, in the form of Circle's own service: what another process asks on local chains."""
+"""The local services behind HTTP, each in the form of the real one: what another process asks on local chains."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 from lake.errors import ForedriftError
 from policy.execution.bridges.attestations import NOT_FOUND, OK, ServiceDown
 from policy.execution.checks.port_rules import FAST, FINAL
+from policy.localnet.across_quotes import LocalQuotes
 from policy.localnet.attester import LocalAttester
 
 DOWN, WRONG = 503, 400
 PIPS_A_BPS = 100
+Answer = Callable[[str, str], tuple[int, Any]]
+"""(method, path with its query) -> (status, JSON body)."""
 
 
 @contextmanager
 def serve_attester(attester: LocalAttester, port: int = 0) -> Iterator[str]:
     """Serve ``attester`` on 127.0.0.1:``port`` (0: any free one) for the length of a ``with`` block; yields its URL."""
+    with _served(lambda method, target: answered(attester, method, target), port) as url:
+        yield url
 
+
+@contextmanager
+def serve_quotes(quotes: LocalQuotes, port: int = 0) -> Iterator[str]:
+    """Serve ``quotes`` in Across' form on 127.0.0.1:``port`` (0: any free one); yields its URL."""
+
+    def answer(method: str, target: str) -> tuple[int, Any]:
+        place = urlsplit(target)
+        return quotes.answered(place.path, dict(parse_qsl(place.query))) if method == "GET" else (WRONG, {})
+
+    with _served(answer, port) as url:
+        yield url
+
+
+@contextmanager
+def _served(answer: Answer, port: int) -> Iterator[str]:
     class _Asked(BaseHTTPRequestHandler):
         """One request."""
 
         def do_GET(self) -> None:
-            """Answer what was attested, or what a transfer costs."""
-            self._answer(attester)
+            """Answer a question."""
+            self._answer()
 
         def do_POST(self) -> None:
-            """Renew an attestation."""
-            self._answer(attester)
+            """Take a request."""
+            self._answer()
 
         def log_message(self, *_: object) -> None:
             """Say nothing on the terminal."""
 
-        def _answer(self, attester: LocalAttester) -> None:
-            status, body = answered(attester, self.command, self.path)
+        def _answer(self) -> None:
+            status, body = answer(self.command, self.path)
             raw = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

@@ -16,6 +16,7 @@ from eth_utils.address import to_checksum_address
 
 from lake.evm import calldata
 from lake.universe import chain
+from policy.execution.bridges.base import Departed
 from policy.execution.bridges.events import data_of, logs_between, word
 from policy.execution.bridges.oft import INBOUND, LAZY, PACKET_SENT
 from policy.execution.bridges.oft_packet import OftPacket, packet_of
@@ -102,6 +103,19 @@ def packets(net: Localnet, first: int, last: int) -> list[tuple[OftPacket, int]]
     """Return the packets that left ``net`` in blocks ``first`` to ``last``, with their blocks."""
     logs = logs_between(net.deployer.rpc, net.world.extras[ENDPOINT], [PACKET_SENT], first, last)
     return [(packet_of(bytes(data_of(log, "bytes")[0])), int(log["blockNumber"])) for log in logs]
+
+
+def executable(near: Localnet, far: Localnet, made: Departed) -> OftPacket | None:
+    """Return the packet of a departure from ``near`` that the endpoint of ``far`` keeps as verified; None otherwise."""
+    sent = near.receipt(made.tx_hash)
+    hashes = [] if sent is None else [sent["blockNumber"]]
+    for packet, block in packets(near, made.block, made.block) if hashes else ():
+        mine = packet.shared * 10 ** (6 - SHARED_DECIMALS) == made.amount and block == made.block
+        where = far.world.extras[LZ_OFT], packet.source, packet.sender, packet.nonce
+        (kept,) = far.deployer.view(far.world.extras[ENDPOINT], INBOUND, "bytes32", *where)
+        if mine and kept == packet.payload_hash:
+            return packet
+    return None
 
 
 @dataclass

@@ -17,8 +17,10 @@ from pipelines.demo.localnet_pair import serve_pair
 from policy.execution.bridges.base import Departure
 from policy.execution.vaults.reference.adapter import ReferenceVault
 from policy.localnet.accounts import dev_accounts
+from policy.localnet.across import ACROSS_ROUTE
 from policy.localnet.bridges import CCTP_ROUTE, USD, created
 from policy.localnet.chain_pair import ChainPair
+from policy.localnet.layerzero import JOB_WEI, OFT_ROUTE
 from policy.localnet.packages import cache_dir
 from policy.localnet.serve import Running
 
@@ -75,18 +77,21 @@ def test_left_running_it_delivers_what_leaves_a_vault_to_the_other():
     said: list[str] = []
     vaults: list[ReferenceVault] = []
 
-    def depart() -> None:
+    def depart(route: int, fee: int = 0, native: int = 0) -> None:
         urls = [m[1] for line in said if (m := re.search(r"local chain \d+ on (\S+)", line))]
         found = [m[1] for line in said if (m := re.search(r"  vault (0x\w{40})$", line))]
-        vaults.extend(ReferenceVault(Rpc(u), a) for u, a in zip(urls, found, strict=True))
+        vaults[:] = [ReferenceVault(Rpc(u), a) for u, a in zip(urls, found, strict=True)]
         here = vaults[0].snapshot()
-        wish = Departure(CCTP_ROUTE, 2_500 * USD, 0, here.plan_nonce, here.block_time + 600, "0x" + "ab" * 32)
+        until = here.block_time + 7_200 if fee else 0
+        terms = here.plan_nonce, here.block_time + 600, f"0x{route:064x}", "final", until, native
+        wish = Departure(route, 2_500 * USD, fee, *terms)
         tx = vaults[0].build_departure(wish)
         call = {
             "from": dev_accounts()["keeper"].address,
             "to": tx.to,
             "data": "0x" + tx.data.hex(),
-            "gas": hex(600_000),
+            "gas": hex(900_000),
+            "value": hex(tx.value),
         }
         vaults[0].rpc.call("eth_sendTransaction", [call])
 
@@ -97,12 +102,17 @@ def test_left_running_it_delivers_what_leaves_a_vault_to_the_other():
         token = there.snapshot().tokens[0].address
         held.append(int(str(read(there.rpc, [Call(token, "balanceOf(address)", "uint256", (there.address,))])[0][0])))
 
-    blocks = serve_pair(Running(0, 0.0), Acts([depart, *[lambda: None] * 6, balance]), said.append)
-    assert blocks == 8
-    assert held == [1_002_500 * USD]
-    assert any("arrived on 31338" in line for line in said)
+    passing, fee = [lambda: None] * 6, 1_250_000
+    acts = [lambda: depart(CCTP_ROUTE), *passing, balance, lambda: depart(ACROSS_ROUTE, fee), *passing, balance]
+    acts += [lambda: depart(OFT_ROUTE, native=3 * JOB_WEI), *passing, balance]
+    blocks = serve_pair(Running(0, 0.0), Acts(acts), said.append)
+    assert blocks == len(acts)
+    assert held == [1_002_500 * USD, 1_005_000 * USD - fee, 1_007_500 * USD - fee]
+    assert sum("arrived on 31338" in line for line in said) == 3
     assert sum("  route 1: cctp to our vault" in line for line in said) == 2
-    assert sum(line.startswith("  messenger 0x") for line in said) == 2
+    assert sum(line.startswith("    messenger 0x") for line in said) == 2
+    assert sum(line.startswith("    contract 0x") for line in said) == 4
+    assert "quote service of both http://127.0.0.1:" in "".join(said)
     assert "attestation service of both http://127.0.0.1:" in "".join(said)
     assert not any(a.key.hex() in line for a in dev_accounts().values() for line in said)
 

@@ -16,8 +16,8 @@ from pipelines.deployments import deployments
 from pipelines.settings import load
 from pipelines.stages import transfers as stage
 from pipelines.stages.route_checks import route_findings
+from pipelines.vault_setup.transfer_bridges import attestations_of
 from pipelines.vault_setup.transfer_fleet import fleet_of
-from pipelines.vault_setup.transfer_onchain import attestations_of
 from pipelines.vault_setup.transfer_opening import open_fleet
 from pipelines.wiring import now
 from policy.execution.bridges.attestations import CircleAttestations, ServiceDown
@@ -209,12 +209,10 @@ def test_a_node_nobody_reaches_is_a_doubt_and_never_a_zero(fund):
 
 CHAIN = "[[chains]]\nid = {}\n"
 VAULT = "[chains.vault]\nkind = '{}'\naddress = '0x{}'\n"
-BRIDGE = "[[bridges]]\nkind = '{}'\nfrom = 1\nto = 10\n"
+BRIDGE = "[[bridges]]\nkind = '{0}'\nfrom = 1\nto = 10\n[[bridges]]\nkind = '{0}'\nfrom = 10\nto = 1\n"
 REFUSED = (
     (("reference", "simulated"), "cctp", "all on paper or all on their chains"),
     (("lagoon", "lagoon"), "cctp", "has none"),
-    (("reference", "reference"), "across", "runs on paper alone"),
-    (("reference", "reference"), "oft", "runs on paper alone"),
 )
 
 
