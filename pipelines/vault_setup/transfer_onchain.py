@@ -28,13 +28,7 @@ from pipelines.vault_setup.transfer_bridges import bridges_of
 from pipelines.vault_setup.transfer_fleet import Fleet, rules_of
 from pipelines.wiring import now, operators, rpc_of
 from policy.execution.base import Token, UnsignedTx
-<<<<<<< HEAD
-from policy.execution.bridges.attestations import CircleAttestations
-from policy.execution.bridges.base import Bridge
-from policy.execution.bridges.cctp import CctpBridge, CctpEnd, far_messenger, transmitter_of
 from policy.execution.bridges.log_memory import LogMemory
-=======
->>>>>>> c0ddbe7 (Send cash by Across and by OFTs from the settings; a table of the bridges)
 from policy.execution.records.journal import VaultBusy
 from policy.execution.submission.node import JsonNode
 from policy.execution.transfers.ends import End, Refused, TransferContext
@@ -42,12 +36,8 @@ from policy.execution.transfers.journal import TransfersBusy
 from policy.execution.transfers.saga import Saga
 from policy.execution.vaults.reference.adapter import ReferenceVault
 
-<<<<<<< HEAD
 LOGS = "vault-logs.json"
 """What earlier looks read of a vault's logs, beside its journal; it may be removed at any time."""
-LOCAL_CHAINS = frozenset({31_337, 31_338})
-=======
->>>>>>> c0ddbe7 (Send cash by Across and by OFTs from the settings; a table of the bridges)
 REVERTED = 3
 """JSON-RPC code of a call that reverted."""
 GRACE_S = 3_600
