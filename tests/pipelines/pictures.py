@@ -22,7 +22,7 @@ from pipelines.scheduled.portfolio_serving import serving
 from pipelines.sections import PageSection
 from pipelines.servers.subprocesses import free_port
 from pipelines.settings import Settings, load
-from tests.pipelines.browser import chromium, new_page
+from tests.pipelines.browser import PATIENCE_MS, chromium, new_page
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 SETTLED_MS = 4_000  # animations end
@@ -41,6 +41,9 @@ def of_comparison(settings: Settings, browser: Any) -> None:
     """Show the newest comparison: charts, table, two policies side by side, the report."""
     mlf = client.client(settings)
     experiment = mlf.get_experiment_by_name(client.COMPARISON)
+    if experiment is None:
+        print("no comparison is logged in this project: its pictures stay as they are")
+        return
     [summary] = mlf.search_runs([experiment.experiment_id], "tags.kind = 'summary'", max_results=1)
     key, where = summary.data.tags["comparison_id"], experiment.experiment_id
     port = free_port()
@@ -69,7 +72,7 @@ def of_comparison(settings: Settings, browser: Any) -> None:
 
 
 def of_portfolio(settings: Settings, browser: Any) -> None:
-    """Show the portfolio page of the first vault: wide and light, and as a phone shows it in the dark."""
+    """Show the portfolio page of the first vault: both screens wide and light, the first on a phone in the dark."""
     given = PageSection(port=free_port())
     with serving(deployments(settings)[:1], given, settings.watch.stale_after) as address:
         while "NAV" not in httpx.get(address, timeout=60).text:
@@ -79,8 +82,11 @@ def of_portfolio(settings: Settings, browser: Any) -> None:
         ):  # fmt: skip
             size = {"width": width, "height": height}
             page = browser.new_context(viewport=size, color_scheme=theme).new_page()
-            page.goto(address)
+            page.goto(address, timeout=PATIENCE_MS)
             take(page, IMAGES / name)
+            if theme == "light":
+                page.evaluate("document.getElementById('h-hist').scrollIntoView()")
+                take(page, IMAGES / "portfolio_more.png")
 
 
 def of_scheduler(url: str, file: Path) -> None:
@@ -99,7 +105,8 @@ def main() -> None:
     settings = load(given.project / "foredrift.toml")
     with chromium() as browser:
         of_portfolio(settings, browser)
-        of_comparison(settings, browser)
+        if settings.mlflow.tracking_uri:
+            of_comparison(settings, browser)
 
 
 if __name__ == "__main__":
