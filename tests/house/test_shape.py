@@ -6,6 +6,7 @@ import pytest
 
 from tests.house import counts
 
+LEAST_TESTS = 0.8  # test lines per line of code
 WIDE, LONG_FILES, TAKERS = 0, 0, 25
 """What is left: functions with more than eight arguments, files over 400 lines, functions that take all Settings."""
 
@@ -27,6 +28,10 @@ def test_what_is_left_only_falls(found):
     assert len(counts.wide_functions(found)) <= WIDE, counts.wide_functions(found)
     assert len(counts.long_files(found)) <= LONG_FILES, counts.long_files(found)
     assert len(counts.settings_takers(found)) <= TAKERS
+
+
+def test_tests_keep_up_with_the_code(found):
+    assert counts.test_share(found) >= LEAST_TESTS
 
 
 def test_circles_are_found():
