@@ -21,7 +21,7 @@ REMEMBERED = {  # what MLflow keeps in the browser once a person chose "Model tr
     "mlflow.assistant.panelOpen_v1": "false",
     "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
 }
-PATIENCE_MS = 90_000
+PATIENCE_MS = 240_000
 
 
 @contextmanager
