@@ -37,7 +37,7 @@ def test_the_verb_compares_and_writes(project):
     assert [c["nav_usd"] for c in found["cells"]] == [1e5, 1e6, 1e7]
     assert {p["policy"] for p in found["cells"][0]["policies"]} >= {"global", "alone", "naive", "alone_cash"}
     assert "global/alone" in done.output
-    assert "one chain, no flows: global costs 1.0000 of gas_band" in done.output
+    assert "one chain, no flows: global costs 1.0000 (1.000 to 1.000) of gas_band" in done.output
 
 
 def test_options_of_other_comparisons_are_refused(project):

@@ -68,13 +68,13 @@ def test_the_paper_oracle_is_as_old_as_its_bars(settings, tmp_path):
     dead = END - timedelta(days=7)
     mine = changed(settings, tmp_path, prices=until("LINK", dead))
     choice = decider(deployment(mine), lake_of(mine), END)
-    _, vault = paper.open_vault(mine, choice.market)
+    _, vault = paper.open_vault(deployment(mine), choice.market)
     seen = {t.symbol: q for t, q in zip(vault.spec.tokens, vault.snapshot().quotes, strict=True)}
     assert seen["LINK"].updated_at == int(dead.timestamp())
     assert seen["BTC"].updated_at >= int((END - timedelta(hours=1)).timestamp()) - 12
     assert "LINK" in refused(run(mine))["oracle_stale"]
     again = seen["LINK"].round_id
-    _, vault = paper.open_vault(mine, choice.market)
+    _, vault = paper.open_vault(deployment(mine), choice.market)
     later = {t.symbol: q for t, q in zip(vault.spec.tokens, vault.snapshot().quotes, strict=True)}
     assert later["LINK"].round_id <= again  # no new round without a new answer
 

@@ -26,7 +26,7 @@ def started(tmp_path, monkeypatch):
         calls: list[bool] = []
         said: list[tuple[str, ...]] = []
 
-        def decide(_deployment, *, live):
+        def decide(_deployment, _at, *, live, **_):
             calls.append(live)
             return {"outcome": "waited", "decision_id": "d", "summary": "", "weights": [], "verdicts": []}
 

@@ -59,7 +59,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr(flows, "flow_run", SimpleNamespace(scheduled_start_time=datetime.now(UTC), id=None))
     decided: list[str] = []
 
-    def decide(deployment, *, live):
+    def decide(deployment, _at, *, live, **_):
         decided.append(deployment.name)
         return {"outcome": "waited", "decision_id": "d", "summary": "", "weights": [], "verdicts": []}
 

@@ -128,7 +128,7 @@ def test_an_oracle_far_from_the_recorded_market_is_refused(settings, tmp_path):
     from pipelines.vault_setup import context, decider, paper
 
     choice = decider.decider(deployment(mine), lake_of(mine), decider.newest(lake_of(mine), utc(moment(0))))
-    _, vault = paper.open_vault(mine, choice.market)
+    _, vault = paper.open_vault(deployment(mine), choice.market)
     snapshot = vault.snapshot()
     wrong = replace(choice, market=replace(choice.market, close=choice.market.close * 1.2))
     rules = {t.address: context.rule_of(mine, 90_000, t.symbol) for t in snapshot.tokens}
