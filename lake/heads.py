@@ -138,8 +138,9 @@ class HeadFollower:
     async def _next(self) -> list[HeadEvent]:
         """Wait for an announcement or the time to ask; return what it changed."""
         if not self._mail and not self._asked:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._bell.wait(), max(self._due() - time.monotonic(), 0.0))
+            with contextlib.suppress(TimeoutError):  # wait_for would lose a cancellation that comes with the bell
+                async with asyncio.timeout(max(self._due() - time.monotonic(), 0.0)):
+                    await self._bell.wait()
         self._bell.clear()
         events: list[HeadEvent] = []
         if self._mail:
@@ -243,7 +244,9 @@ class HeadFollower:
             self._heard = time.monotonic()
             while True:
                 left = self._heard + p.silence_s - time.monotonic()
-                self._announce(await asyncio.wait_for(socket.recv(), max(left, 0.001)))
+                async with asyncio.timeout(max(left, 0.001)):
+                    message = await socket.recv()
+                self._announce(message)
         finally:
             socket.transport.abort()  # a server that is silent does not answer a goodbye either
             await socket.wait_closed()

@@ -248,3 +248,54 @@ def test_a_websocket_that_sends_brackets_without_end_is_a_lost_connection_and_is
         return len(connections)
 
     assert asyncio.run(follow()) > 1
+
+
+def follower_of(ws: str | None = None) -> HeadFollower:
+    node = Rpc("https://node.example", transport=FakeTransport({"eth_getBlockByNumber": lambda *_: head(5)}))
+    return HeadFollower(ws, [node], clock=lambda: 1_700_000_060.0)
+
+
+@pytest.mark.parametrize("ticks", range(6))
+def test_a_follower_that_is_ended_while_a_block_is_announced_ends(ticks):
+    async def cancelled_with_the_bell() -> bool:
+        follower = follower_of()
+        waiting = asyncio.ensure_future(follower._next())
+        await asyncio.sleep(0.01)
+        follower._bell.set()
+        for _ in range(ticks):  # whether the bell is heard, or acted on as well
+            await asyncio.sleep(0)
+        over = waiting.done()
+        waiting.cancel()
+        await asyncio.wait([waiting], timeout=20)
+        return over or waiting.cancelled()
+
+    assert asyncio.run(cancelled_with_the_bell())
+
+
+@pytest.mark.parametrize("ticks", range(6))
+def test_a_listener_that_is_ended_while_a_message_comes_ends(monkeypatch, ticks):
+    async def cancelled_with_a_message() -> bool:
+        mail: asyncio.Queue[str] = asyncio.Queue()
+        mail.put_nowait(json.dumps({"id": 1, "result": "0x1"}))
+
+        async def nothing(*_: object) -> None:
+            """Do what nothing depends on."""
+
+        async def connect(*_: object, **__: object) -> SimpleNamespace:
+            transport = SimpleNamespace(abort=lambda: None)
+            return SimpleNamespace(transport=transport, send=nothing, wait_closed=nothing, recv=mail.get)
+
+        monkeypatch.setattr("lake.heads.connect", connect)
+        follower = follower_of("ws://node.example")
+        listening = asyncio.ensure_future(follower._listen())
+        while not follower.counts["connected"]:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        mail.put_nowait("{}")
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        listening.cancel()
+        await asyncio.wait([listening], timeout=20)
+        return listening.cancelled()
+
+    assert asyncio.run(cancelled_with_a_message())
