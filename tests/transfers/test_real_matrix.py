@@ -11,7 +11,7 @@ from tests.transfers.matrix import Case, summary
 from tests.transfers.real_chains import CctpCase
 from tests.transfers.real_matrix import KILLS, NODES, REORGS, SERVICES, WORLDS, RealLab, alone, cases
 
-pytestmark = pytest.mark.chain
+pytestmark = [pytest.mark.chain, pytest.mark.slow]  # among the first: its file would be the tail of the suite
 
 CHOSEN = (
     Case("cctp", "sent depart", (("no receipt A", 1),), "stranger", ("A", 1, True), (6, 6)),
