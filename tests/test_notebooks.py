@@ -28,10 +28,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of Jupyter's own; what a ce
 def executed(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     """Run ``notebook`` in ``folder`` by a kernel that speaks over sockets in the file system, never over a port."""
     with tempfile.TemporaryDirectory(prefix="fd") as sockets:  # their names must be short
+        kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{sockets}/kernel")
         client = NotebookClient(
-            notebook, km=AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{sockets}/kernel"),
-            timeout=PATIENCE_S, startup_timeout=PATIENCE_S, resources={"metadata": {"path": str(folder)}},
+            notebook, km=kernel, timeout=PATIENCE_S, startup_timeout=PATIENCE_S,
+            resources={"metadata": {"path": str(folder)}},
         )  # fmt: skip
+        client.owns_km = True  # the client ends the kernel, also where a cell fails
         return client.execute(env=os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"})
 
 
