@@ -34,6 +34,7 @@ from pipelines.monitor import notify
 from pipelines.monitor.logs import configure_logging
 from pipelines.reports.ingest_rows import as_rows
 from pipelines.servers import stuck_runs
+from pipelines.servers.scheduler_api import api_url
 from pipelines.settings import Settings, load, served_file
 from pipelines.stages import ingest as ingest_stage
 from pipelines.wiring import now
@@ -90,7 +91,7 @@ _RETRAIN_HOOKS: dict[str, Any] = {"on_failure": [_retrain_failed], "on_crashed":
 
 def look_for_zombies() -> list[str]:
     """Return a sentence per run whose worker is gone and tell people; a scheduler that does not answer is logged."""
-    url = stuck_runs.api_url()
+    url = api_url()
     if url is None:
         return []
     try:

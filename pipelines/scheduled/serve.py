@@ -29,7 +29,7 @@ from pipelines.scheduled.portfolio_serving import chat_of, serving
 from pipelines.sections import PageSection
 from pipelines.servers import phrase
 from pipelines.servers.prefect_server import PASSWORD, scheduler
-from pipelines.servers.stuck_runs import api_url
+from pipelines.servers.scheduler_api import api_url
 from pipelines.servers.work_pool import require_closed
 from pipelines.settings import PREFECT, Settings
 from pipelines.stages.halting import Project as Stopping

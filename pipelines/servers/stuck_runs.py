@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +10,7 @@ import httpx
 
 from lake.errors import ForedriftError
 from lake.units import utc
+from pipelines.servers.scheduler_api import credentials, patiently
 
 SILENT = timedelta(minutes=10)
 """A run that gave no sign of life for so long is taken for dead: over three heartbeats of Prefect's default of 180 s.
@@ -35,17 +35,6 @@ class Zombie:
             f"run {self.name} ({self.run_id}) is {self.state} since {self.started:%Y-%m-%d %H:%M} UTC and silent for "
             f"more than {self.silent}: its worker is gone; mark it crashed, the next run recovers from the journal"
         )
-
-
-def api_url() -> str | None:
-    """Return the scheduler's API as set by PREFECT_API_URL, None without one."""
-    return os.environ.get("PREFECT_API_URL") or None
-
-
-def credentials() -> tuple[str, str] | None:
-    """Return the scheduler's user and password as set by PREFECT_API_AUTH_STRING, None without one."""
-    user, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
-    return (user, password) if password else None
 
 
 def zombies(url: str, at: datetime | None = None, silent: timedelta = SILENT, own: str | None = None) -> list[Zombie]:
@@ -77,7 +66,7 @@ def _heard(url: str, run: str, since: datetime) -> bool:
 
 def _ask(url: str, path: str, body: dict[str, Any]) -> Any:
     try:
-        answer = httpx.post(f"{url}/{path}", json=body, timeout=_SECONDS, auth=credentials())
+        answer = patiently(lambda: httpx.post(f"{url}/{path}", json=body, timeout=_SECONDS, auth=credentials()))
         answer.raise_for_status()
     except httpx.HTTPError as error:
         raise ForedriftError(f"the scheduler does not answer {path} ({type(error).__name__})") from error

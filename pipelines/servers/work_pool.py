@@ -13,10 +13,9 @@ from typing import Any
 import httpx
 
 from lake.errors import ConfigError, ForedriftError
-from pipelines.servers.stuck_runs import credentials
+from pipelines.servers.scheduler_api import credentials, patiently
 
 _SECONDS = 10.0
-_TRIES = 6  # a scheduler that has just started on a busy machine answers late
 _MISSING = 404
 
 
@@ -26,7 +25,8 @@ def softness(url: str, name: str) -> str:
     Raises ForedriftError where the scheduler at ``url`` does not answer, a late one asked again.
     """
     try:
-        answer = _asked(f"{url}/work_pools/{name}")
+        where = f"{url}/work_pools/{name}"
+        answer = patiently(lambda: httpx.get(where, timeout=_SECONDS, auth=credentials()))
         if answer.status_code == _MISSING:
             return ""
         answer.raise_for_status()
@@ -34,16 +34,6 @@ def softness(url: str, name: str) -> str:
     except (httpx.HTTPError, ValueError) as error:
         raise ForedriftError(f"the scheduler does not tell of work pool {name} ({type(error).__name__})") from error
     return open_to_requests(pool.get("base_job_template") or {})
-
-
-def _asked(url: str) -> httpx.Response:
-    """Return the answer; a question that timed out is asked again, up to _TRIES times."""
-    for _ in range(_TRIES - 1):
-        try:
-            return httpx.get(url, timeout=_SECONDS, auth=credentials())
-        except httpx.ReadTimeout:
-            continue
-    return httpx.get(url, timeout=_SECONDS, auth=credentials())
 
 
 def open_to_requests(template: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from pipelines.deploy_section import DeploySection
 from pipelines.deployments import Deployment, deployments
 from pipelines.sections import ExchangeSection
 from pipelines.servers.phrase import passphrase
-from pipelines.servers.stuck_runs import api_url
+from pipelines.servers.scheduler_api import api_url
 from pipelines.servers.work_pool import closing_command, softness
 from pipelines.setting_types import nearest
 from pipelines.settings import load

@@ -19,7 +19,8 @@ from lake.units import DAY_S, duration
 from pipelines.deployments import Deployment, deployments
 from pipelines.monitor import served_keepers
 from pipelines.monitor.model_status import FILE, models_in_force
-from pipelines.servers.stuck_runs import api_url, zombies
+from pipelines.servers.scheduler_api import api_url
+from pipelines.servers.stuck_runs import zombies
 from pipelines.settings import Settings
 from pipelines.settlements.halting import halt_of
 from pipelines.settlements.reconcile import owner_of

@@ -14,6 +14,7 @@ import httpx
 import psutil
 import yaml
 
+from pipelines.servers.scheduler_api import patiently
 from pipelines.servers.subprocesses import free_port, stop, wait_until_healthy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,14 +102,19 @@ class Stack:
 
     def runs(self) -> list[dict]:
         """Every flow run the scheduler knows, with the name of its flow as ``flow``."""
-        names = {f["id"]: f["name"] for f in httpx.post(f"{self.url}/flows/filter", json={}, timeout=60).json()}
+        names = {f["id"]: f["name"] for f in self._asked("flows/filter", {})}
         found: list[dict] = []
         while True:
             body = {"sort": "EXPECTED_START_TIME_ASC", "limit": PAGE, "offset": len(found)}
-            page = httpx.post(f"{self.url}/flow_runs/filter", json=body, timeout=60).json()
+            page = self._asked("flow_runs/filter", body)
             found += [r | {"flow": names[r["flow_id"]]} for r in page]
             if len(page) < PAGE:
                 return found
+
+    def _asked(self, path: str, body: dict) -> list[dict]:
+        answer = patiently(lambda: httpx.post(f"{self.url}/{path}", json=body, timeout=60))
+        answer.raise_for_status()
+        return answer.json()
 
 
 def has_postgres() -> bool:

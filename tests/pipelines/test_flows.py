@@ -16,6 +16,7 @@ import yaml
 
 from lake.errors import ConfigError
 from lake.units import utc
+from pipelines.servers.scheduler_api import patiently
 from pipelines.servers.stuck_runs import SILENT, zombies
 from pipelines.servers.subprocesses import free_port, stop, wait_until_healthy
 from pipelines.servers.work_pool import require_closed, softness
@@ -78,12 +79,8 @@ def prefect(environment, *arguments: str, cwd: Path) -> str:
 
 
 def post(url: str, path: str, body: dict):
-    """Return the answer; a server on SQLite says 503 while its file is busy, so that is asked again a few times."""
-    for wait_s in (1, 2, 4, 8, None):
-        answer = httpx.post(f"{url}/{path}", json=body, timeout=60)
-        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or wait_s is None:
-            break
-        time.sleep(wait_s)
+    """Return the answer of a scheduler that may be busy."""
+    answer = patiently(lambda: httpx.post(f"{url}/{path}", json=body, timeout=60))
     answer.raise_for_status()
     return answer.json()
 

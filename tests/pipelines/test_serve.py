@@ -23,6 +23,7 @@ from lake.units import utc
 from pipelines.deployments import deployments
 from pipelines.scheduled.serve import serve
 from pipelines.servers.prefect_server import server_environment
+from pipelines.servers.scheduler_api import patiently
 from pipelines.servers.subprocesses import stop
 from pipelines.settings import load
 from pipelines.stages.status import status
@@ -79,7 +80,7 @@ class Served:
             return False
 
     def post(self, path: str, body: dict) -> list | dict:
-        found = httpx.post(f"{self.url}/{path}", json=body, timeout=30, auth=self.auth())
+        found = patiently(lambda: httpx.post(f"{self.url}/{path}", json=body, timeout=30, auth=self.auth()))
         found.raise_for_status()
         return found.json()
 
@@ -230,7 +231,10 @@ def test_two_vaults_decide_side_by_side_and_are_shown(served):
     assert set(made) == {"foredrift", "growth"}
     settings = load(served.root / "paper.toml")
     served.wait(lambda: lake_of(settings).version("prices") >= 0, "no ingest was completed")
-    runs = {served.post(f"deployments/{d['id']}/create_flow_run", {})["id"] for d in made.values()}
+    runs = {
+        served.post(f"deployments/{d['id']}/create_flow_run", {"idempotency_key": d["id"]})["id"] for d in made.values()
+    }
+    assert len(runs) == 2
 
     def finished() -> bool:
         found = served.post("flow_runs/filter", {"flow_runs": {"id": {"any_": sorted(runs)}}})
