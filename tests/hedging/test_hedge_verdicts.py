@@ -17,14 +17,20 @@ from pipelines.reports.check_words import CHECKS
 from pipelines.stages.book_lake import fresh_book_of
 from pipelines.vault_setup.hedge_lines import LINEAR, POOL, against, fallen
 from pipelines.vault_setup.hedge_rule import HedgeTermsOf, book_of_lines
+from policy.execution.checks.oracle_rules import UNREACHABLE
 from policy.execution.checks.verdicts import passed, refused
 from policy.execution.hedge_engine import hedge_step
-from policy.execution.hedge_guards import ORACLE_CHECKS
-from policy.execution.vaults.hedge.state import NO_PRICE, WAD
+from policy.execution.hedge_guards import ORACLE_CHECKS, guards
+from policy.execution.vaults.hedge.state import EXPIRED, GOOD, NO_PRICE, SOURCE_WORDS, STALE, WAD, BookLine
+from policy.execution.vaults.hedge.venues import PerpVenue, SpotVenue
 from policy.hedging.book import Book
 from policy.hedging.decision import HedgeMandate
 from policy.hedging.instruments import Option, Pool, Spot
+from tests.hedging import test_hedge_engine
 from tests.hedging.chain_kit import BOOK, act, hedge_context, market, renew
+from tests.hedging.plan_fuzz import BEGIN, USD
+from tests.hedging.sim_account import ACCOUNT
+from tests.hedging.test_plan_fuzz import desk
 
 ROOT = Path(__file__).resolve().parents[2]
 GAMMA = HedgeMandate(gamma=30.0)
@@ -198,18 +204,113 @@ def test_positions_nobody_records_any_more_are_no_book_to_hedge(tmp_path, age_h,
         fresh_book_of(lake, "desk", NOW)
 
 
-def test_every_hedge_check_has_words_and_a_remedy():
+def seen(s, **over):
+    """The state with other values; those of ``standing``, ``terms`` and ``head`` by their own names."""
+    own = {name: over.pop(name) for name in ("standing", "terms", "head") if name in over}
+    return replace(s, **{name: replace(getattr(s, name), **values) for name, values in own.items()}, **over)
+
+
+OPTION = (BookLine(1, -WAD, 1_500 * WAD, BEGIN + 600, WAD // 2),)
+RANGE = (BookLine(2, WAD, 1_600 * WAD, 2_000 * WAD, 0),)
+BAD_PRICE = {"price": 0, "source_verdict": GOOD}
+REFUSED_BY_GUARDS = {
+    "account_empty": {"standing": {"nav": 0}},
+    "account_paused": {"paused": True},
+    "oracle": {**BAD_PRICE, "price_code": UNREACHABLE},
+    **{name: {**BAD_PRICE, "price_code": code} for code, name in ORACLE_CHECKS.items()},
+    "iv_stale": {"lines": OPTION, "source_verdict": STALE},
+    "delta_stale": {"lines": (), "source_verdict": STALE},
+    "delta_unpriced": {"source_verdict": NO_PRICE},
+    "line_expired": {"lines": OPTION, "source_verdict": EXPIRED, "head": {"time": BEGIN + 601}},
+    "delta_source": {"source_verdict": 9},
+    "block_old": {"head": {"time": BEGIN - 100_000}},
+}
+NOTED_BY_GUARDS = {"lp_out_of_range": {"lines": RANGE}}
+
+
+@pytest.mark.parametrize("check", [*REFUSED_BY_GUARDS, *NOTED_BY_GUARDS])
+def test_a_guard_fires_alone_on_what_it_is_named_for(tmp_path, check):
+    ctx = desk(tmp_path).context()
+    s = ctx.vault.state()
+    assert guards(ctx, s) == []
+    over = {**REFUSED_BY_GUARDS, **NOTED_BY_GUARDS}[check]
+    assert [(v.check, v.ok) for v in guards(ctx, seen(s, **over))] == [(check, check in NOTED_BY_GUARDS)]
+
+
+def test_a_delta_without_a_price_says_so_and_nothing_is_planned(tmp_path):
+    at = desk(tmp_path)
+    ctx = at.context(live=False)
+    report = hedge_step(ctx)
+    assert report.outcome == "planned"
+    unpriced = ctx.vault.state
+    ctx.vault.state = lambda block="latest": replace(unpriced(block), source_verdict=NO_PRICE)
+    at.chain.mine()
+    report = hedge_step(ctx)
+    assert named(report, ok=False) == ["delta_unpriced"]
+    assert SOURCE_WORDS[NO_PRICE] in report.why
+    assert report.plan is None
+    told = remedies(report.verdicts)
+    assert told["delta_unpriced"] == HEDGE_REMEDIES["delta_unpriced"]
+
+
+SHORT = {"standing": {"size": -WAD, "equity": 10 * USD}, "maintenance": 5 * USD}
+BY_VENUE = {
+    "perp_halted": ({"terms": {"halted": True}}, lambda s: [PerpVenue(s).build(-WAD, BEGIN, 30)]),
+    "perp_margin": ({"standing": {"cash": 0}}, lambda s: [PerpVenue(s).build(-100 * WAD, BEGIN, 30)]),
+    "hedge_route": ({}, lambda s: [SpotVenue(s, ACCOUNT, ()).build(WAD, BEGIN, 30)]),
+    "perp_margin_thin": (SHORT, lambda s: PerpVenue(s).margin()),
+    "perp_liquidatable": ({**SHORT, "maintenance": 11 * USD}, lambda s: PerpVenue(s).margin()),
+    "funding_paid": ({**SHORT, "terms": {"funding": -(10**14)}}, lambda s: PerpVenue(s).margin()[1:]),
+}
+
+
+@pytest.mark.parametrize("check", BY_VENUE)
+def test_a_venue_says_what_it_is_asked_in_vain(tmp_path, check):
+    over, ask = BY_VENUE[check]
+    [found] = ask(seen(desk(tmp_path).context().vault.state(), **over))
+    assert (found.check, found.ok) == (check, check in NOTES)
+
+
+def test_a_node_of_another_chain_and_a_plan_that_has_landed_are_seen(tmp_path):
+    ctx = desk(tmp_path).context()
+    s = ctx.vault.state()
+    assert [v.check for v in guards(replace(ctx, chain_id=ctx.chain_id + 1), s)] == ["chain_id"]
+    assert hedge_step(ctx).outcome == "traded"
+    assert [v.check for v in guards(ctx, s) if not v.ok] == ["node_lagging"]
+
+
+FIRED = {*REFUSED_BY_GUARDS, *NOTED_BY_GUARDS, *BY_VENUE, "chain_id", "node_lagging"}
+ON_THE_CHAIN = {  # by the test that makes it happen
+    "book_unpriced": test_a_book_that_cannot_be_priced_is_refused_and_not_guessed,
+    "book_unknown": test_hedge_engine.test_a_posted_delta_is_bounded_and_compared_with_the_book,
+    "delta_disagrees": test_hedge_engine.test_a_posted_delta_is_bounded_and_compared_with_the_book,
+    "funding_flipped": test_funding_that_changes_its_side_is_told_once,
+    "perp_liquidated": test_hedge_engine.test_funding_is_told_and_a_liquidation_stops_the_hedge,
+    **{name: test_lines_that_the_recorded_book_does_not_bear_out_are_refused_by_name
+       for _, [name, *_] in WRONG.values()},
+}  # fmt: skip
+
+
+def checks_made() -> set[str]:
+    """Every name a verdict of a hedge is given in the code."""
     files = ("policy/execution/hedge_guards.py", "policy/execution/vaults/hedge/venues.py",
              "pipelines/vault_setup/hedge_lines.py", "pipelines/vault_setup/hedge_rule.py")  # fmt: skip
-    made = set(ORACLE_CHECKS.values()) | {"iv_stale", "delta_stale", "delta_unpriced", "line_expired"}
+    made = {*ORACLE_CHECKS.values(), "oracle", "iv_stale", "delta_stale", "delta_unpriced", "line_expired"}
+    made.add("delta_source")
     for file in files:
         for node in ast.walk(ast.parse((ROOT / file).read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in {"passed", "refused"}:
                 made |= {a.value for a in node.args[:1] if isinstance(a, ast.Constant)}
+    return made
+
+
+def test_every_hedge_check_has_words_a_remedy_and_a_test_that_makes_it_happen():
+    made = checks_made()
     shared = {"chain_id", "block_old", "node_lagging", "oracle_second", "oracle_deviates", "sequencer_down"}
-    assert sorted(made - shared - set(HEDGE_REMEDIES)) == []
+    assert sorted(made - shared) == sorted(HEDGE_REMEDIES)
     assert sorted(made - set(CHECKS)) == []
-    assert NO_PRICE > 0
+    assert sorted(made - FIRED - set(ON_THE_CHAIN)) == []
+    assert sorted((FIRED | set(ON_THE_CHAIN)) - made) == []
 
 
 @pytest.mark.parametrize("check", sorted(HEDGE_REMEDIES))
