@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 CHECKS: dict[str, str] = {
     # trading as such
     "halted": "trading is stopped by hand",
@@ -115,8 +118,8 @@ CHECKS: dict[str, str] = {
     "turnover": "the trade moves more than the mandate allows",
     # cash that is asked for by investors, and what others settle
     "cash_owed": "cash is kept for what investors are owed",
-    "nav_change": "the vault's value changed more than is believed",
-    "nav_pushed": "somebody is moving the vault's value",
+    "nav_change": "the change of the vault's value",
+    "nav_pushed": "the value pushed to the vault",
     "requests_pending": "investors' requests wait for their settlement",
     "route_mismatch": "the way to another chain is not the one that was agreed",
     "settlement": "the settlement of investors' requests",
@@ -175,3 +178,9 @@ CHECKS: dict[str, str] = {
 def in_words(check: str) -> str:
     """Return what ``check`` says; a check of a package of one's own is said by its name in plain words."""
     return CHECKS.get(check) or check.replace("_", " ")
+
+
+def said(verdict: Mapping[str, Any]) -> str:
+    """Return a verdict (check, reason) as its clause with its figures: "the price feeds are fresh (ETH: 32 s old)"."""
+    words, reason = in_words(str(verdict["check"])), str(verdict.get("reason", ""))
+    return f"{words} ({reason})" if reason and reason != words else words

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from lake.units import BPS
+from pipelines.reports.check_words import said
 from policy.execution.base import Capabilities, Snapshot, Token
 from policy.execution.context import StepReport
 
@@ -66,7 +67,7 @@ def as_markdown(result: Shown) -> str:
     lines = [f"**{result['outcome']}** {result['summary']}", "", "| asset | before | wanted |", "|---|---|---|"]
     rows = [row[:3] for row in result["weights"]]
     lines += [f"| {a} | {100 * b:.2f} % | {100 * w:.2f} % |" for a, b, w in rows if b is not None and w is not None]
-    lines += ["", *[f"- {'ok' if v['ok'] else 'refused'} {v['check']}: {v['reason']}" for v in result["verdicts"]]]
+    lines += ["", *[f"- {'ok' if v['ok'] else 'refused'}: {said(v)}" for v in result["verdicts"]]]
     return "\n".join(lines)
 
 

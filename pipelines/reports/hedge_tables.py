@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipelines.reports.check_words import in_words
 from pipelines.reports.terminal import say, table
 
 _LINE = (
@@ -88,12 +89,12 @@ def hedge(report: dict[str, Any]) -> None:
     """Print what became of a hedge decision, with its verdicts."""
     if report["expected"] and not report["planned"]:
         hedge_plan(report)
-    rows = [[v["check"], "ok" if v["ok"] else "refused", v["reason"]] for v in report["verdicts"]]
+    rows = [[in_words(v["check"]), "ok" if v["ok"] else "refused", v["reason"]] for v in report["verdicts"]]
     if rows:
         table("Verdicts", ["check", "", "reason"], rows, right_from=3)
     say(f"hedge {report['outcome']}: {report['why']}")
     for check, do in report["remedies"].items():
-        say(f"{check}: {do}")
+        say(f"{in_words(check)}: {do}")
     for a in report["attempts"]:
         say(f"{a['kind']} {a['tx_hash']}")
 

@@ -19,6 +19,7 @@ from rich.text import Text
 from models.families import families
 from pipelines.progress import Progress, silent
 from pipelines.reports import nulls
+from pipelines.reports.check_words import said
 from pipelines.reports.output import hushed
 from pipelines.reports.surfaces import surface_words
 from policy.names import BASELINE, BOUND, CLAIMANT, HEADLINE
@@ -365,8 +366,7 @@ def plan(report: Mapping[str, Any]) -> None:
         table("Legs", ["from", "to", "amount in", "min out", "route"], report["moves"], 2)
     table("Expected", ["", "USD"], list(report["expected"].items()))
     for verdict in report["verdicts"]:
-        mark = ("  ok", "green") if verdict["ok"] else ("  refused", "red")
-        say(mark, f" {verdict['check']}: {verdict['reason']}")
+        say(("  ok", "green") if verdict["ok"] else ("  refused", "red"), f" {said(verdict)}")
     if report["rules_off_chain"]:
         say(f"  checked here, not by the vault's contract: {', '.join(report['rules_off_chain'])}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.reports.check_words import in_words
+from pipelines.reports.check_words import said
 from pipelines.reports.terminal import say, table
 
 SHORT = 12  # characters of a transfer's id: enough to name it
@@ -75,6 +75,6 @@ def plan(made: Mapping[str, Any] | None) -> None:
     words = f"transfer {made['saga_id'][:SHORT]} from {made['from']} to {made['to']} by {made['bridge']}"
     say(f"{words}: {made['amount']} raw units of {made['asset']}, at least {made['least']} arrive, fee {made['fee']}")
     for verdict in made["verdicts"]:
-        say(("refused: ", "red"), f"{in_words(verdict['check'])} ({verdict['reason']})")
+        say(("refused: ", "red"), said(verdict))
     if not made["verdicts"]:
         say("planned and begun" if made["planned"] else "dry run: nothing was written; --live begins it")

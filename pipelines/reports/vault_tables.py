@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.reports import terminal
+from pipelines.reports.check_words import in_words
 
 
 def described(result: Mapping[str, Any]) -> None:
@@ -57,7 +58,7 @@ def requests(result: Mapping[str, Any]) -> None:
     )]  # fmt: skip
     rows = [[name, None if amount is None else f"{int(amount) / unit:,.6f}"] for name, amount in figures]
     terminal.table(f"Lagoon vault {result['vault']} ({result['asset']})", ["", "amount"], rows)
-    checks = [[v["check"], "ok" if v["ok"] else "refused", v["words"]] for v in result["verdicts"]]
+    checks = [[in_words(v["check"]), "ok" if v["ok"] else "refused", v["words"]] for v in result["verdicts"]]
     if checks:
         terminal.table("Checks of the valuation", ["check", "", "found"], checks, whole=0)
     if result["calls"]:

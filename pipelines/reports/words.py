@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pipelines.reports.check_words import in_words
+from pipelines.reports.check_words import in_words, said
 
 POINT = 100.0  # weights are fractions, people say percentage points
 _PATH = re.compile(r"(?<![\w/:.])(?:/[^/\s:;,'\"()]+)*/([^/\s:;,'\"()]+)")
@@ -67,8 +67,7 @@ def refusal(failed: Sequence[Mapping[str, Any]], why: str) -> str:
         return _short(why) or "nothing was decided"
     first = failed[0]
     more = f"; and {len(failed) - 1} more" if len(failed) > 1 else ""
-    reason = _short(str(first.get("reason", "")))
-    return in_words(str(first["check"])) + (f" ({reason})" if reason else "") + more
+    return said({"check": first["check"], "reason": _short(str(first.get("reason", "")))}) + more
 
 
 def _underway(told: Told) -> str:

@@ -15,6 +15,7 @@ from lake.private import STATE, exposed
 from lake.universe import STABLE
 from pipelines.deploy_section import DeploySection
 from pipelines.deployments import Deployment, deployments
+from pipelines.secret_files import secret
 from pipelines.sections import ExchangeSection
 from pipelines.servers.phrase import passphrase
 from pipelines.servers.scheduler_api import api_url
@@ -24,6 +25,12 @@ from pipelines.settings import load
 from pipelines.settlements.reconcile import owner_of
 
 Finding = dict[str, Any]
+SECRETS = {
+    "FOREDRIFT_NOTIFY": "nobody is told of alerts",
+    "FOREDRIFT_TELEGRAM_TOKEN": "neither page nor chat starts",
+    "FOREDRIFT_SAFE_API_KEY": "no plan can be proposed to a Safe",
+}
+"""What goes without the secret of a variable; the keystore's passphrase has a check of its own."""
 _BOUNDS = {"fastapi": (0, 151), "sqlalchemy": (2, 1)}  # first versions with which the scheduler breaks silently
 
 
@@ -41,6 +48,7 @@ def examine(config: Path | None) -> list[Finding]:
     found.extend(_lake(lambda: status(settings), settings.portfolio.assets))
     found.extend(_tracking(settings.mlflow.tracking_uri))
     found.extend(_pool(settings.schedule.work_pool))
+    found.extend(_secrets())
     for i, deployment in enumerate(deployments(settings)):
         rows = [*_chain(deployment), *_vault(deployment), *_keeper(deployment)]
         if not i and deployment.vault.kind == "reference" and deployment.chain.rpc_urls:
@@ -147,6 +155,16 @@ def _pool(name: str) -> Iterator[Finding]:
         yield _row("work pool", "error", f"{name} is open: {said}", closing_command(name))
     else:
         yield _row("work pool", "ok", f"requests change nothing in runs of {name}, or there is no such pool", "")
+
+
+def _secrets() -> Iterator[Finding]:
+    """Yield which files of secrets, named in the environment, cannot be used: what they are for stays silent."""
+    for variable, without in SECRETS.items():
+        try:
+            secret(variable)
+        except ConfigError as error:
+            do = f"name a file of mode 600 that this user may read, or unset it; until then {without}"
+            yield _row(f"{variable}_FILE", "error", str(error), do)
 
 
 def _chain(deployment: Deployment) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from lake.errors import ConfigError, DataError
 from lake.units import utc
 from pipelines.deployments import Deployment, deployments
 from pipelines.deployments import deployment as chosen
+from pipelines.reports.check_words import said
 from pipelines.settings import Settings
 from pipelines.settlements.audited import audit_export, audit_verify  # noqa: F401 - callers find them here
 from pipelines.settlements.reconcile import row_id
@@ -144,7 +145,7 @@ def explained(project: Sequence[Deployment], decision_id: str) -> dict[str, Any]
     text += [
         f"  {name.replace('_', ' ')}: {value:,.2f}" for name, value in expected.items() if isinstance(value, float)
     ]
-    text += [f"  {'ok' if v['ok'] else 'REFUSED'} {v['check']}: {v['reason']}" for v in verdicts]
+    text += [f"  {'ok' if v['ok'] else 'REFUSED'}: {said(v)} [{v['check']}]" for v in verdicts]
     return {**row, "expected": expected, "verdicts": verdicts, "text": "\n".join(text)}
 
 

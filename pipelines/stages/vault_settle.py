@@ -10,6 +10,7 @@ from typing import Any
 
 from lake.errors import ConfigError
 from pipelines.deployments import Deployment
+from pipelines.reports.check_words import said
 from pipelines.settlements.reconcile import journal_of
 from pipelines.stages.vault_roles import by_owner
 from pipelines.vault_setup.lagoon import lagoon_of, nav_limits
@@ -77,7 +78,7 @@ def _require_good(made: Valuation) -> None:
     if made.step == "value" and all(v.ok or v.check == "nav_pushed" for v in made.verdicts):
         return  # a wrong valuation that was pushed is what a right one replaces
     if not made.good:
-        raise ConfigError("; ".join(f"{v.check}: {v.reason}" for v in made.verdicts if not v.ok))
+        raise ConfigError("; ".join(said({"check": v.check, "reason": v.reason}) for v in made.verdicts if not v.ok))
 
 
 def _due(deployment: Deployment, vault: LagoonVault, step: str) -> Sequence[OwnerCall]:

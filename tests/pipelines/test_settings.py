@@ -6,6 +6,7 @@ import pytest
 
 from lake.errors import ConfigError
 from pipelines.settings import lake_options, load, starter
+from pipelines.stages.doctor import SECRETS, _secrets
 
 
 def write(tmp_path, text):
@@ -206,3 +207,21 @@ def test_the_doctor_names_what_is_wrong_with_a_setting(tmp_path, text, level, sa
 
     rows = [f for f in examine(write(tmp_path, text)) if f["check"] in {"exchange", "settings"}]
     assert any(f["level"] == level and said in f["found"] for f in rows), rows
+
+
+@pytest.mark.parametrize("variable", SECRETS)
+@pytest.mark.parametrize(("mode", "said"), [(None, "cannot be read"), (0o644, "chmod 600"), (0o600, "")])
+def test_the_doctor_names_a_file_of_secrets_that_cannot_be_used(tmp_path, monkeypatch, variable, mode, said):
+    file = tmp_path / "kept"
+    if mode is not None:
+        file.write_text("PLANTED")
+        file.chmod(mode)
+    for name in SECRETS:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(f"{name}_FILE", raising=False)
+    monkeypatch.setenv(f"{variable}_FILE", str(file))
+    rows = list(_secrets())
+    assert [r["check"] for r in rows] == ([f"{variable}_FILE"] if said else [])
+    for row in rows:
+        assert (row["level"], said in row["found"], SECRETS[variable] in row["do"]) == ("error", True, True)
+        assert "PLANTED" not in str(row)

@@ -378,7 +378,7 @@ def test_a_hedge_says_what_it_trades_and_why_it_did_not(shown):
         "verdicts": [{"check": "oracle_age", "ok": False, "reason": "61 min"}], "remedies": {"oracle_age": "wait"},
     }  # fmt: skip
     text = shown(hedge_tables.hedge, told)
-    has(text, "oracle_age: wait")
+    has(text, "oracle age: wait")
     has(text, "3,000.00", "-2.5000", "1.25 %", "2.00 %", "leg 1: at most 1000000000000000000 raw", "refused", "61 min",
         "hedge refused: the feed is old", TX)  # fmt: skip
     has(shown(hedge_tables.hedge_plan, told | {"plan": None}), "0.5000")

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lake.sequencer import Uptime
-from pipelines.reports.check_words import CHECKS, in_words
+from pipelines.reports import terminal
+from pipelines.reports.check_words import CHECKS, in_words, said
+from pipelines.reports.decision import as_markdown
 from pipelines.reports.words import Told, ago, amount, sentence, without_paths
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,6 +82,33 @@ def test_words_are_a_clause_without_a_raw_name(check):
     assert not said.endswith(".")
     made = sentence(Told("refuse", "refused", "", [{"check": check, "ok": False, "reason": "17 against 9"}]))
     assert made == f"Not trading: {said} (17 against 9)"
+
+
+def test_a_verdict_is_its_clause_with_its_figures_on_every_screen(capsys):
+    fresh = {"check": "oracle_fresh", "ok": True, "reason": "ETH: 32 s old"}
+    stale = {"check": "oracle_stale", "ok": False, "reason": "ETH: 4000 s old"}
+    quoted = {"check": "quotes", "ok": True, "reason": CHECKS["quotes"]}
+    words = ["the price feeds are fresh (ETH: 32 s old)", "a price feed is older than it may be (ETH: 4000 s old)",
+             CHECKS["quotes"]]  # fmt: skip
+    assert [said(v) for v in (fresh, stale, quoted)] == words
+    shown = {"outcome": "refused", "summary": "", "weights": [], "verdicts": [fresh, stale, quoted]}
+    page = as_markdown(shown)
+    terminal.plan(
+        {
+            **shown,
+            "action": "refuse",
+            "why": "x",
+            "decision_id": "ab",
+            "legs": [],
+            "expected": {},
+            "rules_off_chain": [],
+        }
+    )
+    screen = " ".join(capsys.readouterr().out.split())
+    for mark, line in zip(("ok", "refused", "ok"), words, strict=True):
+        assert f"- {mark}: {line}" in page
+        assert f"{mark} {line}" in screen
+    assert "oracle_" not in page + screen
 
 
 def test_a_check_of_another_package_is_said_without_its_underscores():
