@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lake.errors import ExecutionError, RpcError
-from policy.execution.base import AttemptFate, Plan, Receipt, Settlement, UnsignedTx, Vault, Verdict
+from policy.execution.base import AttemptFate, Plan, Settlement, UnsignedTx, Vault, Verdict
 from policy.execution.checks.guards import gas_money
 from policy.execution.checks.verdicts import refusals, refused
-from policy.execution.context import EngineContext, attempts_json
-from policy.execution.records.codec import settlement_json
+from policy.execution.context import EngineContext
 from policy.execution.records.journal import Attempt, Flight
+from policy.execution.settling import canonical, noted, settle, untraded
 from policy.execution.submission.channels import Reply
 from policy.execution.submission.gas import (
     NOOP_GAS,
@@ -37,7 +37,6 @@ class Stopped(ExecutionError):
     """Trading was stopped while a cycle was under way; what it had journaled is looked up when it goes on."""
 
 
-GONE = "its transaction is no longer in the chain"
 OLD_BLOCKS = 64
 """Blocks after which what was mined is in every node's count; only younger transactions are remembered against it."""
 
@@ -189,43 +188,24 @@ def _pause(ctx: EngineContext, head: BlockHeader) -> None:
         ctx.checkpoint("node_down")
 
 
-def noted(
-    ctx: EngineContext, flight: Flight, receipt: Receipt, head: BlockHeader, checkpoint: str
-) -> tuple[Flight, bool]:
-    """Journal where ``receipt`` was mined, where that is new; return also whether it lies deep enough to count."""
-    seen = (receipt.tx_hash, receipt.block_number, receipt.block_hash, receipt.status)
-    if flight.mined != seen or flight.state != "mined":
-        flight = ctx.journal.mined(*seen)
-        ctx.checkpoint(checkpoint)
-    return flight, head.number - receipt.block_number + 1 >= ctx.limits.confirmations
-
-
 def look(ctx: EngineContext, flight: Flight, head: BlockHeader) -> tuple[Flight, Settlement | None]:
     """Look the flight up once: journal what is found, settle it when final. RpcError when the node does not answer."""
     found = canonical(ctx, flight)
     if found is not None:
         attempt, receipt = found
         flight, deep = noted(ctx, flight, receipt, head, "journal_mined")
-        if not deep:
-            return flight, None
-        return _settle(ctx, flight, attempt, receipt)
+        return settle(ctx, flight, attempt, receipt, head) if deep else (flight, None)
     if not flight.attempts:
-        return _void(ctx, flight, "it was planned but never signed"), None
+        return untraded(ctx, flight, head, "void", "it was planned but never signed")
     late = head.time > flight.plan.deadline + ctx.limits.confirmations * ctx.limits.block_time_s
-    if late and ctx.vault.recover(flight.plan, flight.hashes()) is AttemptFate.VOID:
-        if flight.mined is not None:
-            flight = ctx.journal.reopen(GONE)
-        note = f"block time {head.time} is past its deadline {flight.plan.deadline}{_refusal(flight)}"
-        return _void(ctx, flight, note), None
-    if used_up(ctx, flight, head):
+    if late and ctx.vault.recover(flight.plan, flight.hashes()) is not AttemptFate.REPLACEABLE:
+        why = f"block time {head.time} is past its deadline {flight.plan.deadline}"
+    elif used_up(ctx, flight, head):
         nonce, sender = flight.attempts[-1].account_nonce, flight.attempts[-1].sender or ctx.sender
-        if ctx.vault.recover(flight.plan, flight.hashes()) is AttemptFate.LANDED:
-            return flight, None  # the chain holds it, this node's receipts lag
-        if flight.mined is not None:
-            flight = ctx.journal.reopen(GONE)
-        note = f"account nonce {nonce} of {sender} was used by another transaction{_refusal(flight)}"
-        return _void(ctx, flight, note), None
-    return flight, None
+        why = f"account nonce {nonce} of {sender} was used by another transaction"
+    else:
+        return flight, None
+    return untraded(ctx, flight, head, "void", f"{why}{_refusal(flight)}")
 
 
 def used_up(ctx: EngineContext, flight: Flight, head: BlockHeader) -> bool:
@@ -239,59 +219,6 @@ def _refusal(flight: Flight) -> str:
     """Return the words of a channel that did not take the last attempt."""
     last = flight.attempts[-1]
     return f"; it was never taken: {last.reply}" if last.taken is False else ""
-
-
-def canonical(ctx: EngineContext, flight: Flight) -> tuple[Attempt, Receipt] | None:
-    """Return the attempt that is in the canonical chain, checked against the block's own hash."""
-    for attempt in reversed(flight.current):
-        receipt = ctx.node.receipt(attempt.tx_hash)
-        if receipt is not None and ctx.node.block_hash(receipt.block_number) == receipt.block_hash:
-            return attempt, receipt
-    return None
-
-
-def _settle(ctx: EngineContext, flight: Flight, attempt: Attempt, receipt: Receipt) -> tuple[Flight, Settlement | None]:
-    """Close a flight whose transaction is final: landed, reverted, or void by its no-op."""
-    if attempt.kind == "cancel":
-        return _void(ctx, flight, "cancelled by a no-op"), None
-    settlement = ctx.vault.verify(receipt, flight.plan)
-    state = final_status(settlement, receipt)
-    if state == "landed" and flight.plan.order is not None:
-        return ctx.journal.offered(where(receipt)), None
-    record(ctx, flight, state, settlement, receipt.tx_hash)
-    ctx.checkpoint("audit_settled")
-    return ctx.journal.close(state, where(receipt)), settlement
-
-
-def final_status(settlement: Settlement, receipt: Receipt) -> str:
-    """Return landed or reverted; what succeeded and moved balances was a trade, and is never made a second time."""
-    acted = settlement.landed or (receipt.status == 1 and any(settlement.deltas.values()))
-    return "landed" if acted else "reverted"
-
-
-def _void(ctx: EngineContext, flight: Flight, note: str) -> Flight:
-    record(ctx, flight, "void", None, note)
-    ctx.checkpoint("audit_settled")
-    return ctx.journal.close("void", note)
-
-
-def record(ctx: EngineContext, flight: Flight, outcome: str, settlement: Settlement | None, note: str) -> None:
-    """Append the settlement to the audit, once per plan, outcome and transaction."""
-    plan_hash = "0x" + flight.plan.plan_hash.hex()
-    if ctx.audit.has("settlement", plan_hash=plan_hash, outcome=outcome, note=note):
-        return
-    ctx.audit.append(
-        "settlement",
-        {
-            "decision_id": flight.plan.decision_id,
-            "ts": ctx.clock().isoformat(),
-            "plan_hash": plan_hash,
-            "outcome": outcome,
-            "note": note,
-            "attempts": attempts_json(flight),
-            "settlement": None if settlement is None else settlement_json(settlement),
-        },
-    )
 
 
 def push(ctx: EngineContext, flight: Flight, head: BlockHeader) -> Flight:
@@ -367,8 +294,3 @@ def _still_pays(flight: Flight, gas_price_wei: int) -> bool:
         return True
     gas_usd = float(c["gas_used"]) * gas_price_wei / 1e18 * float(c["native_usd"])
     return float(c["benefit_usd"]) > gas_usd + float(c["other_cost_usd"])
-
-
-def where(receipt: Receipt) -> str:
-    """Return transaction and block of a receipt in words."""
-    return f"{receipt.tx_hash} in block {receipt.block_number}"

@@ -281,6 +281,10 @@ class Vault(Protocol):
         """Judge a mined plan from balances and logs."""
         ...
 
+    def executed_by(self, plan: Plan) -> str | None:
+        """Return the transaction, whoever sent it, in which the vault says it executed ``plan`` or armed its order."""
+        ...
+
     def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> AttemptFate:
         """Look up what became of earlier attempts of ``plan``."""
         ...

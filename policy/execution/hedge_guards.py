@@ -5,10 +5,11 @@ What is worth knowing and stops nothing (a pool position out of its range, fundi
 
 from __future__ import annotations
 
-from policy.execution.base import AttemptFate, Verdict
+from policy.execution.base import Verdict
 from policy.execution.checks import oracle_rules
 from policy.execution.checks.verdicts import passed, refused
 from policy.execution.hedge_sending import HedgeSending
+from policy.execution.settling import contradicted
 from policy.execution.vaults.hedge.adapter import hedged
 from policy.execution.vaults.hedge.state import EXPIRED, GOOD, NO_PRICE, SOURCE_WORDS, STALE, WAD, HedgeState
 
@@ -41,7 +42,7 @@ def guards(ctx: HedgeSending, s: HedgeState) -> list[Verdict]:
         found.append(refused("node_lagging", f"the node shows plan nonce {s.nonce}, a later plan has landed"))
     elif landed:
         found += _position_kept(ctx, s)
-    return [*found, *_contradicted(ctx, s), *_out_of_range(s), *_turned(ctx, s)]
+    return [*found, *contradicted(ctx.journal, ctx.vault, s.nonce), *_out_of_range(s), *_turned(ctx, s)]
 
 
 def _prices(s: HedgeState) -> list[Verdict]:
@@ -64,17 +65,6 @@ def _source(s: HedgeState) -> list[Verdict]:
         words += f" (line {', '.join(gone)})"
     check = names.get(s.source_verdict, "delta_source")
     return [refused(check, f"the book's delta is {words}", posted_at=s.posted_at)]
-
-
-def _contradicted(ctx: HedgeSending, s: HedgeState) -> list[Verdict]:
-    """Return the refusal of a node that says a plan failed and shows it executed: the next step looks it up anew."""
-    last = ctx.journal.last()
-    if last is None or last.state != "reverted" or s.nonce <= last.plan.nonce:
-        return []
-    if ctx.vault.recover(last.plan, last.hashes()) is not AttemptFate.LANDED:
-        return []
-    words = f"the node says that plan {last.plan.nonce} failed, and the account that it was executed"
-    return [refused("node_lagging", words, nonce=last.plan.nonce)]
 
 
 def _position_kept(ctx: HedgeSending, s: HedgeState) -> list[Verdict]:

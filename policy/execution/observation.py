@@ -18,6 +18,7 @@ from policy.execution.probes.denial import denied
 from policy.execution.probes.roundtrip import Proven, prove
 from policy.execution.records.journal import EXECUTED, Flight
 from policy.execution.routing.amm import Pool
+from policy.execution.settling import contradicted
 from policy.execution.state_builder import OffchainView, state_of
 from policy.execution.submission.gas import next_base_fee, usual_tip
 from policy.execution.submission.node import BlockHeader, JsonNode
@@ -181,6 +182,7 @@ def _guard(ctx: EngineContext, snapshot: Snapshot, view: OffchainView) -> list[V
             "again when it has caught up, or set [chain] rpc_urls to another node"
         )
         found.append(refused("node_lagging", reason, nonce=snapshot.plan_nonce))
+    found += contradicted(ctx.journal, ctx.vault, snapshot.plan_nonce)
     if snapshot.nav <= 0:
         found.append(refused("vault_empty", "the vault holds nothing"))
     return found

@@ -11,21 +11,12 @@ from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 from lake.errors import RpcError
-from policy.execution.attempts import (
-    affordable,
-    canonical,
-    hand_over,
-    noted,
-    push,
-    record,
-    send_signed,
-    used_up,
-    where,
-)
+from policy.execution.attempts import affordable, hand_over, push, send_signed, used_up
 from policy.execution.base import Plan, Receipt, Settlement, UnsignedTx
 from policy.execution.checks.verdicts import refusals
 from policy.execution.context import EngineContext
 from policy.execution.records.journal import Flight
+from policy.execution.settling import canonical, noted, record, where
 from policy.execution.submission.node import BlockHeader
 from policy.execution.submission.signer import TxRequest
 from policy.execution.vaults.reference.offering import OrderState
@@ -141,7 +132,8 @@ def _standing(ctx: EngineContext, flight: Flight, head: BlockHeader, end: str) -
     late = head.time > plan.deadline + ctx.limits.confirmations * ctx.limits.block_time_s
     arming = [a for a in flight.attempts[: flight.armed] if a.kind == "plan"]
     receipts = [ctx.node.receipt(a.tx_hash) for a in arming]
-    if arming and not any(r is not None and r.status == 1 for r in receipts):
+    unseen = arming and not any(r is not None and r.status == 1 for r in receipts)
+    if unseen and ctx.vault.executed_by(plan) is None:
         if not late:  # its block was replaced: the same bytes can only land once
             return (hand_over(ctx, plan, arming[-1], head) if ctx.live else flight), None
         return _closed(ctx, flight, "expired", None, "the transaction that armed it is no longer in the chain"), None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from lake.errors import RpcError
-from policy.execution.attempts import GONE, canonical, final_status, follow, look, record, where
+from policy.execution.attempts import follow, look
 from policy.execution.base import AttemptFate, OtherVault, Receipt, Settlement
 from policy.execution.context import EngineContext
 from policy.execution.offers import OffersOrders, tend
 from policy.execution.records.hashlog import LOST
-from policy.execution.records.journal import Flight
+from policy.execution.records.journal import NOTHING_TRADED, Flight
+from policy.execution.settling import GONE, canonical, executing, final_status, record, where
 from policy.execution.submission.node import BlockHeader
 from policy.execution.vaults.common import require_own
 
@@ -48,15 +49,19 @@ def _recheck(ctx: EngineContext, flight: Flight) -> Flight:
     head = ctx.node.head()
     gone = _block_gone(ctx, flight, head)
     recent = head.time - flight.plan.deadline <= RECHECK_S
-    if flight.state == LOST or not flight.attempts or not (gone or recent):
+    if flight.state in NOTHING_TRADED and (by := ctx.vault.executed_by(flight.plan)) is not None:
+        return ctx.journal.reopen(f"the vault executed it in {by}")
+    tried = bool(flight.attempts) or flight.mined is not None
+    if flight.state == LOST or not tried or not (gone or recent):
         return flight
-    found = canonical(ctx, flight)
+    foreign = flight.mined is not None and flight.mined[0] not in {a.tx_hash for a in flight.attempts}
+    found = None if foreign else canonical(ctx, flight)
     if flight.armed is not None and (found is None or not flight.current):
         return ctx.journal.reopen(GONE) if gone else flight
     if found is None:
         if gone:
             _same_chain(ctx, flight)
-        gone = gone or (flight.state == "landed" and head.time <= flight.plan.deadline)
+        gone = gone or (not foreign and flight.state == "landed" and head.time <= flight.plan.deadline)
         return ctx.journal.reopen(GONE) if gone else flight
     _, receipt = found
     if flight.mined == (receipt.tx_hash, receipt.block_number, receipt.block_hash, receipt.status):
@@ -103,18 +108,22 @@ def _correct_earlier(ctx: EngineContext) -> None:
             break
         gone.append(flight)
     for flight in reversed(gone):
-        found = canonical(ctx, flight)
-        if found is None:
+        found, by = canonical(ctx, flight), None
+        kind, receipt = ("", None) if found is None else (found[0].kind, found[1])
+        if kind != "disarm" and flight.plan.order is None:
+            by = ctx.vault.executed_by(flight.plan)
+        if by is not None:
+            kind, receipt = "plan", executing(ctx, flight.plan, by)
+        if receipt is None:
             _same_chain(ctx, flight)
             ended = head.time > flight.plan.deadline + ctx.limits.confirmations * ctx.limits.block_time_s
             if not ended or ctx.vault.recover(flight.plan, flight.hashes()) is not AttemptFate.VOID:
                 return  # the next step looks again
             _correct(ctx, flight, "void", None, GONE)
             continue
-        attempt, receipt = found
         if head.number - receipt.block_number + 1 < ctx.limits.confirmations:
             return
-        _correct(ctx, flight, attempt.kind, receipt, where(receipt))
+        _correct(ctx, flight, kind, receipt, where(receipt))
 
 
 def _correct(ctx: EngineContext, flight: Flight, kind: str, receipt: Receipt | None, note: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -14,9 +15,11 @@ from policy.execution.engine import dry, step
 from policy.execution.records.audit import verify
 from policy.execution.records.hashlog import read
 from policy.execution.records.journal import FINAL
-from policy.execution.vaults.simulated.chain import SimChannel
+from policy.execution.settling import contradicted
+from policy.execution.submission.signer import TxRequest
+from policy.execution.vaults.simulated.chain import SimChannel, SimSigner
 from tests.execution.faulty_node import KINDS, FaultyNode
-from tests.execution.simlab import ToTarget, chain, context
+from tests.execution.simlab import KEEPER, ToTarget, chain, context, spec
 
 STAGES = (
     "start",
@@ -287,3 +290,77 @@ def test_a_node_that_dies_after_the_hand_over_leaves_a_pending_plan_that_the_nex
 @pytest.mark.parametrize("seed", [*range(60), 1468, 2042])
 def test_several_disasters_at_once(tmp_path, undisturbed, seed):
     assert_sound(disaster(tmp_path, seed), undisturbed, tmp_path)
+
+
+def told(ctx):
+    return [line.body["outcome"] for line in ctx.audit.records() if line.body["event"] == "settlement"]
+
+
+def test_a_plan_that_the_vault_executed_is_never_recorded_as_failed(tmp_path):
+    sim = chain(the_spec=spec(turnover_bps=500))
+    node = FaultyNode(sim, "wrong_status", 10**6)
+
+    def honest(name: str) -> None:  # the lie ends once the earlier plan was looked at: the next would be decided
+        node.left = 0 if name == "recover" else node.left
+
+    report = step(context(tmp_path, node, sim, spec=spec(turnover_bps=500)))
+    assert report.outcome == "pending"
+    assert "the node contradicts itself: the vault executed plan 0" in report.why
+    ctx = context(tmp_path, node, sim, spec=spec(turnover_bps=500), checkpoint=honest)
+    assert step(ctx).outcome == "pending"
+    assert sim.world.clock.nonce == 1  # one plan an epoch
+    assert told(ctx) == []
+    assert step(ctx).recovered == "landed"
+    assert told(ctx) == ["landed"]
+
+
+def test_a_record_of_failure_that_the_vault_denies_stops_the_cycle_and_is_set_right_by_the_next(tmp_path):
+    sim = chain(the_spec=spec(turnover_bps=500))
+    ctx = context(tmp_path, sim, spec=spec(turnover_bps=500))
+    assert step(ctx).outcome == "traded"
+    last = ctx.journal.last()
+    with ctx.journal.lease():
+        ctx.journal.correct(last.plan, "reverted", last.mined, "a node said so")
+    assert [v.check for v in contradicted(ctx.journal, ctx.vault, 1)] == ["node_lagging"]
+    assert contradicted(ctx.journal, ctx.vault, 0) == []
+    report = step(ctx)
+    assert (report.recovered, ctx.journal.last().state, sim.world.clock.nonce) == ("landed", "landed", 1)
+    assert contradicted(ctx.journal, ctx.vault, 1) == []
+
+
+@pytest.mark.parametrize("never_signed", [False, True])
+def test_a_plan_that_somebody_else_sent_is_settled_by_his_transaction(tmp_path, undisturbed, never_signed):
+    sim = chain()
+    sent: list[str] = []
+
+    def overtake(name: str) -> None:
+        flight = ctx.journal.in_flight()
+        if flight is None or sent or name != ("journal" if never_signed else "journal_sent"):
+            return
+        tx = ctx.vault.build(flight.plan)
+        bid = 900 * 10**9
+        sent.append(
+            sim.send_raw(SimSigner(KEEPER).sign(TxRequest(tx.chain_id, tx.to, tx.data, 0, 0, 10**6, bid, bid)).raw)
+        )
+        if never_signed:
+            raise Killed(name)
+
+    ctx = context(tmp_path, sim, checkpoint=overtake)
+    with suppress(Killed):
+        assert step(ctx).outcome in {"traded", "pending"}
+    for _ in range(3):
+        sim.mine()
+    later = context(tmp_path, sim)
+    step(later)
+    flight = later.journal.last()
+    assert (flight.state, flight.mined[0]) == ("landed", sent[0])
+    assert sent[0] not in flight.hashes()
+    assert told(later) == ["landed"]
+    assert (sim.world.clock.nonce, sim.world.balances) == (1, undisturbed)
+    lines = len(read(tmp_path / "journal.jsonl").lines)
+    assert step(later).outcome == "done"
+    assert len(read(tmp_path / "journal.jsonl").lines) == lines
+    sim.reorg(40, keep=False)
+    sim.mine()
+    assert step(later).recovered in {"pending", "void", "landed"}
+    assert sim.world.clock.nonce <= 1

@@ -280,13 +280,17 @@ class SimHedgeAccount(HedgeAccount):
         moved = {CASH.address: b.cash - a.cash, ASSET.address: b.spot - a.spot, PERP: b.size - a.size}
         return Settlement(True, moved, a.nav, b.nav, receipt.gas_used, cost, _shares(b))
 
+    def executed_by(self, plan: Plan) -> str | None:
+        """Return the transaction of the account's record of ``plan``."""
+        records = self.node.block("latest").world.records
+        return next((r.tx_hash for r in records if r.plan_hash == plan.plan_hash), None)
+
     def recover(self, plan: Plan, tx_hashes: tuple[str, ...]) -> AttemptFate:
         """Look up what became of a plan."""
+        if self.executed_by(plan) is not None:
+            return AttemptFate.LANDED
         at = self.node.block("latest")
-        if at.world.nonce > plan.nonce:
-            mine = any(r.plan_hash == plan.plan_hash for r in at.world.records)
-            return AttemptFate.LANDED if mine else AttemptFate.VOID
-        if at.head.time > plan.deadline:
+        if at.world.nonce > plan.nonce or at.head.time > plan.deadline:
             return AttemptFate.VOID
         failed = (self.node.receipt(h) for h in tx_hashes)
         return AttemptFate.VOID if any(r is not None and r.status == 0 for r in failed) else AttemptFate.REPLACEABLE

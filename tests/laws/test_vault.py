@@ -244,10 +244,13 @@ def test_a_plan_never_lands_late(lab):
 def test_recovery_says_what_became_of_a_plan(lab):
     plan = lab.plan()
     assert lab.vault.recover(plan, []) is AttemptFate.REPLACEABLE
+    assert lab.vault.executed_by(plan) is None
     receipt = lab.land(lab.vault.build(plan))
+    assert lab.vault.executed_by(plan) == receipt.tx_hash
     assert lab.vault.recover(plan, [receipt.tx_hash]) is AttemptFate.LANDED
     other = lab.vault.seal(replace(plan, deadline=plan.deadline + 1))
     assert lab.vault.recover(other, []) is AttemptFate.VOID
+    assert lab.vault.executed_by(other) is None
 
 
 def test_the_seal_binds_every_field_of_the_plan(lab):

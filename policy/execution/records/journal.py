@@ -26,10 +26,12 @@ EXECUTED = frozenset({"landed", "filled"})
 """The fates in which something was traded."""
 FINAL = frozenset({"landed", "void", "reverted", LOST}) | ENDINGS
 CLOSING = FINAL - {LOST}
+NOTHING_TRADED = frozenset({"void", "reverted"})
+"""The fates of a plan that used up no plan nonce."""
 NOTE = "note"
 
 _NEXT = {
-    "planned": {"signed", "void", "offered"},
+    "planned": {"signed", "mined", "void", "offered"},
     "signed": {"sent", "signed", "mined", "void", "offered"},
     "sent": {"sent", "signed", "mined", "void", "offered"},
     "mined": {"mined", "sent", "signed", "landed", "reverted", "void", "reopened", "offered"} | ENDINGS,

@@ -10,14 +10,11 @@ from typing import Any, cast
 from lake.evm import Call, head_of, read, read_logs
 from lake.rpc import Rpc
 from policy.execution.records.hashlog import Body, Line
-from policy.execution.records.journal import EXECUTED
+from policy.execution.records.journal import EXECUTED, NOTHING_TRADED
 from policy.execution.vaults.reference.logs import DISARMED, REBALANCED
 
 SPAN = 5_000
 """Blocks after a plan was made in which it must have landed: 600 s of the fastest chains, with slack."""
-
-NOTHING_TRADED = frozenset({"void", "reverted"})
-"""Outcomes of a plan that used up no plan nonce."""
 
 Find = Callable[[int | None, int, int], list[str]]
 """(plan nonce or any, first block, last block) -> hashes of the plans executed there, 0x hex."""

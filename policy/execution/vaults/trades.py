@@ -11,8 +11,8 @@ from eth_utils.crypto import keccak
 
 from lake.evm import Call, read
 from lake.rpc import Rpc
-from policy.execution.records.journal import EXECUTED
-from policy.execution.vaults.anchored import NOTHING_TRADED, Known
+from policy.execution.records.journal import EXECUTED, NOTHING_TRADED
+from policy.execution.vaults.anchored import Known
 from policy.execution.vaults.enzyme.events import EXECUTED as INTEGRATED
 from policy.execution.vaults.enzyme.events import carried
 from policy.execution.vaults.reference.logs import DISARMED, REBALANCED

@@ -105,16 +105,25 @@ class HedgeAccount:
             weights_after_bps=_shares(b),
         )  # fmt: skip
 
+    def executed_by(self, plan: Plan) -> str | None:
+        """Return the transaction in which the account's own event says that ``plan`` landed."""
+        if self._nonce(head_of(self.rpc, "latest").hash) <= plan.nonce:
+            return None
+        topics = [HEDGED, f"0x{plan.nonce:064x}", "0x" + plan.plan_hash.hex()]
+        ask = {"address": self.address, "topics": topics, "fromBlock": hex(plan.block_number), "toBlock": "latest"}
+        found = read_logs(self.rpc, ask)
+        return str(found[-1]["transactionHash"]) if found else None
+
+    def _nonce(self, block_hash: str) -> int:
+        return cast("int", read(self.rpc, [Call(self.address, "clock()", "uint256,uint256")], block_hash)[0][0])
+
     def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> AttemptFate:
         """Look up what became of ``plan``: by the account's nonce and log first, then by the known transactions."""
         require_own(plan, self.address)
+        if self.executed_by(plan) is not None:
+            return AttemptFate.LANDED
         head = head_of(self.rpc, "latest")
-        clock = read(self.rpc, [Call(self.address, "clock()", "uint256,uint256")], head.hash)[0]
-        if cast("int", clock[0]) > plan.nonce:
-            topics = [HEDGED, f"0x{plan.nonce:064x}", "0x" + plan.plan_hash.hex()]
-            ask = {"address": self.address, "topics": topics, "fromBlock": hex(plan.block_number), "toBlock": "latest"}
-            return AttemptFate.LANDED if read_logs(self.rpc, ask) else AttemptFate.VOID
-        if head.time > plan.deadline:
+        if self._nonce(head.hash) > plan.nonce or head.time > plan.deadline:
             return AttemptFate.VOID
         receipts = (read_receipt(self.rpc, tx_hash) for tx_hash in tx_hashes)
         if any(r is not None and r.status == 0 for r in receipts):

@@ -206,19 +206,26 @@ class ReferenceVault(Offering, Porting):
         """Return why ``plan`` reverts in words, with the leg, pair and pool that fail where a replay shows them."""
         return why_reverted(self.rpc, plan, self._known("latest").tokens, revert, receipt)
 
+    def executed_by(self, plan: Plan) -> str | None:
+        """Return the transaction in which the vault's own event says that ``plan`` landed, or its order was armed."""
+        if plan.order is None and self._nonce(head_of(self.rpc, "latest").hash) <= plan.nonce:
+            return None
+        topics = logs.rebalanced_topics(plan.nonce, plan.plan_hash)
+        topics[0] = logs.REBALANCED if plan.order is None else logs.ARMED
+        ask = {"address": self.address, "topics": topics, "fromBlock": hex(plan.block_number), "toBlock": "latest"}
+        found = read_logs(self.rpc, ask)
+        return str(found[-1]["transactionHash"]) if found else None
+
+    def _nonce(self, block_hash: str) -> int:
+        return cast("int", read(self.rpc, [Call(self.address, "clock()", "uint256")], block_hash)[0][0])
+
     def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> AttemptFate:
         """Look up what became of ``plan``: by the vault's nonce and log first, then by the known transactions."""
         require_own(plan, self.address)
-        head = head_of(self.rpc, "latest")
-        clock = read(self.rpc, [Call(self.address, "clock()", "uint256")], head.hash)[0]
-        if cast("int", clock[0]) > plan.nonce:
-            topics = logs.rebalanced_topics(plan.nonce, plan.plan_hash)
-            topics[0] = logs.REBALANCED if plan.order is None else logs.DISARMED
-            ask = {"address": self.address, "topics": topics, "fromBlock": hex(plan.block_number), "toBlock": "latest"}
-            return AttemptFate.LANDED if read_logs(self.rpc, ask) else AttemptFate.VOID
-        if plan.order is not None and self.order_state(plan).armed:
+        if self.executed_by(plan) is not None:
             return AttemptFate.LANDED
-        if head.time > plan.deadline:
+        head = head_of(self.rpc, "latest")
+        if self._nonce(head.hash) > plan.nonce or head.time > plan.deadline:
             return AttemptFate.VOID
         receipts = (read_receipt(self.rpc, tx_hash) for tx_hash in tx_hashes)
         if any(r is not None and r.status == 0 for r in receipts):

@@ -311,13 +311,21 @@ class SafeAccount:
             return ""
         return to_checksum_address(word[-20:]) if any(word[-20:]) and len(word) == WORD_BYTES else ""
 
+    def executed_by(self, plan: Plan) -> str | None:
+        """Return the transaction, whoever sent it, in which the Safe's own record says that ``plan`` landed."""
+        if self._nonce(head_of(self.rpc, "latest").hash) <= plan.nonce:
+            return None
+        done, mine = self._done(plan.block_number, "latest"), "0x" + plan.plan_hash.hex()
+        return next((sent for _, sent, made in done if made == mine), None)
+
     def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> AttemptFate:
         """Look up what became of ``plan``: by the Safe's nonce and log first, then by the known transactions."""
         require_own(plan, self.spec.address)
+        if self.executed_by(plan) is not None:
+            return AttemptFate.LANDED
         head = head_of(self.rpc, "latest")
         if self._nonce(head.hash) > plan.nonce:
-            done = self._done(plan.block_number, "latest")
-            return AttemptFate.LANDED if any(h == "0x" + plan.plan_hash.hex() for _, _, h in done) else AttemptFate.VOID
+            return AttemptFate.VOID
         receipts = (read_receipt(self.rpc, tx_hash) for tx_hash in tx_hashes)
         if any(r is not None and r.status == 0 for r in receipts):
             return AttemptFate.VOID

@@ -54,6 +54,7 @@ GAS_BASE = 130_000
 GAS_PER_LEG = 145_000
 STATE_VERSION = 3
 KEPT_RECEIPTS = 50  # in the state file: enough to look up what an interrupted run left
+KEPT_PLANS = 8  # in the world: enough to tell what the newest ones of the journal came to
 KEPT_BLOCKS = 16  # in the state file: a live cycle mines three or four, so five runs may die one after another
 
 
@@ -157,7 +158,9 @@ def executor(spec: VaultSpec) -> Any:
         keeper = wrong_keeper(tx.sender, spec.keeper)
         after, failed = apply(spec, world, plan, block, now)
         failed = [*keeper, *failed]
-        return (world, gas // 3, failed[0].check) if failed else (after, gas, None)
+        if failed:
+            return world, gas // 3, failed[0].check
+        return replace(after, plans=(*world.plans, (plan.plan_hash.hex(), tx.tx_hash))[-KEPT_PLANS:]), gas, None
 
     return execute
 
@@ -237,9 +240,16 @@ class SimulatedVault(SimulatedPort):
         found = () if landed else (broken("landed", "the plan's transaction did not execute the plan"),)
         return settlement_of(receipt, before, after, landed=landed, verdicts=found)
 
+    def executed_by(self, plan: Plan) -> str | None:
+        """Return the transaction in which the simulated chain executed ``plan``."""
+        made = plan.plan_hash.hex()
+        return next((sent for done, sent in self.node.block("latest").world.plans if done == made), None)
+
     def recover(self, plan: Plan, tx_hashes: Sequence[str]) -> AttemptFate:
         """Look up what became of the plan."""
         require_own(plan, self.spec.address)
+        if self.executed_by(plan) is not None:
+            return AttemptFate.LANDED
         for tx_hash in tx_hashes:
             receipt = self.node.receipt(tx_hash)
             if receipt is not None and self.node.block_hash(receipt.block_number) == receipt.block_hash:

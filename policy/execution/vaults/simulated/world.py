@@ -22,6 +22,7 @@ class SimWorld:
     targets_bps: tuple[int, ...] = ()
     paused: bool = False
     bridges: BridgeBook = field(default_factory=BridgeBook)
+    plans: tuple[tuple[str, str], ...] = ()  # the newest plans executed: hash, transaction
     slack_bps: tuple[int, ...] = ()  # how far each weight may lie from its target; empty: not at all
 
 
@@ -35,6 +36,7 @@ def world_json(world: SimWorld) -> dict[str, Any]:
         "targets_bps": list(world.targets_bps),
         "paused": world.paused,
         "bridges": book_json(world.bridges),
+        "plans": [list(p) for p in world.plans],
     } | ({"slack_bps": list(world.slack_bps)} if world.slack_bps else {})
 
 
@@ -49,6 +51,7 @@ def world_of(data: dict[str, Any]) -> SimWorld:
         targets_bps=tuple(data["targets_bps"]),
         paused=data["paused"],
         bridges=book_of_json(data["bridges"]) if "bridges" in data else BridgeBook(),
+        plans=tuple((made, sent) for made, sent in data.get("plans", ())),
         slack_bps=tuple(data.get("slack_bps", ())),
     )
 
