@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lake.units import WEI_PER_GWEI
 from lake.universe import chain
 from policy.base import ChainFees, Market, Vector
 
@@ -64,6 +65,14 @@ def gas_lines(
         (fees.gas_base * fees.l2_gas_gwei + fees.l1_bytes_base * data) * coin,
         (fees.gas_per_leg * fees.l2_gas_gwei + fees.l1_bytes_per_leg * data) * coin,
     )
+
+
+def data_wei(fees: ChainFees, data_bytes: int, gas_gwei: float) -> int:
+    """Return wei that a roll-up charges for ``data_bytes`` of call data beside its gas, by its row; 0 on L1.
+
+    ``gas_gwei`` is the settlement chain's price.
+    """
+    return round(fees.l1_scalar * CALLDATA_GAS_PER_BYTE * data_bytes * gas_gwei * WEI_PER_GWEI)
 
 
 def impact_per_square(nav_usd: float, depth_usd: Vector) -> Vector:

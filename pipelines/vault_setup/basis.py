@@ -11,6 +11,8 @@ import polars as pl
 from lake.plausibility import flagged
 from lake.store import Lake
 from lake.units import HOUR_S
+from lake.universe import chain
+from pipelines.sections.vaults import ChainSection
 from pipelines.vault_settings import VaultSettings
 from policy.execution.base import Verdict
 from policy.execution.checks.inputs import Input
@@ -43,7 +45,8 @@ class Basis:
 def basis_of(deployment: VaultSettings, lake: Lake, history: History, at: datetime) -> Basis:
     """Return what a decision of the configured portfolio at ``at`` rests on; assets without any price are stable ones.
 
-    Prices count by the end of their bar. Pools count where the paper vault trades in them, a chain's are read live.
+    Prices count by the end of their bar. Recorded gas must be recent where it is a roll-up's price of data. Pools count
+    where the paper vault trades in them, a chain's are read live.
     """
     used = {*deployment.portfolio.assets, deployment.chain.native}
     rows = lake.scan("prices", as_of=at).filter((pl.col("step") <= HOUR_S) & pl.col("asset").is_in(sorted(used)))
@@ -56,7 +59,7 @@ def basis_of(deployment: VaultSettings, lake: Lake, history: History, at: dateti
             "gas",
             f"chain {deployment.chain.history}",
             gas.select(pl.col("available_at").max()).collect().item(),
-            bridged=True,
+            bridged=chain(deployment.chain.id).l1_chain_id is None,  # a roll-up does not tell its settlement's price
         )
     )
     if deployment.vault.kind == "simulated":
@@ -71,7 +74,10 @@ def basis_of(deployment: VaultSettings, lake: Lake, history: History, at: dateti
 
 
 def doubts(deployment: VaultSettings, lake: Lake, at: datetime) -> tuple[Verdict, ...]:
-    """Return a refusal for every series used with rows that cannot be believed and that nobody accepted."""
+    """Return a refusal for every series used with rows that cannot be believed and that nobody accepted.
+
+    A roll-up with the gas of a roll-up as its history is refused too: its data are paid at the settlement chain's.
+    """
     since = at - timedelta(days=WARMUP_DAYS)
     used = {*deployment.portfolio.assets, deployment.chain.native}
     prices = flagged(lake, "prices", as_of=at, since=since)
@@ -80,7 +86,18 @@ def doubts(deployment: VaultSettings, lake: Lake, at: datetime) -> tuple[Verdict
     gas = flagged(lake, "gas", as_of=at, since=since).filter(pl.col("series") == str(deployment.chain.history))
     each = pl.concat([prices, gas]).group_by("table", "series", "reason", maintain_order=True)
     rows = each.agg(pl.col("text").last(), pl.col("ts").last(), n=pl.len())
-    return tuple(_doubt(r) for r in rows.iter_rows(named=True))
+    return (*_unsettled(deployment.chain), *(_doubt(r) for r in rows.iter_rows(named=True)))
+
+
+def _unsettled(given: ChainSection) -> tuple[Verdict, ...]:
+    row, kept = chain(given.id), chain(given.history)
+    if row.l1_chain_id is None or kept.l1_chain_id is None:
+        return ()
+    reason = (
+        f"{row.name} is a roll-up: its data are paid for at {chain(row.l1_chain_id).name}'s gas price, and the gas of "
+        f"{kept.name} stands for it; set history_id = {row.l1_chain_id} in the chain's row, and collect its gas"
+    )
+    return (refused("settlement_gas", reason, chain=given.id, history=given.history),)
 
 
 def _doubt(row: dict[str, Any]) -> Verdict:

@@ -45,7 +45,7 @@ def view_of(choice: Choice, snapshot: Snapshot, chain: OracleEvidence | None = N
     return OffchainView(
         choice.forecasts, choice.covariance, market.native_usd, basis.data_at, evidence=evidence,
         usual_gwei=market.usual_gwei, inputs=basis.inputs, shut=basis.shut, doubts=basis.doubts,
-        highest_gwei=market.highest_gwei,
+        highest_gwei=market.highest_gwei, settlement_gwei=market.gas_gwei,
     )  # fmt: skip
 
 

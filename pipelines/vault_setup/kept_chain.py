@@ -81,10 +81,17 @@ def chain_desks(
     return desks, ChainMarket(rpc, JsonNode(rpc), kept, rules)
 
 
+def settlement_of(standing: Standing) -> float | None:
+    """Return the gas price that the data of the vault's roll-up are paid at, gwei; None where it is none."""
+    choice, row = standing.choice, chain(standing.deployment.chain.id)
+    return None if row.l1_chain_id is None or choice is None else choice.market.gas_gwei
+
+
 def _kept(own: ChainDesk, ctx: EngineContext) -> Kept:
     """Return how the vault is read for a look: without the evidence on its oracle, which a cycle reads itself."""
     heartbeats = {token: float(rule.heartbeat_s) for token, rule in ctx.limits.feeds.items()}
     return Kept(
         ctx.vault, ctx.vault_address, ctx.portfolio,
         lambda snapshot: view_of(own.standing.renewed(snapshot.block_time), snapshot), ctx.pools, heartbeats,
+        lambda: settlement_of(own.standing),
     )  # fmt: skip

@@ -16,7 +16,7 @@ from pipelines.vault_setup.context import open_context, private_folders, state_l
 from pipelines.vault_setup.context_parts import portfolio_of, view_of
 from pipelines.vault_setup.decider import Choice
 from pipelines.vault_setup.kept import Standing, minute_s, rule_at
-from pipelines.vault_setup.paper import DAY_S, MarketPoint, address, open_vault
+from pipelines.vault_setup.paper import DAY_S, MarketPoint, address, open_vault, own_wei
 from pipelines.vault_setup.tape import Tape
 from policy.execution.context import EngineContext
 from policy.keeping.desk import Changes, Desk, Occasion, SeenBlock, VaultReading
@@ -68,7 +68,7 @@ class PaperDesk:
             _, vault = open_vault(deployment, market)
         snapshot = vault.snapshot()
         view = view_of(replace(choice, market=market), snapshot)
-        price = head.next_base_fee_wei + TIP_WEI
+        price = own_wei(deployment, market) + TIP_WEI
         beats = {t.address: float(DAY_S) for t in snapshot.tokens}
         return reading_of(snapshot, portfolio_of(deployment), view, vault.pools(snapshot), price, beats)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -88,7 +88,16 @@ def open_onchain(deployment: VaultSettings, choice: Choice, *, live: bool) -> En
         limits=limits, clock=lambda: now_of(deployment, node), witnesses=witnesses_of(deployment, sender),
         auctions=auctions_of(deployment.vault.auctions),
         order_book=order_book_of(deployment.vault.auctions, deployment.chain.id), halted=halt_of(deployment).told,
+        data_fee=data_fee_of(deployment.chain.id, rpc),
     )  # fmt: skip
+
+
+def data_fee_of(chain_id: int, rpc: Rpc) -> Callable[[bytes], int] | None:
+    """Return what asks an OP-stack chain's own contract what a transaction's bytes cost; None where it has none."""
+    oracle = chain(chain_id).l1_fee_oracle
+    if oracle is None:
+        return None
+    return lambda data: cast("int", read(rpc, [Call(oracle, "getL1Fee(bytes)", "uint256", (data,))], "latest")[0][0])
 
 
 def auctions_of(given: AuctionsSection | None) -> AuctionTerms | None:

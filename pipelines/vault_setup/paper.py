@@ -14,6 +14,7 @@ from datetime import datetime
 import numpy as np
 
 from lake.units import WEI_PER_GWEI
+from lake.universe import chain as row_of
 from pipelines.vault_settings import VaultSettings
 from pipelines.wiring import mandate_of
 from policy.base import Vector
@@ -55,13 +56,13 @@ def address(name: str) -> str:
 
 def open_vault(deployment: VaultSettings, market: MarketPoint) -> tuple[SimChain, SimulatedVault]:
     """Return the paper chain and vault standing at ``market``; a first call begins with the configured NAV."""
-    path = deployment.path(deployment.vault.state)
+    path, fee = deployment.path(deployment.vault.state), own_wei(deployment, market)
     if path.exists():
         chain, spec = adapter.load(path)
         chain.mine()  # the market moves in a block of its own: what an earlier one held can still be looked up
     else:
         spec = _spec(deployment)
-        genesis = Genesis(deployment.chain.id, int(market.at.timestamp()) - 12, base_fee_wei=_wei(market))
+        genesis = Genesis(deployment.chain.id, int(market.at.timestamp()) - 12, base_fee_wei=fee)
         world = _world(deployment, market, spec)
         chain = SimChain(world, adapter.executor(spec), genesis, wei={spec.keeper: GAS_MONEY_WEI})
     head = chain.blocks[-1]
@@ -70,7 +71,7 @@ def open_vault(deployment: VaultSettings, market: MarketPoint) -> tuple[SimChain
         head.world, prices=_prices(spec, market, head.world), pools=_pools(deployment, market),
         slack_bps=_corridor(deployment),
     )  # fmt: skip
-    chain.blocks[-1] = replace(head, head=replace(head.head, time=time, base_fee_wei=_wei(market)), world=moved)
+    chain.blocks[-1] = replace(head, head=replace(head.head, time=time, base_fee_wei=fee), world=moved)
     chain.mine()
     return chain, SimulatedVault(spec, chain)
 
@@ -86,8 +87,11 @@ def close_vault(deployment: VaultSettings, chain: SimChain, vault: SimulatedVaul
     adapter.save(deployment.path(deployment.vault.state), chain, vault.spec)
 
 
-def _wei(market: MarketPoint) -> int:
-    return max(1, round(market.gas_gwei * WEI_PER_GWEI))
+def own_wei(deployment: VaultSettings, market: MarketPoint) -> int:
+    """Return the base fee of the paper chain's blocks: a roll-up's execution has its row's, the market's is of data."""
+    row = row_of(deployment.chain.id)
+    gwei = market.gas_gwei if row.l2_gas_gwei is None else row.l2_gas_gwei
+    return max(1, round(gwei * WEI_PER_GWEI))
 
 
 def _spec(deployment: VaultSettings) -> VaultSpec:

@@ -114,11 +114,8 @@ def _place(fleet: Fleet, chain_id: int, look: ChainLook) -> Place:
     holdings = tuple(book.value(i, h) for i, h in enumerate(book.holdings))
     open_ = tradable(seen.state).copy()
     open_[list(look.untradable)] = False
-    market = replace(seen.state.market, tradable=open_)
-    deployment = look.deployment
-    if market.fees.l2_gas_gwei is not None and deployment.chain.history != chain_id:
-        market = replace(market, gas_gwei=look.choice.market.gas_gwei)  # of the chain that its data are settled on
-    return Place(chain_id, holdings, holdings[deployment.portfolio.assets.index(fleet.cash)], market)
+    cash = holdings[look.deployment.portfolio.assets.index(fleet.cash)]
+    return Place(chain_id, holdings, cash, replace(seen.state.market, tradable=open_))
 
 
 def _between(

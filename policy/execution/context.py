@@ -81,7 +81,8 @@ class EngineContext:
     says why nothing may be sent just now; it is asked before a live decision, and before each signature and sending.
     ``auctions``: on what terms trades may be offered to others instead of swapped; None: never. ``order_book``: where
     an armed order is published; None: nowhere, whoever fills it reads the chain. ``part``: what this vault does of a
-    decision on the whole portfolio; None: the policy decides on this vault alone.
+    decision on the whole portfolio; None: the policy decides on this vault alone. ``data_fee``: wei that a roll-up
+    charges for the bytes of a transaction; None: by its row's figures.
     """
 
     vault: Vault
@@ -114,6 +115,7 @@ class EngineContext:
     not_before: int = 0
     halted: Halted = never
     part: Part | None = None
+    data_fee: Callable[[bytes], int] | None = None
 
 
 class Part(Protocol):

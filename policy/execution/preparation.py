@@ -9,6 +9,7 @@ import numpy as np
 
 from lake.units import BPS
 from policy.base import Decision, State, Vector, tradable
+from policy.costs import data_wei
 from policy.execution.base import Leg, Plan, Simulation, UnsignedTx, Vault, Verdict
 from policy.execution.checks.verdicts import passed, refusals, refused
 from policy.execution.context import EngineContext, Stages, StepReport
@@ -22,6 +23,8 @@ from policy.execution.submission.reverts import explained
 
 ROUNDING = 1e-6
 """Most a policy's weights may miss a portfolio by float rounding; more is a bug and refused."""
+AROUND_BYTES = 180
+"""Of a signed transaction around its call data: bids, nonce, gas, recipient and signature."""
 FORCED_LEAST_USD = 1.0
 """Smallest leg of a forced trade: a cap is not left broken because what would end the breach is small."""
 CONFIRM_BPS = 1
@@ -78,11 +81,22 @@ def prepare(
     report.verdicts += _judge(ctx.vault, plan, simulation)
     # what is reported as used is after refunds, up to a fifth (EIP-3529), which the limit must first cover
     report.gas_limit = simulation.gas_used * 5 // 4 * (100 + limits.gas_margin_percent) // 100
+    data_usd = _data_usd(ctx, seen, tx)
     report.channel, other = _channel(ctx, report, made, decision)
-    report.verdicts.append(_profit(report, decision, made, costs.gas_usd(simulation.gas_used), other))
+    report.verdicts.append(_profit(report, decision, made, costs.gas_usd(simulation.gas_used) + data_usd, other))
     if refusals(report.verdicts):
         return None, _blamed(ctx, report, seen, made, simulation)
-    return Ready(plan, made, tx, simulation, report.gas_limit, report.channel, made.slippage_usd + other), {}
+    return Ready(plan, made, tx, simulation, report.gas_limit, report.channel, made.slippage_usd + other + data_usd), {}
+
+
+def _data_usd(ctx: EngineContext, seen: Seen, tx: UnsignedTx) -> float:
+    """Return USD that a roll-up charges for the transaction's data: as its own contract says, else by its row."""
+    price = seen.view.settlement_gwei
+    if ctx.portfolio.fees.l2_gas_gwei is None or price is None:
+        return 0.0
+    around = tx.data + b"\xff" * AROUND_BYTES
+    wei = data_wei(ctx.portfolio.fees, len(around), price) if ctx.data_fee is None else ctx.data_fee(around)
+    return wei / 1e18 * seen.view.native_usd
 
 
 def _sealed(ctx: EngineContext, report: StepReport, seen: Seen, legs: Sequence[Leg]) -> Plan:

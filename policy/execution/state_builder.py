@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -57,6 +57,7 @@ class OffchainView:
     shut: Mapping[str, str] = field(default_factory=dict)
     doubts: tuple[Verdict, ...] = ()
     highest_gwei: float | None = None  # highest gas price recorded; None: no record
+    settlement_gwei: float | None = None  # gas price of the chain that a roll-up's data are settled on
 
 
 def pool_depth_usd(snapshot: Snapshot, pool: Pool) -> float:
@@ -132,6 +133,7 @@ def state_of(
             f"{view.covariance.shape}; list one asset per token, in the vault's order"
         )
     fee, deep = _market_of(snapshot, pools)
+    chain_fees, gas_gwei = _gas_of(portfolio.fees, view, gas_price_wei / WEI_PER_GWEI)
     return State(
         ts=datetime.fromtimestamp(snapshot.block_time, UTC),
         assets=portfolio.assets,
@@ -143,9 +145,9 @@ def state_of(
         scenario=portfolio.scenario,
         covariance=view.covariance,
         market=Market(
-            gas_gwei=gas_price_wei / WEI_PER_GWEI,
+            gas_gwei=gas_gwei,
             native_usd=view.native_usd,
-            fees=portfolio.fees,
+            fees=chain_fees,
             fee=fee,
             depth_usd=deep,
             usual_gwei=view.usual_gwei,
@@ -155,6 +157,18 @@ def state_of(
         max_turnover=snapshot.max_turnover_bps / 10_000,
         flows=_flows(snapshot, net=portfolio.net_requests),
     )
+
+
+def _gas_of(fees: ChainFees, view: OffchainView, own_gwei: float) -> tuple[ChainFees, float]:
+    """Return the fee schedule and the settlement chain's gas price: on a roll-up its own price is that of execution."""
+    if fees.l2_gas_gwei is None:
+        return fees, own_gwei
+    if view.settlement_gwei is None:
+        raise ConfigError(
+            f"chain {fees.chain_id} is a roll-up: what it pays for its data follows the gas price of the chain it "
+            "settles on, and none is known; set [chain] history_id to that chain and collect its gas"
+        )
+    return replace(fees, l2_gas_gwei=own_gwei), view.settlement_gwei
 
 
 def _flows(snapshot: Snapshot, *, net: bool) -> CashFlows | None:

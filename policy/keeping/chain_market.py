@@ -9,6 +9,7 @@ from lake.answers import fields, log_of, rows
 from lake.errors import RpcError
 from lake.evm import Call, at_block, read
 from lake.rpc import Rpc
+from lake.units import WEI_PER_GWEI
 from policy.execution.base import Snapshot, Vault
 from policy.execution.routing.amm import Pool
 from policy.execution.state_builder import OffchainView, RiskTerms
@@ -24,7 +25,10 @@ TIP_BLOCKS = 10  # how often the usual tip is asked for
 
 @dataclass(slots=True)
 class Kept:
-    """One vault as it is read: its adapter, what is configured, what is known off the chain, and its pools of late."""
+    """One vault as it is read: its adapter, what is configured, what is known off the chain, and its pools of late.
+
+    ``settlement_gwei``: what a roll-up's data are paid at; None on a chain that settles itself.
+    """
 
     vault: Vault
     address: str
@@ -32,6 +36,7 @@ class Kept:
     view: Callable[[Snapshot], OffchainView]
     pools: Callable[[Snapshot], Sequence[Pool]]
     heartbeats: Mapping[str, float] = field(default_factory=dict)
+    settlement_gwei: Callable[[], float | None] = lambda: None
     known_pools: tuple[Pool, ...] = ()
     pools_at: int = -1
 
@@ -60,7 +65,9 @@ class ChainMarket:
         prices = {f: _answer(f, raw) / 10 ** self._decimals[f] for f, raw in zip(feeds, found[1:], strict=True)}
         if head.number - self._tip_at >= TIP_BLOCKS:
             self._tip, self._tip_at = usual_tip(self._node.fee_history(20), self._rules), head.number
-        return Changes({f: p for f, p in prices.items() if p > 0}, frozenset(touched), self._tip)
+        known = [gwei for k in self._kept if (gwei := k.settlement_gwei()) is not None]
+        settlement = round(max(known) * WEI_PER_GWEI) if known else None
+        return Changes({f: p for f, p in prices.items() if p > 0}, frozenset(touched), self._tip, settlement)
 
     def read(self, row: int, head: SeenBlock) -> VaultReading:
         """Return vault ``row`` at the hash of ``head``."""

@@ -78,11 +78,15 @@ class VaultReading:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a block changed: prices by feed, vaults to be read anew (their rows), the usual tip, feeds' new rounds."""
+    """What a block changed: prices by feed, vaults to be read anew (their rows), the usual tip.
+
+    ``settlement_wei``: gas price that a roll-up's data are paid at, what its trades wait for; None: the block's own.
+    """
 
     prices: Mapping[str, float] = field(default_factory=dict)
     touched: frozenset[int] = frozenset()
     tip_wei: int = 0
+    settlement_wei: int | None = None
 
 
 class MarketReader(Protocol):

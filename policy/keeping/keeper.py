@@ -107,7 +107,7 @@ class Keeper:
         self._swap(head)
         self.glance = glance = self.sights.look()
         self.ring.put(head.number, price, glance)
-        asked = [] if quiet else self._asked(head, glance, price, tip_wei)
+        asked = [] if quiet else self._asked(head, glance, price_wei, tip_wei)
         self._orders(head, glance, price)
         self.tally.look_s.append(time.perf_counter() - began)
         acts = self._act(head, asked, price, glance)
@@ -123,6 +123,8 @@ class Keeper:
         for row in sorted(self._stale | found.touched | old):
             self._adopt(row, self.market.read(row, head), head)
             self._stale.discard(row)
+        if found.settlement_wei is not None:
+            return found.settlement_wei, 0
         return head.next_base_fee_wei + found.tip_wei, found.tip_wei
 
     def _swap(self, head: SeenBlock) -> None:
@@ -141,13 +143,14 @@ class Keeper:
             self._flights[row] = True
         desk.nonce = found.plan_nonce
 
-    def _asked(self, head: SeenBlock, glance: Glance, price: float, tip_wei: int) -> list[tuple[int, Occasion]]:
+    def _asked(self, head: SeenBlock, glance: Glance, price_wei: int, tip_wei: int) -> list[tuple[int, Occasion]]:
         """Return the vaults that a cycle is run for, with why: first by arrays, then by the triggers' own words."""
+        price = price_wei / WEI_PER_GWEI
         epoch = (head.timestamp_s - self._due) // EPOCH_S
         paid = (glance.reserve_gwei > 0.0) & (price <= glance.reserve_gwei)
         breach = self.sights.hard & (glance.in_tolerances >= NEAR_BREACH)
         rows = np.flatnonzero((epoch > self._epochs) | paid | breach | self._flights)
-        block = NextBlock(head.number, head.timestamp_s, head.next_base_fee_wei, tip_wei)
+        block = NextBlock(head.number, head.timestamp_s, price_wei - tip_wei, tip_wei)
         found = []
         for row in rows.tolist():
             desk = self.desks[row]

@@ -8,14 +8,15 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from lake.errors import RpcError
+from lake.errors import ConfigError, RpcError
 from policy.base import Decision
+from policy.costs import chain_fees
 from policy.execution.checks.guards import OracleEvidence, RoundAnswer
 from policy.execution.context import Limits
 from policy.execution.engine import dry, step
 from policy.execution.planner import PlanRules
 from policy.execution.records.audit import verify
-from policy.execution.state_builder import OffchainView
+from policy.execution.state_builder import OffchainView, RiskTerms
 from policy.execution.submission.gas import FeeRules
 from policy.execution.vaults.simulated.chain import SimChannel
 from tests.execution import simlab
@@ -309,3 +310,34 @@ def test_a_stuck_plan_becomes_void_by_its_deadline_and_is_planned_anew(tmp_path)
     assert report.outcome == "traded"
     assert sim.executions == 1
     assert USDC.address in report.settlement.deltas
+
+
+def test_a_roll_ups_data_are_paid_at_the_settlement_price_and_count_in_the_profit(tmp_path):
+    """By its row where no contract tells what bytes cost, as the contract says where one does; no price, no State."""
+    sim = chain(base_fee_wei=10**7)
+    fees, seen = chain_fees(8453), {}
+
+    def run(name, **more):
+        (tmp_path / name).mkdir()
+        ctx = context(
+            tmp_path / name,
+            sim,
+            portfolio=RiskTerms(("USDC", "ETH", "BTC"), np.full(3, 0.05), 3.0, "soft", fees),
+            **more,
+        )
+        return step(dry(ctx))
+
+    def told(data):
+        seen["bytes"] = len(data)
+        return 10**16  # 20 USD
+
+    free, costly = (run(f"at{g}", view=simlab.view_of(sim, settlement_gwei=g)) for g in (0.0, 30.0))
+    asked = run("told", view=simlab.view_of(sim, settlement_gwei=30.0), data_fee=told)
+    state = costly.asked[0]
+    assert state.market.gas_gwei == 30.0
+    assert state.market.fees.l2_gas_gwei == pytest.approx(0.01 + 0.1, rel=0.2), "its own price and the tip"
+    by_row = 16 * fees.l1_scalar * seen["bytes"] * 30e-9 * 2_000.0
+    assert costly.expected["gas_usd"] - free.expected["gas_usd"] == pytest.approx(by_row, rel=1e-6)
+    assert asked.expected["gas_usd"] - free.expected["gas_usd"] == pytest.approx(20.0)
+    with pytest.raises(ConfigError, match="history_id"):
+        run("unknown")

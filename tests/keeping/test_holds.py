@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from policy.execution.checks.verdicts import refused
 from policy.execution.context import StepReport
 from policy.execution.records.journal import Journal
 from policy.keeping.desk import HOLD_BLOCKS, LONGEST_HOLD, Desk, paying
+from tests.execution.simlab import chain
+from tests.keeping.kit import header, keeper
 
 
 @pytest.fixture
@@ -54,3 +57,15 @@ def test_a_trade_that_was_unprofitable_is_looked_at_again_where_gas_has_saved_th
     desk.took(report, 100, 20.0, 30.0)
     assert desk.waits(101, 17.0, 30.0)  # a tenth and more below, and still not worth it
     assert not desk.waits(101, 15.0, 30.0)
+
+
+def test_on_a_roll_up_a_look_waits_for_the_settlement_chains_price_and_not_its_own_blocks(tmp_path):
+    """The block is at a hundredth of a gwei whatever the data cost; the surface is over what they cost."""
+    sim = chain(base_fee_wei=10**7)
+    held, _ = keeper(tmp_path, sim)
+    given = held.market.changes
+    held.market.changes = lambda head: replace(given(head), settlement_wei=42 * 10**9)
+    held.on_block(header(sim), quiet="looks only")
+    held.market.changes = given
+    held.on_block(header(sim), quiet="looks only")
+    assert [look[1] for look in held.ring.of(0)] == pytest.approx([42.0, 0.11], rel=0.15)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 
 from lake.store import Lake
+from lake.universe import OP_GAS_ORACLE
 from pipelines.deployments import deployment
 from pipelines.stages import rebalance as stage
 from pipelines.vault_setup import paper
 from pipelines.vault_setup.decider import decider
+from pipelines.vault_setup.onchain import data_fee_of
 from pipelines.wiring import lake_of
 from tests.pipelines.market import END, START, project
 
@@ -97,6 +100,34 @@ def test_a_gap_in_recorded_gas_is_told_and_stops_nothing(settings, tmp_path):
     assert told["ok"]
     assert "gas of chain 1" in told["reason"]
     assert "the last known value stands" in told["reason"]
+
+
+@pytest.mark.parametrize("history", [None, 10, 1])
+def test_a_roll_up_pays_for_its_data_at_its_settlement_chains_price_or_abstains(settings, tmp_path, history):
+    """Base with its own gas or another roll-up's as its history is refused with the remedy; old gas of L1 too."""
+    gas = lake_of(settings).scan("gas").collect()
+    own = [gas.with_columns(chain_id=pl.lit(i, gas.schema["chain_id"])) for i in (8453, 10)]
+    late = gas.filter(pl.col("ts") < END - timedelta(hours=40))
+    mine = changed(settings, tmp_path, gas=lambda _: pl.concat([late, *own]))
+    row = mine.chain.model_copy(update={"id": 8453, "history_id": history})
+    found = refused(run(mine.model_copy(update={"chain": row})))
+    if history == 1:
+        assert "settlement_gas" not in found
+        assert "gas of chain 1: nothing since" in found["data_stale"]
+    else:
+        assert "its data are paid for at ethereum's gas price" in found["settlement_gas"]
+        assert "set history_id = 1" in found["settlement_gas"]
+
+
+def test_an_op_stack_chains_own_contract_prices_the_bytes_of_a_transaction():
+    asked = []
+    rpc = SimpleNamespace(batch=lambda calls, **_: [asked.append(c) or "0x" + f"{7 * 10**13:064x}" for c in calls])
+    assert data_fee_of(8453, rpc)(b"\x01" * 40) == 7 * 10**13
+    [(_, [call, block])] = asked
+    assert (call["to"], block) == (OP_GAS_ORACLE, "latest")
+    assert "01" * 40 in call["data"]
+    assert data_fee_of(1, rpc) is None
+    assert data_fee_of(42161, rpc) is None
 
 
 def test_a_pool_that_stopped_is_refused_by_name(settings, tmp_path):
