@@ -33,6 +33,9 @@ from pipelines.wiring import lake_of, now
 from policy.execution.checks.verdicts import UNTRADABLE
 from policy.execution.records.halt import REMEDY
 
+LAST_DECISION = "drift_distance", "loss_budget_left_bp", "gas_gwei"
+"""Figures of the last decision that ``figures`` and the metric ``foredrift_value`` have."""
+
 
 def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
     """Return freshness of every series, forecasts and the last decision, with advice in words.
@@ -147,7 +150,7 @@ def _figures(lake: Lake, decisions: pl.DataFrame, at: datetime) -> dict[str, flo
         .collect()
         .item()
     )
-    figures = {name: seen.get(name) for name in ("drift_distance", "loss_budget_left_bp", "gas_gwei")}
+    figures = {name: seen.get(name) for name in LAST_DECISION}
     return figures | {"last_execution_h": None if landed is None else _hours(at, landed)}
 
 

@@ -130,7 +130,8 @@ def test_metrics_are_asked_for_where_the_server_answers(given):
     port = given["services"]["server"]["environment"]["FOREDRIFT_WATCH__PROMETHEUS_PORT"]
     assert job["static_configs"] == [{"targets": [f"127.0.0.1:{port}"]}]
     assert given["services"]["prometheus"]["network_mode"] == "service:server"
-    assert "./prometheus.yml:/etc/prometheus/prometheus.yml:ro" in given["services"]["prometheus"]["volumes"]
+    for name in ("prometheus.yml", *found["rule_files"]):
+        assert f"./{name}:/etc/prometheus/{name}:ro" in given["services"]["prometheus"]["volumes"]
 
 
 def instructions() -> list[tuple[str, str]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from lake.store import RETENTION_HOURS
@@ -15,10 +17,12 @@ from pipelines.monitor.health import FILE, own_sign
 from pipelines.scheduled.metrics import Metrics
 from pipelines.servers.rotated import KEPT, LIMIT
 from pipelines.settings import Settings, load
+from pipelines.stages.status import LAST_DECISION
 from pipelines.wiring import lake_of
 from tests.house.counts import ROOT
 from tests.ops.compose import Composed, clean_folder, missing, read
 from tests.pipelines.market import project
+from tests.pipelines.page_data import DATA
 from tests.pipelines.test_docs import blocks
 
 PAGE = "docs/months.md"
@@ -110,16 +114,67 @@ def test_what_bounds_growth_is_as_the_page_says():
     assert "every 200 commits" in TEXT
 
 
-def test_the_metrics_that_alerts_ask_for_exist():
+RULES = yaml.safe_load((ROOT / "deploy/alerts.yml").read_text())["groups"][0]["rules"]
+
+
+def exported() -> dict[str, dict[str, set[str]]]:
+    """What a served project exports by metric: the values of each label, as far as they are known beforehand."""
     metrics = Metrics()
-    names = {s.name for m in metrics.registry.collect() for s in m.samples} | {
-        m.name for m in metrics.registry.collect()
-    }
-    asked = set(re.findall(r"foredrift_\w+", TEXT.split("Alerts worth")[1].split("## Back up")[0]))
-    assert len(asked) >= 7
-    assert {a for a in asked if a not in names and a.removesuffix("_total") not in names} == set()
-    job = (ROOT / "deploy/prometheus.yml").read_text()
-    assert "job_name: foredrift" in job
+    vault = {"name": "main", "keeper": {"fresh": True, "order": None, "block": 1, "age_s": 1.0, "head_age_s": 1.0}}
+    report = {
+        "tables": [{"table": "prices", "series": "x", "age_h": 1.0}], "forecasts": [], "models": [], "coverage": [],
+        "figures": dict.fromkeys(LAST_DECISION, 1.0), "deployments": [vault], "portfolios": [DATA],
+    }  # fmt: skip
+    metrics.update(report)
+    found: dict[str, dict[str, set[str]]] = {}
+    for sample in (s for family in metrics.registry.collect() for s in family.samples):
+        of = found.setdefault(sample.name, {})
+        for label, value in sample.labels.items():
+            of.setdefault(label, set()).add(value)
+    return found
+
+
+def faults(expression: str, known: dict[str, dict[str, set[str]]]) -> list[str]:
+    """Return the metrics, labels and values of ``expression`` that nothing exports."""
+    wrong = []
+    for name, inside in re.findall(r"\b(foredrift_\w+)(?:\{([^}]*)\})?", expression):
+        if name not in known:
+            wrong.append(name)
+            continue
+        for label, value in re.findall(r'(\w+)="([^"]*)"', inside):
+            if value not in known[name].get(label, ()):
+                wrong.append(f'{name}{{{label}="{value}"}}')
+    return wrong
+
+
+def test_the_rules_of_alerts_ask_for_what_is_exported_and_are_the_pages_rows():
+    known = exported()
+    for rule in RULES:
+        assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
+        assert re.fullmatch(r"\d+[mh]", rule["for"])
+        assert rule["labels"] in ({"severity": "page"}, {"severity": "ticket"})
+        assert faults(rule["expr"], known) == []
+    assert len({r["alert"] for r in RULES}) == len(RULES) >= 9
+    rows = re.findall(r"^\| `(.+?)` \| (\w+) \| (\w+) \| (.+) \|$", TEXT.split("Prometheus rules")[1], re.MULTILINE)
+    assert rows == [(r["expr"], r["for"], r["labels"]["severity"], r["annotations"]["summary"]) for r in RULES]
+    job = yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text())
+    assert job["rule_files"] == ["alerts.yml"]
+    jobs = {f'up{{job="{c["job_name"]}"}} == 0' for c in job["scrape_configs"]}
+    assert RULES[0]["expr"] in jobs
+
+
+@pytest.mark.parametrize(
+    "wrong", ["foredrift_gone > 0", 'foredrift_portfolio{figure="nav"} < 1', 'foredrift_keeper{name="fresh"} == 0']
+)
+def test_a_rule_over_what_nothing_exports_is_noticed(wrong):
+    assert len(faults(wrong, exported())) == 1
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool here: it comes with Prometheus")
+def test_promtool_takes_the_rules_and_the_configuration():
+    for command in (["rules", "deploy/alerts.yml"], ["config", "deploy/prometheus.yml"]):
+        done = subprocess.run(["promtool", "check", *command], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 def test_the_settings_of_the_chat_are_settings(tmp_path):
