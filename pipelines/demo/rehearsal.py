@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 import tempfile
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from pydantic import SecretStr
@@ -26,6 +25,7 @@ from lake.universe import STABLE
 from pipelines.demo.localnet import depths_at, tick_at
 from pipelines.demo.rehearsal_kinds import OWNER_FILE, kind_of, section_of
 from pipelines.demo.rehearsal_lake import lived_again
+from pipelines.demo.rehearsal_yields import Yielding, made_of, plain, yields_of
 from pipelines.deployments import Deployment
 from pipelines.sections import FeedRow, LakeSection, MlflowSection, PoolRow
 from pipelines.servers.phrase import using
@@ -34,10 +34,11 @@ from pipelines.stages.mandate import evidence_of
 from pipelines.vault_setup.paper import in_bps
 from pipelines.wiring import cron_at, lake_of
 from policy.execution.checks.rules import PPB, Mandate
+from policy.execution.routing.yields import VENUE
 from policy.execution.submission.signer import create_keystore
 from policy.localnet.history import Tick, ticks
 from policy.localnet.market import Localnet, start
-from policy.localnet.world import NUMERAIRE, prepared, spec_for
+from policy.localnet.world import NUMERAIRE, Extra, prepared, spec_for
 
 PASSPHRASE = "local"  # noqa: S105 # nosec B105 - of a well-known development key on a chain that dies with the process
 ELSEWHERE = ("FOREDRIFT_NOTIFY", "MLFLOW_TRACKING_URI")
@@ -91,45 +92,52 @@ def lived(
 
     ``before`` is called ahead of every decision with the market, the deployment and the time.
     """
-    kind = kind_of(own)
+    kind, shares = kind_of(own), made_of(own)
     with tempfile.TemporaryDirectory(prefix="foredrift-rehearsal-") as folder, _alone():
         root = Path(folder)
         lake = Lake(str(root / "lake"))
         used = sorted({*own.portfolio.assets, own.chain.native} - STABLE)
         begin, end = lived_again(lake_of(own), lake, used, days)
-        with _market(own, lake, begin) as net:
+        yields = yields_of(own, lake, begin) if shares else []
+        with _market(own, lake, begin, yields) as net:
             local, at_time = on_local_chain(own, net, root), _ticks(lake, own, begin, end)
-            moments, notes = list(_moments(at_time, own, begin, end)), []
+            moments, notes = list(_moments(at_time, own, begin, end)), [y.words() for y in yields]
             kind.begin(net, local)
             for done, at in enumerate(moments, 1):
-                _advance(net, own, at, at_time)
+                _advance(net, own, at, at_time, yields)
                 if before is not None:
                     before(net, local, at)
                 outcome = str(local.step(None, live=True)["outcome"])
                 people, later = kind.follow(net, local), at + timedelta(hours=1)
                 notes += [f"{at:%Y-%m-%d %H:%M}: {people.words}"] if people.words else []
                 if people.again and later < (moments[done] if done < len(moments) else end):
-                    _advance(net, own, later, at_time)
+                    _advance(net, own, later, at_time, yields)
                     outcome = str(local.step(None, live=True)["outcome"])
                 told(done, len(moments), outcome)
             net.mine(1, int(end.timestamp()) - net.node.head().time + 1)
             yield Lived(net, local, begin, end, tuple(notes))
 
 
-def _advance(net: Localnet, own: Deployment, at: datetime, at_time: Callable[[datetime], Tick | None]) -> None:
-    """Move the market to the prices and gas of ``at``."""
+def _advance(
+    net: Localnet, own: Deployment, at: datetime, at_time: Callable[[datetime], Tick | None], yields: Sequence[Yielding]
+) -> None:
+    """Move the market to the prices and gas of ``at``, and the yield-bearing tokens to their rates."""
     tick = at_time(at)
     assert tick is not None  # the moments have one, and so has what is later
-    net.advance_prices(_pegged(own) | dict(tick.prices), gas_gwei=tick.gas_gwei, at=at)
+    for one in yields:
+        one.accrue(net, at)
+    net.advance_prices(plain(_pegged(own) | dict(tick.prices), yields), gas_gwei=tick.gas_gwei, at=at)
 
 
 @contextmanager
-def _market(own: Deployment, lake: Lake, begin: datetime) -> Iterator[Localnet]:
+def _market(own: Deployment, lake: Lake, begin: datetime, yields: Sequence[Yielding]) -> Iterator[Localnet]:
     """Run the local market at the prices of ``begin`` with the configured vault in it."""
     targets, first = own.portfolio.weights, own.start_weights
     opening = tick_at(lake, begin, sorted({*own.portfolio.assets, own.chain.native} - STABLE), own.chain.history)
-    prices, depth = _pegged(own) | dict(opening.prices), depths_at(lake, begin, own.portfolio.assets)
-    extra = kind_of(own).deployed(
+    prices = plain(_pegged(own) | dict(opening.prices), yields)
+    depth = plain(depths_at(lake, begin, own.portfolio.assets), yields)
+    extras = [y.deployed(own.portfolio.nav_usd) for y in yields]
+    vault = kind_of(own).deployed(
         own,
         dict(zip(targets, in_bps(list(targets.values())), strict=True)),
         dict(zip(first, in_bps(list(first.values())), strict=True)),
@@ -137,8 +145,8 @@ def _market(own: Deployment, lake: Lake, begin: datetime) -> Iterator[Localnet]:
     )
     gas = opening.gas_gwei or 1.0
     with (
-        _forgotten(prices, depth, extra),
-        start(prices, depths=depth, extras=[extra], at=begin, gas_gwei=gas) as net,
+        _forgotten(prices, depth, [*extras, vault]),
+        start(prices, depths=depth, extras=[*extras, vault], at=begin, gas_gwei=gas) as net,
         using(PASSPHRASE),
     ):
         yield net
@@ -169,6 +177,7 @@ def on_local_chain(own: Deployment, net: Localnet, root: Path) -> Deployment:
         PoolRow(address=p.address, venue=p.venue, asset=p.asset, router=p.router)
         for p in net.world.pools.values() if {p.asset, p.quote} <= set(assets) and kind.venues(p.venue)
     )  # fmt: skip
+    pools += tuple(PoolRow(address=net.world.token(a).address, venue=VENUE, asset=a) for a in made_of(own))
     feeds = tuple(FeedRow(asset=a, address=str(net.world.token(a).feed), heartbeat="25h") for a in assets)
     vault = section_of(own, net, kind)
     here = own.chain.model_copy(update={
@@ -221,13 +230,13 @@ def _alone() -> Iterator[None]:
 
 
 @contextmanager
-def _forgotten(prices: Mapping[str, float], depth: Mapping[str, float], extra: Any) -> Iterator[Path]:
+def _forgotten(prices: Mapping[str, float], depth: Mapping[str, float], extras: Sequence[Extra]) -> Iterator[Path]:
     """Build the world of a rehearsal and remove its saved state afterwards, unless it was there before."""
     from policy.localnet.packages import cache_dir
 
     folder = cache_dir() / "worlds"
     before = set(folder.glob("*")) if folder.exists() else set()
-    _, state = prepared(spec_for(prices, depth), [extra])
+    _, state = prepared(spec_for(prices, depth), extras)
     try:
         yield state
     finally:

@@ -27,6 +27,8 @@ INTEGRATION, TRACK = "callOnExtension(address,uint256,bytes)", 1
 """How a fund's owner lets it know a token it holds already: IntegrationManager, AddTrackedAssetsToVault."""
 LEAST = Fraction(1, BPS)
 """Share of NAV that investors of a fund pay in at least, in the asset that its shares are counted in."""
+WHOLE = 10**18
+"""Shares that a rate is asked of, raw units."""
 Build = Callable[[Deployer, World], Mapping[str, str]]
 
 
@@ -120,8 +122,14 @@ def give(on: Deployer, token: Token, amount: int, to: str) -> None:
 
 
 def _usd(on: Deployer, world: World, asset: str) -> Fraction:
-    ((_, answer),) = [on.view(str(world.token(asset).feed), "latestRoundData()", "uint80,int256")]
-    return Fraction(int(str(answer)), 10**FEED_DECIMALS)
+    """Return the price of ``asset``: its feed's, times the rate where it is a yield-bearing token."""
+    token = world.token(asset)
+    ((_, answer),) = [on.view(str(token.feed), "latestRoundData()", "uint80,int256")]
+    price = Fraction(int(str(answer)), 10**FEED_DECIMALS)
+    if asset in world.tokens:
+        return price
+    (assets,) = on.view(token.address, "convertToAssets(uint256)", "uint256", WHOLE)
+    return price * Fraction(int(str(assets)), WHOLE)
 
 
 def _role(on: Deployer, safe: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,7 +39,7 @@ from policy.localnet.accounts import dev_accounts
 from policy.localnet.auction_venues import BIDDERS, deploy_venues
 from policy.localnet.deploy import Deployer
 from policy.localnet.packages import lock_digest
-from policy.localnet.world import FEED_DECIMALS, NUMERAIRE, Extra, World
+from policy.localnet.world import FEED_DECIMALS, NUMERAIRE, SHARE, Extra, World
 from policy.localnet.zodiac import roles_modifier, singleton_factory, unwrapper
 
 HEARTBEAT_S = 90_000  # replayed history posts at least daily
@@ -131,6 +132,27 @@ def yield_token(*, assets_usd: int = 10_000_000) -> Extra:
 
     digest = hashlib.sha256(repr((source_digest("mock_yield"), assets_usd)).encode()).hexdigest()
     return Extra("yield_token", digest, build)
+
+
+def share_token(asset: str, made_of: str, rate: Fraction, *, assets_usd: int) -> Extra:
+    """Return the extra that deploys ``asset``, a yield-bearing token over ``made_of`` worth ``rate`` of it.
+
+    The investor has put ``assets_usd`` into it. The world's ``token(asset)`` finds it.
+    """
+
+    def build(on: Deployer, world: World) -> Mapping[str, str]:
+        under = world.token(made_of)
+        made = on.vyper("mock_yield", ["address", "string"], [under.address, asset])
+        ((_, answer),) = [on.view(str(under.feed), "latestRoundData()", "uint80,int256")]
+        amount = assets_usd * 10 ** (under.decimals + FEED_DECIMALS) // int(str(answer))
+        on.call("investor", under.address, "approve(address,uint256)", made, amount)
+        on.call("investor", made, "deposit(uint256,address)", amount, dev_accounts()["investor"].address)
+        more = int(amount * (rate - 1))
+        on.call("deployer", made, "earn(uint256)" if more >= 0 else "lose(uint256)", abs(more))
+        return {f"{SHARE}{asset}:{made_of}": made}
+
+    digest = hashlib.sha256(repr((source_digest("mock_yield"), asset, made_of, rate, assets_usd)).encode()).hexdigest()
+    return Extra(f"share_{asset}", digest, build)
 
 
 def _held(world: World, asset: str) -> Token:

@@ -32,6 +32,8 @@ FEED_DECIMALS = 8  # of every USD feed
 NUMERAIRE = "USDC"
 SECOND_FEED = "second_feed:"
 """Prefix of extras that are second feeds of an asset; they follow its price like the first."""
+SHARE = "share:"
+"""Prefix of extras that are yield-bearing tokens: their asset, and after another colon what it is made of."""
 TICK_SPACING = {100: 1, 500: 10, 3_000: 60, 10_000: 200}
 OBSERVATIONS = 128  # slots of price history a v3 pool keeps; enough for a 30-minute average at 12 s blocks
 GENESIS = 1_600_000_000  # 2020-09-13, before any history replayed here
@@ -112,7 +114,13 @@ class World:
     extras: Mapping[str, str] = field(default_factory=dict)
 
     def token(self, asset: str) -> Token:
-        """Return the token of ``asset``; ConfigError with the known ones otherwise."""
+        """Return the token of ``asset``; ConfigError with the known ones otherwise.
+
+        A yield-bearing one has decimals and feed of what it is made of.
+        """
+        for name, address in self.extras.items():
+            if name.startswith(f"{SHARE}{asset}:"):
+                return replace(self.tokens[name.removeprefix(f"{SHARE}{asset}:")], symbol=asset, address=address)
         try:
             return self.tokens[asset]
         except KeyError:

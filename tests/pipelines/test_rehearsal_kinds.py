@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from lake.errors import ConfigError
+from lake.errors import ConfigError, NotEnoughData
 from pipelines.cli import app
 from pipelines.demo import rehearsal_kinds
 from pipelines.demo.rehearsal import Lived, lived, note_of
 from pipelines.demo.rehearsal_kinds import ASKED_BPS, KINDS, _settled, kind_of
+from pipelines.demo.rehearsal_lake import newest_price
+from pipelines.demo.rehearsal_yields import made_of, plain, yields_of
 from pipelines.deployments import deployment
 from pipelines.settings import load
 from pipelines.stages.vault_settle import settle
 from pipelines.vault_setup.onchain import dry_vault
+from pipelines.wiring import lake_of
 from policy.execution.records.audit import Audit
 from policy.execution.vaults.enzyme.adapter import EnzymeFund
 from policy.execution.vaults.lagoon.adapter import LagoonVault
@@ -29,6 +34,19 @@ from tests.pipelines.market import project
 from tests.pipelines.test_rehearsal import tree
 
 SOMEWHERE = "0x" + "11" * 20
+SHARE, FEED = "0x" + "22" * 20, "0x" + "33" * 20
+RATE, GROWTH = 1.05, 0.08
+HOLDING = f"""
+[vault.tokens]
+USDC = "0x{"44" * 20}"
+ETH = "0x{"55" * 20}"
+SUSDC = "{SHARE}"
+[[sources.pools]]
+asset = "SUSDC"
+address = "{SHARE}"
+venue = "erc4626"
+""" + "".join(f'[[sources.feeds]]\nasset = "{a}"\naddress = "{FEED}"\nheartbeat = "25h"\n' for a in ("USDC", "SUSDC"))
+"""Besides ``[vault]``: a portfolio that holds a yield-bearing token made of its cash."""
 EXTRA = """
 [mandate]
 max_turnover_bps = 9_000
@@ -47,16 +65,27 @@ ADAPTERS = {"roles": RolesSafe, "proposal": ProposedSafe, "enzyme": EnzymeFund, 
 
 @pytest.fixture(scope="module")
 def market(tmp_path_factory) -> Path:
-    """A project with sixty days of prices; each test gives it a vault."""
-    return project(tmp_path_factory.mktemp("own"), EXTRA).root / "foredrift.toml"
+    """A project with sixty days of prices, of a yield-bearing token too; each test gives it a vault."""
+    made = project(tmp_path_factory.mktemp("own"), EXTRA)
+    lake = lake_of(deployment(made))
+    eth = lake.scan("prices").filter(pl.col("asset") == "ETH").collect()
+    days = (pl.col("ts") - pl.col("ts").max()).dt.total_seconds() / 86_400
+    worth = [(RATE * (1 + GROWTH * days / 365)).alias(c) for c in ("open", "high", "low", "close")]
+    lake.write("prices", eth.with_columns(pl.lit("SUSDC").alias("asset"), *worth).select(eth.columns))
+    return made.root / "foredrift.toml"
 
 
-def of_kind(market: Path, section: str):
+def of_kind(market: Path, section: str, further: str = "", assets: str = '["USDC", "ETH", "BTC"]'):
     """Return the deployment of the project with another ``[vault]``, which lies on another chain."""
-    text = market.read_text().replace('["BTC", "ETH", "LINK"]', '["USDC", "ETH", "BTC"]')
-    file = market.with_name("kind.toml")
-    file.write_text(f'{text}\n[vault]\n{section}\naddress = "{SOMEWHERE}"\njournal = "mine"\naudit = "mine.jsonl"\n')
+    text = market.read_text().replace('["BTC", "ETH", "LINK"]', assets)
+    file, files = market.with_name("kind.toml"), 'journal = "mine"\naudit = "mine.jsonl"\n'
+    file.write_text(f'{text}\n[vault]\n{section}\naddress = "{SOMEWHERE}"\n{files}{further}')
     return deployment(load(file))
+
+
+def holding(market: Path, section: str):
+    """Return the deployment with a third of it in the yield-bearing token."""
+    return of_kind(market, section, HOLDING, '["USDC", "ETH", "SUSDC"]')
 
 
 def ours(folder: Path) -> dict[str, str]:
@@ -69,7 +98,7 @@ def day(request, market) -> Iterator[tuple[str, Lived, list[str]]]:
     """A day of each kind, its chain still there, and what its decisions came to."""
     if request.param == "lagoon":
         need_lagoon()
-    own = of_kind(market, SECTIONS[request.param])
+    own = (holding if request.param == "proposal" else of_kind)(market, SECTIONS[request.param])
     before, outcomes = ours(own.root), []
     with lived(own, 1, lambda _, __, outcome: outcomes.append(outcome)) as it:
         yield request.param, it, outcomes
@@ -108,7 +137,12 @@ def test_who_has_to_sign_or_settle_besides_does_so_and_it_is_told(day):
         assert it.notes == ()
         return
     if name == "proposal":
-        assert "2 of 3 owners signed" in it.notes[0]
+        assert it.notes[0].startswith("SUSDC is worth 1.049")
+        assert "earns 8." in it.notes[0]
+        assert "2 of 3 owners signed" in it.notes[1]
+        [rate] = dry_vault(it.local).state().rates
+        assert RATE < rate.rate / 10 ** (12 + 6) < RATE * (1 + GROWTH / 300)
+        assert dry_vault(it.local).state().book.holdings[2] > 0
         assert it.local.vault.keystore  # it pays the gas, and owns nothing of the Safe
         assert it.net.accounts["keeper"].address not in dry_vault(it.local).signers("latest").owners
         return
@@ -162,10 +196,31 @@ def test_every_kind_of_the_settings_is_rehearsed_as_what_it_is(market):
         assert "what your vault on its chain allows may differ" in note_of(own)
 
 
-def test_what_the_local_market_does_not_have_is_said_before_anything_starts(market):
-    pool = f'\n[[sources.pools]]\nasset = "SDAI"\naddress = "{SOMEWHERE}"\nvenue = "erc4626"\n'
-    own = of_kind(market, SECTIONS["roles"])
-    file = own.root / "kind.toml"
-    file.write_text(file.read_text() + pool)
-    with pytest.raises(ConfigError, match=f"no yield-bearing tokens: take {SOMEWHERE}"):
-        kind_of(deployment(load(file)))
+def test_what_a_yield_bearing_token_is_made_of_and_earned_is_read_from_settings_and_lake(market):
+    own = holding(market, SECTIONS["proposal"])
+    lake = lake_of(own)
+    assert made_of(own) == {"SUSDC": "USDC"}
+    begin = newest_price(lake, ["ETH", "SUSDC"])
+    [found] = yields_of(own, lake, begin)
+    assert float(found.rate) == pytest.approx(RATE, rel=1e-3)
+    assert float(found.growth) == pytest.approx(GROWTH, rel=0.02)
+    later = begin + timedelta(days=365)
+    assert float(found.at(later) / found.rate) == pytest.approx(1 + GROWTH, rel=1e-2)
+    assert found.at(begin - timedelta(days=1)) == found.rate
+    assert plain({"ETH": 1.0, "SUSDC": 2.0}, [found]) == {"ETH": 1.0}
+    with pytest.raises(NotEnoughData, match="prices of SUSDC and USDC"):
+        yields_of(own, lake, begin - timedelta(days=900))
+    assert made_of(of_kind(market, SECTIONS["roles"])) == {}
+
+
+def test_a_token_nobody_can_hold_or_tell_is_said_before_anything_starts(market):
+    with pytest.raises(ConfigError, match="kind 'reference' holds no yield-bearing tokens"):
+        made_of(holding(market, 'kind = "reference"'))
+    file = holding(market, SECTIONS["proposal"]).root / "kind.toml"
+    for old, new in ((f'asset = "SUSDC"\naddress = "{FEED}"', f'asset = "SUSDC"\naddress = "{SOMEWHERE}"'),
+                     ('["USDC", "ETH", "SUSDC"]', '["USDC", "ETH", "BTC"]')):  # fmt: skip
+        held = file.read_text()
+        file.write_text(held.replace(old, new))
+        with pytest.raises(ConfigError, match="what SUSDC is made of cannot be told"):
+            made_of(deployment(load(file)))
+        file.write_text(held)
