@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from policy.execution.routing.amm import V2Pool, V3Pool, quote, tick_at_sqrt_ratio
 from policy.execution.routing.router import best_execution, routes
 from policy.execution.routing.segments import Segment, best_split, compose, curve, value
+from policy.execution.routing.yields import YieldState, YieldVault, pair_of
 
 A, B, C = "token-a", "token-b", "token-c"
 
@@ -196,3 +197,16 @@ def test_no_liquidity_is_none_and_more_input_never_buys_less():
     pools = market(5, 4)
     outs = [best_execution(pools, A, B, 10**k, most_legs=4).out for k in range(18, 24)]
     assert outs == sorted(outs)
+
+
+@given(st.integers(1_000, 10**22), st.floats(0.01, 100.0), st.sampled_from([6, 8, 18]), st.booleans())
+def test_every_amount_of_a_yield_bearing_token_finds_its_route(amount, rate, decimals, sell):
+    """The pair that stands for one is far deeper than floats tell the amount apart from."""
+    made = YieldVault("0xs", "0xa", decimals, decimals)
+    state = YieldState(int(rate * 10 ** (decimals + 12)), decimals + 12, 0, 10**30, 10**30)
+    pool = pair_of(made, state)
+    ends = ("0xs", "0xa") if sell else ("0xa", "0xs")
+    way = best_execution((pool,), *ends, amount, leg_cost_out=10.0**decimals, most_legs=7)
+    assert way is not None
+    assert way.fills[0].amount_in == amount
+    assert way.out == quote(pool, ends[0], amount).out

@@ -50,6 +50,7 @@ venue = "erc4626"
 EXTRA = """
 [mandate]
 max_turnover_bps = 9_000
+loss_budget_bps = 40
 [schedule]
 rebalance = "6 */12 * * *"
 """
@@ -84,8 +85,8 @@ def of_kind(market: Path, section: str, further: str = "", assets: str = '["USDC
 
 
 def holding(market: Path, section: str):
-    """Return the deployment with a third of it in the yield-bearing token."""
-    return of_kind(market, section, HOLDING, '["USDC", "ETH", "SUSDC"]')
+    """Return the deployment of a hard mandate with a third of it in the yield-bearing token."""
+    return of_kind(market, section, HOLDING, '["USDC", "ETH", "SUSDC"]\nscenario = "hard"')
 
 
 def ours(folder: Path) -> dict[str, str]:
@@ -218,7 +219,7 @@ def test_a_token_nobody_can_hold_or_tell_is_said_before_anything_starts(market):
         made_of(holding(market, 'kind = "reference"'))
     file = holding(market, SECTIONS["proposal"]).root / "kind.toml"
     for old, new in ((f'asset = "SUSDC"\naddress = "{FEED}"', f'asset = "SUSDC"\naddress = "{SOMEWHERE}"'),
-                     ('["USDC", "ETH", "SUSDC"]', '["USDC", "ETH", "BTC"]')):  # fmt: skip
+                     ('["USDC", "ETH", "SUSDC"]\nscenario', '["USDC", "ETH", "BTC"]\nscenario')):  # fmt: skip
         held = file.read_text()
         file.write_text(held.replace(old, new))
         with pytest.raises(ConfigError, match="what SUSDC is made of cannot be told"):

@@ -20,6 +20,7 @@ from policy.execution.routing.amm import PIPS, Pool, V2Pool, V3Pool
 
 Vector = npt.NDArray[np.float64]
 _SHAVE = 1e-9
+_ULPS = 8  # in which roots, quotients and differences of R and the amount may be wrong
 _DUST = 1e-12  # what adding and subtracting the parts of an amount may leave of it
 
 
@@ -146,7 +147,8 @@ def best_split(
     R, Y, cap = (np.array([getattr(s, f) for r in routes for s in r]) for f in ("R", "Y", "cap"))
     start = np.concatenate([np.concatenate(([0.0], np.cumsum([s.cap for s in r])[:-1])) for r in routes])
     slope = np.sqrt(R * Y)
-    ends = np.where(np.isfinite(cap), (R + cap) / slope, (R + amount * (1 + _SHAVE)) / slope)
+    reach = amount * (1 + _SHAVE) + _ULPS * np.spacing(R)  # beyond the amount by more than floats lose of a deep R
+    ends = np.where(np.isfinite(cap), (R + cap) / slope, (R + reach) / slope)
     mu = np.unique(np.concatenate((R / slope, ends)))
     filled = np.clip(slope[:, None] * mu[None, :] - R[:, None], 0.0, cap[:, None])
     members = np.zeros((len(subsets), n))
