@@ -26,6 +26,7 @@ from prefect.states import Completed, Failed
 from prefect.utilities.callables import ParameterSchema, parameter_schema
 
 from lake.errors import ForedriftError, NotEnoughData
+from lake.private import STATE, tighten
 from lake.units import duration
 from pipelines.collisions import SERVED
 from pipelines.deployments import Deployment, deployments
@@ -126,6 +127,7 @@ def _ingest(settings: Settings) -> list[dict[str, Any]]:
     until = now().replace(second=0, microsecond=0).isoformat()
     names = ingest_stage.source_names(settings)
     states = [collect(name, until, return_state=True) for name in names]
+    tighten(settings.path(STATE))  # Prefect writes the results it keeps there by the umask
     rows = [s.result() for s in states if s.is_completed()]
     if rows:
         create_table_artifact(table=rows, key="ingest", description="What was collected")

@@ -112,6 +112,7 @@ def test_masking_keeps_what_is_no_secret_and_its_form(value, key):
 
 
 def test_check_counts_and_names_variables_that_nothing_reads(file, monkeypatch):
+    monkeypatch.delenv("FOREDRIFT_DATA", raising=False)
     monkeypatch.setenv("FOREDRIFT_NOTFY", "x")
     monkeypatch.setenv("FOREDRIFT_NOTIFY", "x")
     monkeypatch.setenv("FOREDRIFT_LAKE__PATH", "other")
