@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-import httpx
+import certifi
+import urllib3
 
 from lake.errors import RpcError
 from lake.json_text import parsed
 
 RETRY_STATUS = frozenset({408, 425, 429})
 """HTTP answers that say "later": too slow, too early, too many requests. Everything from 500 on says so too."""
+SUCCESS = 200
 SERVER_FAULT = 500
 TOO_MUCH = frozenset({400, 413})
 """What gateways answer without JSON-RPC to a batch that is too large for them."""
+
+
+_HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": "foredrift"}
+_KEPT = 32  # connections to a node
+Send = Callable[..., urllib3.BaseHTTPResponse]
 
 
 class Unreachable(Exception):
@@ -44,29 +55,57 @@ class Transport(Protocol):
 
 
 class HttpTransport:
-    """Transport over HTTP with kept connections."""
+    """Transport over HTTP with kept connections, through the proxies that the environment names."""
 
     def __init__(self) -> None:
-        self._client = httpx.Client(follow_redirects=False)
+        self._ways: dict[str, Send] = {}
 
     def post(self, url: str, body: object, timeout: float) -> object:
         """Return the parsed answer; raises Unreachable without the URL in its text."""
+        sent = json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
         try:
-            answer = self._client.post(url, json=body, timeout=timeout)
-        except httpx.HTTPError as error:
+            code, headers, raw = self._sent(url, sent, timeout)
+        except urllib3.exceptions.HTTPError as error:
             raise Unreachable(type(error).__name__) from None  # the library's text holds the full URL
-        code, after_s = answer.status_code, _retry_after(answer.headers.get("Retry-After"))
-        passing = code in RETRY_STATUS or code >= SERVER_FAULT
+        after_s = _retry_after(headers.get("Retry-After"))
+        success, passing = code // 100 == SUCCESS // 100, code in RETRY_STATUS or code >= SERVER_FAULT
         try:
-            found: object = parsed(answer.content)
+            found: object = parsed(raw)
         except ValueError:  # half an answer, a gateway's page, brackets without end
-            again = answer.is_success or passing
             raise Unreachable(
-                f"HTTP {code} without JSON", again=again, after_s=after_s, too_much=code in TOO_MUCH
+                f"HTTP {code} without JSON", again=success or passing, after_s=after_s, too_much=code in TOO_MUCH
             ) from None
-        if passing or (not answer.is_success and not _has_error(found)):
+        if passing or (not success and not _has_error(found)):
             raise Unreachable(f"HTTP {code}", again=passing, after_s=after_s, too_much=code in TOO_MUCH)
         return found
+
+    def _sent(self, url: str, body: bytes, timeout: float) -> tuple[int, Mapping[str, str], bytes]:
+        """Return status, headers and body of the answer; raises urllib3's HTTPError without one."""
+        way = self._ways.get(url)
+        if way is None:
+            way = self._ways[url] = _way(url)
+        answer = way(body=body, timeout=urllib3.Timeout(timeout), retries=False, redirect=False)
+        return answer.status, answer.headers, answer.data
+
+
+def _way(url: str) -> Send:
+    """Return how to send to ``url``: over a pool of kept connections to its host, or by a proxy of the environment."""
+    parts = urlsplit(url)
+    headers = dict(_HEADERS)
+    if parts.username is not None:
+        who = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers |= urllib3.util.make_headers(basic_auth=who)
+    clean = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
+    trust = {"ca_certs": os.environ.get("SSL_CERT_FILE") or certifi.where()} if parts.scheme == "https" else {}
+    named = getproxies()
+    proxy = named.get(parts.scheme) or named.get("all")
+    if proxy and not proxy_bypass(parts.hostname or ""):
+        through = urllib3.ProxyManager(
+            proxy, maxsize=_KEPT, ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where()
+        )
+        return partial(through.urlopen, "POST", clean, headers=headers)
+    pool = urllib3.connection_from_url(clean, maxsize=_KEPT, **trust)
+    return partial(pool.urlopen, "POST", urllib3.util.parse_url(clean).request_uri, headers=headers)
 
 
 @dataclass

@@ -24,13 +24,14 @@ from lake.errors import ExecutionError, ForedriftError, RpcError, SourceError, S
 from lake.heads import HeadFollower
 from lake.rpc import FakeTransport, Rpc, Unreachable
 from lake.sources.http import client, get_json
-from lake.transport import HttpTransport, _retry_after
+from lake.transport import _retry_after
 from pipelines.scheduled.chat import Chat, chatting
 from policy.execution.auctions.order_books import UniswapXBook
 from policy.execution.auctions.orders import Order, VenueKind
 from policy.execution.bridges.attestations import CircleAttestations, ServiceDown
 from policy.execution.submission.channels import SignedRelay
 from policy.execution.vaults.safe.service import SafeService
+from tests.lake.played_http import PlayedHttp
 
 DEEP = b"[" * 200_000
 SECRET = "s3cr3t"
@@ -193,8 +194,7 @@ def test_a_date_to_wait_for_is_seconds_from_now_and_a_past_one_none():
     ],
 )  # fmt: skip
 def test_a_node_s_http_fault_says_whether_asking_again_may_help(status, body, again, too_much):
-    transport = HttpTransport()
-    transport._client = httpx.Client(transport=answering(body, status))
+    transport = PlayedHttp(lambda *_: (status, {}, body))
     with pytest.raises(Unreachable, match=f"HTTP {status}") as told:
         transport.post(f"https://node.example/{SECRET}", {}, 1.0)
     assert (told.value.again, told.value.too_much) == (again, too_much)
@@ -202,9 +202,8 @@ def test_a_node_s_http_fault_says_whether_asking_again_may_help(status, body, ag
 
 
 def test_a_refusal_with_an_error_object_is_the_node_s_answer():
-    transport = HttpTransport()
     body = b'{"jsonrpc": "2.0", "id": 1, "error": {"code": 3, "message": "reverted"}}'
-    transport._client = httpx.Client(transport=answering(body, 400))
+    transport = PlayedHttp(lambda *_: (400, {}, body))
     assert transport.post("https://node.example", {}, 1.0) == json.loads(body)
 
 

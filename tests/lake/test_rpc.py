@@ -191,7 +191,7 @@ def test_over_http(web):
     with pytest.raises(RpcError, match="bad"):
         node.call("eth_blockNumber")
     dead = Rpc("http://127.0.0.1:9/" + KEY, timeout=0.5, tries=2, sleep=lambda _: None)
-    with pytest.raises(RpcError, match="ConnectError") as refused:
+    with pytest.raises(RpcError, match="NewConnectionError") as refused:
         dead.call("eth_blockNumber")
     assert KEY not in str(refused.value)
 

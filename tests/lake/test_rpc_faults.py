@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 
-import httpx
 import pytest
 
 from lake.answers import Fields, data, fields, log_of, quantity, rows, share
 from lake.errors import RpcError, SourceError
 from lake.evm import head_of, read_head, read_logs
-from lake.rpc import FakeTransport, HttpTransport, Rpc, Unreachable
+from lake.rpc import FakeTransport, Rpc, Unreachable
 from lake.sources.blocks import fee_history
+from tests.lake.played_http import PlayedHttp
 
 A, B = "https://a.example/key", "https://b.example/key"
 HASH, PARENT = "0x" + "ab" * 32, "0x" + "cd" * 32
@@ -38,15 +38,13 @@ def over_http(plays, urls=A, **options):
     """A client whose HTTP answers are played: (status, headers, text of the body or function of the request)."""
     seen, slept = [], []
 
-    def serve(request: httpx.Request) -> httpx.Response:
-        body = json.loads(request.content)
-        seen.append((str(request.url), body))
-        status, headers, text = plays(str(request.url), body) if callable(plays) else plays.pop(0)
-        return httpx.Response(status, headers=headers, text=text if isinstance(text, str) else json.dumps(text))
+    def serve(url: str, sent: bytes) -> tuple[int, dict[str, str], bytes]:
+        body = json.loads(sent)
+        seen.append((url, body))
+        status, headers, text = plays(url, body) if callable(plays) else plays.pop(0)
+        return status, headers, (text if isinstance(text, str) else json.dumps(text)).encode()
 
-    transport = HttpTransport()
-    transport._client = httpx.Client(transport=httpx.MockTransport(serve))
-    return Rpc(urls, transport=transport, sleep=slept.append, **options), seen, slept
+    return Rpc(urls, transport=PlayedHttp(serve), sleep=slept.append, **options), seen, slept
 
 
 def result(body, value):
@@ -155,9 +153,7 @@ ODD = [
 
 @pytest.mark.parametrize("body", ODD, ids=range(len(ODD)))
 def test_odd_bodies_are_errors_in_words(body):
-    transport = HttpTransport()
-    transport._client = httpx.Client(transport=httpx.MockTransport(lambda r: httpx.Response(200, content=body)))
-    node = Rpc(A, transport=transport, sleep=lambda _: None, tries=2)
+    node = Rpc(A, transport=PlayedHttp(lambda *_: (200, {}, body)), sleep=lambda _: None, tries=2)
     with pytest.raises(RpcError, match=r"eth_\w+: no usable answer"):
         node.call("eth_blockNumber")
     with pytest.raises(RpcError):
