@@ -30,15 +30,15 @@ class Fit:
     recorded: VenueFit
 
 
-def fit(chain: pl.DataFrame, snapshots: int = 60) -> Fit:
-    """Return the fit of ``chain`` (as ``lake.sources.options`` reads it); smiles of ``snapshots`` spread over it."""
+def fit(chain: pl.DataFrame) -> Fit:
+    """Return the fit of ``chain`` (as ``lake.sources.options`` reads it), over every snapshot it has."""
     F, K, t, v = (chain[c].to_numpy() for c in ("forward", "strike", "tau", "mark_iv"))
     call = (chain["kind"] == "c").to_numpy()
     g = pricing.greeks(F, K, t, v, call)
     seen = g[:, pricing.VEGA] > 1e-4 * F
     back = pricing.implied_vol(g[:, pricing.PRICE], F, K, t, call).vol
     coin = chain.with_columns(mark=pl.Series(g[:, pricing.PRICE] / F))
-    errors, halves, count = hidden_errors(chain, snapshots)
+    errors, halves, count = hidden_errors(chain)
     quoted = np.isfinite(halves)
     return Fit(
         _inside(coin), _parity(coin), float(np.max(np.abs(back - v)[seen], initial=0.0)),
@@ -64,15 +64,13 @@ def _parity(coin: pl.DataFrame) -> float | None:
     return pairs.select(gap.median()).item() if len(pairs) else None
 
 
-def hidden_errors(chain: pl.DataFrame, snapshots: int) -> tuple[Vector, Vector, int]:
+def hidden_errors(chain: pl.DataFrame) -> tuple[Vector, Vector, int]:
     """Return abs errors in vol points at every other strike, hidden from its smile, and how many smiles there were.
 
     Between them: half the quoted spread of each hidden strike in vol points, nan without a two-sided quote.
     """
-    moments = chain["ts"].unique().sort()
-    chosen = moments.gather_every(max(len(moments) // max(snapshots, 1), 1))
     out_of_money = (pl.col("kind") == "c") == (pl.col("strike") >= pl.col("forward"))
-    rows = chain.filter(pl.col("ts").is_in(chosen.implode()) & out_of_money & (pl.col("tau") > SOONEST))
+    rows = chain.filter(out_of_money & (pl.col("tau") > SOONEST))
     errors: list[Vector] = []
     halves: list[Vector] = []
     for _, quotes in rows.sort("strike").group_by(["asset", "ts", "expiry"], maintain_order=True):

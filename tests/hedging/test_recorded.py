@@ -110,11 +110,11 @@ def test_bad_marks_and_deltas_are_refused(change, said):
 
 def test_hidden_strikes_are_held_to_half_the_spread_they_are_quoted_at():
     rows = check(chain(), "made")
-    errors, halves, smiles = hidden_errors(rows, 3)
+    errors, halves, smiles = hidden_errors(rows)
     assert smiles == 6
     assert errors.size == halves.size > 0
-    found = fit(rows, 3)
+    found = fit(rows)
     assert found.hidden_inside == pytest.approx(np.mean((errors <= halves)[np.isfinite(halves)]))
-    tight = fit(rows.with_columns(ask_coin=pl.col("bid_coin") + 1e-9), 3)
+    tight = fit(rows.with_columns(ask_coin=pl.col("bid_coin") + 1e-9))
     assert tight.hidden_inside < found.hidden_inside
-    assert fit(rows.drop("ask_coin"), 3).hidden_inside is None
+    assert fit(rows.drop("ask_coin")).hidden_inside is None
