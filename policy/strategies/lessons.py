@@ -40,8 +40,11 @@ CODE = (
     "policy.strategies.gas_outlook",
     "policy.strategies.gas_tilt",
     "policy.strategies.proven",
+    "policy.simulation.history",
+    "policy.simulation.panel",
+    "policy.simulation.quotes",
 )
-"""Modules a lesson depends on."""
+"""Modules a lesson depends on: all that learning imports, but for records, storage and what is decided with it."""
 
 
 @cache
@@ -69,6 +72,8 @@ def market_digests(policy: Predictive) -> list[str]:
         stop = window.first + 1
         for array in (h.ts, h.close, h.gas_gwei, h.native_usd, h.depth_usd, h.recent_gwei, h.markets, slow, dear):
             found.update(np.ascontiguousarray(array[done:stop]).tobytes())
+        if h.moved is not None:  # of the hour after a step: the last one's is not over
+            found.update(np.ascontiguousarray(h.moved[max(done - 1, 0) : stop - 1]).tobytes())
         found.update(np.ascontiguousarray(h.covariance[h.day[done] : h.day[stop - 1] + 1]).tobytes())
         found.update(window.first.to_bytes(8, "big"))
         out.append(found.hexdigest())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -424,8 +426,26 @@ def test_lessons_are_kept_by_kind_market_and_code(history, seen, tmp_path, monke
     other = history.gas_gwei.copy()
     other[history.gas_known + 5] *= 1.5
     assert lessons.recall_lessons(lake, Predictive(replace(history, gas_gwei=other), policy.outlook), kinds) == {}
+    gone = np.ones((len(history.ts), len(history.assets)), dtype=np.bool_)
+    gone[history.gas_known + 5] = False  # a bar that was missed, its close carried
+    assert lessons.recall_lessons(lake, Predictive(replace(history, moved=gone), policy.outlook), kinds) == {}
     monkeypatch.setattr(lessons, "code_digest", lambda: "other code")
     assert lessons.recall_lessons(lake, policy, kinds) == {}
+
+
+def test_the_code_a_lesson_is_of_is_all_that_learning_imports():
+    """What is left out holds records, storage and what is decided with a lesson: it changes no weight."""
+    root, todo, seen = Path(__file__).resolve().parents[2], ["policy.strategies.predictive"], set()
+    while todo:
+        name = todo.pop()
+        file = root / (name.replace(".", "/") + ".py")
+        if name in seen or not name.startswith("policy.") or not file.is_file():
+            continue
+        seen.add(name)
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                todo += [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+    assert seen - set(lessons.CODE) == {"policy.base", "policy.memory", "policy.strategies.remembered"}
 
 
 def test_a_longer_history_stands_on_the_same_lessons(history, seen):
