@@ -67,6 +67,12 @@ def gas_lines(
     )
 
 
+def gas_share(market: Market, nav_usd: float) -> float:
+    """Return the gas of a trade of one leg now, fraction of NAV; inf where there is none."""
+    base, leg = gas_lines(market.fees, market.gas_gwei, market.native_usd)
+    return (float(base) + float(leg)) / nav_usd if nav_usd > 0 else float("inf")
+
+
 def data_wei(fees: ChainFees, data_bytes: int, gas_gwei: float) -> int:
     """Return wei that a roll-up charges for ``data_bytes`` of call data beside its gas, by its row; 0 on L1.
 

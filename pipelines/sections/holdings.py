@@ -89,8 +89,8 @@ class PolicySection(Section):
     )
     net_requests: Literal["soft", "all", "none"] = Field(
         default="soft",
-        description="lagoon: mandates in which a trade waits for holders' money that will do it; all: hard ones too, "
-        "whose weights are outside their caps meanwhile.",
+        description="lagoon: mandates in which a trade waits for holders' money that will do it. soft: where gas is "
+        "at least 0.5 bp of NAV; all: always, hard ones too, whose weights are outside their caps meanwhile.",
     )
 
 

@@ -21,6 +21,7 @@ from policy.execution.planner import PlanRules
 from policy.execution.state_builder import OffchainView, RiskTerms
 from policy.execution.submission.gas import fee_rules
 from policy.execution.submission.quorum import ALONE_BPS
+from policy.netting import LEAST_GAS
 
 
 def portfolio_of(deployment: VaultSettings) -> RiskTerms:
@@ -28,7 +29,8 @@ def portfolio_of(deployment: VaultSettings) -> RiskTerms:
     given = deployment.portfolio
     fees = chain_fees(deployment.chain.id, deployment.costs.gas_base, deployment.costs.gas_per_leg)
     caps = np.array([given.caps[a] for a in given.assets])
-    net = deployment.policy.net_requests in {"all", given.scenario}
+    asked = deployment.policy.net_requests
+    net = 0.0 if asked == "all" else LEAST_GAS if asked == given.scenario else None
     return RiskTerms(given.assets, caps, given.gamma, given.scenario, fees, net_requests=net)
 
 

@@ -13,6 +13,7 @@ from lake.errors import ConfigError
 from lake.poolstate import pair_state
 from lake.units import WEI_PER_GWEI
 from policy.base import Bools, CashFlows, ChainFees, ForecastView, Market, Matrix, Scenario, State, Vector
+from policy.costs import gas_share
 from policy.execution.base import Snapshot, Verdict
 from policy.execution.checks.guards import OracleEvidence
 from policy.execution.checks.inputs import Input
@@ -25,7 +26,8 @@ from policy.execution.routing.yields import VENUE
 class RiskTerms:
     """What is configured about the portfolio and not on the chain; vectors in the order of the vault's tokens.
 
-    ``net_requests``: whether a trade waits for holders' money that is on its way and will do it.
+    ``net_requests``: gas of a trade, fraction of NAV, from which it waits for holders' money that is on its way and
+    will do it; 0 always, None never.
     """
 
     assets: tuple[str, ...]
@@ -33,7 +35,7 @@ class RiskTerms:
     gamma: float
     scenario: Scenario
     fees: ChainFees
-    net_requests: bool = True
+    net_requests: float | None = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,28 +136,32 @@ def state_of(
         )
     fee, deep = _market_of(snapshot, pools)
     chain_fees, gas_gwei = _gas_of(portfolio.fees, view, gas_price_wei / WEI_PER_GWEI)
+    nav_usd = book_of(snapshot).total() / 1e18
+    market = Market(
+        gas_gwei=gas_gwei,
+        native_usd=view.native_usd,
+        fees=chain_fees,
+        fee=fee,
+        depth_usd=deep,
+        usual_gwei=view.usual_gwei,
+        tradable=_tradable(snapshot, portfolio, view, pools),
+    )
+    least = portfolio.net_requests
+    net = least is not None and gas_share(market, nav_usd) >= least
     return State(
         ts=datetime.fromtimestamp(snapshot.block_time, UTC),
         assets=portfolio.assets,
         weights=weights(snapshot),
         target=np.array(snapshot.targets_bps, dtype=float) / 10_000,
         tolerance=portfolio.tolerance,
-        nav_usd=book_of(snapshot).total() / 1e18,
+        nav_usd=nav_usd,
         gamma=portfolio.gamma,
         scenario=portfolio.scenario,
         covariance=view.covariance,
-        market=Market(
-            gas_gwei=gas_gwei,
-            native_usd=view.native_usd,
-            fees=chain_fees,
-            fee=fee,
-            depth_usd=deep,
-            usual_gwei=view.usual_gwei,
-            tradable=_tradable(snapshot, portfolio, view, pools),
-        ),
+        market=market,
         last_trade=view.last_trade,
         max_turnover=snapshot.max_turnover_bps / 10_000,
-        flows=_flows(snapshot, net=portfolio.net_requests),
+        flows=_flows(snapshot, net=net),
     )
 
 

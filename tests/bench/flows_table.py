@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--end", default="2022-12-10")
     parser.add_argument("--portfolios", type=int, default=24)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--only", default="", help="mandates whose name begins so: soft, hard")
     parser.add_argument("--daily-gas", action="store_true")
     given = parser.parse_args()
     folder = Path(os.environ.get("FOREDRIFT_DATA", "../shared/data"))
@@ -72,7 +73,8 @@ def main() -> None:
             lake = daily(folder, lake, Path(root) / "days")
         history = load(lake, utc(given.start), utc(given.end), ASSETS)
         began = time.perf_counter()
-        rows = savings(history, DEFAULT_CELLS, given.portfolios, given.seed)
+        cells = [c for c in DEFAULT_CELLS if c.label.startswith(given.only)]
+        rows = savings(history, cells, given.portfolios, given.seed)
     print(f"{FlowProcess()}")
     print(
         f"{history.when(history.first):%Y-%m-%d} to {given.end}, {given.portfolios} baskets a cell, seed {given.seed}"

@@ -1,10 +1,10 @@
 """The time loop of a portfolio whose holders come and go: the shared step, on holdings that money moves beside it.
 
-Money moves in the accounting asset, column 0. Requests are known before they settle. ``netting``: a trade is
-made only where the weights ask for one both as they are and as they will be once all known requests are settled; it is
-the one of the latter, cut to the cash that is free (``policy.netting`` live). Else the step is asked about the holdings
-as they are. Either way a withdrawal that is due finds its cash: what is
-missing is sold then and there, the most overweight assets first. Without flows a run equals ``step_kernel.run``, to
+Money moves in the accounting asset, column 0. Requests are known before they settle. ``netting``, where the gas of a
+trade is at least ``least`` of NAV: a trade is made only where the weights ask for one both as they are and as they will
+be once all known requests are settled; it is the one of the latter, cut to the cash that is free (``policy.netting``
+live). Else the step is asked about the holdings as they are. Either way a withdrawal that is due finds its cash: what
+is missing is sold then and there, the most overweight assets first. Without flows a run equals ``step_kernel.run``, to
 the bit.
 """
 
@@ -117,6 +117,7 @@ def run(
     leaving: Vector,  # (T,)
     reserve: Vector,  # (T,) cash not to be spent, fraction of NAV
     netting: bool,
+    least: float,  # gas of a trade, fraction of NAV, from which requests are netted
     weekly: Matrix,  # (weeks, 6) out, as in step_kernel.run
     tallies: Vector,  # (6,) out: steps, trades, forced sales, turnover, NAV at the end over the first, hours outside
 ) -> int:
@@ -142,7 +143,7 @@ def run(
             base, leg = gas_base[t] / size, gas_leg[t] / size
             for i in range(n):
                 pushed[i] = impact[t, i] * size
-        net = netting and (coming[t] > 0.0 or leaving[t] > 0.0)
+        net = netting and base + leg >= least and (coming[t] > 0.0 or leaving[t] > 0.0)
         growth = 1.0
         for i in range(n):
             seen[i] = x[i]

@@ -2,7 +2,8 @@
 
 ``blind`` trades the holdings as they are and sells what a withdrawal lacks when it is due; ``netted`` trades what is
 wanted of the holdings both now and once all requests are settled; ``reserve`` also keeps cash for withdrawals that are
-only expected (walk-forward). All three meet the same requests and pay gas, fee and impact of every trade; tracking
+only expected (walk-forward); ``by gas`` nets where a trade's gas is a share of NAV that makes it pay, as soft mandates
+do live by default. All meet the same requests and pay gas, fee and impact of every trade; tracking
 counts in soft mandates.
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 from lake.units import BPS, HOURS_PER_YEAR
 from policy.base import Matrix
 from policy.comparison.bootstrap import Interval, counts
+from policy.netting import LEAST_GAS
 from policy.simulation.history import History, Ints
 from policy.simulation.panel import Cell, portfolios
 from policy.simulation.planner import BandRule, Case, prepare
@@ -23,7 +25,7 @@ from policy.strategies.reactive import GAS_BAND
 from tests.flows import flow_kernel
 from tests.flows.investors import FlowProcess, HolderFlows, drawn, forecast, holding_cash, with_cash
 
-ARMS = ("blind", "netted", "reserve")
+ARMS = ("blind", "netted", "by gas", "reserve")
 CASH_SHARES = (0.05, 0.10, 0.20)
 """Targets of the accounting asset, in turn over the baskets."""
 
@@ -68,8 +70,10 @@ class Saving:
         return self.saved_bp.low <= 0.0 <= self.saved_bp.high
 
 
-def simulate(case: Case, rule: BandRule, week: Ints, flows: HolderFlows, *, netting: bool) -> FlowRun:
-    """Run ``rule`` on ``case`` with ``flows``, netted or blind to requests and reserve."""
+def simulate(
+    case: Case, rule: BandRule, week: Ints, flows: HolderFlows, *, netting: bool, least: float = 0.0
+) -> FlowRun:
+    """Run ``rule`` on ``case`` with ``flows``, netted (where gas is ``least`` of NAV) or blind to requests."""
     p, plan = case.portfolio, rule.levels_over(case)
     n = len(case.columns)
     weekly, tallies = np.zeros((int(week[-1]) + 1, 6)), np.zeros(6)
@@ -81,7 +85,8 @@ def simulate(case: Case, rule: BandRule, week: Ints, flows: HolderFlows, *, nett
         case.returns, case.history.day, case.shape(plan), p.target, scale, plan.box, plan.direct, A, B, plan.must,
         plan.outer, plan.inner, plan.resume, plan.cap, plan.exit_parts, case.history.markets, case.columns,
         p.max_turnover, case.gas_base, case.gas_leg, case.fee, case.impact, tolerance, 0.5 * p.gamma, case.first,
-        case.last, week, flows.come, flows.go, flows.coming, flows.leaving, flows.reserve, netting, weekly, tallies,
+        case.last, week, flows.come, flows.go, flows.coming, flows.leaving, flows.reserve, netting, least, weekly,
+        tallies,
     )  # fmt: skip
     return FlowRun(
         weekly, int(tallies[0]), int(tallies[1]), int(tallies[2]), float(tallies[3]), float(tallies[4]), int(tallies[5])
@@ -94,6 +99,7 @@ def arms(case: Case, rule: BandRule, week: Ints, flows: HolderFlows) -> dict[str
     return {
         "blind": simulate(case, rule, week, flows, netting=False),
         "netted": simulate(case, rule, week, flows, netting=True),
+        "by gas": simulate(case, rule, week, flows, netting=True, least=LEAST_GAS),
         "reserve": simulate(case, rule, week, kept, netting=True),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,11 +20,16 @@ from pipelines.deployments import deployment
 from pipelines.experiments.client import is_server, tracking_uri
 from pipelines.settings import Settings, load, notify_urls, replay, served_file, starter
 from pipelines.vault_setup import paper
+from pipelines.vault_setup.context_parts import portfolio_of
 from pipelines.vault_setup.decider import FORECAST_LIFE, _missing, forecasts_at, memory_at, portfolio_at, week_start
 from pipelines.vault_setup.paper import MarketPoint, in_bps
 from pipelines.wiring import PanelChoice, compare_config, mandate_of, model_config, operators, rpc_of
 from policy.base import Forecast
+from policy.execution.base import Flows
 from policy.execution.checks.rules import PPB
+from policy.execution.state_builder import state_of
+from policy.netting import LEAST_GAS
+from tests.execution.simlab import chain, context
 
 AT = datetime(2024, 3, 14, 15, tzinfo=UTC)
 moments = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)).map(lambda t: t.replace(tzinfo=UTC))
@@ -118,6 +124,26 @@ def test_the_portfolio_of_a_decision_is_the_configured_one():
     assert made.target.tolist() == [0.6, 0.4]
     assert made.tolerance.tolist() == [0.02, 0.05]
     assert made.fee == pytest.approx(np.full(2, one.costs.fee_bps / 1e4))
+
+
+@pytest.mark.parametrize(
+    ("asked", "scenario", "least"),
+    [("soft", "soft", LEAST_GAS), ("soft", "hard", None), ("all", "soft", 0.0), ("all", "hard", 0.0),
+     ("none", "soft", None)],
+)  # fmt: skip
+def test_a_mandate_waits_for_holders_money_as_configured_from_that_gas_on(tmp_path, asked, scenario, least):
+    given_ = Settings(
+        portfolio={"assets": ["USDC", "ETH", "BTC"], "scenario": scenario}, policy={"net_requests": asked}
+    )
+    terms = portfolio_of(deployment(given_))
+    assert terms.net_requests == least
+    ctx = context(tmp_path, chain())
+    seen = ctx.vault.snapshot()
+    seen = replace(seen, flows=Flows(coming=seen.nav // 100))
+    for gwei in (0.05, 200.0):
+        flows = state_of(seen, terms, ctx.view(seen), tuple(ctx.pools(seen)), int(gwei * 1e9)).flows
+        assert flows.coming == pytest.approx(0.01)
+        assert flows.net == (least is not None and (least == 0.0 or gwei > 1))  # a million: 0.3 bp at 50 gwei
 
 
 weights = st.lists(st.floats(0.001, 1.0), min_size=1, max_size=12).map(lambda x: [v / sum(x) for v in x])

@@ -146,7 +146,7 @@ def test_savings_are_the_same_again_and_have_an_interval_round_them(history):
     once, again = (savings(history, cells, 3, 5, draws=100) for _ in range(2))
     assert once == again
     assert {(r.cell, r.notice_h, r.arm) for r in once} == {
-        (c, h, a) for c in ("soft", "hard") for h in (24, 0) for a in ("netted", "reserve")
+        (c, h, a) for c in ("soft", "hard") for h in (24, 0) for a in ("netted", "by gas", "reserve")
     }
     for row in once:
         assert row.saved_bp.low <= row.saved_bp.value <= row.saved_bp.high

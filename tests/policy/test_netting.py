@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policy.base import CashFlows, ChainFees, Decision, Market, State
+from policy.costs import gas_share
 from policy.memory import state_from, state_json
 from policy.netting import LEAST_NAV, after, decide, netted, to_trade, within
 
@@ -162,3 +163,10 @@ def test_the_record_of_a_state_gives_its_flows_again_and_is_silent_without(weigh
     data = state_json(given_)
     assert ("flows" in data) == (flows is not None)
     assert state_from(data).flows == flows
+
+
+@given(st.floats(1e3, 1e9), st.floats(0.01, 500.0))
+def test_the_gas_of_a_trade_is_a_share_of_what_there_is(nav_usd, gas_gwei):
+    share = gas_share(replace(MARKET, gas_gwei=gas_gwei), nav_usd)
+    assert share * nav_usd == pytest.approx(275_000 * gas_gwei * 1e-9 * 2_000.0)
+    assert gas_share(MARKET, 0.0) == float("inf")
