@@ -1,7 +1,8 @@
 """Fixtures that give a test a real chain. ``tests/conftest.py`` makes them known everywhere.
 
 ``localnet``: a local market of its own (pools, feeds, tokens; see policy.localnet.market.Localnet); what
-the test does to it is undone afterwards. Mark such tests ``chain``; without Node.js they skip with the reason.
+the test does to it is undone afterwards. Mark such tests ``chain``; without Node.js they skip with
+the reason, and fail in CI.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.needs import need_node
 
 if TYPE_CHECKING:
     from policy.localnet.chain_pair import ChainPair
@@ -39,15 +42,9 @@ def into_the_hour(net: Localnet, seconds: int) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip tests marked ``chain`` where there is no Node.js, before any of their fixtures starts something."""
-    if item.get_closest_marker("chain") is None:
-        return
-    from policy.localnet.packages import NoNode, modules
-
-    try:
-        modules()
-    except NoNode as reason:
-        pytest.skip(str(reason))
+    """Miss Node.js for tests marked ``chain`` before any of their fixtures starts something."""
+    if item.get_closest_marker("chain") is not None:
+        need_node()
 
 
 @pytest.fixture(scope="session")

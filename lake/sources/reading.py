@@ -22,6 +22,7 @@ import polars as pl
 from polars.exceptions import ComputeError, NoDataError
 
 from lake.errors import ConfigError, DataError
+from lake.trouble import explained
 
 HEAD_BYTES = 65_536
 SEPARATORS = ";\t|,"
@@ -159,6 +160,9 @@ def _unpacked(file: Opened, head: bytes, scratch: Path) -> Opened:
                 shutil.copyfileobj(packed, out, _CHUNK)
         return replace(file, text=target, notes=(f"unpacked {names[0]} from zip",))
     except (OSError, EOFError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        told = explained(error, str(scratch)) if isinstance(error, OSError) and error.errno else None
+        if told is not None:  # the disk is full or read-only: nothing is wrong with the archive
+            raise told from error
         raise DataError(
             f"{file.path} is an archive that cannot be unpacked ({error}): get it again, or export it to CSV"
         ) from error

@@ -27,12 +27,15 @@ from models.serving.novelty import Inputs
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
+    from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
 PREFIX = "foredrift-"
 CHAMPION, CHALLENGER = "champion", "challenger"
 ARTIFACT = "model"
 _DECISION = "decision."
+_ABSENT = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
+"""What MLflow answers where there is no such model, or no such alias of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +66,13 @@ class Registry:
     cache: Path
 
     def versions(self, family: str) -> list[Version]:
-        """Return the family's versions, newest first."""
+        """Return the family's versions, newest first; ModelError where the registry does not answer."""
         from mlflow.exceptions import MlflowException
 
         try:
             aliases = self.mlf.get_registered_model(PREFIX + family).aliases
-        except MlflowException:
+        except MlflowException as error:
+            _unless_absent(error)
             return []
         named: dict[str, list[str]] = {}
         for alias, number in aliases.items():
@@ -78,12 +82,13 @@ class Registry:
         return sorted(versions, key=lambda v: int(v.number), reverse=True)
 
     def champion(self, family: str) -> Version | None:
-        """Return the family's champion, None while there is none."""
+        """Return the family's champion, None while there is none; ModelError where the registry does not answer."""
         from mlflow.exceptions import MlflowException
 
         try:
             found = self.mlf.get_model_version_by_alias(PREFIX + family, CHAMPION)
-        except MlflowException:
+        except MlflowException as error:
+            _unless_absent(error)
             return None
         return _version(found, family, CHAMPION)
 
@@ -112,7 +117,8 @@ class Registry:
         shutil.rmtree(staged)
         try:
             self.mlf.get_registered_model(PREFIX + family)
-        except MlflowException:
+        except MlflowException as error:
+            _unless_absent(error)
             self.mlf.create_registered_model(PREFIX + family)
         source = f"{self.mlf.get_run(run_id).info.artifact_uri}/{ARTIFACT}"
         tags = {
@@ -177,6 +183,17 @@ def load(folder: Path, family: Family, cfg: ModelConfig) -> tuple[LiveModel, dic
             raise ModelError(f"nothing reads saved models of family {family.name!r}; known are {', '.join(known)}")
         fitted = known[family.name].reader().load(folder)
     return LiveModel.load(folder, family, fitted), novelty.load(folder)
+
+
+def _unless_absent(error: MlflowException) -> None:
+    """Raise ModelError unless MLflow says that there is no such model: a registry that fails is no empty one."""
+    if error.error_code in _ABSENT:
+        return
+    first = " ".join(str(error).split())[:160]
+    raise ModelError(
+        f"the model registry does not answer ({first}): nothing is known of its champions; look at the tracking store, "
+        "[mlflow] tracking_uri or MLFLOW_TRACKING_URI"
+    ) from error
 
 
 def _version(found: ModelVersion, family: str, alias: str) -> Version:

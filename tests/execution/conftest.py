@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.chain_fixtures import CLOCK, fresh
+from tests.needs import need_node
 
 if TYPE_CHECKING:
     from policy.localnet.market import Localnet
@@ -19,14 +20,10 @@ ROOM = 6  # empty blocks ahead of a test, so that it may undo some
 def vaultnet_session() -> Iterator[Localnet]:
     """A local market with a reference vault of three tokens in it."""
     from policy.localnet.market import start
-    from policy.localnet.packages import NoNode, modules
     from policy.localnet.portfolio import reference_vault
     from tests.execution.chainlab import MANDATE, TARGETS
 
-    try:
-        modules()
-    except NoNode as reason:
-        pytest.skip(str(reason))
+    need_node()
     with start(extras=[reference_vault(TARGETS, mandate=MANDATE)], at=CLOCK) as net:
         yield net
 

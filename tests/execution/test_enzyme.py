@@ -34,7 +34,7 @@ from tests.execution.chain_kit import USD, landed, sealed, v3_leg
 from tests.execution.chainlab import chain_context, known_pools
 from tests.execution.enzyme_fuzz import fuzz, order, thiefs
 from tests.execution.sequences import MARK, encoded, simulated
-from tests.execution.vault_kit import need_node
+from tests.needs import need_node
 
 pytestmark = pytest.mark.chain
 TARGETS = {"USDC": 4_000, "ETH": 3_500, "BTC": 2_500}

@@ -16,7 +16,7 @@ from policy.localnet.portfolio import reference_vault, safe_account, safe_spec
 from tests.chain_fixtures import CLOCK, fresh
 from tests.execution.chain_matrix import STAGES, Killed, killer
 from tests.execution.chainlab import MANDATE, TARGETS, chain_context
-from tests.execution.vault_kit import need_node
+from tests.needs import need_node
 
 pytestmark = pytest.mark.chain
 FULL = bool(os.environ.get("FOREDRIFT_PRUNED"))

@@ -17,7 +17,7 @@ from policy.localnet.market import Localnet, start
 from policy.localnet.portfolio import safe_account, safe_spec
 from tests.chain_fixtures import CLOCK, fresh
 from tests.execution.chain_kit import USD, landed, sealed, v3_leg
-from tests.execution.vault_kit import need_node
+from tests.needs import need_node
 
 pytestmark = pytest.mark.chain
 

@@ -31,7 +31,7 @@ from tests.chain_fixtures import CLOCK, fresh, into_the_hour
 from tests.execution.chain_kit import landed
 from tests.execution.chainlab import chain_context
 from tests.execution.safe_service import Service, safe_service
-from tests.execution.vault_kit import need_node
+from tests.needs import need_node
 
 pytestmark = pytest.mark.chain
 MANDATE = Mandate(leg_loss_bps=150, turnover_bps=8_000, max_legs=6, loss_budget_ppb=20_000_000)

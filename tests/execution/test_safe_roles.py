@@ -30,7 +30,7 @@ from policy.localnet.portfolio import roles_safe, roles_vault, vouched
 from tests.chain_fixtures import CLOCK, fresh
 from tests.execution.chain_kit import USD, landed, sealed, v3_leg
 from tests.execution.role_fuzz import fund, run, swap_data
-from tests.execution.vault_kit import need_node
+from tests.needs import need_node
 
 pytestmark = pytest.mark.chain
 DAY_S = 86_400

@@ -21,7 +21,7 @@ from policy.localnet.portfolio import safe_account, safe_spec
 from tests.chain_fixtures import CLOCK, fresh
 from tests.execution.chain_kit import USD, landed, sealed, v3_leg
 from tests.execution.chainlab import TARGETS, chain_context
-from tests.execution.vault_kit import need_node
+from tests.needs import need_node
 
 pytestmark = pytest.mark.chain
 MANDATE = Mandate(leg_loss_bps=150, turnover_bps=8_000, max_legs=6, loss_budget_ppb=20_000_000)

@@ -31,7 +31,7 @@ from policy.localnet.portfolio import YIELD, roles_safe, roles_vault, yield_toke
 from tests.chain_fixtures import CLOCK, fresh, into_the_hour
 from tests.execution.chainlab import chain_context
 from tests.execution.simlab import ToTarget
-from tests.execution.vault_kit import need_node
+from tests.needs import need_node
 
 pytestmark = pytest.mark.chain
 USD = 10**6

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import pytest
 from eth_abi.abi import encode
 
 from lake.evm import Call, calldata, read
@@ -22,8 +21,8 @@ from policy.execution.vaults.reference.adapter import REBALANCE, ReferenceVault,
 from policy.execution.vaults.reference.deployment import SECOND_FEED, TokenSource, VaultSetup, create, deploy
 from policy.localnet.accounts import dev_accounts
 from policy.localnet.anvil import Anvil
-from policy.localnet.packages import NoNode, modules
 from policy.localnet.wheels import LAGOON, NoWheel, wheel
+from tests.needs import missing, need_node
 
 GENESIS = 1_700_000_000
 GAS = 6_000_000
@@ -186,19 +185,11 @@ class Bench:
             assert self.rpc.call("evm_revert", [mark])
 
 
-def need_node() -> None:
-    """Skip with the reason where Node.js is missing."""
-    try:
-        modules()
-    except NoNode as reason:
-        pytest.skip(str(reason))
-
-
 def need_lagoon() -> None:
-    """Skip where the bytecode of Lagoon cannot be had, with the reason."""
+    """Miss the bytecode of Lagoon where it cannot be had."""
     need_node()
     if (why := no_lagoon()) is not None:
-        pytest.skip(why)
+        missing(why)
 
 
 def no_lagoon() -> str | None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from tests.keeping.day import day
 
 
 @pytest.mark.chain
-@pytest.mark.skipif(shutil.which("npm") is None, reason="no npm: the local chain needs Node.js")
 def test_a_kill_a_restart_and_a_stall_end_with_nothing_missed_doubled_or_left_open():
     found = day(0.2, kills=1, restarts=1, stalls=1, seed=1)
     assert (found["double_executions"], found["missed_triggers"], found["open_plans"]) == (0, 0, 0), found

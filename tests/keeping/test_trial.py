@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +13,6 @@ from pipelines.demo.trial_market import Followed, missed
 
 
 @pytest.mark.chain
-@pytest.mark.skipif(shutil.which("npm") is None, reason="no npm: the local chain needs Node.js")
 def test_sixty_blocks_behind_every_fault_end_with_six_zeros():
     found = try_keeper(60, faults=True, seed=3)
     assert [zero(found) for zero in SIX] == [0] * 6, found

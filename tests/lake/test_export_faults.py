@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import os
 import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lake.errors import ConfigError, DataError, SchemaError
+from lake.errors import ConfigError, DataError, SchemaError, StoreError
 from lake.sources.files import Beforehand, import_file
 from lake.sources.formats import PRESETS, looks_like, pair_asset
 from lake.sources.reading import Reading
@@ -231,3 +233,17 @@ def test_a_frame_of_another_resolution_is_the_same_rows(lake, tmp_path):
     )
     assert (report.added, report.rejected) == (3, 0)
     assert lake.scan("prices").sort("ts").collect()["ts"].to_list() == bars["date"].to_list()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_takes_no_more_is_not_blamed_on_the_archive(lake, tmp_path, monkeypatch, code):
+    file = tmp_path / "gas.csv.gz"
+    file.write_bytes(gzip.compress(b"ts,base_fee_gwei\n2024-01-01,10\n"))
+
+    def full(*args):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("lake.sources.reading.shutil.copyfileobj", full)
+    told = refused(lake, file, None, "gas", StoreError, chain_id=1)
+    assert "cannot be read or written" in told
+    assert "get it again" not in told

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from lake.sources.base import Source
+from tests.needs import need_node
 
 NAMES = ("blocks_hourly", "blocks_each", "heads", "pool_v3", "pool_v2", "oracle")
 START, HOURS = datetime(2022, 3, 1, tzinfo=UTC), 14
@@ -22,12 +23,8 @@ def chain_history() -> Iterator[dict[str, Source]]:
     from lake.sources.pools import PoolSource
     from lake.universe import CHAINS
     from policy.localnet.market import start
-    from policy.localnet.packages import NoNode, modules
 
-    try:
-        modules()
-    except NoNode as reason:
-        pytest.skip(str(reason))
+    need_node()
     with start({"ETH": 1_500.0}, at=START + timedelta(minutes=1)) as net:
         for hour in range(HOURS + 1):
             moment = START + timedelta(hours=hour, minutes=5)

@@ -87,7 +87,8 @@ def both() -> Localnet:
     from policy.localnet.lagoon import lagoon_vault
     from policy.localnet.market import start
     from policy.localnet.portfolio import owners_safe, reference_vault, roles_safe, safe_account
-    from tests.execution.vault_kit import need_node, no_lagoon
+    from tests.execution.vault_kit import no_lagoon
+    from tests.needs import need_node
 
     need_node()
     extras = [reference_vault(), safe_account(), roles_safe(), owners_safe(), enzyme_fund()]

@@ -7,11 +7,15 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
 
+from lake.errors import ModelError
 from models.base import TargetSpec
 from models.evaluation.scores import pinball
 from models.forecast_schema import QUANTILE_COLUMNS, QUANTILES
 from models.registry.promotion import COST_MARGIN, Figure, best_baseline, coverage, judge, skill_over
+from models.registry.registry import Registry
 from tests.models.market import START
 
 SPECS = (TargetSpec("x", (3600,)),)
@@ -129,3 +133,27 @@ def test_a_decision_can_be_kept_as_text():
 
     plain = judge(GOOD, PLAIN, OUTCOMES, SPECS, "plain", lambda *_: EQUAL).plain()
     assert json.loads(json.dumps(plain))["decision"] == "promoted"
+
+
+class Failing:
+    """A registry's client that always answers with one error."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    def __getattr__(self, name):
+        def answer(*args, **kwargs):
+            raise MlflowException("the database went away", self.code)
+
+        return answer
+
+
+def test_a_registry_that_does_not_answer_is_no_empty_one(tmp_path):
+    for code in (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE):
+        empty = Registry(Failing(code), tmp_path)
+        assert empty.champion("returns") is None
+        assert empty.versions("returns") == []
+    lost = Registry(Failing(INTERNAL_ERROR), tmp_path)
+    for ask in (lost.champion, lost.versions):
+        with pytest.raises(ModelError, match=r"does not answer \(the database went away\)"):
+            ask("returns")

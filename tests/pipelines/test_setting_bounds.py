@@ -169,11 +169,9 @@ def test_a_number_beyond_its_bound_is_refused_and_the_bound_itself_taken(leaf, t
         assert value_of(settings_with(leaf, tmp_path, value), leaf) == value
 
 
-@pytest.mark.parametrize("leaf", **ids(NUMBERS))
+@pytest.mark.parametrize("leaf", **ids([n for n in NUMBERS if str not in set(parts(n.annotation))]))
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_no_setting_is_a_number_that_is_none(leaf, value, tmp_path, monkeypatch):
-    if str in set(parts(leaf.annotation)):
-        pytest.skip("text is taken as well")
     refused(leaf, tmp_path, float(value), monkeypatch)
 
 

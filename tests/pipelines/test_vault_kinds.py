@@ -21,7 +21,7 @@ from policy.localnet.enzyme import enzyme_fund
 from policy.localnet.market import Localnet, start
 from policy.localnet.portfolio import TARGETS, YIELD, roles_safe, yield_token
 from tests.chain_fixtures import CLOCK
-from tests.execution.vault_kit import need_node
+from tests.needs import need_node
 
 pytestmark = pytest.mark.chain
 WITH_YIELD = {"USDC": 1_000, YIELD: 4_000, "ETH": 3_000, "BTC": 2_000}
