@@ -18,7 +18,7 @@ from lake.evm import calldata
 from lake.universe import chain
 from policy.execution.bridges.base import Departed
 from policy.execution.bridges.events import data_of, logs_between, word
-from policy.execution.bridges.oft import INBOUND, LAZY, PACKET_SENT
+from policy.execution.bridges.oft import COMMIT, INBOUND, LAZY, PACKET_SENT, ULN_CONFIG
 from policy.execution.bridges.oft_packet import OftPacket, packet_of
 from policy.execution.checks.port_rules import OFT, RouteRow
 from policy.execution.contracts.compile import source_digest
@@ -37,7 +37,6 @@ SHARED_DECIMALS = 4
 JOB_WEI = 10**14
 RECEIVE_GAS = 200_000
 VERIFIER, COMMITTER = "identity", "trader"
-CONFIG = "(uint64,uint8,uint8,uint8,address[],address[])"
 _PACKAGES = {
     "EndpointV2": (tarballs.ENDPOINT, "artifacts/contracts/EndpointV2.sol/EndpointV2.json"),
     "SendUln302": (tarballs.MESSAGE_LIB, "artifacts/contracts/uln/uln302/SendUln302.sol/SendUln302.json"),
@@ -64,7 +63,7 @@ def layerzero(side: int, limits: PortLimits | None = None) -> Extra:
         executor = on.vyper("lz_executor", ["uint256"], [JOB_WEI])
         for library in (sender, receiver):
             on.call("deployer", endpoint, "registerLibrary(address)", library)
-        config = f"setDefaultUlnConfigs((uint32,{CONFIG})[])"
+        config = f"setDefaultUlnConfigs((uint32,{ULN_CONFIG})[])"
         for library, verifier in ((sender, worker), (receiver, who[VERIFIER].address)):
             on.call("deployer", library, config, [(there.lz_eid, (here.final_blocks, 1, 0, 0, [verifier], []))])
         on.call("deployer", sender, "setDefaultExecutorConfigs((uint32,(uint32,address))[])", [
@@ -122,8 +121,9 @@ def executable(near: Localnet, far: Localnet, made: Departed) -> OftPacket | Non
 class Verifiers:
     """The verifier network of both chains: vouches on the other one for what is final on its origin.
 
-    ``since``: heights from which on it looks. ``faults``, each struck so many times: ``down`` (it does nothing) and
-    ``equivocating`` (it vouches for ten times the amount, and for what left only the next time).
+    ``since``: heights from which on it looks. ``faults``, each struck so many times: ``down`` (it does nothing),
+    ``equivocating`` (it vouches for ten times the amount, and for what left only the next time) and ``uncommitted``
+    (it vouches, and nobody commits what it did).
     """
 
     nets: tuple[Localnet, Localnet]
@@ -162,11 +162,12 @@ class Verifiers:
     def _vouch(self, far: Localnet, packet: OftPacket, payload: bytes) -> None:
         library, confirmations = far.world.extras[RECEIVER], chain(far.chain_id).final_blocks
         verify = calldata("verify(bytes,bytes32,uint64)", packet.header, payload, confirmations)
-        commit = calldata("commitVerification(bytes,bytes32)", packet.header, payload)
+        commit = calldata(COMMIT, packet.header, payload)
         far.send(VERIFIER, library, verify)
         far.mine()
-        far.send(COMMITTER, library, commit)
-        far.mine()
+        if not self._strike("uncommitted"):
+            far.send(COMMITTER, library, commit)
+            far.mine()
 
     def _strike(self, name: str) -> bool:
         left = self.faults.get(name, 0)

@@ -30,6 +30,8 @@ from policy.execution.bridges.oft import (
 from policy.execution.bridges.oft_packet import OftPacket, packet_of
 from policy.execution.contracts.compile import contract
 from policy.execution.transfers.ledger import count
+from policy.execution.transfers.machine import look_at_all
+from policy.execution.transfers.saga import SagaState as S
 from policy.localnet import tarballs
 from policy.localnet.bridges import USD
 from policy.localnet.layerzero import ENDPOINT, JOB_WEI, RECEIVER, WORKER, packets
@@ -189,7 +191,8 @@ def test_a_message_that_nobody_verifies_is_looked_up_and_never_sent_again(c: Oft
     transfer = departed(c)
     seen = c.bridge.find(transfer)
     assert (seen.departed, seen.final, seen.attested, seen.deliverable) == (True, True, False, False)
-    assert (seen.moving, seen.reason) == (transfer.amount, "not verified yet")
+    assert seen.moving == transfer.amount
+    assert "once its verifiers vouch for it anybody may commit and execute it" in seen.reason
     assert c.bridge.deliver(transfer, seen) is None
     c.pair.verifiers.faults.clear()
     c.pair.mine(100)
@@ -197,6 +200,38 @@ def test_a_message_that_nobody_verifies_is_looked_up_and_never_sent_again(c: Oft
     c.arrive(transfer)
     c.finalize()
     assert c.bridge.find(transfer).arrived == transfer.amount, "it stays deliverable for ever"
+
+
+@pytest.mark.chain
+def test_what_nobody_commits_is_stuck_counted_once_and_ends_by_anybodys_call(c: OftCase, tmp_path):
+    """Vouched for, and no executor commits it: who has no key says what it waits for, a keeper sends it."""
+    lab = RealLab(c.pair, tmp_path)
+    made = lab.plan("oft").transfer
+    c.pair.verifiers.faults["uncommitted"] = 10**6
+    lab.look()
+    c.finalize()
+    for waited in (12, 15_000, 12):
+        c.pair.mine(1, seconds=waited)
+        c.pair.mine(3)
+        ctx = lab.fresh(live=False)
+        with ctx.log.lease():
+            look_at_all(ctx)
+        [saga] = ctx.log.sagas()
+        found = count(lab.fresh(sound=True))
+        assert (found.mismatch, found.doubts, found.moving) == (0, (), made.amount)
+    assert saga.state is S.STUCK
+    call = f"anybody may call commitVerification of {c.pair.nets[1].world.extras[RECEIVER]}"
+    assert call.lower() in saga.note.lower()
+    assert "stuck" in dict(lab.alarms)
+    assert not c.bridge.find(made).attested
+    for _ in range(7):
+        lab.look()
+        c.pair.mine(3)
+    [saga] = lab.fresh(sound=True).log.sagas()
+    assert (saga.state, saga.arrived) == (S.SETTLED, made.amount)
+    assert len(saga.of("deliver")) == 2, "the commit and the execution"
+    found = count(lab.fresh(sound=True))
+    assert (found.mismatch, found.doubts, found.moving) == (0, (), 0)
 
 
 @pytest.mark.chain

@@ -51,6 +51,8 @@ PIPS = 1_000_000
 GAS_ORIGIN, GAS_DESTINATION = 160_000, 350_000
 QUOTE_S = 300
 
+UNATTESTED = "not attested yet: once Circle signs it anybody may call receiveMessage; ask Circle with its transaction"
+
 
 @dataclass(frozen=True, slots=True)
 class CctpEnd:
@@ -181,7 +183,7 @@ class CctpBridge:
         if received is not None:
             return self._arrived(transfer, seen, received)
         if asked is None:
-            return replace(seen, reason=down or "not attested yet")
+            return replace(seen, reason=down or UNATTESTED)
         message = decoded(asked.message)
         why = self._faulty(asked, burn, message)
         if why:

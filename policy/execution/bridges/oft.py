@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
+
 from lake.errors import ExecutionError, RpcError
 from lake.evm import Call, calldata, read, try_read
 from lake.rpc import Rpc
@@ -42,6 +45,8 @@ LZ_RECEIVE = "lzReceive((uint32,bytes32,uint64),address,bytes32,bytes,bytes)"
 SEND_PARAM = "(uint32,bytes32,uint256,uint256,bytes,bytes,bytes)"
 QUOTE_OFT, QUOTE_SEND = f"quoteOFT({SEND_PARAM})", f"quoteSend({SEND_PARAM},bool)"
 OFT_ANSWER = "(uint256,uint256),(int256,string)[],(uint256,uint256)"
+COMMIT = "commitVerification(bytes,bytes32)"
+ULN_CONFIG = "(uint64,uint8,uint8,uint8,address[],address[])"
 INBOUND = "inboundPayloadHash(address,uint32,bytes32,uint64)"
 LAZY = "lazyInboundNonce(address,uint32,bytes32)"
 GAS_ORIGIN, GAS_DESTINATION = 320_000, 350_000
@@ -155,10 +160,13 @@ class OftBridge:
             return unseen(blocks, f"{error}")
 
     def deliver(self, transfer: Transfer, sighting: Sighting) -> UnsignedTx | None:
-        """Return the execution of a verified packet; anybody may send it, the recipient is in the message."""
+        """Return the execution of a verified packet, or the commit of one only vouched for: anybody may send either."""
         if not sighting.deliverable or not sighting.proof or sighting.arrived:
             return None
         far, packet = self.ends[1], packet_of(sighting.proof)
+        if not sighting.attested:
+            data = calldata(COMMIT, packet.header, packet.payload_hash)
+            return UnsignedTx(transfer.destination.chain_id, _library(far, packet), data)
         data = calldata(LZ_RECEIVE, packet.origin, far.oft, packet.guid, packet.message, b"")
         return UnsignedTx(transfer.destination.chain_id, far.endpoint, data)
 
@@ -196,10 +204,13 @@ class OftBridge:
         if isinstance(kept, RpcError) or isinstance(lazy, RpcError):
             raise kept if isinstance(kept, RpcError) else RpcError(str(lazy))
         found, done = bytes(kept[0]), int(str(lazy[0]))  # type: ignore[call-overload]
+        ready, over = seen.final or transfer.speed == "fast", packet.nonce <= done
+        if not any(found) and not over and _vouched(far, packet, seen.blocks[1]):
+            words = f"vouched for and not committed: anybody may call commitVerification of {_library(far, packet)}"
+            return replace(seen, deliverable=ready, proof=packet.encoded(), reason=words)
         if found != packet.payload_hash:
-            return replace(seen, reason=_unverified(found, executed=packet.nonce <= done))
+            return replace(seen, reason=_unverified(found, executed=over))
         paused = not isinstance(halted, RpcError) and bool(halted[0])
-        ready = seen.final or transfer.speed == "fast"
         reason = "the token is paused on the destination" if paused else ""
         proof = packet.encoded()
         return replace(seen, attested=True, deliverable=ready and not paused, proof=proof, reason=reason)
@@ -293,6 +304,24 @@ def _sent_by(log: object, transfer: Transfer) -> bool:
     return who.lower() == transfer.origin.vault.lower() and amount == transfer.amount
 
 
+def _library(far: OftEnd, packet: OftPacket) -> str:
+    """Return the library by which the OFT on the destination takes what comes from the packet's chain."""
+    asked = Call(far.endpoint, "getReceiveLibrary(address,uint32)", "address", (far.oft, packet.source))
+    return str(to_checksum_address(str(read(far.rpc, [asked])[0][0])))
+
+
+def _vouched(far: OftEnd, packet: OftPacket, block: int) -> bool:
+    """Return whether enough verifiers vouched for what left, so that it may be committed; libraries may not tell."""
+    library = _library(far, packet)
+    asked = Call(library, "getUlnConfig(address,uint32)", ULN_CONFIG, (far.oft, packet.source))
+    [found] = try_read(far.rpc, [asked], block)
+    if isinstance(found, RpcError):
+        return False
+    given = (found[0], keccak(packet.header), packet.payload_hash)
+    [vouched] = try_read(far.rpc, [Call(library, f"verifiable({ULN_CONFIG},bytes32,bytes32)", "bool", given)], block)
+    return not isinstance(vouched, RpcError) and bool(vouched[0])
+
+
 def _unverified(kept: bytes, *, executed: bool) -> str:
     """Return why a packet cannot be delivered, by what the endpoint keeps of it."""
     if kept == NIL:
@@ -301,4 +330,4 @@ def _unverified(kept: bytes, *, executed: bool) -> str:
         return "what the verifiers vouched for is not what left; a person must ask the token's owner"
     if executed:
         return "not verified yet, or cleared without a credit by the token's owner"
-    return "not verified yet"
+    return "not verified yet: once its verifiers vouch for it anybody may commit and execute it; ask the token's owner"

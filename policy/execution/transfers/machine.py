@@ -173,7 +173,7 @@ def _wait(ctx: TransferContext, saga: Saga, seen: Sighting) -> Saga:
     """Move a departed transfer on: deliver it, wait for a relayer or a refund, or raise the alarm that it is late."""
     bridge = ctx.bridge(saga.transfer)
     if seen.expired:
-        saga = _late(ctx, saga) if saga.state in {S.EXPIRED, S.REFUND_DUE, S.STUCK} else saga
+        saga = _late(ctx, saga, seen) if saga.state in {S.EXPIRED, S.REFUND_DUE, S.STUCK} else saga
         if saga.state in {S.EXPIRED, S.REFUND_DUE, S.STUCK}:
             return ctx.log.moved(saga, S.REFUND_DUE, note=seen.reason) if saga.state is S.EXPIRED else saga
         ctx.checkpoint("expired")
@@ -186,7 +186,7 @@ def _wait(ctx: TransferContext, saga: Saga, seen: Sighting) -> Saga:
         saga = ctx.log.moved(saga, S.ATTESTED, message_id=seen.message_id, note=seen.reason)
         ctx.checkpoint("attested")
     saga = _deliver(ctx, saga, seen) if seen.deliverable else saga
-    return _late(ctx, saga)
+    return _late(ctx, saga, seen)
 
 
 def _deliver(ctx: TransferContext, saga: Saga, seen: Sighting) -> Saga:
@@ -196,10 +196,11 @@ def _deliver(ctx: TransferContext, saga: Saga, seen: Sighting) -> Saga:
     sent = saga.live("deliver")
     if tx is None:
         return saga
-    if sent is not None:
+    if sent is not None and not (sent.mined and tx.data not in sent.raw):  # a final commit asks for the execution
         return pursue(ctx, saga, sent, end, tx)
     if _failures(saga) >= ctx.rules.delivery_tries:
-        words = f"{_failures(saga)} deliveries failed: {saga.of('deliver')[-1].reply}"
+        failed = f"{_failures(saga)} deliveries failed: {saga.of('deliver')[-1].reply}"
+        words = f"{failed}; mend why and resume it; anybody may send it to {tx.to}"
         return saga if saga.state is S.STUCK else _alarm(ctx, saga, S.STUCK, words)
     if end.sequencer():
         return saga
@@ -213,8 +214,8 @@ def _failures(saga: Saga) -> int:
     return sum("reverted" in a.reply for a in saga.of("deliver") if a.failed)
 
 
-def _late(ctx: TransferContext, saga: Saga) -> Saga:
-    """Raise the alarm for a transfer that takes longer than it should: overdue, then stuck."""
+def _late(ctx: TransferContext, saga: Saga, seen: Sighting) -> Saga:
+    """Raise the alarm for a transfer that takes longer than it should, with what it waits for: overdue, then stuck."""
     t = saga.transfer
     if saga.state not in MOVING or saga.state is S.STUCK or not saga.departed_at:
         return saga
@@ -225,10 +226,11 @@ def _late(ctx: TransferContext, saga: Saga) -> Saga:
     waits = t.fill_deadline - saga.departed_at if t.fill_deadline else 0.0
     slow = max(ctx.rules.stuck_factor * usual, 2 * overdue)
     stuck = waits + ctx.rules.refund_stuck_s if saga.state in {S.EXPIRED, S.REFUND_DUE} or t.fill_deadline else slow
+    waited = f"; {seen.reason}" if seen.reason else ""
     if age > stuck:
-        return _alarm(ctx, saga, S.STUCK, f"{age:.0f} s after its departure; at most {stuck:.0f} s are usual")
+        return _alarm(ctx, saga, S.STUCK, f"{age:.0f} s after its departure; at most {stuck:.0f} s are usual{waited}")
     if age > overdue and saga.state in {S.FINAL, S.ATTESTED, S.FILLABLE}:
-        return _alarm(ctx, saga, S.OVERDUE, f"{age:.0f} s after its departure; {overdue:.0f} s are allowed")
+        return _alarm(ctx, saga, S.OVERDUE, f"{age:.0f} s after its departure; {overdue:.0f} s are allowed{waited}")
     return saga
 
 
