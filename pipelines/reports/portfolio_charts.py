@@ -28,8 +28,7 @@ def nav(history: Shown) -> Markup:
     figure, axes = _figure()
     ts = _times(history["ts"])
     axes.plot(ts, [v / 1e3 for v in history["nav_usd"]], color=LINE, linewidth=1.6)
-    trades = _times(history["trades"])
-    axes.plot(trades, [0.02] * len(trades), "|", color=INK, markersize=8, transform=axes.get_xaxis_transform())
+    _marks(axes, history["trades"])
     axes.set_ylabel("NAV, thousand USD")
     return _svg(figure, "NAV over time in thousand USD; marks are trades")
 
@@ -41,17 +40,11 @@ def weights(history: Shown) -> Markup:
     names = list(history["weights"])
     rows = [[100 * w for w in history["weights"][a]] for a in names]
     axes.stackplot(ts, rows, labels=names, colors=[SERIES[i % len(SERIES)] for i in range(len(names))])
+    _marks(axes, history["trades"])
     axes.set_ylim(0, 100)
     axes.set_ylabel("weight, %")
-    axes.legend(
-        loc="upper center",
-        ncols=min(len(names), 5),
-        frameon=False,
-        labelcolor=INK,
-        fontsize=11,
-        bbox_to_anchor=(0.5, 1.2),
-    )
-    return _svg(figure, f"weights over time in per cent: {', '.join(names)}")
+    _legend(axes, min(len(names), 5))
+    return _svg(figure, f"weights over time in per cent: {', '.join(names)}; marks are trades")
 
 
 def drift(history: Shown) -> Markup:
@@ -66,7 +59,7 @@ def drift(history: Shown) -> Markup:
 
 def gas(ahead: Shown) -> Markup:
     """Return the past day's gas and the fan of the newest forecast, gwei."""
-    figure, axes = _figure()
+    figure, axes = _figure(6.4)
     past, fan = ahead["past"], ahead["fan"]
     axes.plot(_times([p["ts"] for p in past]), [p["gwei"] for p in past], color=INK, linewidth=1.6, label="came")
     if fan:
@@ -78,6 +71,13 @@ def gas(ahead: Shown) -> Markup:
     axes.set_ylabel("gas, gwei")
     _legend(axes, 2)
     return _svg(figure, "gas of the past day and the forecast in gwei")
+
+
+def _marks(axes: Axes, trades: Sequence[str]) -> None:
+    """Mark the times of ``trades`` at the foot of the chart."""
+    axes.plot(
+        _times(trades), [0.03] * len(trades), "|", color=INK, markersize=10, transform=axes.get_xaxis_transform()
+    )  # fmt: skip
 
 
 def _legend(axes: Axes, columns: int) -> None:
@@ -93,8 +93,9 @@ def _times(texts: Sequence[str]) -> Any:
     return date2num([utc(t) for t in texts])  # type: ignore[no-untyped-call]
 
 
-def _figure() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.4, 2.6), layout="constrained")
+def _figure(width: float = 4.8) -> tuple[Figure, Axes]:
+    """Return an empty chart of ``width`` inches; its letters are as large as the page's where it is a third of it."""
+    figure = Figure(figsize=(width, 2.5), layout="constrained")
     figure.patch.set_alpha(0.0)
     axes = figure.add_subplot()
     axes.patch.set_alpha(0.0)

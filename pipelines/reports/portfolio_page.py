@@ -15,9 +15,11 @@ from pipelines.reports.portfolio_charts import charts
 from pipelines.reports.portfolio_terminal import moment
 from pipelines.reports.portfolio_words import (
     budget_words,
+    coverage_rows,
     hedge_words,
     keeper_words,
     range_words,
+    stretch,
     swap_name,
     transfer_words,
     usd,
@@ -30,17 +32,18 @@ ASSETS = {"portfolio.css": "text/css", "portfolio.js": "text/javascript"}
 
 def places(row: Mapping[str, Any]) -> dict[str, float]:
     """Return where low, high, target and weight stand on an asset's bar, per cent of its length."""
-    top = max(row["high"] * 1.25, row["weight"] * 1.1, 0.01)
-    return {k: round(100 * min(row[k] / top, 1.0), 2) for k in ("low", "high", "target", "weight")}
+    return _along(row, stretch(row), ("low", "high", "target", "weight"))
 
 
 def spans(row: Mapping[str, Any]) -> dict[str, float]:
     """Return where the band, the target, the weight and the forecast's quantiles stand on a bar, per cent of it."""
-    top = max(row["high"] * 1.25, row["q95"] * 1.1, 0.01)
-    return {
-        k: round(100 * min(row[k] / top, 1.0), 2)
-        for k in ("low", "high", "target", "weight", "q05", "q25", "q75", "q95")
-    }
+    names = ("low", "high", "target", "weight", "q05", "q25", "q75", "q95")
+    return _along(row, stretch(row, "q05", "q95"), names)
+
+
+def _along(row: Mapping[str, Any], ends: tuple[float, float], names: Sequence[str]) -> dict[str, float]:
+    bottom, top = ends
+    return {k: round(100 * min(max((row[k] - bottom) / (top - bottom), 0.0), 1.0), 2) for k in names}
 
 
 def marked(text: str) -> Markup:
@@ -58,7 +61,7 @@ def environment() -> jinja2.Environment:
     made.globals |= {
         "places": places, "spans": spans, "budget_words": budget_words, "keeper_words": keeper_words,
         "range_words": range_words, "swap_name": swap_name, "transfer_words": transfer_words,
-        "hedge_words": hedge_words,
+        "hedge_words": hedge_words, "coverage_rows": coverage_rows,
     }  # fmt: skip
     return made
 

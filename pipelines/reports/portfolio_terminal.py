@@ -19,6 +19,7 @@ from pipelines.reports.portfolio_words import (
     keeper_words,
     place_words,
     slippage_words,
+    stretch,
     transfer_words,
     usd,
 )
@@ -38,9 +39,12 @@ def moment(text: str | None, now: datetime) -> str:
 
 
 def bar(row: Shown) -> Text:
-    """Return an asset's weight within 0 .. twice its band's end: the band as dots, target as |, weight as a block."""
-    top = max(row["high"] * 1.25, row["weight"] * 1.1, 0.01)
-    at = {k: min(int(row[k] / top * BAR), BAR - 1) for k in ("low", "high", "target", "weight")}
+    """Return an asset's weight in and around its band: the band as dots, target as |, weight as a block."""
+    bottom, top = stretch(row)
+    at = {
+        k: min(max(int((row[k] - bottom) / (top - bottom) * BAR), 0), BAR - 1)
+        for k in ("low", "high", "target", "weight")
+    }
     cells = ["·" if at["low"] <= i <= at["high"] else " " for i in range(BAR)]
     cells[at["target"]] = "|"
     drawn = Text("".join(cells))

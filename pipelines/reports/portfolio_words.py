@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.reports.words import ago_words, as_sentence, gwei_words, lasting
@@ -47,6 +47,23 @@ def budget_words(budget: Shown) -> str:
     if budget["left_bp"] is None:
         return f"{budget['of_bp']:g} bp of NAV a day (not read yet)"
     return f"{budget['left_bp']:.1f} of {budget['of_bp']:g} bp of NAV a day left"
+
+
+def stretch(row: Shown, *others: str) -> tuple[float, float]:
+    """Return the weights (fractions) at the two ends of an asset's bar: its band, as much again, and all it marks."""
+    pad = max((row["high"] - row["low"]) / 2, 0.001)
+    marks = [row[k] for k in ("weight", *others)]
+    return max(min(row["low"] - pad, *(m - pad / 4 for m in marks)), 0.0), max(
+        row["high"] + pad, *(m + pad / 4 for m in marks)
+    )
+
+
+def coverage_rows(coverage: Sequence[Shown]) -> tuple[list[int], list[tuple[str, list[float | None]]]]:
+    """Return the horizons (hours) and a row a target: its name, the share of outcomes inside by horizon or None."""
+    hours = sorted({int(c["horizon_h"]) for c in coverage})
+    known = {(str(c["target"]), int(c["horizon_h"])): float(c["coverage90"]) for c in coverage}
+    targets = list(dict.fromkeys(str(c["target"]) for c in coverage))
+    return hours, [(t.replace("_", " "), [known.get((t, h)) for h in hours]) for t in targets]
 
 
 def range_words(low: float, high: float) -> str:

@@ -37,6 +37,7 @@ from pipelines.reports.words import as_sentence
 
 EVERY_S = 30.0  # between two looks at the stores
 BEAT_S = 5.0  # between two words to a page that is open
+LET_GO_S = 0.25  # after which an open page sees that the server ends
 LEAST_TOKEN = 16
 OLD = "-old"
 OPEN_PAGES = 32  # event streams at once
@@ -61,6 +62,7 @@ class Looked:
         self.looks = dict(looks)
         none: tuple[str, Mapping[str, Any] | None, str] = ("", None, trouble_page("The stores are being read."))
         self.found = dict.fromkeys(looks, none)
+        self.closing = False  # open pages are let go at once: cut off by the server they would end in a traceback
 
     def look(self) -> None:
         """Look at every vault; one that cannot be read keeps what was known and says why in its place otherwise."""
@@ -173,9 +175,10 @@ def application(looked: Looked, explain: Explain, hosts: Sequence[str], token: s
             mark = object()
             streams.add(mark)
             try:
-                while True:
+                while not looked.closing:
                     yield f"event: version\ndata: {looked.found[name][0]}\n\n"
-                    await asyncio.sleep(BEAT_S)
+                    for _ in range(round(BEAT_S / LET_GO_S)):
+                        await asyncio.sleep(0.0 if looked.closing else LET_GO_S)
             finally:
                 streams.discard(mark)
 
@@ -276,6 +279,6 @@ def page_port(
         yield f"http://{'127.0.0.1' if bind in {'0.0.0.0', '::'} else bind}:{port}/"  # noqa: S104 - compared, not bound
     finally:
         done.set()
-        server.should_exit = True
+        looked.closing = server.should_exit = True
         for thread in threads:
             thread.join(10)

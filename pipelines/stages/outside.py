@@ -102,9 +102,14 @@ def _words(today: dict[str, float] | None, month: dict[str, float] | None) -> st
     if month is None:
         return "How long it was outside its tolerances is not known: nothing was seen of it yet."
     share = month["outside_min"] / month["known_min"]
+    if not month["outside_min"]:
+        return f"It was never outside its tolerances in the last 30 days, of which {_days(month)} are known."
     now = "not known" if today is None else lasting(today["outside_min"])
-    days = month["known_min"] / 1_440
     return (
         f"Outside its tolerances today: {now}; in the last 30 days: {lasting(month['outside_min'])} "
-        f"({share:.1%} of the {days:.3g} days that are known)."
+        f"({share:.1%} of the {_days(month)} that are known)."
     )
+
+
+def _days(month: dict[str, float]) -> str:
+    return f"{month['known_min'] / 1_440:.3g} days"

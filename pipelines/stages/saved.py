@@ -119,13 +119,17 @@ def _row(one: SavedAgainst, mine: Spent, soft: bool) -> dict[str, Any]:
         verdict = f"too short to say: {mine.weekly.shape[0]} of {LEAST_WEEKS} calendar weeks"
     else:
         verdict = "saved" if one.low > 0 else "lost" if one.high < 0 else "within chance"
-    side = f"{one.usd:+,.0f} USD" if abs(one.usd) >= 0.5 else "0 USD"
-    interval = "" if one.low is None or one.high is None else f" ({one.low:+,.0f} to {one.high:+,.0f})"
+    interval = "" if one.low is None or one.high is None else f" ({_signed(one.low)} to {_signed(one.high)})"
     return {
         "rule": one.rule, "usd": one.usd, "low": one.low, "high": one.high, "verdict": verdict,
         "theirs": _split(one.theirs, soft) | {"trades": one.theirs.trades, "hours_outside": one.theirs.hours_outside},
-        "words": f"{side}{interval} against {WORDS[one.rule]}, {verdict}",
+        "words": f"{_signed(one.usd)} USD{interval} against {WORDS[one.rule]}, {verdict}",
     }  # fmt: skip
+
+
+def _signed(usd: float) -> str:
+    """Return whole dollars with their sign; nothing has none."""
+    return f"{usd:+,.0f}" if abs(usd) >= 0.5 else "0"
 
 
 def _none(words: str) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import time
+from contextlib import ExitStack
 
 import httpx
 import pytest
 
 from lake.errors import ConfigError, StoreError
-from pipelines.reports.portfolio_page import page
+from pipelines.reports.portfolio_page import page, places
+from pipelines.reports.portfolio_words import coverage_rows, stretch
 from pipelines.scheduled.page import Looked, application, loopback, page_port, token_of
 from pipelines.servers.subprocesses import free_port
 from tests.pipelines.page_data import CHAINS, DATA, WHOLE
@@ -103,6 +105,29 @@ def test_values_are_escaped():
     assert "why &lt;b&gt;" in ask(app(), "/decision/abc").text
 
 
+@pytest.mark.parametrize(
+    ("row", "marks", "low", "high"),
+    [
+        ({"low": 0.37, "high": 0.43, "weight": 0.4}, (), 0.34, 0.46),
+        ({"low": 0.37, "high": 0.43, "weight": 0.5}, (), 0.34, 0.5075),
+        ({"low": 0.0, "high": 0.05, "weight": 0.01}, (), 0.0, 0.075),
+        ({"low": 0.37, "high": 0.43, "weight": 0.4, "q05": 0.3, "q95": 0.41}, ("q05", "q95"), 0.2925, 0.46),
+    ],
+)
+def test_a_bar_holds_its_band_twice_over_and_all_its_marks(row, marks, low, high):
+    assert stretch(row, *marks) == pytest.approx((low, high))
+
+
+def test_a_bar_stands_where_the_weight_is_and_coverage_is_a_table():
+    row = {"low": 0.37, "high": 0.43, "target": 0.4, "weight": 0.415}
+    assert places(row) == {"low": 25.0, "high": 75.0, "target": 50.0, "weight": 62.5}
+    rows = [
+        {"target": t, "horizon_h": h, "coverage90": c}
+        for t, h, c in (("gas", 4, 0.9), ("gas", 1, 0.8), ("gas_min", 4, 0.7))
+    ]
+    assert coverage_rows(rows) == ([1, 4], [("gas", [0.8, 0.9]), ("gas min", [None, 0.7])])
+
+
 def test_json_is_what_was_looked_at_and_another_vault_is_not_found():
     assert ask(app(), "/portfolio.json").json() == json.loads(json.dumps(DATA))
     assert ask(app(), "/?vault=other").status_code == 404
@@ -176,9 +201,9 @@ def test_stores_that_fail_are_said_and_what_was_known_stays_marked_as_old():
     assert "/secret" not in never.found["main"][2]
 
 
-def test_a_port_answers_tells_of_changes_and_a_taken_one_is_refused():
+def test_a_port_answers_tells_of_changes_lets_go_and_a_taken_one_is_refused(caplog):
     port, data = free_port(), dict(DATA)
-    where = ("127.0.0.1", port)
+    where, kept = ("127.0.0.1", port), ExitStack()
     with page_port({"main": lambda: data}, lambda _: {}, where, every_s=0.05) as address:
         while "NAV" not in httpx.get(address, timeout=30).text:
             time.sleep(0.05)
@@ -188,5 +213,10 @@ def test_a_port_answers_tells_of_changes_and_a_taken_one_is_refused():
             assert len(next(lines).removeprefix("data: ")) == 16
         with pytest.raises(ConfigError, match="is it taken"), page_port({"main": lambda: data}, lambda _: {}, where):
             pass
+        left_open = kept.enter_context(httpx.stream("GET", f"{address}events"))
+        next(left_open.iter_lines())
+        caplog.clear()
+    kept.close()
+    assert [r for r in caplog.records if r.levelname == "ERROR"] == []  # an open page ends in no traceback
     with pytest.raises(httpx.ConnectError):
         httpx.get(address)
