@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import gc
 import os
+import tempfile
+from functools import wraps
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from numba.core.dispatcher import Dispatcher
 
 from lake.store import Lake
 from tests.chain_fixtures import (  # noqa: F401
@@ -32,6 +37,27 @@ settings.register_profile(
 )
 settings.register_profile("search", settings.get_profile("suite"), derandomize=False)
 settings.load_profile("suite")
+
+
+def pytest_configure() -> None:
+    """Compile each kernel in one process at a time: whoever comes second finds it in the cache."""
+    compiled = Dispatcher.compile
+
+    @wraps(compiled)
+    def alone(self: Dispatcher, signature: object) -> object:
+        name = f"{self.py_func.__module__}.{self.py_func.__qualname__}".replace("<", "").replace(">", "")
+        with (Path(tempfile.gettempdir()) / f"foredrift-{os.getuid()}-{name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            return compiled(self, signature)
+
+    Dispatcher.compile = alone
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is alive now out of every later search for garbage: some millions of objects, none of them lost."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

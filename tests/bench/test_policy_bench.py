@@ -73,7 +73,7 @@ def test_steps_a_second(pace, benchmark, case):
 
 def test_blocks_a_second_against_plain_python(pace, benchmark, case):
     """A month of blocks of one portfolio, gas_band at every block; the peer is the same loop without a compiler."""
-    days = 30 if pace.timed else 7
+    days = 30 if pace.timed else 4
     hours, h = 24 * days, case.history
     rng = np.random.default_rng(2)
     blocks = hours * 300
@@ -95,7 +95,7 @@ def test_blocks_a_second_against_plain_python(pace, benchmark, case):
     run = benchmark(compiled)
     assert run.steps == hours
     assert run.trades > 0
-    part = min(blocks, 20_000)
+    part = min(blocks, 20_000 if pace.timed else 3_000)
 
     def plain():
         return plain_blocks(short, world, table[0], table[1], field.gas_at, part)

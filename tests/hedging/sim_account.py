@@ -128,6 +128,7 @@ def executed(world: HedgeWorld, body: Mapping[str, Any], tx: SimTx, time: int) -
     need(not world.paused, "paused")
     need(time <= body["deadline"], "deadline")
     need(body["nonce"] == world.nonce, "nonce")
+    need(world.price > 0, "oracle")  # as the account does, whose feed is out
     refilled = world.limits.budget_ppb * (time - world.last) // world.limits.window_s
     w = replace(world, nonce=world.nonce + 1, last=time).settled()
     book, verdict = exposure(w, time)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ MAKERS = {"refused", "passed", "broken", "Verdict"}
 SIX = datetime(2026, 3, 1, 6, tzinfo=UTC)
 
 
+@cache
 def checks() -> set[str]:
     """Return the name of every check that the code can put into a verdict."""
     found = {"price_jump"} | {f"sequencer_{u}" for u in Uptime}  # of a row's flag, and of a feed's state
@@ -29,8 +31,9 @@ def checks() -> set[str]:
         if "node_modules" in file.parts:
             continue
         text = file.read_text()
+        breaks = "broken(name, words) for" in text
         for node in ast.walk(ast.parse(text)):
-            if "broken(name, words) for" in text and isinstance(node, ast.Tuple) and len(node.elts) == 3:
+            if breaks and isinstance(node, ast.Tuple) and len(node.elts) == 3:
                 found |= {e.value for e in node.elts[1:2] if isinstance(e, ast.Constant) and isinstance(e.value, str)}
             if not isinstance(node, ast.Call) or not node.args:
                 continue
@@ -48,6 +51,7 @@ def checks() -> set[str]:
     return found
 
 
+@cache
 def chosen(text: str) -> dict[str, set[str]]:
     """Return the texts that a name is given by ``name = "a" if ... else "b"``."""
     found: dict[str, set[str]] = {}
