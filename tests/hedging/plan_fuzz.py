@@ -206,7 +206,7 @@ def judged(desk: Desk, found: Found) -> None:
     ends = [f.plan.deadline for f in desk.context().journal.flights() if f.attempts]
     for _ in range(4):  # past the confirmations
         desk.chain.mine()
-    while desk.chain.head().time <= max(ends, default=0) + 60:  # until then a plan that a reorganisation took may return
+    while desk.chain.head().time <= max(ends, default=0) + 60:  # until then a lost plan may return
         desk.chain.mine()
     hedge_step(desk.context(live=False, signer=None))
     records, limits = desk.chain.world.records, desk.chain.world.limits
