@@ -69,6 +69,7 @@ CHECKS: dict[str, str] = {
     "block_old": "the newest block is too old",
     "surface_block": "the published prices to wait for are of another moment",
     "gas_ceiling": "gas is dearer than may be offered",
+    "settlement_gas": "the gas of the chain that settles this one is not known, so what its data cost is not either",
     "gas_money": "the keeper's gas money",
     "disk": "the disk failed",
     "log_damaged": "a record on the disk is damaged",
