@@ -8,47 +8,36 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eth_abi.abi import encode
 
-from lake.evm import Call, calldata, head_of, selector
+from lake.evm import calldata, head_of, selector
 from lake.rpc import Rpc
 from policy.execution.checks.rules import Mandate, VaultBook
 from policy.execution.vaults.enzyme.adapter import CALL, TAKE_ORDER, EnzymeFund
-from policy.execution.vaults.safe.scoping import SINGLE
 from policy.localnet.enzyme import enzyme_fund, enzyme_vault
 from policy.localnet.market import Localnet, start
 from tests.chain_fixtures import CLOCK, into_the_hour
-from tests.execution.sequences import MARK, Sequence, encoded, simulated
+from tests.execution.sequences import Sequence, Tally, asking, left, pushed, simulated
 
 TARGETS = {"USDC": 4_000, "ETH": 3_500, "BTC": 2_500}
 TOLERANCE = 0.03
 DAY_S = 86_400
-SHOWN = 500
-"""Sequences between two lines of progress."""
 POOLS = ("v3:ETH/USDC:500", "v3:ETH/USDC:3000", "v3:BTC/USDC:3000", "v3:BTC/ETH:3000")
-HELD = "balanceOf(address)"
 
 
 @dataclass
-class Taken:
-    """Over all sequences: calls tried and landed, the worst share of NAV lost, those that lost more than they may."""
+class Taken(Tally):
+    """The worst share of NAV lost, and the sequences that lost more than they may."""
 
-    sequences: int = 0
-    calls: int = 0
-    landed: int = 0
     worst: float = 0.0
     over: list[str] = field(default_factory=list)
 
     def words(self) -> str:
         """Return the figures in a line."""
-        return (
-            f"{self.calls} calls with the manager's stolen key, {self.landed} landed; worst loss {self.worst:.2%} of "
-            f"NAV; {len(self.over)} beyond the tolerance"
-        )
+        return f"{super().words()}; worst loss {self.worst:.2%} of NAV; {len(self.over)} beyond the tolerance"
 
 
 def fuzz(
@@ -59,24 +48,20 @@ def fuzz(
     keeper = net.accounts["keeper"].address
     made = (thiefs(net, fund, number, book) for number in range(seed, seed + sequences))
     for one, results in simulated(net.node_url, head, made):
-        mine = [r for c, r in zip(one.calls, results, strict=True) if c.get("from") == keeper]
         lost = _lost(book, results)
         allowed = tolerance * (1 + one.seconds / DAY_S / 7) + 1e-4
         if lost > allowed:
             found.over.append(f"sequence {one.seed} lost {lost:.4%}, {allowed:.4%} is allowed")
-        found.sequences += 1
-        found.calls += len(mine)
-        found.landed += sum(int(r["status"], 16) for r in mine)
+        found.count(one, results, keeper)
         found.worst = max(found.worst, lost)
-        if progress and found.sequences % SHOWN == 0:
-            print(f"{found.sequences} of {sequences}: {found.words()}", file=sys.stderr, flush=True)
+        if progress:
+            found.shown(sequences)
     return found
 
 
 def _lost(book: VaultBook, results: list[dict[str, Any]]) -> float:
     """Return the share of NAV that is gone, at the prices of the beginning."""
-    held = tuple(int(r["returnData"], 16) for r in results[-len(book.tokens) :])
-    return max(0.0, 1 - replace(book, holdings=held).total() / book.total())
+    return max(0.0, 1 - replace(book, holdings=tuple(left(results, book.tokens))).total() / book.total())
 
 
 def thiefs(net: Localnet, fund: EnzymeFund, seed: int, book: VaultBook | None = None) -> Sequence:
@@ -95,15 +80,12 @@ def thiefs(net: Localnet, fund: EnzymeFund, seed: int, book: VaultBook | None = 
             price = book.prices_e8[book.index(sell)]
             if rng.random() < 0.4:
                 push = int(rng.uniform(1e5, 3e7) * 10**digits * 1e8 / price)
-                data = encoded(SINGLE, (sell, buy, pool.fee_pips, thief, 2**40, MARK, 0, 0), amount=push)
-                calls.append({"from": thief, "to": pool.router, "data": "0x" + data.hex()})
+                calls.append(pushed(pool, sell, buy, thief, push))
             amount = int(rng.uniform(1e3, 1e6) * 10**digits * 1e8 / price)
             data = order(fund, [sell, buy], [pool.fee_pips], amount)
             calls.append({"from": keeper, "to": fund.fund.comptroller, "data": "0x" + data.hex()})
         blocks.append((now, tuple(calls)))
-    held = tuple(Call(t.address, HELD, "uint256", (fund.spec.address,)).ask for t in book.tokens)
-    blocks[-1] = (now, (*blocks[-1][1], *held))
-    return Sequence(seed, tuple(blocks))
+    return asking(seed, blocks, fund.spec.address, book.tokens)
 
 
 def order(fund: EnzymeFund, route: list[str], fees: list[int], amount: int, least: int = 1, swapper: str = "") -> bytes:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from lake.evm import Call, calldata, head_of
+from lake.evm import calldata, head_of
 from lake.rpc import Rpc
 from policy.execution.checks.rules import VaultBook
 from policy.execution.vaults.lagoon.adapter import LagoonVault
@@ -26,22 +25,17 @@ from policy.execution.vaults.safe.roles import EXEC_ROLE, Allowance, RolesSafe
 from policy.execution.vaults.safe.scoping import APPROVE, MANY, ROLE, SINGLE, V2_SWAP, Lane, paired, path_of
 from policy.localnet.market import Localnet
 from policy.localnet.world import Extra
-from tests.execution.sequences import MARK, Sequence, encoded, simulated
+from tests.execution.sequences import MARK, Sequence, Tally, asking, encoded, left, pushed, simulated
 
 STEPS = 8
 DAY_S = 86_400
-SHOWN = 500
-"""Sequences between two lines of progress."""
 
 
 @dataclass
-class Found:
-    """Over all sequences: calls that landed, faults in words, the largest loss as a share of what may be lost."""
+class Found(Tally):
+    """Sales that landed, faults in words, and the largest loss as a share of what may be lost."""
 
-    sequences: int = 0
     sales: int = 0
-    calls: int = 0
-    landed: int = 0
     worst_share: float = 0.0
     worst_usd: float = 0.0
     faults: list[str] = field(default_factory=list)
@@ -49,7 +43,7 @@ class Found:
     def words(self) -> str:
         """Return the figures in a line."""
         return (
-            f"{self.calls} calls with the stolen key, {self.landed} landed; worst loss {self.worst_usd:,.0f} USD of "
+            f"{super().words()}; worst loss {self.worst_usd:,.0f} USD of "
             f"1,000,000, {self.worst_share:.1%} of what the allowances let be sold; {len(self.faults)} broken promises"
         )
 
@@ -58,7 +52,7 @@ def run(net: Localnet, vault: RolesSafe, sequences: int, seed: int, *, progress:
     """Try ``sequences`` random sequences; every one starts from the same block."""
     rng, found = random.Random(seed), Found()
     fund(net, vault)
-    book, left, head = vault.state().book, vault.allowances("latest"), head_of(vault.rpc)
+    book, allowances, head = vault.state().book, vault.allowances("latest"), head_of(vault.rpc)
     keeper = net.accounts["keeper"].address
     tried = thefts(vault, keeper)
     if isinstance(vault, LagoonVault):
@@ -66,13 +60,10 @@ def run(net: Localnet, vault: RolesSafe, sequences: int, seed: int, *, progress:
     hostile = [(t.to, t.data, t.value) for t in tried]
     made = (_sequence(net, vault, book, hostile, rng, number) for number in range(sequences))
     for one, results in simulated(net.node_url, head, made):
-        mine = [r for c, r in zip(one.calls, results, strict=True) if c.get("from") == keeper]
-        found.sequences += 1
-        found.calls += len(mine)
-        found.landed += sum(int(r["status"], 16) for r in mine)
-        _judge(net, vault, book, left, results, one.seconds, found)
-        if progress and found.sequences % SHOWN == 0:
-            print(f"{found.sequences} of {sequences}: {found.words()}", file=sys.stderr, flush=True)
+        found.count(one, results, keeper)
+        _judge(net, vault, book, allowances, results, one.seconds, found)
+        if progress:
+            found.shown(sequences)
     return found
 
 
@@ -93,21 +84,19 @@ def _sequence(
     number: int,
 ) -> Sequence:
     """Return a random sequence of the thief's; its last calls ask what the Safe holds then."""
-    safe, keeper, thief = vault.spec.address, net.accounts["keeper"].address, net.accounts["searcher"].address
+    keeper, thief = net.accounts["keeper"].address, net.accounts["searcher"].address
     blocks, now = [], 0
     for _ in range(rng.randint(1, STEPS)):
         now += rng.choice((12, 12, 600, DAY_S // 2, DAY_S, 3 * DAY_S))
         blocks.append((now, (*_moves(net, thief, rng), *_tries(vault, keeper, hostile, rng))))
-    held = tuple(Call(t.address, "balanceOf(address)", "uint256", (safe,)).ask for t in book.tokens)
-    blocks[-1] = (now, (*blocks[-1][1], *held))
-    return Sequence(number, tuple(blocks))
+    return asking(number, blocks, vault.spec.address, book.tokens)
 
 
 def _judge(
     net: Localnet,
     vault: RolesSafe,
     book: VaultBook,
-    left: Mapping[str, Allowance],
+    allowances: Mapping[str, Allowance],
     results: list[dict],
     seconds: int,
     found: Found,
@@ -115,7 +104,7 @@ def _judge(
     """Hold a sequence to the promise: only pools are paid, nothing is sold or lost beyond the allowances."""
     safe = vault.spec.address.lower()
     pools = {p.address.lower() for p in net.world.pools.values()}
-    after = [int(r["returnData"], 16) for r in results[-len(book.tokens) :]]
+    after = left(results, book.tokens)
     sold = dict.fromkeys([t.address.lower() for t in book.tokens], 0)
     for result in results:
         for log in result.get("logs", []):
@@ -128,7 +117,7 @@ def _judge(
                 found.faults.append(f"{amount} of {log['address']} went to {to}")
     allowed = 0
     for i, token in enumerate(book.tokens):
-        given = left[token.address]
+        given = allowances[token.address]
         most = given.balance + seconds // given.period_s * given.refill
         most += given.refill  # the period that had begun before
         allowed += book.value(i, most)
@@ -157,8 +146,7 @@ def _moves(net: Localnet, thief: str, rng: random.Random) -> Iterator[dict[str, 
         sell, buy = rng.choice(((pool.token0, pool.token1), (pool.token1, pool.token0)))
         decimals = next(t.decimals for t in net.world.tokens.values() if t.address == sell)
         amount = rng.randint(1, 50_000_000) * 10 ** max(0, decimals - (0 if decimals == 6 else 3))
-        data = encoded(SINGLE, (sell, buy, pool.fee_pips, thief, FAR, MARK, 0, 0), amount=amount)
-        yield {"from": thief, "to": pool.router, "data": "0x" + data.hex()}
+        yield pushed(pool, sell, buy, thief, amount)
 
 
 def _tries(

@@ -7,18 +7,28 @@ that differ in an amount alone are encoded once.
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterable, Iterator
+from collections.abc import Sequence as Several
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from lake.evm import BlockHeader, calldata
+from lake.evm import BlockHeader, Call, calldata
 from lake.rpc import Rpc
+from policy.execution.base import Token
+from policy.execution.vaults.safe.proof import FAR
+from policy.execution.vaults.safe.scoping import SINGLE
+from policy.localnet.world import PoolRef
 
 PART = 16
 """Simulations a request: the node makes them side by side, and its answer stays within some megabytes."""
 PATIENCE_S = 600.0
+SHOWN = 500
+"""Sequences between two lines of progress."""
+Block = tuple[int, tuple[dict[str, str], ...]]
+"""Seconds after the state that a sequence starts from, and the calls made then."""
 MARK = 0xA5 << 248 | 0x5A
 """Stands for the amount while a call is encoded; no other word of one looks like it."""
 
@@ -28,7 +38,7 @@ class Sequence:
     """Blocks of calls, each ``{from, to, data}``, at seconds after the state they start from; ``seed`` names it."""
 
     seed: int
-    blocks: tuple[tuple[int, tuple[dict[str, str], ...]], ...]
+    blocks: tuple[Block, ...]
 
     @property
     def seconds(self) -> int:
@@ -50,6 +60,49 @@ class Sequence:
             for i, (after, calls) in enumerate(self.blocks)
         ]
         return [{"blockStateCalls": rows, "validation": False}, hex(head.number)]
+
+
+def asking(number: int, blocks: Several[Block], holder: str, held: Several[Token]) -> Sequence:
+    """Return the sequence of ``blocks``; its last calls ask what ``holder`` has of ``held`` then, see :func:`left`."""
+    asks = tuple(Call(t.address, "balanceOf(address)", "uint256", (holder,)).ask for t in held)
+    now, calls = blocks[-1]
+    return Sequence(number, (*blocks[:-1], (now, (*calls, *asks))))
+
+
+def left(results: list[dict[str, Any]], held: Several[Token]) -> list[int]:
+    """Return what the last calls of :func:`asking` were told."""
+    return [int(r["returnData"], 16) for r in results[-len(held) :]]
+
+
+def pushed(pool: PoolRef, sell: str, buy: str, who: str, amount: int) -> dict[str, str]:
+    """Return the trade of ``who`` that moves ``pool``, at any price."""
+    data = encoded(SINGLE, (sell, buy, pool.fee_pips, who, FAR, MARK, 0, 0), amount=amount)
+    return {"from": who, "to": pool.router, "data": "0x" + data.hex()}
+
+
+@dataclass
+class Tally:
+    """Over all sequences: calls with the stolen key, and those that landed."""
+
+    sequences: int = 0
+    calls: int = 0
+    landed: int = 0
+
+    def words(self) -> str:
+        """Return the figures in a line."""
+        return f"{self.calls} calls with the stolen key, {self.landed} landed"
+
+    def count(self, one: Sequence, results: list[dict[str, Any]], keeper: str) -> None:
+        """Count what became of the calls of ``keeper``."""
+        mine = [r for c, r in zip(one.calls, results, strict=True) if c.get("from") == keeper]
+        self.sequences += 1
+        self.calls += len(mine)
+        self.landed += sum(int(r["status"], 16) for r in mine)
+
+    def shown(self, of: int) -> None:
+        """Print the figures now and then."""
+        if self.sequences % SHOWN == 0:
+            print(f"{self.sequences} of {of}: {self.words()}", file=sys.stderr, flush=True)
 
 
 def simulated(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from decimal import Decimal
 from types import SimpleNamespace
 
 import pytest
@@ -17,10 +16,9 @@ from pipelines.sections import ChatSection
 from pipelines.settlements.halting import halt_of
 from pipelines.stages.halting import Project
 from pipelines.stages.keys import show
-from pipelines.stages.vault_deploy import deploy
 from pipelines.vault_setup.sending import GUARDIAN, KEEPER, OWNER
 from policy.execution.records.audit import Audit
-from tests.pipelines.golive_kit import PHRASE, nonce, opened, project
+from tests.pipelines.golive_kit import PHRASE, nonce, opened, with_vault
 from tests.pipelines.test_chat import MINE, OTHER, TOKEN, api, message
 
 pytestmark = [pytest.mark.chain, pytest.mark.slow]
@@ -31,20 +29,15 @@ BY_GUARDIAN = 1  # pause_reason of the contract: a person paused it
 @pytest.fixture(scope="module")
 def made(localnet_session, tmp_path_factory):
     """A project with a vault of two tokens, its passphrase in a file."""
-    patch = pytest.MonkeyPatch()
-    saved = localnet_session.snapshot()
     folder = tmp_path_factory.mktemp("guardian")
     phrase = folder / "phrase"
     phrase.write_text(PHRASE)
     phrase.chmod(0o600)
-    patch.delenv("FOREDRIFT_PASSPHRASE", raising=False)
-    patch.setenv("FOREDRIFT_PASSPHRASE_FILE", str(phrase))
-    file = project(localnet_session, folder, ("WETH", "USDC"))
-    settings, one = opened(file)
-    deploy(one, settings.deploy, file, live=True, deposit=Decimal(1_000))
-    yield localnet_session, file
-    patch.undo()
-    localnet_session.revert(saved)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("FOREDRIFT_PASSPHRASE", raising=False)
+        patch.setenv("FOREDRIFT_PASSPHRASE_FILE", str(phrase))
+        with with_vault(localnet_session, folder) as file:
+            yield localnet_session, file
 
 
 @pytest.fixture

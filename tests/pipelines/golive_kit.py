@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from lake.rpc import Rpc
 from pipelines.deployments import deployment
 from pipelines.settings import Settings, load
 from pipelines.stages.start import KEYS, LOCAL_NODE, settings_for
+from pipelines.stages.vault_deploy import deploy
 from policy.execution.records.hashlog import HashLog
 from policy.execution.submission.channels import PublicChannel
 from policy.execution.submission.signer import create_keystore
@@ -44,6 +47,20 @@ def opened(file: Path) -> tuple[Settings, object]:
     """Return settings and the deployment of the file as it is now."""
     settings = load(file)
     return settings, deployment(settings)
+
+
+@contextmanager
+def with_vault(net, folder: Path) -> Iterator[Path]:
+    """The settings file of a project with a vault of two tokens, deployed, its phrase known; all undone in the end."""
+    saved = net.snapshot()
+    with pytest.MonkeyPatch.context() as patch:
+        if not os.environ.get("FOREDRIFT_PASSPHRASE_FILE"):
+            patch.setenv("FOREDRIFT_PASSPHRASE", PHRASE)
+        file = project(net, folder, ("WETH", "USDC"))
+        settings, one = opened(file)
+        deploy(one, settings.deploy, file, live=True, deposit=Decimal(1_000))
+        yield file
+    net.revert(saved)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import stat
-from decimal import Decimal
 
 import pytest
 from typer.testing import CliRunner
@@ -19,10 +18,9 @@ from pipelines.stages import key_rotation
 from pipelines.stages.key_rotation import NOBODY, rotate
 from pipelines.stages.keys import show
 from pipelines.stages.vault_changes import pause
-from pipelines.stages.vault_deploy import deploy
 from pipelines.stages.vault_status import status
 from policy.execution.submission.signer import create_keystore, keystore_address
-from tests.pipelines.golive_kit import GAS_MONEY, PHRASE, Killed, killed_at, nonce, opened, project
+from tests.pipelines.golive_kit import GAS_MONEY, PHRASE, Killed, killed_at, nonce, opened, with_vault
 from tests.pipelines.test_vault_changes import later
 
 pytestmark = pytest.mark.chain
@@ -31,15 +29,8 @@ pytestmark = pytest.mark.chain
 @pytest.fixture(scope="module")
 def deployed(localnet_session, tmp_path_factory):
     """A project with a vault of two tokens, made once."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("FOREDRIFT_PASSPHRASE", PHRASE)
-    saved = localnet_session.snapshot()
-    file = project(localnet_session, tmp_path_factory.mktemp("rotation"), ("WETH", "USDC"))
-    settings, one = opened(file)
-    deploy(one, settings.deploy, file, live=True, deposit=Decimal(1_000))
-    yield localnet_session, file
-    patch.undo()
-    localnet_session.revert(saved)
+    with with_vault(localnet_session, tmp_path_factory.mktemp("rotation")) as file:
+        yield localnet_session, file
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from decimal import Decimal
 
 import pytest
 from eth_utils.address import to_checksum_address
@@ -16,11 +15,10 @@ from pipelines.stages import vault_changes
 from pipelines.stages.halting import Project, stop
 from pipelines.stages.holders import list_holder, set_permissioned
 from pipelines.stages.keys import show
-from pipelines.stages.vault_deploy import deploy
 from pipelines.vault_setup.sending import GUARDIAN, OWNER, ahead_of
 from pipelines.wiring import rpc_of
 from policy.execution.submission.channels import PublicChannel, Reply
-from tests.pipelines.golive_kit import PHRASE, Killed, killed_at, nonce, opened, project
+from tests.pipelines.golive_kit import Killed, killed_at, nonce, opened, with_vault
 from tests.pipelines.test_vault_changes import later
 
 pytestmark = pytest.mark.chain
@@ -29,15 +27,8 @@ pytestmark = pytest.mark.chain
 @pytest.fixture(scope="module")
 def made(localnet_session, tmp_path_factory):
     """A project with a vault of two tokens."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("FOREDRIFT_PASSPHRASE", PHRASE)
-    saved = localnet_session.snapshot()
-    file = project(localnet_session, tmp_path_factory.mktemp("person"), ("WETH", "USDC"))
-    settings, one = opened(file)
-    deploy(one, settings.deploy, file, live=True, deposit=Decimal(1_000))
-    yield localnet_session, file
-    patch.undo()
-    localnet_session.revert(saved)
+    with with_vault(localnet_session, tmp_path_factory.mktemp("person")) as file:
+        yield localnet_session, file
 
 
 @pytest.fixture
