@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import os
-import tempfile
-from functools import wraps
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from numba.core.dispatcher import Dispatcher
 
 from lake.store import Lake
 from tests.chain_fixtures import (  # noqa: F401
@@ -22,6 +18,7 @@ from tests.chain_fixtures import (  # noqa: F401
     pair_session,
     pytest_runtest_setup,
 )
+from tests.made_once import kernels, tracking_tables
 
 FIRST = ("server", "slow")
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,21 +37,13 @@ settings.load_profile("suite")
 
 
 def pytest_configure() -> None:
-    """Compile each kernel in one process at a time: whoever comes second finds it in the cache."""
-    compiled = Dispatcher.compile
-
-    @wraps(compiled)
-    def alone(self: Dispatcher, signature: object) -> object:
-        name = f"{self.py_func.__module__}.{self.py_func.__qualname__}".replace("<", "").replace(">", "")
-        with (Path(tempfile.gettempdir()) / f"foredrift-{os.getuid()}-{name}.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            return compiled(self, signature)
-
-    Dispatcher.compile = alone
+    """Let the processes of a run compile each kernel once among them."""
+    kernels()
 
 
 def pytest_collection_finish() -> None:
     """Leave what is alive now out of every later search for garbage: some millions of objects, none of them lost."""
+    tracking_tables()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
