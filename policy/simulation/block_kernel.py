@@ -1,7 +1,8 @@
 """The compiled time loop at block resolution: the hourly simulator's trade and ledger, looked at every block.
 
 What is decided at block b is carried out ``delay`` blocks later at that block's gas, which is known at b (the next base
-fee follows from this block). With one block an hour and no delay it is ``step_kernel.run`` to the last digit.
+fee follows from this block). At five minutes a step, b is the block just before the next step, seen at the prices and
+weights of five minutes earlier. With one block an hour and no delay it is ``step_kernel.run`` to the last digit.
 """
 
 from __future__ import annotations

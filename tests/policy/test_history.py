@@ -43,6 +43,18 @@ def test_nothing_before_t_changes_with_the_future(tmp_path, history, end):
     assert history.sha256 != other.sha256
 
 
+def test_depth_and_gas_that_come_between_two_decisions_wait_for_the_second(tmp_path, end):
+    tables, late = frames(), timedelta(minutes=7)
+    for name in ("pool_state", "gas"):
+        tables[name] = tables[name].with_columns(pl.col("available_at") + late)
+    history = load(fill(tmp_path, tables), START, end)
+    t, known = history.when(history.first + 77), pl.col("available_at")
+    newest = [tables[name].filter(known <= t).sort("available_at")[-1] for name in ("pool_state", "gas")]
+    assert history.depth_usd[history.first + 77].tolist() == [newest[0]["depth_1pct_usd"][0]] * len(history.assets)
+    assert history.gas_gwei[history.first + 77] == newest[1]["base_fee_gwei"][0]
+    assert newest[0]["available_at"][0] == t + late - timedelta(hours=1)
+
+
 def test_an_asset_without_a_bar_cannot_be_traded_and_the_others_can(tmp_path, end):
     tables = frames()
     hole = [START + timedelta(hours=h) for h in (*range(30, 33), *range(100, 112))]
