@@ -175,5 +175,5 @@ def _story(case: Case, rule: BandRule) -> pl.DataFrame:
         "cost_bp": np.cumsum(spent[span]) * BPS,
         "tracking_bp": np.cumsum(0.5 * case.portfolio.gamma * difference**2) * BPS,
         "traded": traded[span],
-        "weights": pl.Series(weights.tolist(), dtype=pl.List(pl.Float64)),
+        "weights": pl.Series(np.ascontiguousarray(weights)).cast(pl.List(pl.Float64)),
     })  # fmt: skip

@@ -200,6 +200,17 @@ def _signs(n: int) -> Matrix:
 INNER_GRID = np.linspace(0.0, 0.97, 98)
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def _renewed(usual: Vector, k: Vector, m: Vector, exit_h: Vector, rate: Vector, inner: Vector) -> None:
+    """Fill in the least cost rate and its inner level."""
+    for i in range(usual.shape[0]):
+        for d in INNER_GRID:
+            step = 1.0 - d
+            value = (usual[i] + k[i] * step + m[i] * step * step) / (exit_h[i] * (1.0 - d * d))
+            if value < rate[i]:
+                rate[i], inner[i] = value, d
+
+
 def hard_band(
     now: Vector, usual: Vector, k: Vector, m: Vector, exit_h: Vector, *, early: bool
 ) -> tuple[Vector, Vector, Vector]:
@@ -211,11 +222,7 @@ def hard_band(
     what gas below usual saves (one step of policy improvement over trading at the cap only).
     """
     rate, inner = np.full(now.shape, np.inf), np.zeros(now.shape)
-    for d in INNER_GRID:
-        step = 1.0 - d
-        value = (usual + k * step + m * step * step) / (exit_h * (1.0 - d * d))
-        better = value < rate
-        rate, inner = np.where(better, value, rate), np.where(better, d, inner)
+    _renewed(*(np.ascontiguousarray(v, dtype=np.float64) for v in (usual, k, m, exit_h)), rate, inner)
     outer = np.ones(now.shape)
     if early:  # the smaller root of worth y (2 - y) = saved + k y in y = 1 - r
         value, saved = rate * exit_h, np.maximum(usual - now, 0.0)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lake.units import DAY_S, HOUR_S
-from policy.base import ForecastView, State, Vector
+from policy.base import Bools, ForecastView, State, Vector
 from policy.costs import impact_per_square
 from policy.memory import PolicyMemory
-from policy.simulation.history import History
+from policy.simulation.history import History, Ints
 from policy.simulation.planner import NEVER, BandRule, Case, Levels, Schedule, gas_of, schedule, usual_gwei
 from policy.simulation.simulator import GAS, TRACKING, simulate
 from policy.solvers import bands
@@ -45,18 +45,18 @@ class Calendar:
     name: str
     weekly: bool
 
-    def _due(self, seconds: int) -> bool:
-        days, rest = divmod(seconds, DAY_S)
-        return rest < HOUR_S and (not self.weekly or (days + 3) % 7 == 0)
+    def _due(self, seconds: Ints) -> Bools:
+        days, rest = np.divmod(seconds, DAY_S)
+        return np.asarray((rest < HOUR_S) & ((days + 3) % 7 == 0 if self.weekly else True))
 
     def levels_over(self, case: Case) -> Schedule:
         """Return a schedule open at the calendar's hours."""
-        due = np.array([self._due(int(t)) for t in case.history.ts // 1_000_000])
+        due = self._due(case.history.ts // 1_000_000)
         return schedule(due.size, np.where(due, 0.0, NEVER), 0.0, box=True, direct=True)
 
     def levels_at(self, state: State, forecasts: ForecastView) -> Levels:  # noqa: ARG002
         """Return open levels at the calendar's hours."""
-        due = self._due(int(state.ts.timestamp()))
+        due = bool(self._due(np.array(int(state.ts.timestamp()))))
         return Levels(
             0.0 if due else NEVER, 0.0, box=True, direct=True, why="calendar hour" if due else "no calendar hour"
         )

@@ -183,6 +183,19 @@ def test_a_short_history_is_said_to_be_short(tmp_path, days, said):
     assert market_of(lake, template, span, 300) is None
 
 
+def test_a_hedge_sees_the_bar_that_has_ended_and_the_gas_that_is_known(tmp_path):
+    template = Template("lp", "ETH", None, 450_000.0, 30.0, 1.0, 0.2, None, None)
+    begin, count, hour = datetime(2023, 1, 1, tzinfo=UTC), 24 * 60, timedelta(hours=1)
+    lake = lake_of_bars(tmp_path, 3600, count)
+    late = [begin + hour * (i + 1) + timedelta(minutes=7) for i in range(count)]
+    rising = {"chain_id": 1, "ts": [begin + hour * i for i in range(count)], "base_fee_gwei": np.arange(1.0, count + 1)}
+    lake.write("gas", pl.DataFrame(rising).with_columns(available_at=pl.Series(late)))
+    found = market_of(lake, template, (begin + timedelta(days=40), begin + timedelta(days=60)), 3600)
+    assert np.array_equal(found.price, prices(7, count)[: found.price.size])  # row i is the end of bar i
+    known = np.arange(1, found.price.size)  # gas of the hour before, as this hour's comes seven minutes late
+    assert found.gas_usd[1:] == pytest.approx(450_000e-9 * known * found.price[1:])
+
+
 @pytest.mark.real
 def test_the_band_beats_the_best_fixed_ones_on_recorded_history():
     if not (DATA / "prices_1h.parquet").is_file():
