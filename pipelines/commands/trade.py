@@ -209,12 +209,12 @@ def thresholds(
 ) -> None:
     """Show where the marginal benefit of a tighter band meets its marginal cost, for the portfolio."""
     from pipelines.deployments import deployment as called
-    from pipelines.reports import terminal
+    from pipelines.reports import threshold_tables
     from pipelines.settings import load
     from pipelines.stages.thresholds import thresholds as run
 
     result = run(called(load(config)), plot)
-    terminal.thresholds(result)
+    threshold_tables.thresholds(result)
     write_json(json, result)
 
 

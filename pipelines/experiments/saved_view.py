@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TAG = "mlflow.sharedViewState."
 PREFIX = "deflate;"
 SHOWN = "tags.policy != 'calendar_daily'"
-COST, TRADING = "cost in bp a year", "trading"
+COST, TRADING = "bp a year", "trading"
 NAMED: Mapping[str, str] = {
     "total_bp": f"{COST}/total", "gas_bp": f"{COST}/gas", "fee_bp": f"{COST}/swap fees",
     "impact_bp": f"{COST}/price impact", "tracking_bp": f"{COST}/tracking",

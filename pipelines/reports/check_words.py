@@ -13,7 +13,7 @@ CHECKS: dict[str, str] = {
     "tries": "several trades of this hour failed; the next hour decides anew",
     "orphaned": "the block it was decided on is no longer in the chain",
     "unprofitable": "the trade would cost more than it saves",
-    "profitable": "the trade saves more than it costs",
+    "profitable": "what the trade saves and what it costs",
     "decision_invalid": "the policy asked for weights that are no portfolio",
     "min_trade": "what is left to trade is too small",
     "max_legs": "the trade was kept to the number of swaps the vault takes",

@@ -21,7 +21,9 @@ from pipelines.progress import Progress, silent
 from pipelines.reports import nulls
 from pipelines.reports.check_words import said
 from pipelines.reports.output import hushed
+from pipelines.reports.portfolio_words import coverage_rows
 from pipelines.reports.surfaces import surface_words
+from pipelines.reports.words import with_unit
 from policy.names import BASELINE, BOUND, CLAIMANT, HEADLINE
 
 if TYPE_CHECKING:
@@ -160,7 +162,7 @@ def ingest_json(reports: Sequence[IngestReport]) -> list[dict[str, Any]]:
 
 def status(report: Mapping[str, Any]) -> None:
     """Print freshness of tables, forecasts and models, and the last decision."""
-    names = ["table", "series", "rows", "first", "last", "age_h", "state"]
+    names = ["table", "series", "rows", "last", "age_h", "state"]
     table("Lake (times in UTC)", names, [[r[n] for n in names] for r in report["tables"]], right_from=2)
     if report["forecasts"]:
         names = ["target", "rows", "last", "age_h", "abstained"]
@@ -169,14 +171,12 @@ def status(report: Mapping[str, Any]) -> None:
         names = ["family", "version", "trained_until", "age_d"]
         table("Models in force", names, [[r[n] for n in names] for r in report["models"]], right_from=3)
     if report["coverage"]:
-        names = ["target", "horizon_h", "coverage90", "outcomes"]
-        table("Outcomes within the 90 % interval", names, [[r[n] for n in names] for r in report["coverage"]])
+        hours, found = coverage_rows(report["coverage"])
+        rows = [[name, *("" if s is None else f"{s:.0%}" for s in shares)] for name, shares in found]
+        table("Outcomes within the 90 % interval, by hours ahead", ["forecast", *(f"{h} h" for h in hours)], rows)
     last = report["decision"]
-    say(
-        f"last decision: {last['decision_id']} {last['action']} at {_cell(last['ts'])} UTC"
-        if last
-        else "no decision yet"
-    )
+    said_last = f"last decision: {last['decision_id']} {last['action']} at {_cell(last['ts'])} UTC" if last else ""
+    say(said_last or "no decision yet")
     several = len(report["deployments"]) > 1
     for one in report["deployments"]:
         if one.get("sentence"):
@@ -197,7 +197,7 @@ def status(report: Mapping[str, Any]) -> None:
         table("Keepers of foredrift serve", names, rows, right_from=9, whole=3)
     if hedge := report.get("hedge"):
         say(f"last hedge: {hedge['action']} at {_cell(hedge['ts'])} UTC by {hedge['rule']}: {hedge['why']}")
-    figures = {k.replace("_", " "): v for k, v in report["figures"].items() if v is not None}
+    figures = {with_unit(k): v for k, v in report["figures"].items() if v is not None}
     if figures:
         table("At the last decision", list(figures), [list(figures.values())], right_from=0)
     for line in report["advice"]:
@@ -342,20 +342,6 @@ def _broken(row: Mapping[str, Any]) -> str:
     return f"{row['violations'] - powerless}+{powerless}" if powerless else str(row["violations"])
 
 
-def thresholds(result: Mapping[str, Any]) -> None:
-    """Print where marginal benefit meets marginal cost."""
-    names = ["half_width", "cost_bp", "tracking_bp", "total_bp", "marginal_cost_bp", "marginal_benefit_bp"]
-    table(result["title"], names, [[r[n] for n in names] for r in result["curve"]], 0)
-    say(result["sentence"])
-    if result["gas_by_minute"]:
-        rows = [
-            [f":{r['minute']:02d}", f"{r['ratio'] - 1.0:+.1%}", f"{r['error']:.1%}", str(r["hours"])]
-            for r in result["gas_by_minute"]
-        ]
-        table("Gas by minute of the hour, over the hour's mean", ["minute", "gas", "standard error", "hours"], rows)
-    say(result["schedule_sentence"])
-
-
 def plan(report: Mapping[str, Any]) -> None:
     """Print a plan before anything is signed: weights, legs, routes, costs, benefit, verdicts."""
     why = report["why"].removeprefix(f"{report['action']}: ")
@@ -364,7 +350,9 @@ def plan(report: Mapping[str, Any]) -> None:
     table("Weights", ["asset", "now", "wanted", "target"], shares)
     if report["legs"]:
         table("Legs", ["from", "to", "amount in", "min out", "route"], report["moves"], 2)
-    table("Expected", ["", "USD"], list(report["expected"].items()))
+    table(
+        "Expected", ["", "USD"], [[k.removesuffix("_usd").replace("_", " "), v] for k, v in report["expected"].items()]
+    )
     for verdict in report["verdicts"]:
         say(("  ok", "green") if verdict["ok"] else ("  refused", "red"), f" {said(verdict)}")
     if report["rules_off_chain"]:

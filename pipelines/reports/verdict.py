@@ -106,7 +106,7 @@ def ratio_chart(data: Mapping[str, Any]) -> RatioChart:
     simple = next((b for b in ("best_threshold", *SIMPLE) if any(r["b"] == b for r in mine)), None)
     rivals = [b for b in (BASELINE, simple) if b is not None]
     shown = [r for r in mine if r["b"] in rivals]
-    low: float = min([1.0, *(r["ci_low"] for r in shown)]) - MARGIN
+    low: float = max(min([1.0, *(r["ci_low"] for r in shown)]) - MARGIN, 0.0)
     high: float = min(max([1.0, *(r["ci_high"] for r in shown)]), WIDEST) + MARGIN
 
     def place(value: float) -> float:

@@ -102,6 +102,13 @@ def gas_words(gwei: float | None, low: tuple[float, datetime] | None) -> str:
     return said if low is None else f"{said}, {gwei_words(low[0])} is expected by {low[1]:%H:%M} UTC"
 
 
+def with_unit(name: str) -> str:
+    """Return a figure's name in plain words, its unit behind a comma: loss_budget_left_bp as "loss budget left, bp"."""
+    words = name.split("_")
+    unit = {"usd": "USD", "bp": "bp", "gwei": "gwei", "h": "h", "s": "s"}.get(words[-1]) if len(words) > 1 else None
+    return " ".join(words) if unit is None else f"{' '.join(words[:-1])}, {unit}"
+
+
 def gwei_words(gwei: float) -> str:
     """Return a gas price with three digits and its unit."""
     return f"{gwei:.3g} gwei" if gwei < 100 else f"{gwei:,.0f} gwei"

@@ -17,6 +17,7 @@ from lake.units import utc
 from pipelines.deployments import Deployment, deployments
 from pipelines.deployments import deployment as chosen
 from pipelines.reports.check_words import said
+from pipelines.reports.words import with_unit
 from pipelines.settings import Settings
 from pipelines.settlements.audited import audit_export, audit_verify  # noqa: F401 - callers find them here
 from pipelines.settlements.reconcile import row_id
@@ -142,9 +143,7 @@ def explained(project: Sequence[Deployment], decision_id: str) -> dict[str, Any]
     text += [why] if taken is None else ["", in_words(*taken), ""]
     if "oldest_input" in expected:
         text.append(f"  oldest input: {expected['oldest_input']}")
-    text += [
-        f"  {name.replace('_', ' ')}: {value:,.2f}" for name, value in expected.items() if isinstance(value, float)
-    ]
+    text += [f"  {with_unit(name)}: {value:,.2f}" for name, value in expected.items() if isinstance(value, float)]
     text += [f"  {'ok' if v['ok'] else 'REFUSED'}: {said(v)} [{v['check']}]" for v in verdicts]
     return {**row, "expected": expected, "verdicts": verdicts, "text": "\n".join(text)}
 

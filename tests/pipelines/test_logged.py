@@ -86,7 +86,7 @@ def test_every_cell_has_a_view_that_shows_its_policies_and_nothing_else(logged):
         logged_names = set.intersection(*(set(r.data.metrics) for r in runs))
         charts = [c["metricKey"] for c in state["compareRunCharts"]]
         assert set(charts) <= logged_names
-        assert charts[0] == "cost in bp a year/total"
+        assert charts[0] == "bp a year/total"
         assert {c["metricSectionId"] for c in state["compareRunCharts"]} <= {
             s["uuid"] for s in state["compareRunSections"] if s["display"]
         }
@@ -102,7 +102,7 @@ def test_readable_figures_are_those_of_the_machine_readable_ones(logged):
 
 
 def test_a_figure_that_is_not_known_is_not_logged_under_a_readable_name():
-    assert saved_view.named({"total_bp": 3, "gas_bp": None}) == {"cost in bp a year": {"total": 3.0}}
+    assert saved_view.named({"total_bp": 3, "gas_bp": None}) == {"bp a year": {"total": 3.0}}
     assert saved_view.named({}) == {}
 
 

@@ -10,8 +10,9 @@ import sys
 import pytest
 from rich.console import Console
 
-from pipelines.reports import terminal
+from pipelines.reports import terminal, threshold_tables
 from pipelines.reports.output import Tolerant
+from pipelines.reports.words import with_unit
 
 STATUS = {
     "tables": [
@@ -49,6 +50,22 @@ def shown(monkeypatch, width, what, given):
     monkeypatch.setattr(terminal, "console", Console(file=out, width=width))
     what(given)
     return out.getvalue()
+
+
+def test_coverage_the_last_decision_and_thresholds_are_tables_with_units_at_80_columns(monkeypatch):
+    coverage = [{"target": "gas_min", "horizon_h": h, "coverage90": 0.9 + h / 1_000, "outcomes": 9} for h in (1, 24)]
+    given = {**STATUS, "coverage": coverage, "figures": {"drift_distance": 0.2, "loss_budget_left_bp": 7.5}}
+    text = shown(monkeypatch, 80, terminal.status, given)
+    for words in ("gas min", "1 h", "24 h", "90%", "92%", "drift distance", "loss budget left, bp"):
+        assert words in text
+    curve = {"half_width": 0.0038, "cost_bp": 1_116.88, "tracking_bp": 0.0401, "total_bp": 1_116.92,
+             "marginal_cost_bp": 0.2506, "marginal_benefit_bp": 0.0009}  # fmt: skip
+    found = {"title": "Cost", "curve": [curve], "sentence": "so", "gas_by_minute": [], "schedule_sentence": "then"}
+    text = shown(monkeypatch, 80, threshold_tables.thresholds, found)
+    [row] = [line for line in text.splitlines() if "0.38%" in line]
+    assert all(figure in row for figure in ("1,116.88", "0.0401", "1,116.92", "0.2506", "0.0009"))
+    assert with_unit("gas_gwei") == "gas, gwei"
+    assert with_unit("nav") == "nav"
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120, 200])

@@ -71,7 +71,7 @@ def test_decision_execution_audit_and_explanation_agree(settings, tmp_path):
     told = stage.explain(mine, done["decision_id"][:10])
     assert done["why"] in told["text"]
     assert "the trade costs" in told["text"]
-    assert "  ok: the trade saves more than it costs (benefit" in told["text"]
+    assert "  ok: what the trade saves and what it costs (benefit" in told["text"]
     assert "[profitable]" in told["text"]
     assert all(f"{asset} " in told["text"] for asset in done["assets"])  # every weight that moves is named
     assert stage.audit_verify(mine)["ok"]
