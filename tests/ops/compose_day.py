@@ -6,23 +6,23 @@ and started again as its restart policy does. At the end journal, lake, audit re
 happened; every process was looked at for the planted secrets meanwhile. Exit 1 where they disagree. With --minutes 0
 no clock is simulated: the services are killed once the hour's decision was carried out, and nothing may do it again.
 
+It takes --minutes from the first start on (24: an hour of the day is a minute) and a few more to stop and to check;
+with 0 it takes as long as starting every service twice.
+
     python -m tests.ops.compose_day [--minutes 24] [--only postgres,keeper,page] [--seed 1] [--keep DIR]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -34,7 +34,7 @@ from pipelines.wiring import lake_of
 from policy.execution.records.audit import verify
 from policy.execution.records.journal import Journal
 from tests.ops.compose import PATIENCE_S, Composed, clean_folder, family
-from tests.realtime.head_server import TruthNodes
+from tests.realtime.http_node import http_node
 from tests.realtime.truth import TruthChain
 
 BEGIN = datetime(2024, 2, 1, tzinfo=UTC)
@@ -74,31 +74,14 @@ http = ["{node}"]
 def node(clock) -> Iterator[str]:
     """The address of a node whose chain makes a block every twelve seconds of ``clock`` (Unix seconds)."""
     chain = TruthChain(1_000, start_s=int(clock()) - 240)
-    truth, lock = TruthNodes(chain), threading.Lock()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with lock:
-                behind = int((clock() - chain.start_s) // chain.block_s) - (chain.height - chain.first)
-                if behind > 0:
-                    chain.mine(behind)
-                data = json.dumps(truth.post("", body, 1.0)).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def grow(_: object) -> None:
+        behind = int((clock() - chain.start_s) // chain.block_s) - (chain.height - chain.first)
+        if behind > 0:
+            chain.mine(behind)
 
-        def log_message(self, *_):
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with http_node(chain, grow) as url:
+        yield url
 
 
 class Witness:
@@ -307,11 +290,14 @@ def faults(found: dict[str, object], only: Sequence[str]) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--minutes", type=float, default=24.0, help="of real time that the day takes at least")
-    parser.add_argument("--only", default=",".join(ALL), help="services, separated by commas")
-    parser.add_argument("--seed", type=int, default=1, help="of the order of kills")
-    parser.add_argument("--keep", type=Path, help="folder to leave everything in")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--minutes", type=float, default=24.0,
+        help="real time that the simulated day takes (default %(default)g); 0: no clock is simulated",
+    )  # fmt: skip
+    parser.add_argument("--only", default=",".join(ALL), help="services, separated by commas (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of the order of kills (default 1)")
+    parser.add_argument("--keep", type=Path, help="folder that stays (default: a fresh one, removed at the end)")
     given = parser.parse_args()
     only = tuple(n for n in ALL if n in given.only.split(","))
     with clean_folder() as scratch:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import structlog
@@ -26,7 +23,7 @@ from pipelines.settings import load
 from pipelines.stages.status import status
 from policy.execution.records.owner import ownership, owning
 from tests.pipelines.market import project
-from tests.realtime.head_server import TruthNodes
+from tests.realtime.http_node import http_node
 from tests.realtime.truth import TruthChain
 
 KEEPER = """
@@ -198,29 +195,13 @@ def test_what_is_told_of_keepers_ages_and_damage_is_nothing(tmp_path):
 def node():
     """The url of a node over HTTP whose chain grows with each question for the newest block, and that chain."""
     chain = TruthChain(FIRST, start_s=int(time.time()))
-    truth = TruthNodes(chain)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if body["method"] == "eth_getBlockByNumber" and body["params"][0] == "latest" and chain.height < FIRST + 5:
-                chain.mine(1)
-            data = json.dumps(truth.post("", body, 1.0)).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def grow(body):
+        if body["method"] == "eth_getBlockByNumber" and body["params"][0] == "latest" and chain.height < FIRST + 5:
+            chain.mine(1)
 
-        def log_message(self, *_):
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", chain
-    finally:
-        server.shutdown()
-        server.server_close()
+    with http_node(chain, grow) as url:
+        yield url, chain
 
 
 @pytest.mark.timeout(560)
