@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
 from lake.errors import DataError
 from policy.base import Vector
@@ -27,6 +26,8 @@ class Smile:
         """Return w (n,) at log-moneyness ``k``, flat outside the quotes."""
         if self.k.size == 1:
             return np.full(np.shape(k), self.w[0])
+        from scipy.interpolate import PchipInterpolator  # a quarter of a second, for who prices options
+
         return np.asarray(PchipInterpolator(self.k, self.w)(np.clip(k, self.k[0], self.k[-1])), dtype=np.float64)
 
     def vol(self, k: Vector) -> Vector:

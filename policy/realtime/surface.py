@@ -18,7 +18,6 @@ from hashlib import sha256
 import numpy as np
 import numpy.typing as npt
 from numba import njit
-from scipy.signal import lfilter
 
 from policy.base import Matrix, Vector
 from policy.solvers import bands
@@ -88,11 +87,15 @@ class ReservationSurface:
         return sha256(b"".join(np.ascontiguousarray(p, dtype=np.float64).tobytes() for p in parts)).hexdigest()
 
 
+@njit(cache=True, nogil=True)
 def trailing_log(log_price: Vector, blocks: int) -> Vector:
     """Return (N,) the exponential mean of log prices over about ``blocks``, before each price."""
-    a = 1.0 / blocks
-    mean, _ = lfilter([a], [1.0, a - 1.0], log_price, zi=[(1.0 - a) * log_price[0]])
-    return np.asarray(np.concatenate([[log_price[0]], mean[:-1]]), dtype=np.float64)
+    a, out = 1.0 / blocks, np.empty(log_price.size)
+    mean = log_price[0]
+    for i in range(log_price.size):
+        out[i] = mean
+        mean = a * log_price[i] + (1.0 - a) * mean
+    return out
 
 
 def learn(log_price: Vector, slow: Vector, block_s: int, built_s: int) -> GasStates | None:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from numba import njit
 
 from lake.errors import ConfigError
 from lake.store import Lake
@@ -368,8 +369,15 @@ def _draw_residual(runs: list[Vector], blocks: int, rng: np.random.Generator) ->
 
 def _autoregression(size: int, sd: float, lag: float, rng: np.random.Generator) -> Vector:
     """Return a stationary first-order autoregression of deviation ``sd`` and lag-one correlation ``lag``."""
-    from scipy.signal import lfilter
-
     noise = rng.standard_normal(size) * sd * np.sqrt(1.0 - lag**2)
     noise[:1] = rng.standard_normal() * sd
-    return np.asarray(lfilter([1.0], [1.0, -lag], noise), dtype=np.float64)
+    return np.asarray(_carried(noise, lag), dtype=np.float64)
+
+
+@njit(cache=True, nogil=True)
+def _carried(noise: Vector, lag: float) -> Vector:
+    out, last = np.empty(noise.size), 0.0
+    for i in range(noise.size):
+        last = noise[i] + lag * last
+        out[i] = last
+    return out

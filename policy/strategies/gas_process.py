@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from scipy.optimize import nnls
 
 from policy.base import Matrix, Vector
 from policy.simulation.history import History, Ints
@@ -80,6 +79,8 @@ def variances(rest: Vector) -> Vector:
     lags = LAGS[x.size > 3 * LAGS]
     have = np.array([float((x[lag:] * x[: x.size - lag]).mean()) for lag in lags])
     basis = np.column_stack([(lags == 0) * 1.0, 0.5 ** (lags / SLOW_HALF_LIFE_H), 0.5 ** (lags / LEVEL_HALF_LIFE_H)])
+    from scipy.optimize import nnls  # a third of a second, for who fits a process
+
     found, _ = nnls(basis, have)
     return np.asarray(np.maximum(found, 0.03 * max(have[0], 1e-6)), dtype=np.float64)
 

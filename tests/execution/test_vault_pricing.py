@@ -56,6 +56,10 @@ def test_feed_decimals_only_scale(decimals: int, answer: int):
     assert price == (exact if 0 < exact <= oracle_rules.MAX_PRICE else 0)
 
 
+def test_the_ratios_are_those_of_the_contract():
+    assert [(1 << 128) * 10_000 ** (1 << k) // 10_001 ** (1 << k) for k in range(19)] == list(oracle_rules.RATIOS)
+
+
 @given(st.integers(1, oracle_rules.MAX_TICK))
 def test_powers_rise_and_mirror(tick: int):
     assert oracle_rules.power(tick) > oracle_rules.power(tick - 1) > 0
