@@ -26,7 +26,7 @@ from pipelines.servers.phrase import passphrase
 from pipelines.settings import Settings
 from pipelines.stages.keys import files_of
 from pipelines.vault_settings import VaultSettings
-from pipelines.vault_setup.onchain import LOCAL_CHAIN
+from pipelines.vault_setup.onchain import LOCAL_CHAINS
 from pipelines.vault_setup.paper import in_bps
 from pipelines.wiring import lake_of
 from policy.execution.checks.rules import Mandate
@@ -130,7 +130,7 @@ def serve(settings: Settings, how: Serving, stop: threading.Event | None = None)
 
 def own_keys(one: VaultSettings, given: DeploySection) -> dict[str, str]:
     """Return the addresses of the project's own keystores on the local chain, by role; none on another chain."""
-    if one.chain.id != LOCAL_CHAIN:
+    if one.chain.id not in LOCAL_CHAINS:
         return {}
     return {role: keystore_address(path) for role, path in files_of(one, given).items() if path.exists()}
 

@@ -30,7 +30,7 @@ from pipelines.scheduled.keep import KeepRun, Shown, keep, replay
 from pipelines.sections import KeepSection
 from pipelines.vault_setup.kept_chain import chain_desks
 from pipelines.vault_setup.kept_paper import paper_desks
-from pipelines.vault_setup.onchain import LOCAL_CHAIN
+from pipelines.vault_setup.onchain import LOCAL_CHAINS
 from pipelines.vault_setup.tape import replayed
 from pipelines.wiring import lake_of, now
 from policy.keeping.desk import Desk, MarketReader, SeenBlock
@@ -135,7 +135,7 @@ async def _followed(
         raise ConfigError("heads need a node: --http URL, [keep] http or [chain] rpc_urls; --start needs none")
     paper = first.vault.kind == "simulated"
     row = chain(first.chain.history if paper else first.chain.id)
-    local = first.chain.id == LOCAL_CHAIN and not paper
+    local = first.chain.id in LOCAL_CHAINS and not paper
 
     def clock() -> float:  # the local chain's blocks carry replayed time, so its own time is the clock
         if local and follower.tip is not None:

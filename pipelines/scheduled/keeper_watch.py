@@ -26,6 +26,7 @@ from pipelines.monitor.logs import log
 from pipelines.scheduled.claims import BLOCK_S
 from pipelines.sections import KeepSection
 from pipelines.servers.phrase import FILE_VARIABLE, VARIABLE
+from pipelines.vault_setup.transfer_fleet import kept_alone
 from policy.execution.records.owner import ownership
 
 CHILD = (sys.executable, "-m", "pipelines.scheduled.kept_child")
@@ -55,9 +56,10 @@ class KeptGroup:
 
 
 def groups(vaults: Sequence[Deployment], section: KeepSection) -> list[KeptGroup]:
-    """Return the vaults by the process that keeps them; ConfigError where one has no node to ask for heads."""
+    """Return the vaults by the process that keeps them; ConfigError where one has no node, or is no vault by itself."""
     found: dict[tuple[bool, int, bool], dict[str, Path]] = {}
     for d in vaults:
+        kept_alone(d)
         paper = d.vault.kind == "simulated"
         if not (section.http or d.chain.rpc_urls):
             raise ConfigError(f"[keep] serve: {d.name} has no node to follow; set [keep] http or [chain] rpc_urls")

@@ -16,7 +16,7 @@ from pipelines.settings import Settings
 from pipelines.settlements.halting import halt_of
 from pipelines.vault_settings import VaultSettings, vaults_of
 from pipelines.vault_setup.hedge_rule import HedgeTermsOf, hedge_rule
-from pipelines.vault_setup.onchain import LOCAL_CHAIN, POLL_S, channels_of, keeper_of, now_of, signer_of
+from pipelines.vault_setup.onchain import LOCAL_CHAINS, POLL_S, channels_of, keeper_of, now_of, signer_of
 from pipelines.wiring import lake_of, rpc_of
 from policy.execution.context import Limits
 from policy.execution.hedge_engine import HedgeContext
@@ -72,7 +72,7 @@ def open_hedge(desk: HedgeDesk, *, live: bool, book_at: BookAt) -> HedgeContext:
     def wait(head: BlockHeader) -> None:
         deadline = time.monotonic() + 10 * POLL_S
         while node.head().number <= head.number and time.monotonic() < deadline:
-            if chain_id == LOCAL_CHAIN:
+            if chain_id in LOCAL_CHAINS:
                 rpc.call("evm_mine")
             else:
                 time.sleep(POLL_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from lake.errors import ConfigError, ForedriftError
+from lake.errors import ForedriftError
 from lake.store import Lake
 from pipelines.monitor.logs import log
 from pipelines.settlements.reconcile import reconcile
@@ -14,6 +14,7 @@ from pipelines.vault_setup.abstaining import recorded
 from pipelines.vault_setup.cycle import announce_executions
 from pipelines.vault_setup.decider import Choice, decider
 from pipelines.vault_setup.kept_surface import KeptSurface
+from pipelines.vault_setup.transfer_fleet import kept_alone
 from pipelines.wiring import cron_at, lake_of, now
 from policy.base import Policy
 from policy.execution.records.audit import Audit
@@ -38,12 +39,7 @@ class Standing:
     surface: KeptSurface = field(init=False)
 
     def __post_init__(self) -> None:
-        fleet = self.deployment.fleet
-        if fleet is not None and fleet.transfers.weights == "portfolio":
-            raise ConfigError(
-                f"{self.deployment.name} is decided on with the other chains of its portfolio, by scheduled runs; a "
-                'keeper looks at one vault: set [transfers] weights = "chain" to have it kept block by block'
-            )
+        kept_alone(self.deployment)
         self.lake, self.audit = lake_of(self.deployment), Audit(self.deployment.audit)
         self.surface = KeptSurface(self.deployment, self.lake)
 

@@ -46,7 +46,7 @@ from policy.execution.submission.quorum import Testimony, Witness
 from policy.execution.submission.signer import ExternalSigner, KeystoreSigner, keystore_address, plain_http
 from policy.execution.vaults.reference.adapter import ReferenceVault
 
-LOCAL_CHAIN = 31_337  # its blocks carry replayed time, so the chain's clock is the clock
+LOCAL_CHAINS = frozenset({31_337, 31_338})  # their blocks carry replayed time, so the chain's clock is the clock
 POLL_S = 1.0
 HEARTBEAT_S = 90_000  # of a feed that is not listed: the daily one of most feeds, with an hour's slack
 
@@ -73,7 +73,7 @@ def open_onchain(deployment: VaultSettings, choice: Choice, *, live: bool) -> En
     def wait(head: BlockHeader) -> None:
         deadline = time.monotonic() + 10 * POLL_S
         while node.head().number <= head.number and time.monotonic() < deadline:
-            if deployment.chain.id == LOCAL_CHAIN:
+            if deployment.chain.id in LOCAL_CHAINS:
                 rpc.call("evm_mine")
             else:
                 time.sleep(POLL_S)
@@ -137,7 +137,8 @@ def _witness(deployment: VaultSettings, urls: Sequence[str], sender: str) -> Wit
 
 def now_of(deployment: VaultSettings, node: JsonNode) -> datetime:
     """Return the present: the wall clock, or the local chain's own replayed time."""
-    return datetime.fromtimestamp(node.head().time, UTC) if deployment.chain.id == LOCAL_CHAIN else datetime.now(UTC)
+    local = deployment.chain.id in LOCAL_CHAINS
+    return datetime.fromtimestamp(node.head().time, UTC) if local else datetime.now(UTC)
 
 
 def dry_vault(deployment: VaultSettings) -> Vault:

@@ -10,7 +10,7 @@ from lake.private import STATE
 from lake.rpc import Rpc
 from lake.universe import chain
 from pipelines.vault_settings import VaultSettings
-from pipelines.vault_setup.onchain import LOCAL_CHAIN, POLL_S
+from pipelines.vault_setup.onchain import LOCAL_CHAINS, POLL_S
 from policy.execution.base import Receipt, UnsignedTx
 from policy.execution.records.hashlog import HashLog
 from policy.execution.submission.gas import fee_rules
@@ -57,7 +57,7 @@ def only(signer: Signer) -> Callable[[str], Signer | None]:
 
 def _tick(deployment: VaultSettings, rpc: Rpc) -> Callable[[], None]:
     def wait() -> None:
-        if deployment.chain.id == LOCAL_CHAIN:
+        if deployment.chain.id in LOCAL_CHAINS:
             rpc.call("evm_mine")
         else:
             time.sleep(POLL_S)

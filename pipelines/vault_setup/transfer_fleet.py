@@ -72,6 +72,18 @@ class OpenFleet(Protocol):
         ...
 
 
+def kept_alone(deployment: VaultSettings) -> None:
+    """Return where a keeper may decide on the vault by itself; ConfigError where it is part of a decision on a whole.
+
+    A look at one vault knows its own distance from its own targets, and a whole portfolio's is measured over all chains.
+    """
+    if deployment.fleet is not None and deployment.fleet.transfers.weights == "portfolio":
+        raise ConfigError(
+            f"{deployment.name} is decided on with the other chains of its portfolio, by scheduled runs; a "
+            'keeper looks at one vault: set [transfers] weights = "chain" to have it kept block by block'
+        )
+
+
 def fleet_of(project: Sequence[VaultSettings]) -> Fleet:
     """Return the fleet of a project's deployments; ConfigError where it has none, or vaults that cannot join one."""
     members = {d.chain.id: d for d in project if d.fleet is not None}

@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 
-from policy.execution.bridges.across_api import BAD_ASK, TOO_LOW, AcrossApi
-from policy.execution.bridges.attestations import OK
+from policy.execution.bridges.across_api import TOO_LOW, AcrossApi
+from policy.execution.bridges.services import BAD_ASK, OK
 
 DOWN = 503
 PIPS = 1_000_000

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 from lake.errors import ForedriftError
-from policy.execution.bridges.attestations import NOT_FOUND, OK, ServiceDown
+from policy.execution.bridges.services import NOT_FOUND, OK, ServiceDown
 from policy.execution.checks.port_rules import FAST, FINAL
 from policy.localnet.across_quotes import LocalQuotes
 from policy.localnet.attester import LocalAttester

@@ -12,10 +12,11 @@ from eth_utils.crypto import keccak
 from lake.errors import ExecutionError
 from lake.evm import head_of
 from lake.rpc import Rpc
-from policy.execution.bridges.attestations import Attested, ServiceDown
+from policy.execution.bridges.attestations import Attested
 from policy.execution.bridges.cctp import MESSAGE_SENT
 from policy.execution.bridges.cctp_message import decoded
 from policy.execution.bridges.events import data_of, is_of
+from policy.execution.bridges.services import ServiceDown
 from policy.execution.checks.port_rules import FAST, FINAL
 from policy.execution.submission.node import read_receipt
 from policy.localnet.accounts import DevAccount, attesters

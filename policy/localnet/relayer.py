@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lake.evm import calldata
-from policy.execution.bridges.attestations import Attested, ServiceDown
+from policy.execution.bridges.attestations import Attested
 from policy.execution.bridges.base import Departed
 from policy.execution.bridges.cctp import RECEIVE
 from policy.execution.bridges.oft import LZ_RECEIVE
+from policy.execution.bridges.services import ServiceDown
 from policy.localnet import across as ax
 from policy.localnet.bridges import CCTP_ROUTE, CHAIN_IDS, TRANSMITTER
 from policy.localnet.chain_pair import ChainPair

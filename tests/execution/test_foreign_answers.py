@@ -28,12 +28,15 @@ from lake.transport import _retry_after
 from pipelines.scheduled.chat import Chat, chatting
 from policy.execution.auctions.order_books import UniswapXBook
 from policy.execution.auctions.orders import Order, VenueKind
-from policy.execution.bridges.attestations import CircleAttestations, ServiceDown
+from policy.execution.bridges.across_api import AcrossApi, AcrossAsk
+from policy.execution.bridges.attestations import CircleAttestations
+from policy.execution.bridges.services import ServiceDown
 from policy.execution.submission.channels import SignedRelay
 from policy.execution.vaults.safe.service import SafeService
 from tests.lake.played_http import PlayedHttp
 
 DEEP = b"[" * 200_000
+ASK = AcrossAsk("0x" + "01" * 20, "0x" + "02" * 20, 1, 10, 10**6)
 SECRET = "s3cr3t"
 SAFE = "0x" + "5a" * 20
 
@@ -83,6 +86,7 @@ class Asked:
 WAYS = {
     "a source": Asked(lambda b: get_json(client(answering(b)), "https://data.example/x"), SourceUnavailable, "data.ex"),
     "attestations": Asked(lambda b: CircleAttestations(client=http_of(b)).of(0, "0x1"), ServiceDown, "service"),
+    "relayers' fees": Asked(lambda b: AcrossApi(client=http_of(b)).fees(ASK), ServiceDown, "service"),
     "fees": Asked(lambda b: CircleAttestations(client=http_of(b)).fee_pips(0, 6, 2_000), ServiceDown, "service"),
     "a Safe's service": Asked(
         lambda b: SafeService(f"https://safe.example/{SECRET}", transport=answering(b)).confirmations(proposal()),

@@ -122,10 +122,10 @@ def test_a_quote_service_is_across_own_but_between_local_chains(tmp_path, url):
         (tmp_path / "foredrift.toml").write_text(text)
         return fleet_of(project_in(tmp_path))
 
-    with pytest.raises(ConfigError, match="no quote service of Across'"):
+    with pytest.raises(ConfigError, match="is not Across' quote service"):
         quotes_of(fleet(1, 10))
     if "127.0.0.1" in url:
-        assert quotes_of(fleet(*CHAIN_IDS)).url == url
+        assert quotes_of(fleet(*CHAIN_IDS)).service.url == url
     else:
-        with pytest.raises(ConfigError, match="no quote service"):
+        with pytest.raises(ConfigError, match="is not Across' quote service"):
             quotes_of(fleet(*CHAIN_IDS))

@@ -20,7 +20,8 @@ from pipelines.vault_setup.transfer_bridges import attestations_of
 from pipelines.vault_setup.transfer_fleet import fleet_of
 from pipelines.vault_setup.transfer_opening import open_fleet
 from pipelines.wiring import now
-from policy.execution.bridges.attestations import CircleAttestations, ServiceDown
+from policy.execution.bridges.attestations import CircleAttestations
+from policy.execution.bridges.services import ServiceDown
 from policy.execution.checks.port_rules import FAST, FINAL
 from policy.execution.submission.signer import create_keystore
 from policy.execution.transfers.journal import TransfersBusy
@@ -243,13 +244,13 @@ def test_what_belongs_to_a_further_chain_is_refused_of_the_first(tmp_path, key):
 def test_an_attestation_service_is_circles_own_but_between_local_chains(tmp_path, url):
     text = CHAIN.format(1) + CHAIN.format(10) + f"[transfers]\nattestations = '{url}'\n"
     (tmp_path / "foredrift.toml").write_text(text)
-    with pytest.raises(ConfigError, match="no attestation service of Circle's"):
+    with pytest.raises(ConfigError, match="is not Circle's attestation service"):
         attestations_of(fleet_of(project_in(tmp_path)))
     (tmp_path / "foredrift.toml").write_text(text.replace("id = 10", "id = 31338").replace("id = 1\n", "id = 31337\n"))
     if "127.0.0.1" in url:
-        assert attestations_of(fleet_of(project_in(tmp_path))).url == url
+        assert attestations_of(fleet_of(project_in(tmp_path))).service.url == url
     else:
-        with pytest.raises(ConfigError, match="no attestation service"):
+        with pytest.raises(ConfigError, match="is not Circle's attestation service"):
             attestations_of(fleet_of(project_in(tmp_path)))
 
 

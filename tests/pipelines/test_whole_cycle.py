@@ -14,6 +14,8 @@ from lake.errors import ConfigError
 from lake.units import utc
 from pipelines import flows
 from pipelines.deployments import deployments
+from pipelines.scheduled.keeper_watch import groups
+from pipelines.sections import KeepSection
 from pipelines.settings import load
 from pipelines.stages import rebalance as stage
 from pipelines.stages.transfers import listed
@@ -201,6 +203,8 @@ def test_a_keeper_of_one_vault_of_a_portfolio_is_refused_with_the_remedy(lake, t
     one = deployments(fund(lake, tmp_path))[0]
     with pytest.raises(ConfigError, match=r'weights = "chain"'):
         Standing(one)
+    with pytest.raises(ConfigError, match=r'weights = "chain"'):
+        groups([one], KeepSection())
 
 
 def test_targets_that_differ_between_the_vaults_are_no_portfolio(lake, tmp_path):

@@ -19,9 +19,9 @@ from policy.execution.bridges import across_relay
 from policy.execution.bridges.across import TRANSFER
 from policy.execution.bridges.across_api import AcrossApi, AcrossAsk, AcrossFees
 from policy.execution.bridges.across_relay import DEPOSITED, FILLED, REFUNDED, RELAY_TYPE, SLOW_ASKED, Relay
-from policy.execution.bridges.attestations import ServiceDown
 from policy.execution.bridges.base import TransferQuote
 from policy.execution.bridges.events import event_topic, padded, word
+from policy.execution.bridges.services import ServiceDown
 from policy.execution.transfers.ledger import count
 from policy.localnet import across as ax
 from policy.localnet.across_quotes import LocalQuotes, asked_in_process
@@ -362,10 +362,10 @@ def test_a_service_nobody_reaches_names_no_place():
 
 @pytest.mark.parametrize("url", ["http://app.across.to/api", "https://across.to.evil.org/api", "http://127.0.0.1:1"])
 def test_only_across_own_hosts_are_asked(url):
-    with pytest.raises(ConfigError, match="no quote service"):
+    with pytest.raises(ConfigError, match="is not Across' quote service"):
         AcrossApi(url)
     if "127.0.0.1" in url:
-        assert AcrossApi(url, local=True).url == url
+        assert AcrossApi(url, local=True).service.url == url
 
 
 @given(st.integers(1, 10**13), st.integers(0, 9_999))

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from lake.errors import ConfigError, ExecutionError
 from lake.evm import calldata, selector
 from policy.execution.base import Verdict
-from policy.execution.bridges.attestations import Attested, CircleAttestations, ServiceDown
+from policy.execution.bridges.attestations import Attested, CircleAttestations
 from policy.execution.bridges.base import TransferQuote
 from policy.execution.bridges.cctp import MESSAGE_RECEIVED, MESSAGE_SENT, MINTED, RECEIVE
 from policy.execution.bridges.cctp_message import BurnMessage, decoded
 from policy.execution.bridges.events import event_topic
+from policy.execution.bridges.services import ServiceDown
 from policy.execution.contracts.compile import contract
 from policy.localnet.bridges import CCTP_ROUTE, MESSENGER, TRANSMITTER, USD
 from tests.transfers.real_chains import CctpCase
@@ -331,7 +332,7 @@ def test_a_service_nobody_reaches_names_no_place():
     "url", ["http://iris-api.circle.com", "https://iris-api.circle.com.evil.org", "https://evil.org"]
 )
 def test_only_circles_own_hosts_are_asked(url):
-    with pytest.raises(ConfigError, match="no attestation service"):
+    with pytest.raises(ConfigError, match="is not Circle's attestation service"):
         CircleAttestations(url)
 
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 
 from lake.errors import RpcError
 from lake.evm import Call, head_of, read
-from lake.rpc import Rpc
-from lake.universe import Chain, bridge
+from lake.universe import bridge
 from policy.execution.base import UnsignedTx, Verdict
 from policy.execution.bridges.across_api import AcrossAsk, AcrossFees, AcrossQuotes
 from policy.execution.bridges.across_relay import (
@@ -28,16 +27,15 @@ from policy.execution.bridges.across_relay import (
     fill_of,
     refunds_of,
 )
-from policy.execution.bridges.attestations import ServiceDown
-from policy.execution.bridges.base import Blocks, BridgeCaps, Sighting, Transfer, TransferQuote, converted, unseen
-from policy.execution.bridges.departures import departure_seen, fee_of
+from policy.execution.bridges.base import Blocks, BridgeCaps, Sighting, Transfer, TransferQuote, converted
+from policy.execution.bridges.departures import BridgeEnd, departure_seen, fee_of, looked_up
 from policy.execution.bridges.events import address_of, event_topic, is_of, logs_between, logs_of_tx, padded, word
 from policy.execution.bridges.finality import confirmed_block, final_block
 from policy.execution.bridges.routes import read_row
+from policy.execution.bridges.services import ServiceDown
 from policy.execution.bridges.simulated import GRACE_S
 from policy.execution.checks.port_rules import ACROSS
 from policy.execution.checks.verdicts import refused
-from policy.execution.submission.node import JsonNode
 
 TRANSFER = event_topic("Transfer(address,address,uint256)")
 GAS_ORIGIN = 200_000
@@ -49,17 +47,10 @@ MOST_TOGETHER = 12
 
 
 @dataclass(frozen=True, slots=True)
-class AcrossEnd:
+class AcrossEnd(BridgeEnd):
     """One chain of a route: where it is read, and Across' pool there."""
 
-    rpc: Rpc
-    chain: Chain
     pool: str
-
-    @property
-    def node(self) -> JsonNode:
-        """The node as look-ups use it."""
-        return JsonNode(self.rpc)
 
 
 class AcrossBridge:
@@ -117,13 +108,7 @@ class AcrossBridge:
 
     def find(self, transfer: Transfer) -> Sighting:
         """Look the transfer up on both chains."""
-        blocks = transfer.since
-        try:
-            heads = tuple(end.node.head().number for end in self.ends)
-            blocks = (heads[0], confirmed_block(heads[1], self.ends[1].chain))
-            return self._seen(transfer, blocks)
-        except RpcError as error:
-            return unseen(blocks, f"{error}")
+        return looked_up(self.ends, transfer, self._seen)
 
     def deliver(self, transfer: Transfer, sighting: Sighting) -> UnsignedTx | None:
         """Return None: a fill is a relayer's."""

@@ -7,17 +7,15 @@ lists the pairs of tokens it serves. A departure is bounded by the route's own f
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import httpx
 
-from lake.errors import ConfigError
-from policy.execution.bridges.attestations import LOOPBACK, MOST_BYTES, OK, TIMEOUT_S, ServiceDown
+from policy.execution.bridges.services import BAD_ASK, OK, HttpService, ServiceDown
 
 HOSTS = ("app.across.to", "testnet.across.to")
-BAD_ASK = 400
+NAME = "Across' quote service"
 TOO_LOW = "AMOUNT_TOO_LOW"
 TOKENS = ("originToken", "destinationToken")
 
@@ -79,20 +77,15 @@ class AcrossApi:
     def __init__(
         self, url: str = f"https://{HOSTS[0]}/api", client: httpx.Client | None = None, *, local: bool = False
     ) -> None:
-        place = httpx.URL(url)
-        here = local and place.scheme == "http" and place.host in LOOPBACK
-        if not here and (place.scheme != "https" or place.host not in HOSTS):
-            raise ConfigError(f"{url} is no quote service of Across'; known are https:// {' and '.join(HOSTS)}")
-        self.url = url.rstrip("/")
-        self.http = client or httpx.Client(timeout=TIMEOUT_S, follow_redirects=False)
+        self.service = HttpService(NAME, HOSTS, url, client, local=local)
 
     def fees(self, ask: AcrossAsk) -> AcrossFees:
         """Return the quote of a deposit."""
-        status, body = self._ask("/suggested-fees", ask.params())
+        status, body = self.service.ask("GET", "/suggested-fees", ask.params(), (OK, BAD_ASK))
         if status == BAD_ASK and isinstance(body, dict) and body.get("code") == TOO_LOW:
             return AcrossFees(0, 0, 0, too_low=True)
         if status != OK:
-            raise ServiceDown(f"Across' quote service answered {status}")
+            raise ServiceDown(f"{NAME} answered {status}")
         try:
             limits, fee = body["limits"], int(body["totalRelayFee"]["total"])
             found = AcrossFees(
@@ -104,16 +97,16 @@ class AcrossApi:
                 bool(body["isAmountTooLow"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ServiceDown(f"Across' quote service answered in another form: {error!r}") from None
+            raise self.service.other_form(error) from None
         if not (0 <= found.least <= found.most and 0 <= found.fill_s < float("inf")):
-            raise ServiceDown("Across' quote service answered limits that no deposit has")
+            raise ServiceDown(f"{NAME} answered limits that no deposit has")
         return found
 
     def serves(self, ask: AcrossAsk) -> bool:
         """Return whether the pair of tokens is among the routes served."""
-        status, body = self._ask("/available-routes", ask.route())
+        status, body = self.service.ask("GET", "/available-routes", ask.route())
         if status != OK:
-            raise ServiceDown(f"Across' quote service answered {status}")
+            raise ServiceDown(f"{NAME} answered {status}")
         wanted = (ask.origin, ask.destination, ask.input_token.lower(), ask.output_token.lower())
         try:
             rows = [
@@ -121,24 +114,5 @@ class AcrossApi:
                 for r in body
             ]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ServiceDown(f"Across' quote service answered in another form: {error!r}") from None
+            raise self.service.other_form(error) from None
         return wanted in rows
-
-    def _ask(self, path: str, params: dict[str, str]) -> tuple[int, Any]:
-        """Return status and JSON body; only a refused ask has another status than 200 that is read."""
-        try:
-            with self.http.stream("GET", self.url + path, params=params) as answer:
-                body = b""
-                for part in answer.iter_bytes():
-                    body += part
-                    if len(body) > MOST_BYTES:
-                        raise ServiceDown(f"Across' quote service sent more than {MOST_BYTES} bytes")
-                status = answer.status_code
-        except httpx.HTTPError as error:
-            raise ServiceDown(f"Across' quote service did not answer: {type(error).__name__}") from None
-        if status not in {OK, BAD_ASK}:
-            return status, None
-        try:
-            return status, json.loads(body)
-        except ValueError:
-            raise ServiceDown("Across' quote service sent no JSON") from None

@@ -23,10 +23,10 @@ from lake.evm import Call, calldata, read
 from lake.rpc import Rpc
 from lake.universe import Chain, bridge
 from policy.execution.base import UnsignedTx, Verdict
-from policy.execution.bridges.attestations import Attestations, Attested, ServiceDown
-from policy.execution.bridges.base import Blocks, BridgeCaps, Sighting, Transfer, TransferQuote, converted, unseen
+from policy.execution.bridges.attestations import Attestations, Attested
+from policy.execution.bridges.base import Blocks, BridgeCaps, Sighting, Transfer, TransferQuote, converted
 from policy.execution.bridges.cctp_message import BurnMessage, decoded
-from policy.execution.bridges.departures import departure_seen, fee_of
+from policy.execution.bridges.departures import BridgeEnd, departure_seen, fee_of, looked_up
 from policy.execution.bridges.events import (
     address_of,
     data_of,
@@ -36,11 +36,11 @@ from policy.execution.bridges.events import (
     logs_of_tx,
     topics_of,
 )
-from policy.execution.bridges.finality import confirmed_block, final_block
+from policy.execution.bridges.finality import final_block
 from policy.execution.bridges.routes import read_row
+from policy.execution.bridges.services import ServiceDown
 from policy.execution.checks.port_rules import CCTP, FAST, FINAL
 from policy.execution.checks.verdicts import refused
-from policy.execution.submission.node import JsonNode
 
 MESSAGE_SENT = event_topic("MessageSent(bytes)")
 MESSAGE_RECEIVED = event_topic("MessageReceived(address,uint32,bytes32,bytes32,uint32,bytes)")
@@ -55,18 +55,11 @@ UNATTESTED = "not attested yet: once Circle signs it anybody may call receiveMes
 
 
 @dataclass(frozen=True, slots=True)
-class CctpEnd:
+class CctpEnd(BridgeEnd):
     """One chain of a route: where it is read, and Circle's two contracts there."""
 
-    rpc: Rpc
-    chain: Chain
     messenger: str
     transmitter: str
-
-    @property
-    def node(self) -> JsonNode:
-        """The node as look-ups use it."""
-        return JsonNode(self.rpc)
 
     @property
     def domain(self) -> int:
@@ -127,13 +120,7 @@ class CctpBridge:
 
     def find(self, transfer: Transfer) -> Sighting:
         """Look the transfer up on both chains."""
-        blocks = transfer.since
-        try:
-            heads = tuple(end.node.head().number for end in self.ends)
-            blocks = (heads[0], confirmed_block(heads[1], self.ends[1].chain))
-            return self._seen(transfer, blocks)
-        except (RpcError, ServiceDown) as error:
-            return unseen(blocks, f"{error}")
+        return looked_up(self.ends, transfer, self._seen)
 
     def deliver(self, transfer: Transfer, sighting: Sighting) -> UnsignedTx | None:
         """Return the delivery of an attested message; anybody may send it, the recipient is in the message."""

@@ -1,14 +1,48 @@
-"""A transfer's departure as the origin's chain shows it, for every bridge alike: the vault's own log, looked up."""
+"""What every bridge's look-up shares: its two ends, the blocks it is read at, and the departure by the vault's log."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lake.errors import RpcError
 from lake.rpc import Rpc
 from lake.universe import Chain
 from policy.execution.bridges.base import Blocks, Sighting, Transfer, converted, unseen
 from policy.execution.bridges.events import data_of, logs_between
-from policy.execution.bridges.finality import final_block
+from policy.execution.bridges.finality import confirmed_block, final_block
 from policy.execution.bridges.routes import DEPARTED
+from policy.execution.bridges.services import ServiceDown
 from policy.execution.submission.node import JsonNode
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeEnd:
+    """One chain of a route, and where it is read."""
+
+    rpc: Rpc
+    chain: Chain
+
+    @property
+    def node(self) -> JsonNode:
+        """The node as look-ups use it."""
+        return JsonNode(self.rpc)
+
+
+def looked_up(
+    ends: tuple[BridgeEnd, BridgeEnd], transfer: Transfer, see: Callable[[Transfer, Blocks], Sighting]
+) -> Sighting:
+    """Return what ``see`` tells at the origin's head and the destination's confirmed block.
+
+    A side or a service that does not answer is a sighting that knows nothing, and no absence.
+    """
+    blocks = transfer.since
+    try:
+        heads = tuple(end.node.head().number for end in ends)
+        blocks = (heads[0], confirmed_block(heads[1], ends[1].chain))
+        return see(transfer, blocks)
+    except (RpcError, ServiceDown) as error:
+        return unseen(blocks, f"{error}")
 
 
 def departure_seen(rpc: Rpc, chain: Chain, transfer: Transfer, blocks: Blocks) -> Sighting:

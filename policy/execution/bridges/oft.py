@@ -19,8 +19,8 @@ from lake.evm import Call, calldata, read, try_read
 from lake.rpc import Rpc
 from lake.universe import Chain, bridge
 from policy.execution.base import UnsignedTx, Verdict
-from policy.execution.bridges.base import Blocks, BridgeCaps, Sighting, Transfer, TransferQuote, converted, unseen
-from policy.execution.bridges.departures import departure_seen, fee_of
+from policy.execution.bridges.base import Blocks, BridgeCaps, Sighting, Transfer, TransferQuote, converted
+from policy.execution.bridges.departures import BridgeEnd, departure_seen, fee_of, looked_up
 from policy.execution.bridges.events import (
     address_of,
     data_of,
@@ -31,12 +31,11 @@ from policy.execution.bridges.events import (
     topics_of,
     word,
 )
-from policy.execution.bridges.finality import confirmed_block, final_block
+from policy.execution.bridges.finality import final_block
 from policy.execution.bridges.oft_packet import OftPacket, packet_of
 from policy.execution.bridges.routes import read_row
 from policy.execution.checks.port_rules import OFT
 from policy.execution.checks.verdicts import refused
-from policy.execution.submission.node import JsonNode
 
 PACKET_SENT = event_topic("PacketSent(bytes,bytes,address)")
 SENT = event_topic("OFTSent(bytes32,uint32,address,uint256,uint256)")
@@ -58,18 +57,11 @@ NIL = bytes([255]) * 32
 
 
 @dataclass(frozen=True, slots=True)
-class OftEnd:
+class OftEnd(BridgeEnd):
     """One chain of a route: where it is read, the OFT there and the endpoint it sends and receives by."""
 
-    rpc: Rpc
-    chain: Chain
     oft: str
     endpoint: str
-
-    @property
-    def node(self) -> JsonNode:
-        """The node as look-ups use it."""
-        return JsonNode(self.rpc)
 
     @property
     def eid(self) -> int:
@@ -146,18 +138,7 @@ class OftBridge:
 
     def find(self, transfer: Transfer) -> Sighting:
         """Look the transfer up on both chains."""
-        blocks = transfer.since
-        try:
-            heads = tuple(end.node.head().number for end in self.ends)
-            blocks = (heads[0], confirmed_block(heads[1], self.ends[1].chain))
-            near = self.ends[0]
-            seen = departure_seen(near.rpc, near.chain, transfer, blocks)
-            if not seen.departed:
-                return seen
-            packet = self._packet(transfer, str(seen.tx_hash))
-            return self._there(transfer, replace(seen, message_id="0x" + packet.guid.hex()), packet)
-        except RpcError as error:
-            return unseen(blocks, f"{error}")
+        return looked_up(self.ends, transfer, self._seen)
 
     def deliver(self, transfer: Transfer, sighting: Sighting) -> UnsignedTx | None:
         """Return the execution of a verified packet, or the commit of one only vouched for: anybody may send either."""
@@ -169,6 +150,14 @@ class OftBridge:
             return UnsignedTx(transfer.destination.chain_id, _library(far, packet), data)
         data = calldata(LZ_RECEIVE, packet.origin, far.oft, packet.guid, packet.message, b"")
         return UnsignedTx(transfer.destination.chain_id, far.endpoint, data)
+
+    def _seen(self, transfer: Transfer, blocks: Blocks) -> Sighting:
+        near = self.ends[0]
+        seen = departure_seen(near.rpc, near.chain, transfer, blocks)
+        if not seen.departed:
+            return seen
+        packet = self._packet(transfer, str(seen.tx_hash))
+        return self._there(transfer, replace(seen, message_id="0x" + packet.guid.hex()), packet)
 
     def _packet(self, transfer: Transfer, tx_hash: str) -> OftPacket:
         """Return the packet of the departure's transaction; RpcError where it is not what left."""
