@@ -75,7 +75,7 @@ class OpenFleet(Protocol):
 def kept_alone(deployment: VaultSettings) -> None:
     """Return where a keeper may decide on the vault by itself; ConfigError where it is part of a decision on a whole.
 
-    A look at one vault knows its own distance from its own targets, and a whole portfolio's is measured over all chains.
+    A look at one vault knows its distance from its own targets; a whole portfolio's is measured over all chains.
     """
     if deployment.fleet is not None and deployment.fleet.transfers.weights == "portfolio":
         raise ConfigError(
