@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import secrets
 import threading
 from collections import OrderedDict, deque
@@ -91,7 +92,9 @@ class SocketFace:
             self._loop.close()
 
     async def _run(self, port: int, started: threading.Event) -> None:
-        server = await serve(self._handle, "127.0.0.1", port, close_timeout=0.2)
+        quiet = logging.getLogger(__name__)
+        quiet.setLevel(logging.CRITICAL)  # a connection that breaks in the middle is what its faults are for
+        server = await serve(self._handle, "127.0.0.1", port, close_timeout=0.2, logger=quiet)
         self.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         started.set()
         while (announcement := await self._queue.get()) is not None:
