@@ -163,7 +163,7 @@ compose-day: env ## a simulated day of the services of deploy/compose.yaml as pr
 image-steps: env ## the steps of deploy/Dockerfile in a clean folder, where no builder of images is, and its verbs from there
 	@$(BIN)/python -m tests.ops.image_steps $(ARGS)
 
-pictures: env ## docs/images from the newest comparison of a real project: PROJECT=folder of foredrift.toml
+pictures: env ## docs/images of a portfolio that lives on paper for them (about five minutes), or PROJECT=folder of a foredrift.toml
 	@$(BIN)/python -m tests.pipelines.pictures $(PROJECT)
 
 growth: env ## load, features and reads at 1, 10 and 100 million rows

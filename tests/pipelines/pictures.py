@@ -1,17 +1,16 @@
-"""The pictures of docs/images, taken from a real project: ``make pictures PROJECT=DIR``.
+"""The pictures of docs/images: ``make pictures``, of a portfolio that is made to live on paper for them.
 
-PROJECT is a folder whose newest comparison is shown (of imported recorded data, or the demo). The dashboard of the
+``make pictures PROJECT=DIR`` takes them of a project of one's own, with its newest comparison. The dashboard of the
 scheduler is taken at the end of a drill: ``make ops OPS_ARGS='--picture docs/images/prefect.png'``.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 
@@ -23,6 +22,7 @@ from pipelines.sections import PageSection
 from pipelines.servers.subprocesses import free_port
 from pipelines.settings import Settings, load
 from tests.pipelines.browser import PATIENCE_MS, chromium, new_page
+from tests.pipelines.paper_project import lived
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 SETTLED_MS = 4_000  # animations end
@@ -38,7 +38,7 @@ def take(page: Any, file: Path) -> None:
 
 
 def of_comparison(settings: Settings, browser: Any) -> None:
-    """Show the newest comparison: charts, table, two policies side by side, the report."""
+    """Show the newest comparison: charts, table, the report."""
     mlf = client.client(settings)
     experiment = mlf.get_experiment_by_name(client.COMPARISON)
     if experiment is None:
@@ -57,14 +57,6 @@ def of_comparison(settings: Settings, browser: Any) -> None:
         page.goto(saved_view.link(base, where, key, chart=False))
         page.get_by_text("(average)").first.wait_for()
         take(page, IMAGES / "mlflow_runs.png")
-        chosen = f"tags.comparison_id = '{key}' AND tags.scenario = 'hard_tight' AND tags.nav_usd = '100000'"
-        page.goto(f"{base}/#/experiments/{where}/runs?searchFilter={quote(chosen)}")
-        for policy in ("predictive", "gas_band"):
-            row = page.get_by_role("row").filter(has_text=re.compile(rf"{policy} hard_tight"))
-            row.get_by_role("checkbox").first.check()
-        page.get_by_role("button", name="Compare").click()
-        page.get_by_text("summary/total_bp").first.wait_for()
-        take(page, IMAGES / "mlflow_compare.png")
     page = new_page(browser, 1_300)
     page.goto((Path(summary.info.artifact_uri.removeprefix("file://")) / "report.html").as_uri())
     page.locator(".verdict").wait_for()
@@ -72,21 +64,24 @@ def of_comparison(settings: Settings, browser: Any) -> None:
 
 
 def of_portfolio(settings: Settings, browser: Any) -> None:
-    """Show the portfolio page of the first vault: both screens wide and light, the first on a phone in the dark."""
+    """Show the portfolio page of the first vault: its first screen, wide and on a phone, in both themes; its second."""
     given = PageSection(port=free_port())
     with serving(deployments(settings)[:1], given, settings.watch.stale_after) as address:
         while "NAV" not in httpx.get(address, timeout=60).text:
             time.sleep(0.2)
         for name, width, height, theme in (
-            ("portfolio.png", 1_440, 900, "light"), ("portfolio_phone.png", 390, 844, "dark"),
+            ("portfolio.png", 1_440, 900, "light"), ("portfolio_dark.png", 1_440, 900, "dark"),
+            ("portfolio_phone.png", 390, 844, "light"), ("portfolio_phone_dark.png", 390, 844, "dark"),
         ):  # fmt: skip
             size = {"width": width, "height": height}
-            page = browser.new_context(viewport=size, color_scheme=theme).new_page()
+            context = browser.new_context(viewport=size, color_scheme=theme)
+            page = context.new_page()
             page.goto(address, timeout=PATIENCE_MS)
             take(page, IMAGES / name)
-            if theme == "light":
+            if name == "portfolio.png":
                 page.evaluate("document.getElementById('h-hist').scrollIntoView()")
                 take(page, IMAGES / "portfolio_more.png")
+            context.close()
 
 
 def of_scheduler(url: str, file: Path) -> None:
@@ -100,10 +95,11 @@ def of_scheduler(url: str, file: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("project", type=Path, help="folder of a foredrift.toml with a comparison")
+    help_ = "folder of a foredrift.toml with a comparison (default: one is made, about five minutes of one core)"
+    parser.add_argument("project", type=Path, nargs="?", help=help_)
     given = parser.parse_args()
-    settings = load(given.project / "foredrift.toml")
-    with chromium() as browser:
+    with TemporaryDirectory() as folder, chromium() as browser:
+        settings = lived(Path(folder)) if given.project is None else load(given.project / "foredrift.toml")
         of_portfolio(settings, browser)
         if settings.mlflow.tracking_uri:
             of_comparison(settings, browser)

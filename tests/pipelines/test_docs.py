@@ -19,6 +19,7 @@ from pipelines.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 START, HOURS = utc("2022-01-01"), 24 * 260
+DOCUMENTS = ("README.md", "docs/ten-minutes.md", "docs/runbook.md", "docs/own-files.md", "docs/demo.md")
 SERVERS = ("foredrift ui", "foredrift serve")  # other tests start these for real
 SMALL = {
     "FOREDRIFT_COMPARE__PORTFOLIOS": "1",
@@ -106,7 +107,7 @@ def test_the_readme_with_your_own_files(folder):
 
 
 def test_every_documented_verb_exists():
-    text = "".join((ROOT / f).read_text() for f in ("README.md", "docs/ten-minutes.md", "docs/runbook.md"))
+    text = "".join((ROOT / f).read_text() for f in DOCUMENTS)
     said = set(re.findall(r"foredrift ([a-z]+)", text)) - {"demo"}
     known = subprocess.run(
         [sys.executable, "-m", "pipelines.cli", "--help"], capture_output=True, text=True, check=True
@@ -115,9 +116,13 @@ def test_every_documented_verb_exists():
 
 
 def test_the_links_of_the_documents_lead_somewhere():
+    named = set()
     for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        for target in re.findall(r"\]\(([^)#:]+)\)", file.read_text()):
-            assert (file.parent / target).exists(), f"{file.name}: {target}"
+        for target in re.findall(r"\]\(([^)#:]+)\)|(?:src|srcset)=\"([^\":]+)\"", file.read_text()):
+            found = file.parent / "".join(target)
+            assert found.exists(), f"{file.name}: {target}"
+            named.add(found.resolve())
+    assert [p.name for p in sorted((ROOT / "docs/images").iterdir()) if p.resolve() not in named] == []
 
 
 def test_every_alert_is_in_the_runbook():
