@@ -20,6 +20,7 @@ CHECKS: dict[str, str] = {
     "whole_units": "a token is traded in whole units",
     "not_traded": "an asset has no market now and is left alone",
     "token_untradable": "a token cannot be traded and is left alone",
+    "proxies_unread": "whether a contract runs other code than before is not known",
     "token_unproven": "a token could not be tried out and is taken as it is",
     # data
     "data_missing": "there are no market data for this hour",
@@ -50,6 +51,7 @@ CHECKS: dict[str, str] = {
     "rate": "a yield-bearing token's exchange rate is good",
     "rate_fell": "a yield-bearing token's exchange rate fell",
     "rate_jumped": "a yield-bearing token's exchange rate jumped",
+    "proxy_changed": "a contract runs other code than when it was first looked at",
     "yield_halted": "a yield-bearing token cannot be redeemed now",
     "rate_unread": "a yield-bearing token's exchange rate could not be read",
     "sequencer_up": "the chain's sequencer is up",

@@ -9,9 +9,11 @@ from lake.rpc import Rpc
 from lake.units import duration
 from lake.universe import chain
 from pipelines.deployments import Deployment
+from pipelines.vault_setup.proxies import look
 from pipelines.wiring import rpc_of
 from policy.execution.base import Snapshot
 from policy.execution.probes.preflight import Listed, node_methods, pools_and_routers, state_depth, tokens_and_feeds
+from policy.execution.probes.proxies import CHANGED
 from policy.execution.probes.roundtrip import prove
 from policy.execution.routing.pool_reader import TradedPool, describe_pools, read_pools
 
@@ -27,6 +29,8 @@ def faults(deployment: Deployment, snapshot: Snapshot) -> Iterator[Fault]:
     yield from _named("feeds", lambda: tokens_and_feeds(rpc, _listed(deployment, snapshot)), "correct the rows named")
     window_s = duration(deployment.mandate.average_window).total_seconds()
     blocks = int(window_s / chain(deployment.chain.id).block_time_s)
+    changed = (v for v in look(deployment, rpc, snapshot) if not v.ok)
+    yield from ((CHANGED, v.reason, "nothing of it is traded before") for v in changed)
     yield from _named("node", lambda: node_methods(rpc), "use a node that has it")
     yield from _named(HISTORY, lambda: state_depth(rpc, blocks), "use a node that keeps more")
     rows = [(p.address, p.venue, p.router or "") for p in deployment.sources.pools]

@@ -14,7 +14,7 @@ from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.decider import Choice
 from pipelines.wiring import operators
 from policy.costs import chain_fees
-from policy.execution.base import Snapshot
+from policy.execution.base import Snapshot, Verdict
 from policy.execution.checks.guards import FROZEN_ROUNDS, FeedRule, OracleEvidence
 from policy.execution.context import Limits
 from policy.execution.planner import PlanRules
@@ -34,8 +34,10 @@ def portfolio_of(deployment: VaultSettings) -> RiskTerms:
     return RiskTerms(given.assets, caps, given.gamma, given.scenario, fees, net_requests=net)
 
 
-def view_of(choice: Choice, snapshot: Snapshot, chain: OracleEvidence | None = None) -> OffchainView:
-    """Return what is known besides the vault for a snapshot.
+def view_of(
+    choice: Choice, snapshot: Snapshot, chain: OracleEvidence | None = None, doubts: tuple[Verdict, ...] = ()
+) -> OffchainView:
+    """Return what is known besides the vault for a snapshot; ``doubts``: verdicts on what it rests on.
 
     The lake's newest price of each asset is the oracle's second source, beside what the ``chain`` tells of it.
     """
@@ -46,7 +48,7 @@ def view_of(choice: Choice, snapshot: Snapshot, chain: OracleEvidence | None = N
     evidence = replace(chain or OracleEvidence(), second_e8=second)
     return OffchainView(
         choice.forecasts, choice.covariance, market.native_usd, basis.data_at, evidence=evidence,
-        usual_gwei=market.usual_gwei, inputs=basis.inputs, shut=basis.shut, doubts=basis.doubts,
+        usual_gwei=market.usual_gwei, inputs=basis.inputs, shut=basis.shut, doubts=(*basis.doubts, *doubts),
         highest_gwei=market.highest_gwei, settlement_gwei=market.gas_gwei,
     )  # fmt: skip
 

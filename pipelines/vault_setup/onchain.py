@@ -21,6 +21,7 @@ from pipelines.settlements.reconcile import journal_of
 from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.context_parts import keystore, limits_of, portfolio_of, rule_of, view_of
 from pipelines.vault_setup.decider import Choice
+from pipelines.vault_setup.proxies import look
 from pipelines.wiring import operators, rpc_of
 from policy.auction_cost import Fillers
 from policy.execution.auctions.order_books import OrderBooks, books_at
@@ -81,7 +82,7 @@ def open_onchain(deployment: VaultSettings, choice: Choice, *, live: bool) -> En
     return EngineContext(
         vault=vault, vault_address=str(deployment.vault.address), chain_id=deployment.chain.id, node=node,
         policy=choice.policy, portfolio=portfolio_of(deployment),
-        view=lambda s: view_of(choice, s, evidence_of(deployment, rpc, infos, s)),
+        view=lambda s: view_of(choice, s, evidence_of(deployment, rpc, infos, s), look(deployment, rpc, s)),
         pools=lambda s: read_pools(rpc, infos, s.block_hash), sender=sender,
         journal=journal_of(deployment), audit=Audit(deployment.path(deployment.vault.audit)),
         channels=channels_of(deployment, rpc), wait=wait, signer=signer, live=live, channel=deployment.vault.relay,
