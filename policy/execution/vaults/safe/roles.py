@@ -89,7 +89,9 @@ class RolesSafe(RegisteredSafe):
         found = super().snapshot(block)
         book = VaultBook(found.tokens, found.targets_bps, tuple(q.price_e8 for q in found.quotes), found.holdings)
         left = self.allowances(found.block_hash)
-        cap = _turnover(self._ahead(book, found.block_hash), {t: a.at(found.block_time) for t, a in left.items()})
+        given = {t: a.at(found.block_time) for t, a in left.items()}
+        # holders' money may be netted or not: the plan is sized on the account as it is, or as it will be
+        cap = min(_turnover(b, given) for b in (book, self._ahead(book, found.block_hash)))
         return replace(found, max_turnover_bps=type(found.max_turnover_bps)(min(found.max_turnover_bps, cap)))
 
     def _ahead(self, book: VaultBook, block_hash: str) -> VaultBook:
