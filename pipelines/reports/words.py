@@ -120,9 +120,8 @@ def _trading(told: Told) -> str:
     parts = [f"{verb.get(told.outcome, 'Traded')} {moves}".rstrip()]
     gap, asset = breach(told)
     if told.action == "forced":
-        parts.append(
-            f"forced, {asset} is {gap * POINT:.1f} points outside its band" if asset else "forced by the mandate"
-        )
+        where = f"{gap * POINT:.1f} points outside" if gap * POINT >= 0.05 else "at the edge of"
+        parts.append(f"forced, {asset} is {where} its band" if asset else "forced by the mandate")
     elif told.action == "split":
         parts.append("a part now, the rest in the next hours")
     elif told.action == "margin":

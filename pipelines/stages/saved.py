@@ -123,8 +123,14 @@ def _row(one: SavedAgainst, mine: Spent, soft: bool) -> dict[str, Any]:
     return {
         "rule": one.rule, "usd": one.usd, "low": one.low, "high": one.high, "verdict": verdict,
         "theirs": _split(one.theirs, soft) | {"trades": one.theirs.trades, "hours_outside": one.theirs.hours_outside},
-        "words": f"{_signed(one.usd)} USD{interval} against {WORDS[one.rule]}, {verdict}",
+        "words": f"{_signed(one.usd)} USD{interval} against {WORDS[one.rule]}, {verdict}{_left(one, mine, soft)}",
     }  # fmt: skip
+
+
+def _left(one: SavedAgainst, mine: Spent, soft: bool) -> str:
+    """Return how long a rule left a hard mandate's band where it did so for longer: it is cheaper by that."""
+    theirs, ours = one.theirs.hours_outside, mine.hours_outside
+    return "" if soft or theirs <= ours else f" (it left the band for {theirs} h, this one for {ours} h)"
 
 
 def _signed(usd: float) -> str:

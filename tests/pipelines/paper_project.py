@@ -77,6 +77,6 @@ def lived(folder: Path) -> Settings:
     """Return the project in ``folder``, made and lived up to now, with forecasts for what comes."""
     settings = made(folder)
     one = deployment(settings)
+    forecast(one, None)  # known to the last decision alone
     live(one, now() - timedelta(minutes=3))
-    forecast(one, None)
     return settings

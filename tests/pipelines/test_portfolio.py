@@ -21,7 +21,8 @@ from pipelines.settlements.live_hours import VaultLook, flow
 from pipelines.settlements.reconcile import journal_of
 from pipelines.settlements.settled_plan import executions, realised
 from pipelines.stages.portfolio import portfolio
-from pipelines.stages.saved import saved
+from pipelines.stages.saved import _row, saved
+from policy.comparison.saved import SavedAgainst, Spent
 from policy.execution.records.audit import Audit
 from tests.pipelines.market import END, moment, project
 from tests.pipelines.page_data import WHOLE
@@ -164,6 +165,16 @@ def test_saved_pays_what_the_records_say_and_is_too_short_to_say(lived, shown):
         assert row["usd"] == pytest.approx(row["theirs"]["total_usd"] - spent["total_usd"])
     again = saved(lived, END)
     assert again == found
+
+
+@pytest.mark.parametrize(
+    ("soft", "hours", "more"),
+    [(False, 400, " (it left the band for 400 h, this one for 3 h)"), (False, 3, ""), (True, 400, "")],
+)
+def test_a_rule_that_is_cheaper_outside_a_hard_band_is_said_to_be_there(soft, hours, more):
+    mine, theirs = Spent(np.zeros((5, 4)), 3, 2), Spent(np.zeros((5, 4)), hours, 1)
+    row = _row(SavedAgainst("threshold_5pct", -97.0, -174.0, 0.2, theirs), mine, soft)
+    assert row["words"] == f"-97 USD (-174 to 0) against the 5 % threshold, within chance{more}"
 
 
 SEEN = VaultLook(END, np.array([0.5, 0.5]), np.array([0.6, 0.4]), 1_000.0, {"a": 50, "b": 50}, {"a": 10, "b": -10})

@@ -137,6 +137,10 @@ TABLE = [
         "Waiting: the portfolio is on target; gas is 3 gwei",
     ),
     (
+        Told("forced", "traded", "", **{**BOOK, "before": (0.19, 0.4502, 0.3598)}, wanted=(0.19, 0.4, 0.41)),
+        "Traded 25.1 ETH for 50,200 USD of BTC: forced, ETH is at the edge of its band",
+    ),
+    (
         Told("forced", "traded", "", **OFF, wanted=(0.197, 0.403, 0.4)),
         "Traded 25.0 ETH for 50,000 USD of BTC: forced, ETH is 0.3 points outside its band",
     ),
