@@ -19,6 +19,8 @@ from policy.execution.vaults.safe.adapter import DELEGATECALL, SafeSpec
 from policy.execution.vaults.safe.registered import RegisteredSafe
 from policy.execution.vaults.safe.scoping import ROLE, Scope, allowance_key
 
+ANY = 2**255
+"""An allowance that stops nothing."""
 EXEC_ROLE = "execTransactionWithRole(address,uint256,bytes,uint8,bytes32,bool)"
 ALLOWANCE = "uint128,uint128,uint64,uint128,uint64"
 DAY_S = 86_400
@@ -90,8 +92,9 @@ class RolesSafe(RegisteredSafe):
         book = VaultBook(found.tokens, found.targets_bps, tuple(q.price_e8 for q in found.quotes), found.holdings)
         left = self.allowances(found.block_hash)
         given = {t: a.at(found.block_time) for t, a in left.items()}
-        # holders' money may be netted or not: the plan is sized on the account as it is, or as it will be
-        cap = min(_turnover(b, given) for b in (book, self._ahead(book, found.block_hash)))
+        own, cap = _turnover(book, given), _turnover(self._ahead(book, found.block_hash), given)
+        if own < _turnover(book, dict.fromkeys(given, ANY)):
+            cap = min(cap, own)  # holders' money may not be netted: then the plan is sized on the account as it is
         return replace(found, max_turnover_bps=type(found.max_turnover_bps)(min(found.max_turnover_bps, cap)))
 
     def _ahead(self, book: VaultBook, block_hash: str) -> VaultBook:
