@@ -162,7 +162,7 @@ def test_no_valuation_is_signed_beyond_its_rate_of_change(net, file):
     cash = calldata("transfer(address,uint256)", net.world.extras["lagoon_safe"], 10_000 * USD)
     assert landed(net, "investor", net.world.token("USDC").address, cash).status == 1
     [deployment] = deployments(load(file))
-    with pytest.raises(ConfigError, match="nav_change"):
+    with pytest.raises(ConfigError, match="the change of the vault's value"):
         settle(deployment, live=True)
     assert settle(deployment)["pushed"] is None
 
