@@ -91,8 +91,10 @@ def test_a_longer_history_mirrors_the_same_days_alike(history):
         assert np.array_equal(experts.mirrored(part, draw).returns, experts.mirrored(case, draw).returns[start:cut])
 
 
-def test_weights_know_only_earlier_blocks():
-    rng = np.random.default_rng(1)
+@pytest.mark.parametrize("seed", [1, 7])
+def test_weights_know_only_earlier_blocks(seed):
+    """In the second draw a block's own costs would turn the choice between the two bands."""
+    rng = np.random.default_rng(seed)
     costs = 1.0 + 0.1 * rng.standard_normal((5, 30))
     later = costs.copy()
     later[:, 20:] += rng.standard_normal((5, 10))
