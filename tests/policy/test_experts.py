@@ -82,6 +82,14 @@ def test_a_mirrored_past_keeps_every_move_but_its_sign(history):
     assert abs(np.mean(signs[0] * signs[1])) < 0.5
 
 
+def test_what_a_plan_cost_before_the_stretch_knows_nothing_of_it(history):
+    case = prepare(history, basket(4))
+    plan, later = GAS_BAND.levels_over(case), case.returns.copy()
+    later[case.first :] *= 3.0
+    cost = experts.before(case, plan, 0)
+    assert experts.before(replace(case, returns=later), plan, 0) == cost != 0.0
+
+
 def test_a_longer_history_mirrors_the_same_days_alike(history):
     case = prepare(history, basket(4))
     cut, start = 600, 30
