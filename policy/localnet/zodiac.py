@@ -40,6 +40,7 @@ def singleton_factory(on: Deployer) -> None:
     if len(str(on.rpc.call("eth_getCode", [FACTORY, "latest"]))) > len("0x"):
         return
     on.rpc.call("anvil_setBalance", [FACTORY_MAKER, hex(10**18)])
+    on.rpc.call("anvil_setNextBlockBaseFeePerGas", [hex(10**9)])  # it was signed once for all, at 100 gwei
     on.rpc.call("eth_sendRawTransaction", [FACTORY_TX])
     on.rpc.call("evm_mine")
 

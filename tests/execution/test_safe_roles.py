@@ -27,6 +27,7 @@ from policy.execution.vaults.safe.scoping import ROLE, lanes_of
 from policy.execution.vaults.trades import disagreements, registered_trades
 from policy.localnet.market import Localnet, start
 from policy.localnet.portfolio import roles_safe, roles_vault, vouched
+from policy.localnet.zodiac import singleton_factory
 from tests.chain_fixtures import CLOCK, fresh
 from tests.execution.chain_kit import USD, landed, sealed, v3_leg
 from tests.execution.role_fuzz import fund, run, swap_data
@@ -273,3 +274,11 @@ def test_what_the_role_trades_is_found_with_its_plan_and_without_one(net, vault)
     (found,) = disagreements([record], trades, first, head)
     assert (found.kind, found.tx_hash) == ("no_record", stolen.tx_hash)
     assert "without a plan" in found.words
+
+
+def test_the_factory_that_was_signed_at_100_gwei_is_made_however_dear_gas_is(localnet):
+    on = localnet.deployer
+    on.rpc.call("anvil_setNextBlockBaseFeePerGas", [hex(500 * 10**9)])
+    on.rpc.call("evm_mine")
+    singleton_factory(on)
+    assert on.rpc.call("eth_getCode", [FACTORY, "latest"]) != "0x"

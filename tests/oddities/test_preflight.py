@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lake.errors import ConfigError
+from pipelines.deployments import deployment
 from pipelines.sections import ChainSection, FeedRow, PoolRow, PortfolioSection, Sources, VaultSection
 from pipelines.settings import Settings
 from pipelines.stages.preflight import faults
@@ -110,7 +111,8 @@ def test_a_vault_is_created_only_of_tokens_that_go_there_and_back(localnet, act,
         deploy(net.rpc, foreign, who["deployer"])
 
 
-def settings_of(net, **more):
+def project_of(net, root, **more):
+    """Return the one deployment of a project in ``root`` that keeps the vault of ``net``."""
     pools = [PoolRow(address=p.address, venue=p.venue, asset="ETH", router=p.router) for p in known_pools(net)]
     feeds = [FeedRow(address=str(net.world.token(a).feed), asset=a, heartbeat="25h") for a in TARGETS]
     fields = {
@@ -119,15 +121,15 @@ def settings_of(net, **more):
         "vault": VaultSection(kind="reference", address=net.world.extras["vault"]),
         "sources": Sources(pools=tuple(pools), feeds=tuple(feeds)),
     }
-    return Settings(**{**fields, **more})
+    return deployment(Settings(root=root, **{**fields, **more}))
 
 
-def test_doctor_finds_nothing_on_a_sound_project_and_names_what_is_wrong(vaultnet):
+def test_doctor_finds_nothing_on_a_sound_project_and_names_what_is_wrong(vaultnet, tmp_path):
     net = vaultnet
     net.mine(200)
     snapshot = ReferenceVault(net.rpc, net.world.extras["vault"]).snapshot()
-    assert list(faults(settings_of(net), snapshot)) == []
-    sound = settings_of(net)
+    assert list(faults(project_of(net, tmp_path), snapshot)) == []
+    sound = project_of(net, tmp_path)
     late = tuple(f.model_copy(update={"heartbeat": "1m"}) for f in sound.sources.feeds)
     router = (
         sound.sources.pools[-1].router
@@ -136,10 +138,10 @@ def test_doctor_finds_nothing_on_a_sound_project_and_names_what_is_wrong(vaultne
     )
     first = sound.sources.pools[0].model_copy(update={"router": router})
     net.mine(seconds=3_600)
-    wrong = settings_of(net, sources=Sources(pools=(first, *sound.sources.pools[1:]), feeds=late))
+    wrong = project_of(net, tmp_path, sources=Sources(pools=(first, *sound.sources.pools[1:]), feeds=late))
     checks = [c for c, _, _ in faults(wrong, ReferenceVault(net.rpc, net.world.extras["vault"]).snapshot())]
     assert checks.count("feeds") == len(TARGETS)
     assert "pools" in checks
     bare = tuple(p.model_copy(update={"router": None}) for p in sound.sources.pools)
-    found = list(faults(settings_of(net, sources=Sources(pools=bare, feeds=sound.sources.feeds)), snapshot))
+    found = list(faults(project_of(net, tmp_path, sources=Sources(pools=bare, feeds=sound.sources.feeds)), snapshot))
     assert "without a router" in found[0][1]

@@ -45,6 +45,7 @@ def test_flows_import_their_stage_when_they_run():
         "pipelines.monitor.logs",
         "pipelines.monitor.notify",
         "pipelines.reports.ingest_rows",
+        "pipelines.servers.scheduler_api",
         "pipelines.servers.stuck_runs",
         "pipelines.stages.ingest",
     }

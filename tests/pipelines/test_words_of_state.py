@@ -191,8 +191,8 @@ def test_a_decision_in_markdown_has_its_weights_and_every_verdict():
     text = as_markdown(as_shown(decided(), "", SEEN))
     assert text.startswith("**refused** trade; drift beyond the band")
     assert "| ETH | 50.00 % | 60.00 % |" in text
-    assert "- ok chain: chain 1" in text
-    assert "- refused gas_ceiling: too much" in text
+    assert "- ok: the chain is the right one and recent (chain 1)" in text
+    assert "- refused: gas is dearer than may be offered (too much)" in text
 
 
 def test_rules_that_a_vault_does_not_enforce_are_named():
