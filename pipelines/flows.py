@@ -11,6 +11,7 @@ send a request to the scheduler can start a run, and no more. The settings file 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -26,7 +27,7 @@ from prefect.states import Completed, Failed
 from prefect.utilities.callables import ParameterSchema, parameter_schema
 
 from lake.errors import ForedriftError, NotEnoughData
-from lake.private import STATE, tighten
+from lake.private import STATE
 from lake.units import duration
 from pipelines.collisions import SERVED
 from pipelines.deployments import Deployment, deployments
@@ -36,6 +37,7 @@ from pipelines.monitor.logs import configure_logging
 from pipelines.reports.ingest_rows import as_rows
 from pipelines.servers import stuck_runs
 from pipelines.servers.scheduler_api import api_url
+from pipelines.servers.task_results import settle_results
 from pipelines.settings import Settings, load, served_file
 from pipelines.stages import ingest as ingest_stage
 from pipelines.wiring import now
@@ -127,7 +129,7 @@ def _ingest(settings: Settings) -> list[dict[str, Any]]:
     until = now().replace(second=0, microsecond=0).isoformat()
     names = ingest_stage.source_names(settings)
     states = [collect(name, until, return_state=True) for name in names]
-    tighten(settings.path(STATE))  # Prefect writes the results it keeps there by the umask
+    settle_results(settings.path(STATE), time.time())
     rows = [s.result() for s in states if s.is_completed()]
     if rows:
         create_table_artifact(table=rows, key="ingest", description="What was collected")

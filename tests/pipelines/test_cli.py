@@ -47,6 +47,7 @@ def test_flows_import_their_stage_when_they_run():
         "pipelines.reports.ingest_rows",
         "pipelines.servers.scheduler_api",
         "pipelines.servers.stuck_runs",
+        "pipelines.servers.task_results",
         "pipelines.stages.ingest",
     }
 
