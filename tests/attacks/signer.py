@@ -13,6 +13,7 @@ from pathlib import Path
 from eth_account import Account
 from eth_utils.address import to_checksum_address
 
+from lake.errors import ForedriftError
 from lake.rpc import FakeTransport, Rpc
 from policy.execution.submission.signer import ExternalSigner, KeystoreSigner, TxRequest, create_keystore
 from tests.attacks.outcome import Attack, Outcome
@@ -126,7 +127,7 @@ def slipped_in(_folder: Path) -> Outcome:
         )
         try:
             signer.sign(TX)
-        except Exception:
+        except ForedriftError:
             return False
         return True
 
@@ -152,10 +153,13 @@ def messages(_folder: Path) -> Outcome:
         reply = FakeTransport({"eth_sign": answer, "personal_sign": answer})
         try:
             ExternalSigner(Rpc(["http://localhost"], transport=reply), address).sign_message("x")
-        except Exception:
+        except ForedriftError:
             continue
         taken.append(str(answer)[:10])
-    return Outcome(not taken, f"{len(taken)} of 5 false signatures of a message taken")
+    own = "0x" + bytes(Account.from_key(KEY).sign_message(encode_defunct(text="x")).signature).hex()
+    reply = FakeTransport({"eth_sign": own, "personal_sign": own})
+    honest = bool(ExternalSigner(Rpc(["http://localhost"], transport=reply), address).sign_message("x"))
+    return Outcome(honest and not taken, f"{len(taken)} of 5 false signatures of a message taken")
 
 
 def plain_http(_folder: Path) -> Outcome:
@@ -176,7 +180,7 @@ def open_file(folder: Path) -> Outcome:
         path.chmod(mode)
         try:
             KeystoreSigner(path, lambda: PHRASE)
-        except Exception:
+        except ForedriftError:
             continue
         taken.append(f"{mode:o}")
     return Outcome(not taken, f"opened at {', '.join(taken) or 'no'} mode of 5")
