@@ -178,21 +178,23 @@ def _rebalance(settings: Settings) -> dict[str, Any] | State:
         notify.notify("late", "a rebalance run declined", f"due at {scheduled}, {late} late")
         return {"outcome": "declined", "reason": f"{late} late"}
     from pipelines.settlements.reconcile import owner_of
+    from pipelines.stages import rebalance as stage
     from pipelines.stages.saved_log import log_saved_so_far
+    from pipelines.vault_setup.transfer_fleet import decides_as_one
 
-    one = chosen(settings, None if served.name in {None, SERVED} else str(served.name))
+    one, project = chosen(settings, None if served.name in {None, SERVED} else str(served.name)), deployments(settings)
     owner = owner_of(one)
     if owner.fresh:
         said = f"declined: keeper owns the vault ({owner.words()})"
         get_run_logger().info(said)
+        if one.live and one.fleet is not None and not decides_as_one(one):
+            stage.move_on(project, None)  # the keeper of one vault knows of no cash between them
         log_saved_so_far(one, now(), traded=False)
         return Completed(name="Declined", message=said, data={"outcome": "declined", "reason": said})
     if owner.held:
         get_run_logger().warning("%s: this run decides in its stead", owner.words())
     from pipelines.reports.decision import as_markdown
-    from pipelines.stages import rebalance as stage
 
-    project = deployments(settings)
     leads = stage.decided_by(project, one)
     if leads != one.name:
         said = f"declined: {one.name} is part of one portfolio, which the runs of {leads} decide on"

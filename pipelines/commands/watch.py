@@ -84,14 +84,14 @@ def keep(
     settings = load(config)
     if live:
         hand_over()
-    from pipelines.deployments import chosen
+    from pipelines.deployments import chosen, deployments
     from pipelines.monitor.logs import configure_logging
     from pipelines.scheduled.keep_vaults import KeepChoice, keep_vaults
 
     if settings.watch.log == "json":
         configure_logging("json")
     asked = KeepChoice(live, ws, tuple(http or ()), 1 if once else blocks, start, speed, shard)
-    write_json(json, keep_vaults(chosen(settings, deployment), settings.keep, asked))
+    write_json(json, keep_vaults(chosen(settings, deployment), settings.keep, asked, deployments(settings)))
 
 
 def _try_keeper(blocks: int, faults: str, seed: int, json: str | None) -> None:
@@ -141,11 +141,13 @@ def health(
     from pipelines.settlements.reconcile import owner_of
     from pipelines.stages.health import Places
     from pipelines.stages.health import health as run
+    from pipelines.vault_setup.transfer_fleet import leader
 
     settings = load(config, required=False)
 
     def owners() -> dict[str, Owner]:
-        return {one.name: owner_of(one) for one in deployments(settings)}
+        project = deployments(settings)
+        return {one.name: owner_of(one) for one in project if leader(project, one) is one}
 
     page = None if settings.page.off else (settings.page.bind, settings.page.port)
     metrics, tracking = settings.watch.prometheus_port, tracking_uri(settings)

@@ -34,6 +34,8 @@ def keeper_words(data: Shown) -> str:
         said = [f"The keeper is silent (its last word was of {block}{when}): scheduled runs decide in its stead."]
     if told.get("refusal"):
         said.append(as_sentence(f"it refuses: {told['refusal']}"))
+    if told.get("unknown"):
+        said.append(as_sentence(f"it acts at the hour alone: {told['unknown']}"))
     if told.get("order"):
         said.append(f"An order waits for gas of {gwei_words(float(told['order'].get('cap_gwei', 0.0)))} or less.")
     if money["native"] is None:

@@ -26,7 +26,7 @@ from pipelines.monitor.logs import log
 from pipelines.scheduled.claims import BLOCK_S
 from pipelines.sections import KeepSection
 from pipelines.servers.phrase import FILE_VARIABLE, VARIABLE
-from pipelines.vault_setup.transfer_fleet import kept_alone
+from pipelines.vault_setup.transfer_fleet import decides_as_one, leader
 from policy.execution.records.owner import ownership
 
 CHILD = (sys.executable, "-m", "pipelines.scheduled.kept_child")
@@ -56,16 +56,17 @@ class KeptGroup:
 
 
 def groups(vaults: Sequence[Deployment], section: KeepSection) -> list[KeptGroup]:
-    """Return the vaults by the process that keeps them; ConfigError where one has no node, or is no vault by itself."""
-    found: dict[tuple[bool, int, bool], dict[str, Path]] = {}
+    """Return the vaults by the process that keeps them, of a portfolio its first; ConfigError where one has no node."""
+    found: dict[tuple[bool, int, bool, bool], dict[str, Path]] = {}
     for d in vaults:
-        kept_alone(d)
+        if leader(vaults, d) is not d:
+            continue
         paper = d.vault.kind == "simulated"
         if not (section.http or d.chain.rpc_urls):
             raise ConfigError(f"[keep] serve: {d.name} has no node to follow; set [keep] http or [chain] rpc_urls")
-        key = paper, 0 if paper else d.chain.id, d.live and not paper
+        key = paper, 0 if paper else d.chain.id, d.live and not paper, decides_as_one(d)
         found.setdefault(key, {})[d.name] = d.journal
-    return [KeptGroup(journals, live) for (_, _, live), journals in found.items()]
+    return [KeptGroup(journals, live) for (_, _, live, _), journals in found.items()]
 
 
 def environment(given: Mapping[str, str], *, live: bool) -> dict[str, str]:

@@ -17,10 +17,14 @@ from pipelines.monitor.logs import configure_logging, log
 from pipelines.scheduled.keep_vaults import KeepChoice, keep_vaults
 from pipelines.servers.subprocesses import end_with_parent
 from pipelines.settings import load
+from pipelines.vault_setup.transfer_fleet import leader
 
 
 def executes(kept: Sequence[Deployment]) -> bool:
-    """Return whether a keeper of ``kept`` sends transactions; ConfigError where the settings differ between them."""
+    """Return whether a keeper of ``kept`` sends transactions; ConfigError where the settings differ between them.
+
+    Of a portfolio over several chains they are all its vaults.
+    """
     found = {d.live and d.vault.kind != "simulated" for d in kept}
     if len(found) != 1:
         raise ConfigError(
@@ -34,11 +38,13 @@ def main(names: Sequence[str]) -> int:
     try:
         settings = load(Path(os.environ["FOREDRIFT_CONFIG"]))
         configure_logging(settings.watch.log)
-        kept = [d for d in deployments(settings) if d.name in names]
+        project = deployments(settings)
+        kept = [d for d in project if d.name in names]
         missing = sorted(set(names) - {d.name for d in kept})
         if missing:
             raise ConfigError(f"there is no deployment {', '.join(missing)} any more: start foredrift serve again")
-        keep_vaults(kept, settings.keep, KeepChoice(live=executes(kept)))
+        served = [d for d in project if leader(project, d) in kept]
+        keep_vaults(kept, settings.keep, KeepChoice(live=executes(served)), project)
     except ForedriftError as error:
         log("keeper", vaults=", ".join(names), error=str(error))
         return 1

@@ -236,11 +236,13 @@ def _keeper(deployment: Deployment) -> Iterator[Finding]:
     found = owner_of(deployment)
     if not found.held:
         return
-    refusal = found.told.get("refusal")
+    refusal, unknown = found.told.get("refusal"), found.told.get("unknown")
     if not found.fresh:
         yield _row("keeper", "error", found.words(), "look at its log, then restart it; scheduled runs stand in")
     elif refusal:
         yield _row("keeper", "warn", f"it sends nothing: {refusal}", "see the nodes in [keep] http and this clock")
+    elif unknown:
+        yield _row("keeper", "warn", f"it acts at the hour alone: {unknown}", "see [[chains]] rpc_urls of that chain")
     else:
         order, table = found.told.get("order"), found.told.get("table") or "closed form"
         armed = f", an order at {order['cap_gwei']:.2f} gwei" if isinstance(order, dict) else ""

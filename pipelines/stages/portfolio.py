@@ -28,6 +28,7 @@ from pipelines.stages.outside import outside
 from pipelines.stages.saved import saved
 from pipelines.stages.told_decisions import Teller, decided
 from pipelines.vault_settings import VaultSettings
+from pipelines.vault_setup.transfer_fleet import leader
 from pipelines.wiring import cron_at, lake_of
 from policy.base import Vector
 from policy.execution.checks.verdicts import NAV_DENIED, UNTRADABLE
@@ -61,7 +62,7 @@ def portfolio(
     teller = Teller(deployment, ahead, {s.decision["plan_hash"]: s.outcome for s in settled})
     last = decided(records)[-SHOWN:][::-1]
     told = [teller.row(b) for b in last]
-    halt, owner = halt_of(deployment).read(), owner_of(deployment)
+    halt, owner = halt_of(deployment).read(), owner_of(leader(project, deployment) if project else deployment)
     stopped = None if halt is None else halt.words()
     assets = _assets(deployment, lake, seen, at)
     nav, budget = _nav(deployment, assets, seen, at), _budget(deployment, last)
@@ -72,7 +73,8 @@ def portfolio(
         "nav": nav, "assets": assets,
         "next": teller.next(last[:1], stopped) | {"due": _due(deployment, at)},
         "keeper": {"held": owner.held, "fresh": owner.fresh, "age_s": owner.age_s, "words": owner.words(), "told": {
-            k: owner.told.get(k) if owner.held else None for k in ("block", "head_age_s", "refusal", "nodes", "order")
+            k: owner.told.get(k) if owner.held else None
+            for k in ("block", "head_age_s", "refusal", "nodes", "order", "unknown")
         }},
         "cost_month": _month(seen, at), "saved": saved(deployment, at), "decisions": told,
         "alerts": alerts(deployment, lake, last, stopped, at, stale_after, refused=refused),

@@ -53,10 +53,9 @@ def rebalance(
 
 def decided_by(project: Sequence[Deployment], deployment: Deployment) -> str:
     """Return the name of the vault whose scheduled runs decide for ``deployment``: of one portfolio, the first's."""
-    from pipelines.vault_setup.transfer_fleet import fleet_of
-    from pipelines.vault_setup.whole_cycle import decides_as_one
+    from pipelines.vault_setup.transfer_fleet import leader
 
-    return fleet_of(project).first.name if decides_as_one(deployment) else deployment.name
+    return leader(project, deployment).name
 
 
 def cycle_of(
@@ -72,11 +71,12 @@ def cycle_of(
     ``live``: whether a vault executes. Of a portfolio on several chains the report is the vault's own with
     ``portfolio`` (see ``WholeCycle.json``), ``parts`` (every vault's report by name) and, live, ``transfers``.
     """
-    from pipelines.vault_setup.whole_cycle import decides_as_one, run_whole
+    from pipelines.vault_setup.transfer_fleet import decides_as_one
+    from pipelines.vault_setup.whole_cycle import run_whole
 
     if not decides_as_one(deployment):
         report = deployment.step(at, live=live(deployment), on_plan=on_plan)
-        moved = {"transfers": _transfers(project, at)} if live(deployment) and deployment.fleet else {}
+        moved = {"transfers": move_on(project, at)} if live(deployment) and deployment.fleet else {}
         return report | moved
     cycle = run_whole(project, at, live=live, on_plan=on_plan)
     report = cycle.reports[deployment.name] | {"portfolio": cycle.json(), "parts": dict(cycle.reports)}
@@ -84,11 +84,11 @@ def cycle_of(
     if not live(deployment):
         return report
     moves = placed.moves if placed else ()
-    return report | {"transfers": _transfers(project, at, moves, cycle.placed())}
+    return report | {"transfers": move_on(project, at, moves, cycle.placed())}
 
 
-def _transfers(
-    project: Sequence[Deployment],
+def move_on(
+    project: Sequence[VaultSettings],
     at: datetime | None,
     first: Sequence[CashMove] = (),
     placed: Mapping[str, Any] | None = None,

@@ -29,6 +29,7 @@ from pipelines.stages.hedge_status import last_hedge
 from pipelines.stages.surface import surface_state
 from pipelines.stages.told_decisions import newest_words
 from pipelines.stages.transfers import fleet_advice, fleet_report
+from pipelines.vault_setup.transfer_fleet import leader
 from pipelines.wiring import lake_of, now
 from policy.execution.checks.verdicts import UNTRADABLE
 from policy.execution.records.halt import REMEDY
@@ -47,7 +48,7 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
     trained_until, age_d) and ``coverage`` (target, horizon_h, coverage90, outcomes) as the last forecast run saw them,
     ``deployments`` (name, vault, chain, policy, live, and its last decision: decision_id, ts, action, drift_distance,
     and that decision as a ``sentence``; and its keeper: held, fresh, age_s, pid, block, head_age_s, refusal, nodes,
-    table, order, flight, blind; and its surface: hash or why it is refused, and its evidence),
+    table, order, flight, blind, unknown; and its surface: hash or why it is refused, and its evidence),
     ``hedge`` (of the hedge account's last decision: net delta, band, phi; None without one),
     ``chains``, ``in_transit``, ``transfers``, ``mismatch`` and ``waiting`` of a portfolio on several chains (see
     ``pipelines.vault_setup.transfer_view``; empty on one chain),
@@ -94,6 +95,7 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
         "untradable": sick,
         "deployments": [
             _deployment(d, taken, i == 0, decisions)
+            | {"keeper": _keeper(project, d)}
             | {"surface": surface_state(d, lake, at), "greeks": greeks_of(d, lake, at)}
             | {"sentence": newest_words(d) if halt is None else f"Not trading: {halt.words()}"}
             for i, d in enumerate(project)
@@ -121,15 +123,17 @@ def _deployment(deployment: Deployment, taken: pl.DataFrame, first: bool, decisi
         "chain": deployment.chain.id, "policy": deployment.policy.kind, "live": deployment.live,
         "decision_id": last and last["decision_id"], "ts": last and last["ts"].isoformat(),
         "action": last and last["action"], "drift_distance": seen.get("drift_distance"),
-        "keeper": _keeper(deployment),
     }  # fmt: skip
 
 
-def _keeper(deployment: Deployment) -> dict[str, Any]:
-    """Return who keeps the vault block by block (owner, fresh), and what it says of heads, nodes, table and order."""
-    found = owner_of(deployment)
+def _keeper(project: Sequence[Deployment], deployment: Deployment) -> dict[str, Any]:
+    """Return who keeps the vault block by block (owner, fresh), and what it says of heads, nodes, table and order.
+
+    A portfolio over several chains is kept with its first vault.
+    """
+    found = owner_of(leader(project, deployment))
     told = found.told if found.held else {}
-    names = ("pid", "block", "head_age_s", "refusal", "nodes", "table", "order", "flight", "blind")
+    names = ("pid", "block", "head_age_s", "refusal", "nodes", "table", "order", "flight", "blind", "unknown")
     age = None if found.age_s is None or not found.held else round(found.age_s, 1)
     return {"held": found.held, "fresh": found.fresh, "age_s": age, **{n: told.get(n) for n in names}}
 
@@ -209,9 +213,11 @@ def _old_models(expiry: str, models: list[dict[str, Any]]) -> list[str]:
 
 
 def _silent_keepers(project: Sequence[Deployment]) -> list[str]:
-    """Return a sentence for each keeper that lives and has seen no block of late."""
-    found = [(d.name, owner_of(d)) for d in project]
-    return [f"{name}: {o.words()}; scheduled runs decide in its stead" for name, o in found if o.held and not o.fresh]
+    """Return a sentence for each keeper that lives and has seen no block of late, or not all it looks at."""
+    found = [(d.name, o) for d in project if (o := owner_of(d)).held]
+    silent = [f"{name}: {o.words()}; scheduled runs decide in its stead" for name, o in found if not o.fresh]
+    blind = [(name, o.told.get("unknown")) for name, o in found if o.fresh]
+    return silent + [f"{name}: its keeper acts at the hour alone: {why}" for name, why in blind if why]
 
 
 def _hours(at: datetime, then: datetime) -> float:

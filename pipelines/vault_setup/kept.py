@@ -14,7 +14,6 @@ from pipelines.vault_setup.abstaining import recorded
 from pipelines.vault_setup.cycle import announce_executions
 from pipelines.vault_setup.decider import Choice, decider
 from pipelines.vault_setup.kept_surface import KeptSurface
-from pipelines.vault_setup.transfer_fleet import kept_alone
 from pipelines.wiring import cron_at, lake_of, now
 from policy.base import Policy
 from policy.execution.records.audit import Audit
@@ -39,7 +38,6 @@ class Standing:
     surface: KeptSurface = field(init=False)
 
     def __post_init__(self) -> None:
-        kept_alone(self.deployment)
         self.lake, self.audit = lake_of(self.deployment), Audit(self.deployment.audit)
         self.surface = KeptSurface(self.deployment, self.lake)
 

@@ -13,13 +13,15 @@ from pipelines.settlements.reconcile import journal_of
 from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.context import private_folders
 from pipelines.vault_setup.context_parts import view_of
+from pipelines.vault_setup.decider import Choice
 from pipelines.vault_setup.kept import RENEW_S, Standing, minute_s, rule_at
 from pipelines.vault_setup.onchain import open_onchain
+from pipelines.vault_setup.transfer_fleet import kept_alone
 from policy.execution.context import EngineContext
 from policy.execution.submission.gas import fee_rules
 from policy.execution.submission.node import JsonNode
-from policy.keeping.chain_market import ChainMarket, Kept
-from policy.keeping.desk import Desk, Occasion
+from policy.keeping.chain_market import ChainMarket, Kept, Widened
+from policy.keeping.desk import Desk, Occasion, SeenBlock
 
 
 @dataclass(slots=True)
@@ -38,15 +40,22 @@ class ChainDesk:
             self.base, self.made_s = open_onchain(self.standing.deployment, choice, live=self.live), self.standing.at_s
         return self.base
 
+    def given(self, head: SeenBlock) -> Choice:
+        """Return the choice in force at ``head``."""
+        return self.standing.renewed(head.timestamp_s)
+
+    @contextmanager
+    def opened(self, head: SeenBlock, *, live: bool) -> Iterator[EngineContext]:
+        """Yield the context at ``head``, live where the keeper is; it waits for nothing."""
+        base = self.context(head.timestamp_s)
+        yield replace(base, audit=self.standing.audit, wait=_no_wait, live=base.live and live)
+
     @contextmanager
     def cycle(self, occasion: Occasion) -> Iterator[EngineContext]:
         """Yield the context of one cycle; afterwards what it left is written to the lake."""
-        base = self.context(occasion.head.timestamp_s)
-        choice = self.standing.renewed(occasion.head.timestamp_s)
-        yield replace(
-            base, policy=rule_at(self.standing, choice, occasion), audit=self.standing.audit, wait=_no_wait,
-            not_before=occasion.head.number,
-        )  # fmt: skip
+        with self.opened(occasion.head, live=True) as ctx:
+            policy = rule_at(self.standing, self.given(occasion.head), occasion)
+            yield replace(ctx, policy=policy, not_before=occasion.head.number)
         self.standing.record()
 
 
@@ -63,6 +72,7 @@ def chain_desks(
     """
     desks, kept = [], []
     for one in deployments:
+        kept_alone(one)
         private_folders(one)
         own = ChainDesk(Standing(one), live)
         ctx = own.context(time_s)
@@ -76,7 +86,7 @@ def chain_desks(
                 minute_s=minute_s(one),
             )
         )
-        kept.append(_kept(own, ctx))
+        kept.append(kept_of(own, ctx))
     rules = fee_rules(chain(deployments[0].chain.id))
     return desks, ChainMarket(rpc, JsonNode(rpc), kept, rules)
 
@@ -87,11 +97,11 @@ def settlement_of(standing: Standing) -> float | None:
     return None if row.l1_chain_id is None or choice is None else choice.market.gas_gwei
 
 
-def _kept(own: ChainDesk, ctx: EngineContext) -> Kept:
+def kept_of(own: ChainDesk, ctx: EngineContext, widened: Widened | None = None) -> Kept:
     """Return how the vault is read for a look: without the evidence on its oracle, which a cycle reads itself."""
     heartbeats = {token: float(rule.heartbeat_s) for token, rule in ctx.limits.feeds.items()}
     return Kept(
         ctx.vault, ctx.vault_address, ctx.portfolio,
         lambda snapshot: view_of(own.standing.renewed(snapshot.block_time), snapshot), ctx.pools, heartbeats,
-        lambda: settlement_of(own.standing),
+        lambda: settlement_of(own.standing), widened,
     )  # fmt: skip

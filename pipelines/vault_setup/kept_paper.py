@@ -18,7 +18,10 @@ from pipelines.vault_setup.decider import Choice
 from pipelines.vault_setup.kept import Standing, minute_s, rule_at
 from pipelines.vault_setup.paper import DAY_S, MarketPoint, address, open_vault, own_wei
 from pipelines.vault_setup.tape import Tape
+from pipelines.vault_setup.transfer_fleet import kept_alone
+from pipelines.wiring import lake_of
 from policy.execution.context import EngineContext
+from policy.keeping.chain_market import Widened
 from policy.keeping.desk import Changes, Desk, Occasion, SeenBlock, VaultReading
 from policy.keeping.readings import reading_of
 
@@ -32,6 +35,7 @@ class PaperDesk:
     standing: Standing
     tape: Tape
     quiet: bool = False  # leave the lake as it is: a replay's decisions belong to another time
+    widened: Widened | None = None  # makes of its reading that of the portfolio it is part of
 
     def market(self, head: SeenBlock) -> tuple[Choice, MarketPoint]:
         """Return the hour's choice and the market at ``head``: the tape's prices, the next block's gas."""
@@ -45,18 +49,29 @@ class PaperDesk:
             price_at={a: datetime.fromtimestamp(known[a][1], UTC) for a in given.assets},
         )  # fmt: skip
 
+    def given(self, head: SeenBlock) -> Choice:
+        """Return the hour's choice in the market at ``head``."""
+        choice, market = self.market(head)
+        return replace(choice, market=market)
+
     @contextmanager
-    def cycle(self, occasion: Occasion) -> Iterator[EngineContext]:
-        """Yield the context of one cycle, which executes on paper; afterwards what it left is written to the lake."""
-        choice, market = self.market(occasion.head)
-        here = replace(choice, market=market, policy=rule_at(self.standing, choice, occasion))
-        with open_context(self.standing.deployment, market.at, here, live=True) as ctx:
+    def opened(self, head: SeenBlock, *, live: bool) -> Iterator[EngineContext]:
+        """Yield the context at ``head``; the vault's file is written where it is ``live``."""
+        here = self.given(head)
+        with open_context(self.standing.deployment, here.market.at, here, live=live) as ctx:
 
             def clock() -> datetime:  # its chain makes blocks of its own for a plan, and stands ahead of the tape then
-                return max(market.at, datetime.fromtimestamp(ctx.node.head().time, UTC))
+                return max(here.market.at, datetime.fromtimestamp(ctx.node.head().time, UTC))
 
             limits = replace(ctx.limits, confirmations=1)
             yield replace(ctx, audit=self.standing.audit, clock=clock, limits=limits)
+
+    @contextmanager
+    def cycle(self, occasion: Occasion) -> Iterator[EngineContext]:
+        """Yield the context of one cycle, which executes on paper; afterwards what it left is written to the lake."""
+        policy = rule_at(self.standing, self.standing.renewed(occasion.head.timestamp_s), occasion)
+        with self.opened(occasion.head, live=True) as ctx:
+            yield replace(ctx, policy=policy)
         if not self.quiet:
             self.standing.record()
 
@@ -70,7 +85,8 @@ class PaperDesk:
         view = view_of(replace(choice, market=market), snapshot)
         price = own_wei(deployment, market) + TIP_WEI
         beats = {t.address: float(DAY_S) for t in snapshot.tokens}
-        return reading_of(snapshot, portfolio_of(deployment), view, vault.pools(snapshot), price, beats)
+        found = reading_of(snapshot, portfolio_of(deployment), view, vault.pools(snapshot), price, beats)
+        return found if self.widened is None else self.widened(snapshot, found, head)
 
 
 class PaperMarket:
@@ -92,17 +108,22 @@ class PaperMarket:
         return self._desks[row].read(head)
 
 
+def tape_of(deployments: Sequence[VaultSettings], until: datetime | None) -> Tape:
+    """Return what all of ``deployments`` see of prices; see ``paper_desks``."""
+    assets = {a for d in deployments for a in (*d.portfolio.assets, d.chain.native)}
+    return Tape(lake_of(deployments[0]), tuple(sorted(assets)), until)
+
+
 def paper_desks(deployments: Sequence[VaultSettings], until: datetime | None = None) -> tuple[list[Desk], PaperMarket]:
     """Return the desks of simulated ``deployments`` on one tape, and what reads them.
 
     ``until``: the end of a replay, beyond which nothing is read; its decisions are kept in the vault's own files and
     out of the lake.
     """
-    first = Standing(deployments[0])
-    assets = {a for d in deployments for a in (*d.portfolio.assets, d.chain.native)}
-    tape = Tape(first.lake, tuple(sorted(assets)), until)
+    tape = tape_of(deployments, until)
     own, desks = [], []
     for one in deployments:
+        kept_alone(one)
         private_folders(one)
         desk = PaperDesk(Standing(one), tape, quiet=until is not None)
         own.append(desk)

@@ -72,15 +72,27 @@ class OpenFleet(Protocol):
         ...
 
 
+def decides_as_one(deployment: VaultSettings) -> bool:
+    """Return whether the vault is one of several that are decided on as one portfolio."""
+    return deployment.fleet is not None and deployment.fleet.transfers.weights == "portfolio"
+
+
+def leader(project: Sequence[VaultSettings], deployment: VaultSettings) -> VaultSettings:
+    """Return the vault whose runs and keeper decide for ``deployment``: of one portfolio the first, else itself."""
+    if not decides_as_one(deployment):
+        return deployment
+    return next(d for d in project if decides_as_one(d))
+
+
 def kept_alone(deployment: VaultSettings) -> None:
     """Return where a keeper may decide on the vault by itself; ConfigError where it is part of a decision on a whole.
 
     A look at one vault knows its distance from its own targets; a whole portfolio's is measured over all chains.
     """
-    if deployment.fleet is not None and deployment.fleet.transfers.weights == "portfolio":
+    if decides_as_one(deployment):
         raise ConfigError(
-            f"{deployment.name} is decided on with the other chains of its portfolio, by scheduled runs; a "
-            'keeper looks at one vault: set [transfers] weights = "chain" to have it kept block by block'
+            f"{deployment.name} is decided on with the other chains of its portfolio and has no keeper of its own: "
+            'keep the portfolio\'s first vault, or set [transfers] weights = "chain"'
         )
 
 

@@ -20,7 +20,7 @@ from pipelines.vault_setup.decider import Choice, decider
 from pipelines.vault_setup.transfer_fleet import fleet_of
 from pipelines.vault_setup.whole_look import WholeLook, look_at_whole
 from pipelines.wiring import lake_of
-from policy.base import Decision, State
+from policy.base import Decision, Policy, State
 from policy.chains.deciding import WholeDecision, cheapest, decide_whole, part_of
 from policy.chains.recorded import placement_json, whole_json
 from policy.execution.records.audit import Audit
@@ -82,23 +82,21 @@ class WholeCycle:
         }
 
     def placed(self) -> dict[str, Any] | None:
-        """Return {change_usd: by chain and asset, plans: the vaults' decisions by chain}; None where nothing is traded.
-
-        The decisions name what was executed, or refused, of each part.
-        """
-        if self.whole is None or self.whole.placement is None or not self.whole.placement.trades:
-            return None
-        assets = self.whole.portfolio.assets
-        change = {
-            t.chain_id: dict(zip(assets, map(float, t.change_usd), strict=True)) for t in self.whole.placement.trades
-        }
+        """Return what ``placed`` below does."""
         names = {c: self.reports[one.deployment.name]["decision_id"] for c, one in self.look.looks.items()}
-        return {"change_usd": change, "plans": names}
+        return placed(self.whole, names)
 
 
-def decides_as_one(deployment: VaultSettings) -> bool:
-    """Return whether the vault is one of several that are decided on as one portfolio."""
-    return deployment.fleet is not None and deployment.fleet.transfers.weights == "portfolio"
+def placed(whole: WholeDecision | None, plans: Mapping[int, str]) -> dict[str, Any] | None:
+    """Return {change_usd: by chain and asset, plans: the vaults' decisions by chain}; None where nothing is traded.
+
+    The decisions ``plans`` name what was executed, or refused, of each part.
+    """
+    if whole is None or whole.placement is None or not whole.placement.trades:
+        return None
+    assets = whole.portfolio.assets
+    change = {t.chain_id: dict(zip(assets, map(float, t.change_usd), strict=True)) for t in whole.placement.trades}
+    return {"change_usd": change, "plans": dict(plans)}
 
 
 def run_whole(
@@ -117,7 +115,8 @@ def run_whole(
     lake = lake_of(fleet.first)
     choices = {c: _choice(d, lake, moments[c]) for c, d in fleet.members.items()}
     look = look_at_whole(fleet, choices, lake, max(moments.values()))
-    whole, asked = _decided(look, choices)
+    whole = decided(look, {c: one.policy for c, one in choices.items()})
+    asked = None if whole is None else choices[cheapest(whole.portfolio.places).chain_id]
     reports = {}
     for chain_id, deployment in fleet.members.items():
         part = Apart(look.why) if whole is None else WholePart(whole, chain_id)
@@ -134,10 +133,13 @@ def _choice(deployment: VaultSettings, lake: Lake, at: datetime) -> Choice:
         return decider(deployment, lake, at)
 
 
-def _decided(look: WholeLook, choices: Mapping[int, Choice]) -> tuple[WholeDecision | None, Choice | None]:
-    """Ask the policy of the chain where a swap costs least, whose gas is the whole portfolio's."""
+def decided(look: WholeLook, policies: Mapping[int, Policy]) -> WholeDecision | None:
+    """Ask the policy of the chain where a swap costs least, whose gas is the whole's; None: the look says why.
+
+    ``policies`` by chain; each is given the forecasts that its chain's choice was made with.
+    """
     if look.portfolio is None or look.terms is None:
-        return None, None
-    asked = choices[cheapest(look.portfolio.places).chain_id]
-    whole = decide_whole(look.portfolio, lambda state: asked.policy.decide(state, asked.forecasts), look.terms)
-    return whole, asked
+        return None
+    chain_id = cheapest(look.portfolio.places).chain_id
+    policy, forecasts = policies[chain_id], look.looks[chain_id].choice.forecasts
+    return decide_whole(look.portfolio, lambda state: policy.decide(state, forecasts), look.terms)

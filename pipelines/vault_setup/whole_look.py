@@ -6,7 +6,8 @@ whole wait, and is named: what lies there is part of every weight.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -25,7 +26,7 @@ from pipelines.vault_setup.transfer_opening import opened_to_look
 from policy.base import tradable
 from policy.chains.global_state import GlobalState, Place
 from policy.chains.placement import PlacementTerms
-from policy.execution.context import Stages, StepReport
+from policy.execution.context import EngineContext, Stages, StepReport
 from policy.execution.observation import Seen, observe
 from policy.execution.planner import book_of
 from policy.execution.probes import sick
@@ -33,6 +34,8 @@ from policy.execution.records.audit import Audit
 from policy.execution.records.hashlog import Line
 from policy.execution.transfers.checks import price_e8
 from policy.execution.transfers.ledger import CashCount, count
+
+Opened = Callable[[VaultSettings], AbstractContextManager[EngineContext]]
 
 
 class Unwritten(Audit):
@@ -65,9 +68,18 @@ class WholeLook:
     why: str
 
 
-def look_at_whole(fleet: Fleet, choices: Mapping[int, Choice], lake: Lake, at: datetime) -> WholeLook:
-    """Read every chain of ``fleet`` and the cash between them, without writing anything."""
-    looks = {c: _look(d, choices[c], at) for c, d in fleet.members.items()}
+def look_at_whole(
+    fleet: Fleet, choices: Mapping[int, Choice], lake: Lake, at: datetime, opened: Opened | None = None
+) -> WholeLook:
+    """Read every chain of ``fleet`` and the cash between them, without writing anything.
+
+    ``opened`` gives the engine's context of a vault; None: as a run opens it.
+    """
+
+    def as_run(deployment: VaultSettings) -> AbstractContextManager[EngineContext]:
+        return open_context(deployment, at, choices[deployment.chain.id], live=False)
+
+    looks = {c: _look(d, choices[c], opened or as_run) for c, d in fleet.members.items()}
     held = [f"chain {c}: {one.why}" for c, one in looks.items() if one.why]
     if held:
         return WholeLook(None, None, looks, {}, "; ".join(held))
@@ -88,12 +100,12 @@ def look_at_whole(fleet: Fleet, choices: Mapping[int, Choice], lake: Lake, at: d
     return WholeLook(portfolio, _terms(fleet, portfolio, levels), looks, levels, "")
 
 
-def _look(deployment: VaultSettings, choice: Choice, at: datetime) -> ChainLook:
+def _look(deployment: VaultSettings, choice: Choice, opened: Opened) -> ChainLook:
     flight = journal_of(deployment).in_flight()
     if flight is not None:
         return ChainLook(deployment, choice, None, (), f"plan {flight.plan.decision_id} is in flight")
-    with open_context(deployment, at, choice, live=False) as made:
-        ctx = replace(made, audit=Unwritten(deployment.audit), signer=None)
+    with opened(deployment) as made:
+        ctx = replace(made, audit=Unwritten(deployment.audit), signer=None, live=False)
         report = StepReport(policy=ctx.policy.name, assets=ctx.portfolio.assets)
         try:
             seen = observe(ctx, report, Stages(ctx, report))

@@ -21,13 +21,15 @@ from policy.keeping.readings import reading_of
 ROUND, ANSWER = "latestRoundData()", "uint80,int256"
 WORD = 32
 TIP_BLOCKS = 10  # how often the usual tip is asked for
+Widened = Callable[[Snapshot, VaultReading, SeenBlock], VaultReading]
 
 
 @dataclass(slots=True)
 class Kept:
     """One vault as it is read: its adapter, what is configured, what is known off the chain, and its pools of late.
 
-    ``settlement_gwei``: what a roll-up's data are paid at; None on a chain that settles itself.
+    ``settlement_gwei``: what a roll-up's data are paid at; None on a chain that settles itself. ``widened``: makes of
+    the vault's reading that of the portfolio it is part of.
     """
 
     vault: Vault
@@ -37,6 +39,7 @@ class Kept:
     pools: Callable[[Snapshot], Sequence[Pool]]
     heartbeats: Mapping[str, float] = field(default_factory=dict)
     settlement_gwei: Callable[[], float | None] = lambda: None
+    widened: Widened | None = None
     known_pools: tuple[Pool, ...] = ()
     pools_at: int = -1
 
@@ -80,7 +83,7 @@ class ChainMarket:
         fresh = [t.feed.lower() for t in snapshot.tokens if t.feed and t.feed.lower() not in self._decimals]
         digits = read(self._rpc, [Call(f, "decimals()", "uint8") for f in fresh], head.hash)
         self._decimals |= {f: int(str(d[0])) for f, d in zip(fresh, digits, strict=True)}
-        return found
+        return found if one.widened is None else one.widened(snapshot, found, head)
 
 
 def _addresses(raw: object) -> list[str]:

@@ -65,7 +65,11 @@ class Occasion:
 
 @dataclass(frozen=True, slots=True)
 class VaultReading:
-    """One vault read in full at one block: its State, holdings in whole tokens, and the USD price of each feed."""
+    """One vault read in full at one block: its State, holdings in whole tokens, and the USD price of each feed.
+
+    ``unknown``: why no look rests on it, empty where it does; ``flight``: a plan of it waits to be looked up;
+    ``gas_wei``: what its trades are paid at, None where that is the price of this chain's own blocks.
+    """
 
     state: State
     feeds: tuple[str, ...]
@@ -74,6 +78,9 @@ class VaultReading:
     plan_nonce: int
     oracle_age_s: float = 0.0
     heartbeat_s: float = math.inf
+    unknown: str = ""
+    flight: bool = False
+    gas_wei: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +139,8 @@ class Desk:
     oracle_age_s: float = 0.0
     heartbeat_s: float = math.inf
     read_at: int = 0  # block of the last full reading
+    unknown: str = ""  # why that reading says nothing, and its prices trigger nothing
+    gas_wei: int | None = None  # what its trades are paid at, None: this chain's blocks
     acted_at: int = -(10**9)  # block of the last cycle that had a plan to follow
 
     def waits(self, block: int, price_gwei: float, reserve_gwei: float) -> bool:
@@ -189,4 +198,5 @@ def hurried(limits: Limits, *, forced: bool) -> Limits:
 def told_of(desk: Desk, report: StepReport | None) -> dict[str, Any]:
     """Return what the owner's file says of a desk."""
     last = {} if report is None else {"outcome": report.outcome, "decision_id": report.decision_id}
-    return {"order": None if desk.order is None else desk.order.json(), "flight": desk.flight, "last": last}
+    order = None if desk.order is None else desk.order.json()
+    return {"order": order, "flight": desk.flight, "last": last, "unknown": desk.unknown}

@@ -122,9 +122,11 @@ class Keeper:
         old = {row for _, row in sorted(due)[:REFRESHED]}
         for row in sorted(self._stale | found.touched | old):
             self._adopt(row, self.market.read(row, head), head)
-            self._stale.discard(row)
-        if found.settlement_wei is not None:
-            return found.settlement_wei, 0
+            if not self.desks[row].unknown:
+                self._stale.discard(row)
+        elsewhere = [g for g in (found.settlement_wei, *(d.gas_wei for d in self.desks)) if g is not None]
+        if elsewhere:
+            return max(elsewhere), 0
         return head.next_base_fee_wei + found.tip_wei, found.tip_wei
 
     def _swap(self, head: SeenBlock) -> None:
@@ -139,7 +141,10 @@ class Keeper:
         desk = self.desks[row]
         self.sights.read(row, terms_of(found.state), found.feeds, found.holdings, found.prices)
         desk.read_at, desk.oracle_age_s, desk.heartbeat_s = head.number, found.oracle_age_s, found.heartbeat_s
-        if desk.nonce is not None and found.plan_nonce != desk.nonce:
+        desk.unknown, desk.gas_wei = found.unknown, found.gas_wei
+        if found.unknown:
+            self.sights.forget(row)
+        if found.flight or (desk.nonce is not None and found.plan_nonce != desk.nonce):
             self._flights[row] = True
         desk.nonce = found.plan_nonce
 

@@ -10,19 +10,16 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 
-from lake.errors import ConfigError
 from lake.units import utc
 from pipelines import flows
 from pipelines.deployments import deployments
-from pipelines.scheduled.keeper_watch import groups
-from pipelines.sections import KeepSection
 from pipelines.settings import load
 from pipelines.stages import rebalance as stage
 from pipelines.stages.transfers import listed
-from pipelines.vault_setup.kept import Standing
 from pipelines.vault_setup.whole_cycle import run_whole
 from pipelines.wiring import lake_of
 from policy.execution.records.audit import Audit
+from policy.execution.records.owner import owning
 from policy.execution.vaults.simulated import adapter
 from policy.strategies.replay import replay
 from tests.pipelines.market import moment, project
@@ -199,12 +196,18 @@ def test_one_schedule_decides_and_the_others_decline(lake, tmp_path, monkeypatch
     assert {c["chain"] for c in seen[0]["transfers"]["chains"]} == {1, 8453}
 
 
-def test_a_keeper_of_one_vault_of_a_portfolio_is_refused_with_the_remedy(lake, tmp_path):
-    one = deployments(fund(lake, tmp_path))[0]
-    with pytest.raises(ConfigError, match=r'weights = "chain"'):
-        Standing(one)
-    with pytest.raises(ConfigError, match=r'weights = "chain"'):
-        groups([one], KeepSection())
+def test_transfers_move_on_while_each_vault_is_kept_by_itself(lake, tmp_path, monkeypatch):
+    settings = fund(lake, tmp_path, TWO + '[transfers]\nweights = "chain"\n')
+    moved = []
+    monkeypatch.setattr(flows, "_settings", lambda: settings)
+    monkeypatch.setattr(flows, "get_run_logger", lambda: SimpleNamespace(info=print, warning=print, error=print))
+    monkeypatch.setattr(flows, "flow_run", SimpleNamespace(scheduled_start_time=None, id=None))
+    monkeypatch.setattr(flows, "served", SimpleNamespace(name="fund-base"))
+    monkeypatch.setattr(stage, "move_on", lambda project, at: moved.append([d.name for d in project]))
+    with owning(deployments(settings)[1].journal) as file:
+        file.refresh(1)
+        assert "keeper owns the vault" in flows.rebalance.fn().message
+    assert moved == [["fund", "fund-base"]]
 
 
 def test_targets_that_differ_between_the_vaults_are_no_portfolio(lake, tmp_path):
