@@ -1,7 +1,8 @@
 """JSON-RPC to a node: one transport seam, retries of named reads only, fallback nodes, masked addresses.
 
 A read may be repeated, so it is: on named failures (a rate limit, a gateway's fault, half an answer, a block that the
-node does not have yet), a bounded number of times, with jitter or the wait it asked for, moving on to the next node.
+node does not have yet), a bounded number of times: of the next node at once, of one that was asked before with jitter
+or after the wait it asked for.
 Anything else (``eth_sendRawTransaction`` above all) is sent once to the first node and never again: no reply there
 means "unknown", and the caller looks the outcome up.
 """
@@ -245,6 +246,7 @@ class _Turn:
         self.failures: list[str] = []
         self._ready = dict.fromkeys(urls, 0.0)  # when each may be asked, monotonic seconds
         self._order = list(urls)
+        self._asked: set[str] = set()
         self._tries = tries
         self._end = time.monotonic() + patience
 
@@ -257,9 +259,11 @@ class _Turn:
         tried = len(self.failures)
         if tried >= self._tries or not self._order:
             return None
-        if not tried:
-            return self._order[0]
-        pause = random.uniform(0.5, 1.5) * min(0.1 * 2 ** (tried - 1), 3.0)
+        fresh = next((u for u in self._order if u not in self._asked), None)
+        if fresh is not None:  # another node owes no wait for this one's fault
+            self._asked.add(fresh)
+            return fresh
+        pause = random.uniform(0.5, 1.5) * min(0.1 * 2 ** (tried - len(self._asked)), 3.0)
         at = time.monotonic() + pause
         url = min(self._order, key=lambda u: max(at, self._ready[u]))  # the first in rotation of those that are ready
         pause = max(at, self._ready[url]) - time.monotonic()

@@ -22,7 +22,8 @@ from lake.heads import Extended, HeadEvent, HeadFollower, Jumped, Pace, Reorged
 from lake.rpc import Rpc
 from lake.units import bps
 from pipelines.demo.localnet import MANDATE
-from pipelines.demo.trial_market import Followed, TrialMarket, canonical, every_fault, missed
+from pipelines.demo.trial_books import Followed, Looks
+from pipelines.demo.trial_market import TrialMarket, canonical, every_fault, missed
 from pipelines.scheduled.keep import KeepRun, keep, percentiles, rss_mb, slope
 from policy.base import ChainFees
 from policy.execution.base import Snapshot
@@ -65,7 +66,7 @@ class Watched:
     journal: Journal
     private: bool = False
     name: str = "public"
-    arrived: dict[int, float] = field(default_factory=dict)  # when the keeper heard of a block, by number
+    arrived: tuple[int, float] = (-1, 0.0)  # the newest block that the keeper has heard of, and when
     signed_s: list[float] = field(default_factory=list)  # from there to the hand-over of bytes that rest on it
     orphaned: int = 0
 
@@ -75,8 +76,9 @@ class Watched:
         if flight is not None and len(flight.attempts) == 1 and not flight.attempts[0].sent:
             now = JsonNode(self.net.node.admin).block_hash(flight.plan.block_number)
             self.orphaned += now != flight.plan.block_hash
-            if flight.plan.block_number in self.arrived:
-                self.signed_s.append(time.perf_counter() - self.arrived[flight.plan.block_number])
+            number, at = self.arrived
+            if flight.plan.block_number == number:
+                self.signed_s.append(time.perf_counter() - at)
         return self.channel.send(raw, tx_hash, next_block, max_block)
 
     def cancel(self, tx_hash: str) -> Reply:
@@ -93,7 +95,7 @@ class Trial:
     ctx: EngineContext
     channel: Watched
     keeper: Keeper
-    looks: dict[int, bool] = field(default_factory=dict)
+    looks: Looks = field(default_factory=Looks)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
 
     def shown(self, head: SeenBlock, acts: Sequence[Act]) -> None:
@@ -105,7 +107,7 @@ class Trial:
 
 def trial_of(net: Localnet, folder: Path) -> Trial:
     """Return the trial of the world's reference vault, decided by ``gas_band`` at every block."""
-    rpc = Rpc(net.url, timeout=5.0)
+    rpc = Rpc((net.url, f"{net.url}/other"), timeout=5.0)  # two addresses, as live settings have
     key = folder / "keeper.json"
     if not key.exists():
         create_keystore(key, PASSPHRASE, net.accounts["keeper"].key, iterations=2)
@@ -170,7 +172,7 @@ async def _trial(net: Localnet, folder: Path, blocks: int, faults: list[Any], se
     admin = replace(trial.ctx, pools=lambda s: _past_faults(net, s))
     prices = {a: float(p) for a, p in PRICES.items()}
     market = TrialMarket(
-        net, prices, seed, lambda: max(trial.looks, default=0), market_of(admin, Rpc(net.node_url))
+        net, prices, seed, lambda: trial.looks.newest, market_of(admin, Rpc(net.node_url))
     )  # fmt: skip
     net.faults.rng.seed(seed)
     for fault in faults:
@@ -212,7 +214,7 @@ async def _told(follower: HeadFollower, followed: Followed, trial: Trial) -> Asy
         followed.book(event)
         if isinstance(event, Extended | Jumped | Reorged):
             head = event.applied[-1] if isinstance(event, Reorged) else event.head
-            trial.channel.arrived[head.number] = time.perf_counter()
+            trial.channel.arrived = head.number, time.perf_counter()
         yield event
 
 
@@ -236,7 +238,7 @@ async def settled(net: Localnet, trial: Trial, followed: Followed, room_s: float
 
 
 def _at(head: BlockHeader, trial: Trial, followed: Followed) -> bool:
-    return followed.chain.get(head.number) == head.hash and head.number in trial.looks
+    return followed.hash_at(head.number) == head.hash and head.number in trial.looks
 
 
 def figures(trial: Trial, market: TrialMarket, followed: Followed, run: KeepRun) -> dict[str, Any]:
@@ -251,12 +253,13 @@ def figures(trial: Trial, market: TrialMarket, followed: Followed, run: KeepRun)
         "double_executions": len(landed) - len(set(landed)) + abs(nonce - len(set(landed))),
         "sent_on_orphan": trial.channel.orphaned, "missed_triggers": len(unanswered), "missed_at": unanswered[:20],
         "executions": len(landed), "plans": len(journal.flights()), "orders_armed": trial.keeper.desks[0].order_armed,
-        "due_blocks": sum(p <= r for p, r in market.due.values()), "keeper": trial.keeper.tally.json(),
+        "due_blocks": len(market.due), "keeper": trial.keeper.tally.json(),
         "latency": {
-            **percentiles("look", trial.keeper.tally.look_s), **percentiles("decision", run.looked_s),
-            **percentiles("signed", trial.channel.signed_s),
+            **percentiles("look", trial.keeper.tally.look_s.values()),
+            **percentiles("decision", run.looked_s.values()),
+            **percentiles("signed", np.array(trial.channel.signed_s)),
         },
-        "rss_mb": round(rss_mb(), 1), "rss_slope_mb": slope(run.rss_mb),
+        "rss_mb": round(rss_mb(), 1), "rss_slope_mb": slope(run.rss_mb.values()),
     }  # fmt: skip
 
 

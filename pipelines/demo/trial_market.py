@@ -17,7 +17,7 @@ import numpy as np
 
 from lake.errors import RpcError
 from lake.evm import next_base_fee
-from lake.head_ring import Extended, Head, HeadEvent, Jumped, Reorged
+from lake.head_ring import Head
 from lake.universe import CHAINS
 from policy.keeping.chain_market import ChainMarket
 from policy.keeping.sights import Sights
@@ -55,42 +55,6 @@ def every_fault() -> list[Fault]:
 
 
 @dataclass(slots=True)
-class Followed:
-    """The chain as the keeper was told of it: by number, and how often each block was applied and undone."""
-
-    chain: dict[int, str] = field(default_factory=dict)
-    net: dict[str, int] = field(default_factory=dict)
-    first: int = -1
-
-    def book(self, event: HeadEvent) -> None:
-        """Apply one event of the follower."""
-        if isinstance(event, Extended):
-            self._apply(event.head)
-        elif isinstance(event, Reorged):
-            for head in event.undone:
-                self.net[head.hash] -= 1
-                del self.chain[head.number]
-            for head in event.applied:
-                self._apply(head)
-        elif isinstance(event, Jumped):
-            self.chain, self.net, self.first = {}, {}, event.head.number
-            self._apply(event.head)
-
-    def _apply(self, head: Head) -> None:
-        self.chain[head.number] = head.hash
-        self.net[head.hash] = self.net.get(head.hash, 0) + 1
-
-    def against(self, truth: Mapping[int, str]) -> dict[str, int]:
-        """Return how many blocks are wrong, applied other than once, or missing, from the first one followed."""
-        held = {n: h for n, h in self.chain.items() if n in truth}
-        return {
-            "wrong": sum(truth[n] != h for n, h in held.items()),
-            "twice": sum(v not in {0, 1} for v in self.net.values()),
-            "missing": sum(n not in held for n in truth if n >= self.first),
-        }
-
-
-@dataclass(slots=True)
 class TrialMarket:
     """Makes blocks on ``net`` from a thread of its own; ``seen`` returns the newest block the keeper has looked at."""
 
@@ -99,7 +63,9 @@ class TrialMarket:
     seed: int
     seen: Callable[[], int]
     truth: ChainMarket  # over the node itself
-    due: dict[int, tuple[float, float]] = field(default_factory=dict)  # block: price and reservation price, gwei
+    due: dict[int, tuple[float, float]] = field(
+        default_factory=dict
+    )  # where a trade is: price, reservation price, gwei
     reorgs: int = 0
     made: int = 0
     failure: BaseException | None = None
@@ -162,7 +128,9 @@ class TrialMarket:
             return
         sights.read(0, terms_of(found.state), found.feeds, found.holdings, found.prices)
         reserve = float(sights.look().reserve_gwei[0])
-        self.due[head.number] = (at.next_base_fee_wei / GWEI, reserve)
+        price = at.next_base_fee_wei / GWEI
+        if price <= reserve:
+            self.due[head.number] = price, reserve
 
     def _wait(self) -> None:
         number, end = self.net.node.head().number, time.monotonic() + PATIENCE_S

@@ -12,21 +12,23 @@ import os
 import resource
 import signal
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lake.heads import Extended, Jumped, Reorged, Stale
 from pipelines.scheduled.sd_notify import notify
 from policy.keeping.desk import SeenBlock
 from policy.keeping.keeper import Act, Keeper
+from policy.keeping.last_figures import LastFigures
 
 IDLE_S = 5.0  # a sign of life for the watchdog although no block came
-KEPT_ACTS = 10_000
+KEPT_ACTS = 200
 HeadEvent = Extended | Reorged | Jumped | Stale
 Shown = Callable[[SeenBlock, Sequence[Act]], None]
 
@@ -73,41 +75,46 @@ class KeepRun:
     """What a keeper did: cycles, and the seconds from a head's arrival to the end of its look or cycle."""
 
     acts: deque[Act] = field(default_factory=lambda: deque(maxlen=KEPT_ACTS))
-    looked_s: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
-    acted_s: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
+    outcomes: Counter[str] = field(default_factory=Counter)
+    looked_s: LastFigures = field(default_factory=LastFigures)
+    acted_s: LastFigures = field(default_factory=LastFigures)
     blocks: int = 0
-    rss_mb: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
+    rss_mb: LastFigures = field(default_factory=LastFigures)
+
+    @property
+    def cycles(self) -> int:
+        """Decision cycles that were run."""
+        return self.outcomes.total()
 
     def took(self, acts: Sequence[Act], arrived: float) -> None:
         """Book a block."""
         self.blocks += 1
         self.acts.extend(acts)
+        self.outcomes.update(a.report.recovered or a.report.outcome for a in acts)
         (self.acted_s if acts else self.looked_s).append(time.perf_counter() - arrived)
         self.rss_mb.append(rss_mb())
 
     def json(self) -> dict[str, Any]:
         """Return counts, outcomes by kind, latencies in ms and the growth of memory over the run's second half, MB."""
-        outcomes: dict[str, int] = {}
-        for act in self.acts:
-            name = act.report.recovered or act.report.outcome
-            outcomes[name] = outcomes.get(name, 0) + 1
         return {
-            "blocks": self.blocks, "cycles": len(self.acts), "outcomes": outcomes,
-            "latency": {**percentiles("decision", self.looked_s), **percentiles("cycle", self.acted_s)},
-            "rss_mb": round(rss_mb(), 1), "rss_slope_mb": slope(self.rss_mb),
+            "blocks": self.blocks, "cycles": self.cycles, "outcomes": dict(self.outcomes),
+            "latency": {
+                **percentiles("decision", self.looked_s.values()), **percentiles("cycle", self.acted_s.values())
+            },
+            "rss_mb": round(rss_mb(), 1), "rss_slope_mb": slope(self.rss_mb.values()),
             "acts": [
                 {"vault": a.vault, "block": a.block, "triggers": list(a.triggers), "outcome": a.report.outcome,
                  "decision_id": a.report.decision_id, "why": a.report.why, "seconds": round(a.seconds, 4)}
-                for a in list(self.acts)[-200:]
+                for a in self.acts
             ],
         }  # fmt: skip
 
 
-def percentiles(name: str, seconds: Sequence[float]) -> dict[str, float | None]:
+def percentiles(name: str, seconds: npt.NDArray[np.float64]) -> dict[str, float | None]:
     """Return ``NAME_p50_ms`` and ``NAME_p99_ms``, None without a measurement."""
-    if not seconds:
+    if not seconds.size:
         return {f"{name}_p50_ms": None, f"{name}_p99_ms": None}
-    low, high = np.percentile(np.array(seconds), [50, 99]) * 1e3
+    low, high = np.percentile(seconds, [50, 99]) * 1e3
     return {f"{name}_p50_ms": round(float(low), 3), f"{name}_p99_ms": round(float(high), 3)}
 
 
@@ -119,11 +126,11 @@ def rss_mb() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
-def slope(rss: Sequence[float]) -> float | None:
+def slope(rss: npt.NDArray[np.float64]) -> float | None:
     """Return the growth of memory over the second half of a run, MB, by least squares; None for a short one."""
     if len(rss) < 100:
         return None
-    half = np.array(rss)[len(rss) // 2 :]
+    half = rss[len(rss) // 2 :]
     return round(float(np.polyfit(np.arange(half.size) / half.size, half, 1)[0]), 3)
 
 

@@ -79,7 +79,7 @@ def keep_vaults(
         else:
             run, notes = asyncio.run(_follow(section, kept, claims, asked)), ""
         names = list(claims.owned)
-    log("kept", blocks=run.blocks, cycles=len(run.acts))
+    log("kept", blocks=run.blocks, cycles=run.cycles)
     return {"vaults": names, "live": asked.live, "notes": notes, **run.json()}
 
 

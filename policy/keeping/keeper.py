@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from policy.execution.context import IN_FLIGHT, StepReport
 from policy.execution.engine import step
 from policy.execution.records.journal import VaultBusy
 from policy.keeping.desk import Desk, MarketReader, Occasion, SeenBlock, VaultReading, hurried, told_of
+from policy.keeping.last_figures import LastFigures
 from policy.keeping.orders import ARMED_FROM, GasOrder, Moment, ordered
 from policy.keeping.ring import Ring, dump
 from policy.keeping.sights import Glance, Sights
@@ -33,7 +33,6 @@ EPOCH_S = 3_600
 REFRESHED = 3  # such vaults a block at most, the longest unread first: a large fleet takes its time over it
 REFRESH_BLOCKS = 50  # a vault nothing touched is read in full after so many: tokens may move without a log
 DEEPEST = 256  # blocks: a plan that was sent longer ago is looked up by the hour's own cycle
-LAST_LOOKS = 20_000  # looks whose time is kept
 ACTING: frozenset[Trigger] = frozenset({"flight", "breach", "price", "gas", "hour"})
 
 
@@ -57,7 +56,7 @@ class Tally:
     acts: int = 0
     undone: int = 0
     reason: str = ""  # why the last of them could not be
-    look_s: deque[float] = field(default_factory=lambda: deque(maxlen=LAST_LOOKS))  # of looks, without cycles
+    look_s: LastFigures = field(default_factory=LastFigures)  # of looks, without cycles
 
     def json(self) -> dict[str, Any]:
         """Return the counts."""

@@ -25,6 +25,8 @@ from policy.localnet.node import LocalNode, node_for
 from policy.localnet.replay import RecordedBlock, shown
 from policy.localnet.world import GENESIS, Extra, World, prepared, spec_for
 
+SHOWN_BLOCKS = 1_024  # of a replay: older ones have the local chain's own gas used and limit again
+
 
 @dataclass(frozen=True, slots=True)
 class Localnet:
@@ -79,6 +81,7 @@ class Localnet:
         if block.time <= head.time:
             raise ExecutionError(f"block time {block.at} is not after the newest block's ({head.time})")
         self.front.shown[head.number + 1] = shown(block)
+        self.front.shown.pop(head.number + 1 - SHOWN_BLOCKS, None)
         if prices:
             return self.advance_prices(prices, gas_gwei=block.base_fee_wei / WEI_PER_GWEI, at=block.at)
         return self.node.mine(1, block.time - head.time, block.base_fee_wei)

@@ -9,7 +9,9 @@ import pytest
 
 from lake.head_ring import Extended, Head, Reorged
 from pipelines.demo.keep_trial import SIX, settled, try_keeper
-from pipelines.demo.trial_market import Followed, missed
+from pipelines.demo.trial_books import Followed, Looks
+from pipelines.demo.trial_market import missed
+from policy.keeping.last_figures import LastFigures
 
 
 @pytest.mark.chain
@@ -23,8 +25,16 @@ def test_sixty_blocks_behind_every_fault_end_with_six_zeros():
     assert sum(found["faults"].values()) > 10
 
 
+def named(name: str) -> str:
+    return f"0x{ord(name):064x}"
+
+
 def head(number: int, name: str, parent: str) -> Head:
-    return Head(number, name, parent, 12 * number, 10**9, 15, 30)
+    return Head(number, named(name), named(parent), 12 * number, 10**9, 15, 30)
+
+
+def truth(**blocks: str) -> dict[int, str]:
+    return {int(number[1:]): named(name) for number, name in blocks.items()}
 
 
 def test_a_chain_that_was_followed_wrongly_is_counted():
@@ -32,12 +42,28 @@ def test_a_chain_that_was_followed_wrongly_is_counted():
     one, two, other = head(1, "a", "0"), head(2, "b", "a"), head(2, "c", "a")
     followed.book(Extended(one))
     followed.book(Extended(two))
-    assert followed.against({1: "a", 2: "b"}) == {"wrong": 0, "twice": 0, "missing": 0}
-    assert followed.against({1: "a", 2: "c", 3: "d"}) == {"wrong": 1, "twice": 0, "missing": 1}
+    assert followed.against(truth(b1="a", b2="b")) == {"wrong": 0, "twice": 0, "missing": 0}
+    assert followed.against(truth(b1="a", b2="c", b3="d")) == {"wrong": 1, "twice": 0, "missing": 1}
     followed.book(Reorged(one, (two,), (other,)))
-    assert followed.against({1: "a", 2: "c"}) == {"wrong": 0, "twice": 0, "missing": 0}
+    assert followed.against(truth(b1="a", b2="c")) == {"wrong": 0, "twice": 0, "missing": 0}
     followed.book(Extended(other))
-    assert followed.against({1: "a", 2: "c"})["twice"] == 1
+    assert followed.against(truth(b1="a", b2="c"))["twice"] == 1
+
+
+def test_looks_are_known_by_block_whatever_order_they_came_in():
+    looks = Looks()
+    for block, answered in ((7, True), (9, False), (5, True), (9, True)):
+        looks[block] = answered
+    assert dict(looks) == {5: True, 7: True, 9: True}
+    assert (list(looks), len(looks), looks.newest, looks.get(8), looks.get(4)) == ([5, 7, 9], 3, 9, None, None)
+
+
+def test_the_last_figures_of_a_long_run_are_kept_in_order():
+    recent = LastFigures(3)
+    assert recent.values().tolist() == []
+    for figure in range(5):
+        recent.append(figure)
+        assert recent.values().tolist() == list(range(max(figure - 2, 0), figure + 1))
 
 
 def test_a_trigger_is_missed_when_three_looks_in_a_row_pass_it_over():
@@ -58,7 +84,7 @@ class Slow:
         journal = SimpleNamespace(in_flight=lambda: None if len(self.looks) > open_looks else "a plan")
         self.looks: dict[int, bool] = {}
         self.trial = SimpleNamespace(looks=self.looks, ctx=SimpleNamespace(journal=journal))
-        self.node = SimpleNamespace(head=lambda: SimpleNamespace(number=self.mined, hash=str(self.mined)))
+        self.node = SimpleNamespace(head=lambda: SimpleNamespace(number=self.mined, hash=named(chr(self.mined))))
 
     def mine(self) -> None:
         self.mined += 1
@@ -66,7 +92,7 @@ class Slow:
     async def keep(self) -> None:
         while not self.dead:
             await asyncio.sleep(0.05)
-            self.followed.chain[self.mined] = str(self.mined)
+            self.followed.book(Extended(head(self.mined, chr(self.mined), chr(self.mined - 1))))
             self.looks[self.mined] = True
 
     async def run(self, room_s: float) -> bool:

@@ -244,13 +244,13 @@ def findings(composed: Composed, only: Sequence[str]) -> dict[str, object]:
 
 
 def live_runs(url: str) -> set[str]:
-    """Return the decisions that the tracking server has of experiment ``live``."""
+    """Return the decisions that the tracking server has of experiment ``live``, where what a day saved stands, too."""
     from mlflow.tracking import MlflowClient
 
     mlf = MlflowClient(url)
     live = mlf.get_experiment_by_name("live")
     runs = mlf.search_runs([live.experiment_id], "attributes.status = 'FINISHED'") if live else []
-    return {r.data.tags["decision_id"] for r in runs}
+    return {r.data.tags["decision_id"] for r in runs if "decision_id" in r.data.tags}
 
 
 def runs_by_state(composed: Composed) -> dict[str, int]:
