@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,7 +21,7 @@ from policy.localnet.bridges import CHAIN_IDS, MESSENGER, TRANSMITTER, PortLimit
 from policy.localnet.layerzero import ENDPOINT, LZ_OFT, Verifiers, layerzero
 from policy.localnet.market import Localnet, start
 from policy.localnet.portfolio import reference_vault
-from policy.localnet.world import NUMERAIRE
+from policy.localnet.world import NUMERAIRE, prepared, spec_for
 
 PRICES = {"ETH": 1_500.0}
 TARGETS = {NUMERAIRE: 5_000, "ETH": 5_000}
@@ -89,13 +90,14 @@ def pair(
 ) -> Iterator[ChainPair]:
     """Run both chains for the length of a ``with`` block; ``ports``: where the fronts listen (0: any free port)."""
     with ExitStack() as held:
-        nets = []
+        starts = []
         for side, chain_id in enumerate(CHAIN_IDS):
             extras = [later(side), reference_vault(TARGETS, deposit_usd=DEPOSIT_USD), bridged(side, limits)]
             extras += [across(side, limits), layerzero(side, limits)]
-            how = {"extras": extras, "at": at, "port": ports[side], "cache": cache}
-            nets.append(held.enter_context(start(PRICES, chain_id, **how)))  # type: ignore[arg-type]
-        first, second = nets
+            prepared(spec_for(PRICES, chain_id=chain_id), extras, cache)  # built one after the other where it is not
+            starts.append(start(PRICES, chain_id, extras=extras, at=at, port=ports[side], cache=cache))
+        with ThreadPoolExecutor(len(starts)) as both:
+            nets = first, second = tuple(both.map(held.enter_context, starts))
         served = {
             int(str(row.cctp_domain)): (net.deployer.rpc, net.world.extras[TRANSMITTER], row.final_blocks)
             for net, row in zip(nets, map(chain, CHAIN_IDS), strict=True)

@@ -15,6 +15,18 @@ FEE_PIPS = 500
 DUST = 10 ** (DECIMALS - SHARED_DECIMALS)
 
 
+def typed(item: dict) -> str:
+    """The type of a parameter of a published interface, tuples spelt out."""
+    if item["type"].startswith("tuple"):
+        return "(" + ",".join(typed(c) for c in item["components"]) + ")" + item["type"][5:]
+    return item["type"]
+
+
+def signature(item: dict) -> str:
+    """The signature of a function or event of a published interface."""
+    return f"{item['name']}({','.join(typed(i) for i in item['inputs'])})"
+
+
 class AcrossCase(CctpCase):
     """Across between our two vaults: a relayer fills, or the pool refunds."""
 

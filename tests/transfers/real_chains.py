@@ -50,6 +50,13 @@ class CctpCase:
     def departure(self, t: Transfer) -> Departure:
         return Departure(t.route, t.amount, t.max_fee, t.nonce, t.deadline, t.saga_id, t.speed, t.fill_deadline)
 
+    def departed(self, **changes) -> Transfer:
+        """A transfer whose departure is final."""
+        transfer = self.transfer(**changes)
+        self.depart(transfer)
+        self.finalize()
+        return transfer
+
     def depart(self, transfer: Transfer) -> str:
         tx = self.vaults[0].build_departure(self.departure(transfer))
         sent = self.pair.nets[0].send("keeper", tx.to, tx.data, value=tx.value)

@@ -27,18 +27,8 @@ from policy.localnet import across as ax
 from policy.localnet.across_quotes import LocalQuotes, asked_in_process
 from policy.localnet.bridges import USD
 from policy.localnet.tarballs import ACROSS, tarball_artefact
-from tests.transfers.real_bridges import AcrossCase
+from tests.transfers.real_bridges import AcrossCase, signature
 from tests.transfers.real_matrix import RealLab
-
-
-def typed(item: dict) -> str:
-    if item["type"].startswith("tuple"):
-        return "(" + ",".join(typed(c) for c in item["components"]) + ")" + item["type"][5:]
-    return item["type"]
-
-
-def signature(item: dict) -> str:
-    return f"{item['name']}({','.join(typed(i) for i in item['inputs'])})"
 
 
 @pytest.mark.chain
@@ -98,16 +88,9 @@ def c(chain_pair):
     return AcrossCase(chain_pair)
 
 
-def departed(c: AcrossCase, **changes):
-    transfer = c.transfer(**changes)
-    c.depart(transfer)
-    c.finalize()
-    return transfer
-
-
 @pytest.mark.chain
 def test_the_name_of_a_transfer_is_the_hash_the_pool_itself_keeps(c: AcrossCase):
-    transfer = departed(c)
+    transfer = c.departed()
     seen, made = c.bridge.find(transfer), c.deposit(transfer)
     far = c.pair.nets[1]
     asked = Call(c.pool(1), f"getV3RelayHash({RELAY_TYPE})", "bytes32", (made.relay.fields,))
@@ -119,7 +102,7 @@ def test_the_name_of_a_transfer_is_the_hash_the_pool_itself_keeps(c: AcrossCase)
 
 @pytest.mark.chain
 def test_a_slow_fill_is_an_arrival_and_may_bring_more_than_was_asked(c: AcrossCase):
-    transfer = departed(c)
+    transfer = c.departed()
     deposit = c.deposit(transfer)
     far = c.pair.nets[1]
     far.send("trader", c.pool(1), calldata(ax.ASK_SLOW, deposit.relay.fields))
@@ -141,7 +124,7 @@ def test_a_slow_fill_is_an_arrival_and_may_bring_more_than_was_asked(c: AcrossCa
 
 @pytest.mark.chain
 def test_nobody_fills_after_the_deadline_and_nobody_is_refunded_twice(c: AcrossCase):
-    transfer, before = departed(c), c.balances()
+    transfer, before = c.departed(), c.balances()
     deposit = c.deposit(transfer)
     c.pass_deadline()
     assert not ax.fill(c.pair.nets[1], deposit)
@@ -278,7 +261,7 @@ def test_a_fee_above_the_routes_ceiling_leaves_nothing(c: AcrossCase):
 def test_the_keepers_key_sends_to_our_own_vault_and_its_refund_comes_to_us(c: AcrossCase):
     """What the port writes, whatever it is asked for: depositor, recipient, token, no relayer of its own, no call."""
     for dollars in (1, 999, 5_000):
-        made = c.deposit(departed(c, amount=dollars * USD, deadline=2**40))
+        made = c.deposit(c.departed(amount=dollars * USD, deadline=2**40))
         c.pair.mine(6)
         relay = made.relay
         assert (relay.depositor, relay.recipient) == (word(c.vaults[0].address), word(c.vaults[1].address))

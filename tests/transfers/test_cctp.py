@@ -106,17 +106,10 @@ def c(chain_pair):
     return CctpCase(chain_pair)
 
 
-def departed(c: CctpCase, **changes):
-    transfer = c.transfer(**changes)
-    c.depart(transfer)
-    c.finalize()
-    return transfer
-
-
 @pytest.mark.chain
 @pytest.mark.parametrize("fault", ["down", "garbage", "expired", "equivocating"])
 def test_a_faulty_attestation_is_waited_out_and_never_sent(c: CctpCase, fault):
-    transfer = departed(c)
+    transfer = c.departed()
     c.pair.attester.faults[fault] = 1
     seen = c.bridge.find(transfer)
     assert (seen.known, seen.departed, seen.deliverable, seen.arrived) == (True, True, False, 0)
@@ -132,7 +125,7 @@ def test_what_anybody_else_signed_or_no_longer_may_is_not_delivered(c: CctpCase,
     from policy.localnet import attester
     from policy.localnet.accounts import attesters, dev_accounts
 
-    transfer = departed(c)
+    transfer = c.departed()
     for signers in ((dev_accounts()["searcher"], attesters()[1]), attesters()[:1], attesters()[::-1], ()):
         monkeypatch.setattr(attester, "attesters", lambda s=signers: s)
         seen = c.bridge.find(transfer)
@@ -148,7 +141,7 @@ def test_what_anybody_else_signed_or_no_longer_may_is_not_delivered(c: CctpCase,
 
 @pytest.mark.chain
 def test_a_delivery_with_too_little_gas_leaves_everything_as_it_was(c: CctpCase):
-    transfer = departed(c)
+    transfer = c.departed()
     tx = c.bridge.deliver(transfer, c.bridge.find(transfer))
     assert c.send(1, tx, gas=70_000) == 0
     seen = c.bridge.find(transfer)
@@ -160,7 +153,7 @@ def test_a_delivery_with_too_little_gas_leaves_everything_as_it_was(c: CctpCase)
 
 @pytest.mark.chain
 def test_a_stranger_may_deliver_and_it_is_ours_all_the_same(c: CctpCase):
-    transfer = departed(c)
+    transfer = c.departed()
     c.send(1, c.bridge.deliver(transfer, c.bridge.find(transfer)))  # the sender is no account of ours
     c.finalize()
     seen = c.bridge.find(transfer)
@@ -169,12 +162,12 @@ def test_a_stranger_may_deliver_and_it_is_ours_all_the_same(c: CctpCase):
 
 @pytest.mark.chain
 def test_an_arrival_is_found_while_the_service_is_down_for_good(c: CctpCase):
-    transfer = departed(c)
+    transfer = c.departed()
     c.arrive(transfer)
     c.finalize()
     c.pair.attester.faults["down"] = 10**6
     assert c.bridge.find(transfer).arrived == transfer.amount
-    second = departed(c)
+    second = c.departed()
     seen = c.bridge.find(second)
     assert (seen.arrived, seen.attested) == (0, False), "the first one's mint is not the second's"
     assert "did not answer" in seen.reason
@@ -182,7 +175,7 @@ def test_an_arrival_is_found_while_the_service_is_down_for_good(c: CctpCase):
 
 @pytest.mark.chain
 def test_a_paused_destination_holds_a_message_and_loses_nothing(c: CctpCase):
-    transfer = departed(c)
+    transfer = c.departed()
     c.pause(1)
     seen = c.bridge.find(transfer)
     assert (seen.attested, seen.deliverable, seen.reason) == (True, False, "the bridge is paused on the destination")
@@ -193,7 +186,7 @@ def test_a_paused_destination_holds_a_message_and_loses_nothing(c: CctpCase):
 @pytest.mark.chain
 def test_a_used_message_that_minted_nothing_to_us_is_no_arrival(c: CctpCase):
     """Verified by the mint, not by the status: a handler that says yes and mints nothing."""
-    transfer = departed(c)
+    transfer = c.departed()
     code = c.pair.nets[1].deployer.rpc.call("eth_getCode", [c.end(1).messenger, "latest"])
     silent = "0x600160005260206000f3"  # returns 1
     tx = c.bridge.deliver(transfer, c.bridge.find(transfer))
@@ -241,7 +234,7 @@ def test_the_port_reads_as_transfers_need_it(c: CctpCase):
     assert row is not None
     assert (row.kind, row.destination, row.recipient) == ("cctp", 31_338, c.vaults[1].address)
     assert vault.port_route(9) is None
-    transfer = departed(c)
+    transfer = c.departed()
     [made] = vault.departures(transfer.since[0], c.pair.nets[0].node.head().number)
     assert (made.route, made.saga_id, made.amount, made.least) == (1, transfer.saga_id, 1_000 * USD, 1_000 * USD)
     assert (made.nonce, vault.port_transit(1)) == (transfer.nonce, transfer.amount)
@@ -259,7 +252,7 @@ def test_the_port_reads_as_transfers_need_it(c: CctpCase):
 @pytest.mark.chain
 def test_messages_towards_a_thief_are_not_ours(c: CctpCase):
     """Anybody may burn; a burn of the thief's own beside ours changes nothing of what is seen."""
-    transfer = departed(c)
+    transfer = c.departed()
     net, cash = c.pair.nets[0], c.cash
     messenger = net.world.extras[MESSENGER]
     thief = net.accounts["searcher"].address

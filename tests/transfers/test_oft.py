@@ -35,9 +35,8 @@ from policy.execution.transfers.saga import SagaState as S
 from policy.localnet import tarballs
 from policy.localnet.bridges import USD
 from policy.localnet.layerzero import ENDPOINT, JOB_WEI, RECEIVER, WORKER, packets
-from tests.transfers.real_bridges import DUST, OftCase
+from tests.transfers.real_bridges import DUST, OftCase, signature
 from tests.transfers.real_matrix import RealLab
-from tests.transfers.test_across import signature
 
 SEND = "send((uint32,bytes32,uint256,uint256,bytes,bytes,bytes),(uint256,uint256),address)"
 LIMITS = "set_limits(uint32,uint256,uint256)"
@@ -95,13 +94,6 @@ def test_other_bytes_are_no_plain_send(raw):
 @pytest.fixture
 def c(chain_pair):
     return OftCase(chain_pair)
-
-
-def departed(c: OftCase, **changes):
-    transfer = c.transfer(**changes)
-    c.depart(transfer)
-    c.finalize()
-    return transfer
 
 
 @pytest.mark.chain
@@ -188,7 +180,7 @@ def test_a_fee_kept_by_the_token_is_counted_and_bounded_by_the_route(c: OftCase)
 @pytest.mark.chain
 def test_a_message_that_nobody_verifies_is_looked_up_and_never_sent_again(c: OftCase):
     c.pair.verifiers.faults["down"] = 10**6
-    transfer = departed(c)
+    transfer = c.departed()
     seen = c.bridge.find(transfer)
     assert (seen.departed, seen.final, seen.attested, seen.deliverable) == (True, True, False, False)
     assert seen.moving == transfer.amount
@@ -237,7 +229,7 @@ def test_what_nobody_commits_is_stuck_counted_once_and_ends_by_anybodys_call(c: 
 @pytest.mark.chain
 def test_what_the_verifiers_vouch_for_is_compared_with_what_left(c: OftCase):
     c.pair.verifiers.faults["equivocating"] = 1
-    transfer = departed(c)
+    transfer = c.departed()
     seen = c.bridge.find(transfer)
     assert (seen.attested, seen.deliverable) == (False, False)
     assert "is not what left" in seen.reason
@@ -248,7 +240,7 @@ def test_what_the_verifiers_vouch_for_is_compared_with_what_left(c: OftCase):
 
 @pytest.mark.chain
 def test_a_packet_taken_back_or_cleared_by_the_tokens_owner_is_said(c: OftCase):
-    transfer = departed(c)
+    transfer = c.departed()
     far = c.pair.nets[1]
     [(packet, _)] = packets(c.pair.nets[0], transfer.since[0], c.pair.nets[0].node.head().number)
     oft, endpoint = c.oft(1), far.world.extras[ENDPOINT]
@@ -275,7 +267,7 @@ def test_a_packet_taken_back_or_cleared_by_the_tokens_owner_is_said(c: OftCase):
 
 @pytest.mark.chain
 def test_an_execution_with_too_little_gas_or_over_a_limit_leaves_everything_as_it_was(c: OftCase):
-    transfer = departed(c)
+    transfer = c.departed()
     tx = c.bridge.deliver(transfer, c.bridge.find(transfer))
     assert c.send(1, tx, gas=70_000) == 0
     c.limit(0, 10)

@@ -28,7 +28,7 @@ from policy.execution.bridges.across_relay import (
     refunds_of,
 )
 from policy.execution.bridges.base import Blocks, BridgeCaps, Sighting, Transfer, TransferQuote, converted
-from policy.execution.bridges.departures import BridgeEnd, departure_seen, fee_of, looked_up
+from policy.execution.bridges.departures import BridgeEnd, fee_of, looked_up
 from policy.execution.bridges.events import address_of, event_topic, is_of, logs_between, logs_of_tx, padded, word
 from policy.execution.bridges.finality import confirmed_block, final_block
 from policy.execution.bridges.routes import read_row
@@ -108,7 +108,7 @@ class AcrossBridge:
 
     def find(self, transfer: Transfer) -> Sighting:
         """Look the transfer up on both chains."""
-        return looked_up(self.ends, transfer, self._seen)
+        return looked_up(self.ends, transfer, self._beyond)
 
     def deliver(self, transfer: Transfer, sighting: Sighting) -> UnsignedTx | None:
         """Return None: a fill is a relayer's."""
@@ -119,11 +119,8 @@ class AcrossBridge:
         near, far = transfer.origin, transfer.destination
         return AcrossAsk(near.token, far.token, near.chain_id, far.chain_id, amount)
 
-    def _seen(self, transfer: Transfer, blocks: Blocks) -> Sighting:
-        near, far = self.ends
-        seen = departure_seen(near.rpc, near.chain, transfer, blocks)
-        if not seen.departed:
-            return seen
+    def _beyond(self, transfer: Transfer, seen: Sighting) -> Sighting:
+        far, blocks = self.ends[1], seen.blocks
         relay = self._deposit(transfer, str(seen.tx_hash))
         seen = replace(seen, message_id=relay.digest(far.chain.chain_id))
         topics = [FILLED, f"0x{relay.origin:064x}", f"0x{relay.deposit_id:064x}"]

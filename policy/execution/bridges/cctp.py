@@ -26,7 +26,7 @@ from policy.execution.base import UnsignedTx, Verdict
 from policy.execution.bridges.attestations import Attestations, Attested
 from policy.execution.bridges.base import Blocks, BridgeCaps, Sighting, Transfer, TransferQuote, converted
 from policy.execution.bridges.cctp_message import BurnMessage, decoded
-from policy.execution.bridges.departures import BridgeEnd, departure_seen, fee_of, looked_up
+from policy.execution.bridges.departures import BridgeEnd, fee_of, looked_up
 from policy.execution.bridges.events import (
     address_of,
     data_of,
@@ -120,7 +120,7 @@ class CctpBridge:
 
     def find(self, transfer: Transfer) -> Sighting:
         """Look the transfer up on both chains."""
-        return looked_up(self.ends, transfer, self._seen)
+        return looked_up(self.ends, transfer, self._beyond)
 
     def deliver(self, transfer: Transfer, sighting: Sighting) -> UnsignedTx | None:
         """Return the delivery of an attested message; anybody may send it, the recipient is in the message."""
@@ -131,11 +131,7 @@ class CctpBridge:
         data = calldata(RECEIVE, body[:count], body[count:])
         return UnsignedTx(transfer.destination.chain_id, self.ends[1].transmitter, data)
 
-    def _seen(self, transfer: Transfer, blocks: Blocks) -> Sighting:
-        near = self.ends[0]
-        seen = departure_seen(near.rpc, near.chain, transfer, blocks)
-        if not seen.departed:
-            return seen
+    def _beyond(self, transfer: Transfer, seen: Sighting) -> Sighting:
         raw = self._message(transfer, str(seen.tx_hash))
         return self._there(transfer, replace(seen, message_id="0x" + keccak(raw).hex()), decoded(raw))
 

@@ -30,28 +30,30 @@ class BridgeEnd:
 
 
 def looked_up(
-    ends: tuple[BridgeEnd, BridgeEnd], transfer: Transfer, see: Callable[[Transfer, Blocks], Sighting]
+    ends: tuple[BridgeEnd, BridgeEnd], transfer: Transfer, beyond: Callable[[Transfer, Sighting], Sighting]
 ) -> Sighting:
-    """Return what ``see`` tells at the origin's head and the destination's confirmed block.
+    """Return the sighting of ``transfer`` at the origin's head and the destination's confirmed block.
 
-    A side or a service that does not answer is a sighting that knows nothing, and no absence.
+    ``beyond`` adds to that of a departure what became of it. A side or a service that does not answer is a sighting
+    that knows nothing, and no absence.
     """
     blocks = transfer.since
     try:
         heads = tuple(end.node.head().number for end in ends)
         blocks = (heads[0], confirmed_block(heads[1], ends[1].chain))
-        return see(transfer, blocks)
+        seen = _departure(ends[0], transfer, blocks)
+        return beyond(transfer, seen) if seen.departed else seen
     except (RpcError, ServiceDown) as error:
         return unseen(blocks, f"{error}")
 
 
-def departure_seen(rpc: Rpc, chain: Chain, transfer: Transfer, blocks: Blocks) -> Sighting:
+def _departure(near: BridgeEnd, transfer: Transfer, blocks: Blocks) -> Sighting:
     """Return the sighting of ``transfer`` on its origin up to ``blocks``: departed or not, and whether for good.
 
     Two departures of one transfer are a sighting that knows nothing. RpcError where the node does not answer.
     """
     wanted = [DEPARTED, None, None, transfer.saga_id.lower()]
-    made = logs_between(rpc, transfer.origin.vault, wanted, transfer.since[0], blocks[0])
+    made = logs_between(near.rpc, transfer.origin.vault, wanted, transfer.since[0], blocks[0])
     if not made:
         return Sighting(blocks, reason="no departure of it is in the origin's chain")
     if len(made) > 1:
@@ -60,7 +62,7 @@ def departure_seen(rpc: Rpc, chain: Chain, transfer: Transfer, blocks: Blocks) -
     return Sighting(
         blocks,
         departed=True,
-        final=block <= final_block(JsonNode(rpc), chain),
+        final=block <= final_block(near.node, near.chain),
         tx_hash=str(made[0]["transactionHash"]),
         block=block,
         sent=data_of(made[0], "uint256", "uint256")[0],

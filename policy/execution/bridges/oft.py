@@ -20,7 +20,7 @@ from lake.rpc import Rpc
 from lake.universe import Chain, bridge
 from policy.execution.base import UnsignedTx, Verdict
 from policy.execution.bridges.base import Blocks, BridgeCaps, Sighting, Transfer, TransferQuote, converted
-from policy.execution.bridges.departures import BridgeEnd, departure_seen, fee_of, looked_up
+from policy.execution.bridges.departures import BridgeEnd, fee_of, looked_up
 from policy.execution.bridges.events import (
     address_of,
     data_of,
@@ -138,7 +138,7 @@ class OftBridge:
 
     def find(self, transfer: Transfer) -> Sighting:
         """Look the transfer up on both chains."""
-        return looked_up(self.ends, transfer, self._seen)
+        return looked_up(self.ends, transfer, self._beyond)
 
     def deliver(self, transfer: Transfer, sighting: Sighting) -> UnsignedTx | None:
         """Return the execution of a verified packet, or the commit of one only vouched for: anybody may send either."""
@@ -151,11 +151,7 @@ class OftBridge:
         data = calldata(LZ_RECEIVE, packet.origin, far.oft, packet.guid, packet.message, b"")
         return UnsignedTx(transfer.destination.chain_id, far.endpoint, data)
 
-    def _seen(self, transfer: Transfer, blocks: Blocks) -> Sighting:
-        near = self.ends[0]
-        seen = departure_seen(near.rpc, near.chain, transfer, blocks)
-        if not seen.departed:
-            return seen
+    def _beyond(self, transfer: Transfer, seen: Sighting) -> Sighting:
         packet = self._packet(transfer, str(seen.tx_hash))
         return self._there(transfer, replace(seen, message_id="0x" + packet.guid.hex()), packet)
 
