@@ -21,7 +21,7 @@ from pipelines.vault_settings import VaultSettings
 from pipelines.vault_setup.cash_levels import AUTO_FLOOR, OVERHEAD, CashLevel, cash_levels, terms_of
 from pipelines.vault_setup.context import open_context
 from pipelines.vault_setup.decider import Choice
-from pipelines.vault_setup.transfer_fleet import Fleet
+from pipelines.vault_setup.transfer_fleet import Fleet, rules_of
 from pipelines.vault_setup.transfer_opening import opened_to_look
 from policy.base import tradable
 from policy.chains.global_state import GlobalState, Place
@@ -32,7 +32,7 @@ from policy.execution.planner import book_of
 from policy.execution.probes import sick
 from policy.execution.records.audit import Audit
 from policy.execution.records.hashlog import Line
-from policy.execution.transfers.checks import price_e8
+from policy.execution.transfers.checks import price_e8, prices_differ
 from policy.execution.transfers.ledger import CashCount, count
 
 Opened = Callable[[VaultSettings], AbstractContextManager[EngineContext]]
@@ -88,6 +88,9 @@ def look_at_whole(
     if len(targets) > 1:
         words = ", ".join(f"{list(s.snapshot.targets_bps)} on chain {c}" for c, s in seen.items())
         return WholeLook(None, None, looks, {}, f"the vaults' targets differ ({words}); a portfolio has one set")
+    apart = _apart(fleet, seen)
+    if apart:
+        return WholeLook(None, None, looks, {}, apart)
     moving, levels, why = _between(fleet, seen, lake, at)
     if why:
         return WholeLook(None, None, looks, levels, why)
@@ -128,6 +131,15 @@ def _place(fleet: Fleet, chain_id: int, look: ChainLook) -> Place:
     open_[list(look.untradable)] = False
     cash = holdings[look.deployment.portfolio.assets.index(fleet.cash)]
     return Place(chain_id, holdings, cash, replace(seen.state.market, tradable=open_))
+
+
+def _apart(fleet: Fleet, seen: Mapping[int, Seen]) -> str:
+    """Return the assets that the chains' oracles price too differently for one decision, in words."""
+    prices: dict[str, dict[int, int]] = {}
+    for chain_id, one in seen.items():
+        for asset, price in zip(one.state.assets, book_of(one.snapshot).prices_e8, strict=True):
+            prices.setdefault(asset, {})[chain_id] = price
+    return "; ".join(v.reason for v in prices_differ(prices, rules_of(fleet).oracle_gap))
 
 
 def _between(

@@ -16,7 +16,10 @@ from pipelines.deployments import deployments
 from pipelines.settings import load
 from pipelines.stages import rebalance as stage
 from pipelines.stages.transfers import listed
+from pipelines.vault_setup.decider import decider
+from pipelines.vault_setup.transfer_fleet import fleet_of
 from pipelines.vault_setup.whole_cycle import run_whole
+from pipelines.vault_setup.whole_look import look_at_whole
 from pipelines.wiring import lake_of
 from policy.execution.records.audit import Audit
 from policy.execution.records.owner import owning
@@ -220,6 +223,18 @@ def test_targets_that_differ_between_the_vaults_are_no_portfolio(lake, tmp_path)
     cycle = run_whole(deployments(settings), utc(moment(57)), live=lambda _: False)
     assert "targets differ" in cycle.look.why
     assert listed(deployments(settings))["mismatch"] == ""
+
+
+def test_chains_that_price_an_asset_apart_make_the_whole_wait(lake, tmp_path):
+    settings = fund(lake, tmp_path)
+    fleet = fleet_of(deployments(settings))
+    choices = {c: decider(d, lake_of(settings), utc(FIRST)) for c, d in fleet.members.items()}
+    far = choices[8453].market
+    for factor, waits in ((1.004, False), (1.006, True)):
+        market = replace(far, close=far.close * [1.0, factor, 1.0])
+        given = {**choices, 8453: replace(choices[8453], market=market)}
+        why = look_at_whole(fleet, given, lake_of(settings), utc(FIRST)).why
+        assert ("BTC" in why and "on chain 8453" in why) == waits, why
 
 
 def test_the_lake_keeps_where_it_lay_and_what_was_placed_and_status_says_whose_levels_they_are(stepped):

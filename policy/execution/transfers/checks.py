@@ -171,11 +171,17 @@ def _oracles(ctx: TransferContext, p: Prospect) -> list[Verdict]:
                 out.append(refused("oracle_stale", words))
             else:
                 prices.setdefault(token.symbol, {})[s.chain_id] = q.price_e8
+    return out + prices_differ(prices, ctx.rules.oracle_gap)
+
+
+def prices_differ(prices: Mapping[str, Mapping[int, int]], gap: float) -> list[Verdict]:
+    """Return the assets whose prices, 1e-8 USD by chain, lie further apart than the fraction ``gap`` of the lowest."""
+    out = []
     for symbol, by_chain in prices.items():
-        low, high = min(by_chain.values()), max(by_chain.values())
-        if high - low > ctx.rules.oracle_gap * low:
-            words = f"{symbol} is {low / 1e8:g} on one chain and {high / 1e8:g} on the other"
-            out.append(refused("oracle_differs", f"{words}; {100 * ctx.rules.oracle_gap:g} % may differ"))
+        low, high = (choose(by_chain, key=by_chain.__getitem__) for choose in (min, max))
+        if by_chain[high] - by_chain[low] > gap * by_chain[low]:
+            words = f"{symbol} is {by_chain[low] / 1e8:g} on chain {low} and {by_chain[high] / 1e8:g} on chain {high}"
+            out.append(refused("oracle_differs", f"{words}; {100 * gap:g} % may differ"))
     return out
 
 
