@@ -12,10 +12,14 @@ the opposite sign, drawn at random. Prices are close to a martingale, so both ar
 and its coupling to gas stay in place, and the luck of a few trends, which no rule could know, averages out. A block's
 cost is what was paid plus the change of the cost-to-go of the deviation left, so that a trade put off is no gain.
 
-What PRIOR follows is left at the start of a block where it has cost more than its alternative by over a standard error.
-What it does not follow must be proven: savings block by block are a bet against a member's being worthless, and
+What PRIOR does not follow must be proven: savings block by block are a bet against a member's being worthless, and
 ``evidence`` is what a stake of 1 has become. At no skill it exceeds 1 / p at any time with a chance of p at most.
 Members are then followed with the share ``1 - 1 / evidence``; below a stake of 1 the reactive rule decides.
+
+What PRIOR follows is left at the start of a block where the past speaks against it. In a hard mandate the programme is
+left on the same evidence turned round, a bet on its being dearer that has grown to AGAINST: half of the noise of a
+week's difference is that of the few paths drawn, and a test looked at every week strays by a standard error sooner or
+later. A soft mandate's tilt, and the choice between the reactive rules, are left at a standard error.
 """
 
 from __future__ import annotations
@@ -40,6 +44,7 @@ PATHS = 4  # mirrored pasts of a basket
 SEED = 20_201  # of the baskets; any
 NEAR = 2.0  # neighbours: baskets of up to this many times the NAV (and the aversion), and as small a part of them
 NEAR_TOLERANCE = 1.25
+AGAINST = 20.0  # what a bet against the programme must have grown to; where it is no dearer, one in twenty ever does
 STAKES = (0.1, 0.3, 1.0)  # of a usual block's cost: the noises of differences that bets are laid out for
 LARGE_USD = 3e6  # above it impact outweighs gas, which the programme's one distance misjudges
 
@@ -274,10 +279,11 @@ def cost_to_go(case: Case, weights: Vector, step: int) -> float:
     return float(to_go(weights - p.target, shape, 1.0 / p.tolerance, hard, float(case.A[step]), B))
 
 
-def chosen(costs: Matrix, start: Vector) -> Matrix:
+def chosen(costs: Matrix, start: Vector, scenario: Scenario) -> Matrix:
     """Return (blocks, width) weights in force in each block, from (1 + width, blocks) costs of the blocks before it.
 
-    ``start`` (width,) is followed where the past does not speak against it, see the module.
+    ``start`` (width,) is followed where the past does not speak against it, which ``scenario`` takes differently: see
+    the module.
     """
     count = costs.shape[1]
     out = np.zeros((count, start.size))
@@ -287,11 +293,13 @@ def chosen(costs: Matrix, start: Vector) -> Matrix:
         dearer = _dearer(bands[first, :b] - bands[1 - first, :b])
         out[b, 0] = float(first != dearer)
         rule = bands[int(out[b, 0]), :b]
-        if start[1:].any() and not _dearer(start[1:] @ members[:, :b] / start[1:].sum() - rule):
-            out[b, 1:] = start[1:]
-            continue
         usual = max(float(rule.mean()), 1e-300) if b else 1.0
-        grown = np.array([np.mean([evidence(m[:b] - rule, stake * usual) for stake in STAKES]) for m in members])
+        if start[1:].any():
+            extra = start[1:] @ members[:, :b] / start[1:].sum() - rule
+            if not (_dearer(extra) if scenario == "soft" else _bet(-extra, usual) >= AGAINST):
+                out[b, 1:] = start[1:]
+                continue
+        grown = np.array([_bet(m[:b] - rule, usual) for m in members])
         mean = float(grown.mean())  # of bets is a bet, too
         if mean > 1.0:
             out[b, 1:] = (1.0 - 1.0 / mean) * grown / grown.sum()
@@ -301,6 +309,11 @@ def chosen(costs: Matrix, start: Vector) -> Matrix:
 def _dearer(difference: Vector) -> bool:
     """Return whether ``difference`` (blocks,) lies above zero by over a standard error, nothing assumed of its mean."""
     return float(difference.sum()) > math.sqrt(float(np.sum(difference**2)))
+
+
+def _bet(difference: Vector, usual: float) -> float:
+    """Return the mean of ``evidence`` over STAKES of a ``usual`` block's cost."""
+    return float(np.mean([evidence(difference, stake * usual) for stake in STAKES]))
 
 
 def evidence(difference: Vector, scale: float) -> float:

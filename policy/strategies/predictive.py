@@ -110,7 +110,7 @@ class Predictive:
 
     def learn(self, kind: experts.Kind) -> Matrix:
         """Return (windows, width) weights for portfolios of ``kind``, each from the past alone."""
-        return experts.chosen(self.past(kind), experts.prior(kind))
+        return experts.chosen(self.past(kind), experts.prior(kind), kind.scenario)
 
     def past(self, kind: experts.Kind) -> Matrix:
         """Return (1 + width, windows) what gas_band, the stronger rule and the members cost a panel of ``kind``."""
