@@ -22,6 +22,7 @@ DAY_S = 86_400
 YEAR_S = 31_557_600  # Julian year of 365.25 days
 HOURS_PER_YEAR = YEAR_S / HOUR_S
 
+LONGEST_S = 73_050 * DAY_S  # of a duration: two centuries before or after now are dates still, much more is none
 _UNITS = {"s": 1, "m": 60, "h": HOUR_S, "d": DAY_S, "w": 7 * DAY_S}
 
 
@@ -52,7 +53,7 @@ def gwei(wei: int) -> float:
 
 
 def duration(text: str | int | timedelta) -> timedelta:
-    """Parse ``90s 5m 1h 1d 2w`` (or whole seconds) into a timedelta; raises ConfigError otherwise."""
+    """Parse ``90s 5m 1h 1d 2w`` (or whole seconds), 200 years at most; raises ConfigError otherwise."""
     if isinstance(text, timedelta):
         return text
     if isinstance(text, int):
@@ -62,11 +63,11 @@ def duration(text: str | int | timedelta) -> timedelta:
         value, unit = text.strip(), "s"
     try:
         count = int(value) * _UNITS[unit] if value.isascii() and value.isdigit() else 0
-        if count > 0:
+        if 0 < count <= LONGEST_S:
             return timedelta(seconds=count)
     except (KeyError, ValueError, OverflowError):  # no unit, more digits than a number may have, more than a time span
         pass
-    raise ConfigError(f"{text!r} is no duration; write for example 5m, 1h, 1d or 2w")
+    raise ConfigError(f"{text!r} is no duration; write for example 5m, 1h, 1d or 2w (200 years at most)")
 
 
 def utc(value: str | datetime) -> datetime:

@@ -114,9 +114,10 @@ def _value(annotation: Any, inside: list[str], text: str, variable: str) -> Any:
     if not inside and (table or text.lstrip().startswith("[")):
         try:
             return json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             form = 'a table is JSON like {"a": 1}' if table else "a list is JSON like [1, 2], or 1,2"
-            raise ConfigError(f"{variable}: {form} ({error.msg} at character {error.pos + 1})") from None
+            at = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else str(error)
+            raise ConfigError(f"{variable}: {form} ({at})") from None
     if not inside and _holds(annotation, tuple) and ("," in text or not _scalar(annotation)):
         return tuple(part.strip() for part in text.split(",") if part.strip())
     return text

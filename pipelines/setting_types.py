@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from lake.errors import ConfigError
 from lake.units import duration
 from lake.universe import CHAINS
 from lake.venues import venues
@@ -96,6 +97,10 @@ def _address(text: str) -> str:
 def _duration(text: str) -> str:
     if not re.fullmatch(r"[0-9]{1,6}[smhdw]", text):
         raise ValueError(f"{text!r} is no length of time: a number with s, m, h, d or w, such as '90s', '1h', '14d'")
+    try:
+        _ = int(text[:-1]) and duration(text)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
     return text
 
 

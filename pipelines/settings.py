@@ -58,6 +58,7 @@ from pipelines.setting_sources import explained, from_environment, merged
 
 PREFECT = ".foredrift/prefect"  # the folder of the scheduler that is started here
 DEFAULT_FILE = "foredrift.toml"
+MOST_SPEED = 1_000_000  # of a replayed clock: a century in an hour
 _kept_private: set[Path] = set()
 SAMPLE_CHANGES = (  # what `foredrift init --sample` changes in the starter file
     ('assets = ["BTC", "ETH", "LINK", "UNI", "AAVE"]', 'assets = ["USDC", "BTC", "ETH"]        # all USDC at first'),
@@ -193,7 +194,7 @@ def as_written(path: Path) -> dict[str, Any]:
     """Return what the settings file ``path`` gives, unchecked. Raises ConfigError where it is no TOML or unreadable."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number of thousands of digits, deep brackets
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
@@ -257,9 +258,12 @@ def replay() -> tuple[datetime, datetime, float] | None:
         return None
     parts = text.split(",")
     try:
-        return utc(parts[0]), utc(parts[1]), float(parts[2])
+        start, real, speed = utc(parts[0]), utc(parts[1]), float(parts[2])
     except (IndexError, ValueError) as error:
         raise ConfigError("FOREDRIFT_REPLAY is SIMULATED_START,REAL_START,SPEED") from error
+    if not 0 <= speed <= MOST_SPEED:
+        raise ConfigError(f"FOREDRIFT_REPLAY: the speed lies between 0 and {MOST_SPEED:,} (given: {parts[2]})")
+    return start, real, speed
 
 
 def safe_api_key() -> str | None:

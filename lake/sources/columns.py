@@ -70,6 +70,22 @@ def columns_of(
     return columns, tuple(n for n in names if n not in columns.values())
 
 
+def assure_types(spec: Table, columns: Mapping[str, str], found: Mapping[str, pl.DataType]) -> None:
+    """Refuse columns whose type in the file cannot be meant: a time or a truth value for a number, lists for a text.
+
+    Raises SchemaError naming them all: polars would make numbers of them (days, microseconds, 0 and 1).
+    """
+    wrong = []
+    for name, column in columns.items():
+        kind, wanted = found[column], spec.columns[name]
+        flag = kind == pl.Boolean and spec.name != "signals"  # a signal may well be true or false
+        odd = kind.is_temporal() or flag or (kind == pl.Binary and wanted != pl.Binary)
+        if ((wanted.is_numeric() or wanted == pl.Binary) and odd) or kind.is_nested() or kind == pl.Object:
+            wrong.append(f"{column!r} holds {kind}, which cannot be {name}")
+    if wrong:
+        raise SchemaError(f"table {spec.name}: {'; '.join(wrong)}: map another column (--map); nothing was written")
+
+
 def _remedy(names: list[str], missing: list[str], absent: list[str]) -> str:
     """Return how to give what a file lacks, by the name of the export where its header is one's."""
     if missing == ["asset"] and not absent:

@@ -20,13 +20,13 @@ from polars.exceptions import ComputeError
 from lake.errors import ConfigError, DataError, SchemaError
 from lake.imports import Recorder, identity
 from lake.plausibility import flagged
-from lake.sources.columns import columns_of, importable, scale_of, typed_constants, zone_of
+from lake.sources.columns import assure_types, columns_of, importable, scale_of, typed_constants, zone_of
 from lake.sources.formats import FileShape, described, shaped
 from lake.sources.marks import misread
-from lake.sources.reading import Opened, Reading, names_of, opened, scan_text
+from lake.sources.reading import Opened, Reading, feather, names_of, opened, scan_text
 from lake.sources.rejects import Rejects, SeenKeys, reject_path
 from lake.sources.rows import Problems, Recipe, Value, series_of, typed
-from lake.sources.spacing import Spacing, spacing
+from lake.sources.spacing import Spacing, spacing, too_early
 from lake.sources.stamps import times
 from lake.store import Lake
 from lake.units import HOUR_S
@@ -138,6 +138,7 @@ def import_file(
         renamed = {c: f for c, f in shape.mapping.items() if c not in given} | asked
         zone = zone_of(given.pop("tz", None))
         columns, left_out = columns_of(spec, names_of(path, shape.scan), renamed, given)
+        assure_types(spec, columns, shape.scan.collect_schema())
         scale, units = scale_of(columns, shape)
         recipe = Recipe(
             spec=spec,
@@ -178,7 +179,7 @@ def _shape(file: Opened, reading: Reading, name: str) -> tuple[FileShape, str]:
         names = names_of(file.path, scan)
         return FileShape(scan.rename({n: n.strip() for n in names if n.strip() and n.strip() != n})), separator
     if file.kind == "feather":
-        return FileShape(pl.read_ipc(file.text).lazy()), ","
+        return FileShape(feather(file)), ","
     return FileShape(pl.scan_parquet(file.text, glob=False, hive_partitioning=False)), ","
 
 
@@ -233,7 +234,7 @@ def _profile(source: _Source, recipe: Recipe, *, marks: bool) -> _Profile:
     if usable == 0:
         what = (
             "they carry no time zone: add --tz UTC (or --set tz=UTC) if they are UTC"
-            if naive_rows
+            if naive_rows and recipe.zone is None
             else "they are no ISO 8601 times, nor Unix seconds, ms, us or ns, compact dates or Excel days between "
             "2009-01-01 and now"
         )
@@ -245,7 +246,7 @@ def _profile(source: _Source, recipe: Recipe, *, marks: bool) -> _Profile:
 
 
 def _gap_counts(recipe: Recipe, batch: pl.DataFrame, at: pl.Series) -> pl.DataFrame:
-    """Return how often each gap between successive times of a series occurs in a batch."""
+    """Return how often each gap between successive times of a series occurs in a batch, and how often in a row."""
     frame = (
         at.alias("at")
         .to_frame()
@@ -258,7 +259,10 @@ def _gap_counts(recipe: Recipe, batch: pl.DataFrame, at: pl.Series) -> pl.DataFr
     )
     frame = pl.DataFrame({"series": series_of(recipe, frame), "at": frame["at"]}).drop_nulls().sort("series", "at")
     gap = pl.col("at").diff().over("series").dt.total_seconds().alias("gap")
-    return frame.select("series", gap).filter(pl.col("gap") > 0).group_by("series", "gap").len()
+    gaps = frame.select("series", gap).filter(pl.col("gap") > 0)
+    runs = gaps.with_columns(run=pl.struct("series", "gap").rle_id())
+    by_run = runs.group_by("run").agg(pl.col("series", "gap").first(), pl.len())
+    return by_run.group_by("series", "gap").agg(pl.col("len").sum(), run=pl.col("len").max())
 
 
 def _assure_marks(source: _Source, recipe: Recipe, batch: pl.DataFrame, before: int) -> None:
@@ -283,8 +287,9 @@ def _resolve(recipe: Recipe, profile: _Profile) -> tuple[Recipe, list[str]]:
     if spec.snapshot and late:
         return recipe, [f"a row of {spec.name} is known at its {spec.time}; --lag says later"]
     if spec.name == "oracle" or not (step or late):
-        return recipe, []
-    remedy = "import them apart, or add --set step=1h" if step else "import them apart, or add --lag 1d"
+        given = int(str(recipe.constants["step"])) if spec.name == "prices" and "step" in recipe.constants else None
+        return recipe, too_early(given, found)
+    remedy = "import them apart, or add --set step=LONGEST" if step else "import them apart, or add --lag 1d"
     mixed = [m for m in found.mixed if spec.name != "signals" or m.rsplit(": ", 1)[0] in found.regular]
     if mixed:
         raise SchemaError(

@@ -6,7 +6,6 @@ pass that the rules would refuse. What it assumed is said in its notes.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,8 @@ from typing import Any
 import polars as pl
 
 from lake.errors import ConfigError, DataError
-from lake.sources.reading import Opened, Reading, names_of, scan_text
+from lake.json_text import parsed
+from lake.sources.reading import Opened, Reading, feather, names_of, scan_text
 from lake.units import WEI_PER_GWEI
 
 _QUOTES = "USDT|USDC|FDUSD|BUSD|TUSD|DAI|USD|EUR"
@@ -98,7 +98,7 @@ def _named(file: Opened) -> tuple[dict[str, str], tuple[str, ...]]:
 
 def _json(file: Opened) -> Any:
     try:
-        return json.loads(file.text.read_text(encoding="utf-8"))
+        return parsed(file.text.read_bytes())
     except ValueError as error:
         raise DataError(f"{file.path} begins like JSON but is none ({error}): download it again") from error
 
@@ -108,7 +108,7 @@ def _table(file: Opened, reading: Reading) -> pl.LazyFrame:
     if file.kind == "parquet":
         return pl.scan_parquet(file.text, glob=False, hive_partitioning=False)
     if file.kind == "feather":
-        return pl.read_ipc(file.text).lazy()
+        return feather(file)
     if file.kind == "csv":
         return scan_text(file, reading)[0]
     raise DataError(f"{file.path} is {described(file)}")
@@ -265,7 +265,8 @@ def _dune(file: Opened, reading: Reading, table: str) -> FileShape:
     """A Dune result (CSV, or JSON of its API): columns by the names queries commonly give them, times in UTC."""
     if file.kind == "json":
         data = _json(file)
-        rows = data.get("result", data).get("rows") if isinstance(data, dict) else data
+        held = data.get("result", data) if isinstance(data, dict) else data
+        rows = held.get("rows") if isinstance(held, dict) else held
         if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) for r in rows):
             raise DataError(f"{file.path} is no Dune result: it lacks result.rows")
         names = list(dict.fromkeys(chain.from_iterable(rows)))

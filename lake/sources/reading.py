@@ -9,9 +9,12 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
+import lzma
+import os
 import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,7 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import polars as pl
-from polars.exceptions import ComputeError, NoDataError
+from polars.exceptions import ComputeError, NoDataError, PolarsError
 
 from lake.errors import ConfigError, DataError
 from lake.trouble import explained
@@ -45,6 +48,9 @@ _FOREIGN = (
     (b"Obj\x01", "an Avro file: convert it to Parquet first"),
     (b"\x89PNG", "a picture: get the table as CSV"),
 )
+_BAD_ARCHIVE = (
+    OSError, EOFError, zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error, lzma.LZMAError, ValueError,
+)  # fmt: skip
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)*|\.\d+)([eE][+-]?\d+)?")
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}([T ].*)?|\d{1,2}[/.]\d{1,2}[/.]\d{2,4}.*")
 
@@ -78,8 +84,8 @@ class Reading:
         if self.skip < 0:
             raise ConfigError(f"--skip {self.skip}: give the number of lines before the header, 0 or more")
         try:
-            codecs.lookup(self.encoding or "utf-8")
-        except LookupError:
+            "".encode(self.encoding or "utf-8")  # unlike codecs.lookup it knows text from other codecs (hex, zip)
+        except (LookupError, UnicodeError):
             raise ConfigError(f"--encoding {self.encoding!r} is not known; try latin-1, cp1252 or utf-16") from None
 
 
@@ -99,11 +105,27 @@ def opened(path: Path, reading: Reading) -> Iterator[Opened]:
 
     Raises DataError saying what the file is and what to do.
     """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "there is no file"
-        raise DataError(f"{what}: {path}; give one Parquet or CSV file")
+    _assure_file(path)
     with TemporaryDirectory(prefix="foredrift-import-") as scratch:
         yield _recognised(Opened(path, "", path), reading, Path(scratch))
+
+
+def _assure_file(path: Path) -> None:
+    """Raise DataError saying what is wrong with ``path`` as one file that can be read twice."""
+    shown = os.fsencode(path).decode(errors="replace")
+    try:
+        if path.is_dir():
+            raise DataError(f"is a folder: {shown}; give one Parquet or CSV file")
+        if path.exists() and not path.is_file():
+            raise DataError(f"is a pipe or device: {shown}; it is read twice, so save it to a file first")
+        with path.open("rb"):
+            pass
+        if shown != str(path):
+            raise DataError(f"its name is no UTF-8: {shown}; rename it, a name is kept with what was imported")
+    except FileNotFoundError:
+        raise DataError(f"there is no file: {shown}; give one Parquet or CSV file") from None
+    except OSError as error:
+        raise DataError(f"{shown} cannot be opened ({error.strerror}): make it readable for this user") from error
 
 
 def _recognised(file: Opened, reading: Reading, scratch: Path) -> Opened:
@@ -159,7 +181,7 @@ def _unpacked(file: Opened, head: bytes, scratch: Path) -> Opened:
             with archive.open(names[0]) as packed, target.open("wb") as out:
                 shutil.copyfileobj(packed, out, _CHUNK)
         return replace(file, text=target, notes=(f"unpacked {names[0]} from zip",))
-    except (OSError, EOFError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+    except _BAD_ARCHIVE as error:
         told = explained(error, str(scratch)) if isinstance(error, OSError) and error.errno else None
         if told is not None:  # the disk is full or read-only: nothing is wrong with the archive
             raise told from error
@@ -294,6 +316,17 @@ def _assure_header(path: Path, lines: list[str], separator: str, reading: Readin
         raise DataError(
             f"{path} has several columns called {', '.join(twice)}: rename them, which one is meant is not clear"
         )
+
+
+def feather(file: Opened) -> pl.LazyFrame:
+    """Return the rows of a Feather file; raises DataError where it is cut off or damaged."""
+    try:
+        return pl.read_ipc(file.text).lazy()
+    except (PolarsError, OSError, pl.exceptions.PanicException) as error:
+        raise DataError(
+            f"{file.path} is a Feather file that cannot be read ({_short(error)}): it is cut off or damaged, get it "
+            "again"
+        ) from error
 
 
 def names_of(path: Path, scan: pl.LazyFrame) -> list[str]:

@@ -154,7 +154,8 @@ def _column(recipe: Recipe, name: str, column: dy.Column, raw: pl.Series, proble
     if isinstance(column, dy.Datetime):
         ahead = name == "expiry"  # the only time that may lie ahead
         value, naive = times(raw, recipe.zone, (recipe.now or datetime.now(UTC)) + EXPIRIES if ahead else recipe.now)
-        problems.add(f"{name} has no time zone", naive)
+        shown = f"is shown twice or never by the clock of {recipe.zone} (summer time): write it with its offset"
+        problems.add(f"{name} {'has no time zone' if recipe.zone is None else shown}", naive)
         unread = given & value.is_null() & ~naive
         numeric = _looks_numeric(raw) if unread.any() else unread
         problems.add(f"{name} is no time", unread & ~numeric)

@@ -27,7 +27,8 @@ def times(raw: pl.Series, zone: str | None, now: datetime | None = None) -> tupl
     """Return ``raw`` as UTC times (null where unreadable or impossible) and which readable ones are naive and refused.
 
     Reads ISO 8601 text with an offset or Z, zoned datetimes, and Unix time in s, ms, us or ns. A time without a zone
-    (also a compact date or an Excel day) is read in ``zone``; with ``zone=None`` it is refused.
+    (also a compact date or an Excel day) is read in ``zone``; with ``zone=None`` it is refused, and so is one that
+    the clock of ``zone`` shows twice or never (summer time).
     """
     none = pl.repeat(value=False, n=raw.len(), eager=True, dtype=pl.Boolean)
     latest = (now or datetime.now(UTC)) + AHEAD
@@ -42,7 +43,8 @@ def times(raw: pl.Series, zone: str | None, now: datetime | None = None) -> tupl
     if zone is None:
         return _possible(aware, latest), naive.is_not_null() & aware.is_null()
     placed = naive.dt.replace_time_zone(zone, ambiguous="null", non_existent="null").dt.convert_time_zone("UTC")
-    return _possible(first_of([aware, placed.cast(UTC_US)]), latest), none
+    lost = naive.is_not_null() & placed.is_null() & aware.is_null()
+    return _possible(first_of([aware, placed.cast(UTC_US)]), latest), lost
 
 
 def first_of(options: list[pl.Series]) -> pl.Series:

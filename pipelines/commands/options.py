@@ -10,7 +10,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from lake.errors import ConfigError
+from lake.errors import ConfigError, StoreError
 from pipelines.reports.output import hushed
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="Settings file (default: ./foredrift.toml).")]
@@ -20,6 +20,8 @@ _stdout: TextIO | None = None  # where JSON goes while everything else that is p
 def _leave_stdout_to_json(ctx: typer.Context, target: str | None) -> str | None:
     """Send what the verb prints to stderr when its JSON goes to stdout, until the verb ends."""
     global _stdout
+    if target is not None and not _is_stdout(target):
+        _assure_target(target)
     if target is None or not _is_stdout(target) or _stdout is not None:
         return target
     before, quiet = sys.stdout, hushed()
@@ -80,17 +82,38 @@ def write_json(target: str | None, data: Any) -> None:
         _stdout.write(text) if _stdout is not None else sys.stdout.write(text)
         return
     path = Path(target)
-    if path.exists() and not path.is_file():
+    _assure_target(target)
+    try:
+        if path.exists() and not path.is_file():
+            with path.open("w", encoding="utf-8") as through:
+                through.write(text)
+            return
+        path = path.resolve()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name[:200]}.{os.getpid()}.tmp")  # two processes may write the same target
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"the work is done, but --json {target} could not be written: {error.strerror}") from error
+
+
+def _assure_target(target: str) -> None:
+    """Refuse before the work what JSON can never be written to: a folder, a place in a file, a link to itself."""
+    path = Path(target)
+    try:
         if path.is_dir():
             raise ConfigError(f"--json {target} is a folder; name a file in it, or - for stdout")
-        with path.open("w", encoding="utf-8") as through:
-            through.write(text)
-        return
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+        if path.exists() and not path.is_file():
+            return
+        path = path.resolve()
+        above = next(p for p in (path.parent, *path.parents) if p.exists())
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(f"--json {target} cannot be written: {error}") from error
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ConfigError(f"--json {target} cannot be written: {above} is no folder that this user may write to")
 
 
 def _is_stdout(target: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import tarfile
 import zipfile
 from datetime import UTC, datetime, timedelta
@@ -78,6 +79,49 @@ def test_times_without_a_zone_are_refused_with_value_and_remedy_and_read_with_it
     assert lake.version("prices") == -1
     got = loaded(lake, "prices", path, constants={"tz": "UTC"})
     assert (got["ts"].to_list(), got["close"].to_list()) == ([T0 + i * H for i in HOURS], TRUTH)
+
+
+def test_an_hour_that_a_zone_has_twice_or_never_is_refused_with_that_reason(lake: Lake, tmp_path: Path) -> None:
+    path = written(tmp_path, "a.csv", stamped([f"2023-11-05 0{h}:30:00" for h in range(6)]))
+    report = import_file(lake, "prices", path, constants={"tz": "America/New_York"}, known=Beforehand(now=NOW))
+    assert (report.added, report.rejected) == (5, 1)
+    assert "shown twice or never by the clock of America/New_York" in report.examples[0]
+
+
+ODD_TYPES = {
+    "a time": pl.col("ts"), "a date": pl.col("ts").dt.date(), "a span": pl.duration(hours=1), "a truth": pl.lit(True),
+    "bytes": pl.lit(b"1"), "a list": pl.concat_list("close"), "a record": pl.struct("close"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ODD_TYPES)
+@pytest.mark.parametrize("suffix", ["parquet", "feather"])
+def test_a_column_of_another_type_is_no_price(lake: Lake, tmp_path: Path, kind: str, suffix: str) -> None:
+    plain = pl.DataFrame({"ts": [T0, T0 + H], "asset": ["BTC", "BTC"], "close": [1.0, 2.0]})
+    odd, path = plain.with_columns(close=ODD_TYPES[kind]), tmp_path / f"a.{suffix}"
+    odd.write_parquet(path) if suffix == "parquet" else odd.write_ipc(path)
+    with pytest.raises(ForedriftError, match="'close' holds .*, which cannot be close: map another column"):
+        import_file(lake, "prices", path, known=Beforehand(now=NOW))
+    assert lake.version("prices") == -1
+
+
+@pytest.mark.parametrize("encoding", ["hex", "zip", "rot13", "undefined", "utf-99"])
+def test_an_encoding_of_no_text_is_refused_by_name(encoding: str) -> None:
+    with pytest.raises(ConfigError, match=f"--encoding '{encoding}' is not known"):
+        Reading(encoding=encoding)
+
+
+def test_what_is_no_file_that_can_be_read_twice_is_named(lake: Lake, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    odd = Path(os.fsdecode(bytes(tmp_path) + b"/\xff.csv"))
+    odd.write_text(PLAIN)
+    for path, words in (
+        (tmp_path / "pipe", "is a pipe or device"), (tmp_path / "loop", "cannot be opened"), (odd, "name is no UTF-8"),
+        (tmp_path / ("x" * 300), "cannot be opened .File name too long"), (tmp_path / "none", "there is no file"),
+    ):  # fmt: skip
+        with pytest.raises(ForedriftError, match=words):
+            import_file(lake, "prices", path, known=Beforehand(now=NOW))
 
 
 IMPOSSIBLE = ["26110101000000", "5", "0", "-1", "12345", "2024", "99999999999999999", "253402300799",
@@ -299,6 +343,8 @@ REFUSED = {
     "headerless": (PLAIN.split("\n", 1)[1].encode(), "--no-header"),
     "twice": (PLAIN.replace("ts,asset,close", "ts,close,close").encode(), "several columns"),
     "broken gzip": (gzip.compress(PLAIN.encode())[:-12], "archive"),
+    "damaged gzip": (gzip.compress(PLAIN.encode())[:10] + b"\xff" * 40, "archive"),
+    "cut feather": (b"ARROW1\0\0" + b"\xff" * 80, "Feather file that cannot be read"),
     "git lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12\n", "needs columns"),
 }
 
@@ -370,6 +416,7 @@ def spaced(gaps_h: list[float]) -> str:
 
 MIXED = [
     [1] * 5 + [19] + [24] * 4, [1] * 200 + [24] * 12, [24] * 20 + [1] * 3, [1] * 9 + [0.25] * 4, [1] * 20 + [4] * 10,
+    [0.5] * 60 + [1] * 15,
 ]  # fmt: skip
 
 
@@ -382,6 +429,13 @@ def test_a_series_of_several_bar_lengths_is_refused(lake: Lake, tmp_path: Path, 
     text = spaced(gaps).replace("asset,close", "x,base_fee_gwei")
     with pytest.raises(ForedriftError, match="several spacings.*--lag"):
         import_file(lake, "gas", written(tmp_path, "g.csv", text), known=Beforehand(now=NOW))
+
+
+def test_a_step_given_for_rows_that_lie_further_apart_is_said(lake: Lake, tmp_path: Path) -> None:
+    for gaps in ([24] * 5, [1] * 50 + [24] * 5):
+        path = written(tmp_path, "m.csv", spaced(gaps))
+        report = import_file(lake, "prices", path, constants={"step": "1h"}, known=Beforehand(now=NOW))
+        assert "step=3600 s as given, but rows lie otherwise" in " ".join(report.notes)
 
 
 @pytest.mark.parametrize("gaps", [[1] * 9, [1] * 40 + [2] * 3 + [1] * 40 + [3, 3, 7, 30], [24] * 9, [1] * 5 + [100]])

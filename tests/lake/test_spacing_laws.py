@@ -6,7 +6,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lake.sources.spacing import DAILY_SHARE, OFTEN, spacing
+from lake.sources.spacing import DAILY_SHARE, OFTEN, RUN, spacing
 
 STEPS = [60, 300, 3_600, 86_400]
 counts = st.dictionaries(st.sampled_from(STEPS), st.integers(1, 50), min_size=1)
@@ -14,7 +14,8 @@ series = st.dictionaries(st.sampled_from(["a", "b", "c"]), counts, min_size=1)
 
 
 def frame(rows: list[tuple[str, int, int]]) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema={"series": pl.String, "gap": pl.Int64, "len": pl.Int64}, orient="row")
+    made = pl.DataFrame(rows, schema={"series": pl.String, "gap": pl.Int64, "len": pl.Int64}, orient="row")
+    return made.with_columns(run=pl.lit(1, pl.UInt32))
 
 
 def rows_of(found: dict[str, dict[int, int]]) -> list[tuple[str, int, int]]:
@@ -56,6 +57,13 @@ def test_a_longer_bar_that_comes_again_and_again_is_told(step, n, times, more):
 def test_even_one_row_nearer_than_the_step_overlaps_and_is_told(step, n, nearer):
     [told] = spacing([frame([("a", step, n), ("a", nearer, 1)])]).mixed
     assert told == f"a: {step} s, but also {nearer} s (1 times)"
+
+
+@given(step=st.sampled_from([300, 1_800]), times=st.integers(2, 3), run=st.integers(1, 40))
+def test_a_longer_bar_is_told_by_many_in_a_row_and_single_holes_are_not(step, times, run):
+    gaps = [("a", step, 1_000, 500), ("a", step * times, max(40, run), run)]
+    got = spacing([pl.DataFrame(gaps, schema=["series", "gap", "len", "run"], orient="row")])
+    assert bool(got.mixed) == (run >= RUN)
 
 
 def test_a_source_without_gaps_has_no_spacing():

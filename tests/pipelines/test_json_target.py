@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from lake.errors import ConfigError
+from lake.errors import ConfigError, StoreError
 from pipelines.cli import app
 from pipelines.commands.options import write_json
 
@@ -95,6 +97,28 @@ def test_a_symlink_stays_and_its_file_is_replaced(tmp_path: Path, exists: bool) 
     assert link.is_symlink()
     assert json.loads(real.read_text()) == DATA
     assert [p.name for p in real.parent.iterdir()] == ["real.json"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "below a file", "link to itself"])
+def test_what_json_can_never_be_written_to_is_refused_before_the_work(
+    project: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.chdir(project)
+    (project / "loop").symlink_to(project / "loop")
+    target = {"folder": ".", "below a file": "foredrift.toml/out.json", "link to itself": "loop"}[kind]
+    done = CliRunner().invoke(app, ["init", "--config", "made.toml", "--json", target])
+    assert isinstance(done.exception, ConfigError)
+    assert f"--json {target}" in str(done.exception)
+    assert not (project / "made.toml").exists()
+
+
+def test_a_target_that_fails_after_the_work_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "replace", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(StoreError, match=r"the work is done, but --json .*out\.json could not be written: No space"):
+        write_json(str(tmp_path / "out.json"), DATA)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_is_refused_and_dev_null_stays(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lake.errors import ConfigError
-from pipelines.settings import lake_options, load, starter
+from pipelines.settings import lake_options, load, replay, starter
 from pipelines.stages.doctor import SECRETS, _secrets
 
 
@@ -146,6 +146,8 @@ def test_values_of_the_environment(tmp_path, monkeypatch, variable, text, value)
         ("FOREDRIFT_PORTFOLIO__TOLERANCE__X", "0.1", "one too many"),
         ("FOREDRIFT_SOURCES__EXCHANGE", "binance", "a table is JSON"),
         ("FOREDRIFT_SCHEDULE__TIMEZONE", "Mars/Phobos", "no time zone"),
+        ("FOREDRIFT_MODELS__EXPIRY", "999999w", "200 years at most"),
+        ("FOREDRIFT_PORTFOLIO__TARGETS", f"[{'1' * 5_000}]", "a list is JSON"),
     ],
 )
 def test_a_wrong_variable_is_named_in_one_line(tmp_path, monkeypatch, variable, text, said):
@@ -155,6 +157,19 @@ def test_a_wrong_variable_is_named_in_one_line(tmp_path, monkeypatch, variable, 
     assert variable in str(caught.value)
     assert said in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("text", ["nav_usd = " + "9" * 5_000, "a = " + "[" * 5_000, "\0", "[a]\n[a]"])
+def test_text_that_no_reader_of_toml_follows_is_refused_in_a_line(tmp_path, text):
+    with pytest.raises(ConfigError, match="is not valid TOML"):
+        load(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("speed", ["-1", "nan", "inf", "1e7", "fast"])
+def test_a_clock_is_replayed_forwards_at_a_finite_speed(monkeypatch, speed):
+    monkeypatch.setenv("FOREDRIFT_REPLAY", f"2022-07-01,2026-01-01,{speed}")
+    with pytest.raises(ConfigError, match="FOREDRIFT_REPLAY"):
+        replay()
 
 
 @pytest.mark.parametrize(
