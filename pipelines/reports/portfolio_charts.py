@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
@@ -20,6 +21,7 @@ SERIES = tuple(f"#0a0a{i:02x}" for i in range(10, 18))
 THEME = {INK: "--ink", FAINT: "--faint", LINE: "--accent", FAN: "--accent", BAND: "--accent"}
 THEME |= {colour: f"--series{i}" for i, colour in enumerate(SERIES)}
 """Placeholder colours, which become the page's variables."""
+EMPTY = {"history": {"ts": ()}}
 Shown = Mapping[str, Any]
 
 
@@ -45,6 +47,26 @@ def weights(history: Shown) -> Markup:
     axes.set_ylabel("weight, %")
     _legend(axes, min(len(names), 5))
     return _svg(figure, f"weights over time in per cent: {', '.join(names)}; marks are trades")
+
+
+def chains(history: Shown) -> Markup:
+    """Return value by chain over time as stacked areas, thousand USD; an arrow is a transfer, from chain to chain."""
+    figure, axes = _figure(6.4)
+    ts, names = _times(history["ts"]), list(history["usd"])
+    rows = np.array([history["usd"][c] for c in names]) / 1e3
+    labels = [f"chain {c}" for c in names]
+    axes.stackplot(ts, rows, labels=labels, colors=[SERIES[i % len(SERIES)] for i in range(len(names))])
+    middle = np.cumsum(rows, axis=0) - rows / 2
+    for move in history["moves"]:
+        if str(move["from"]) in names and str(move["to"]) in names:
+            when = _times([move["ts"]])[0]
+            start, end = (np.interp(when, ts, middle[names.index(str(move[k]))]) for k in ("from", "to"))
+            arrow = {"arrowstyle": "->", "color": INK, "linewidth": 1.2}
+            axes.annotate("", (when, end), (when, start), arrowprops=arrow)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("worth, thousand USD")
+    _legend(axes, min(len(names), 5))
+    return _svg(figure, f"worth by chain over time in thousand USD: {', '.join(labels)}; arrows are transfers")
 
 
 def drift(history: Shown) -> Markup:
@@ -129,5 +151,6 @@ def charts(data: Shown) -> dict[str, Markup]:
     made: Sequence[tuple[str, Any, bool]] = (
         ("nav", lambda: nav(data["history"]), enough), ("weights", lambda: weights(data["history"]), enough),
         ("drift", lambda: drift(data["history"]), enough), ("gas", lambda: gas(data["gas"]), bool(data["gas"]["past"])),
+        ("chains", lambda: chains(data["chains"]["history"]), len((data["chains"] or EMPTY)["history"]["ts"]) > 1),
     )  # fmt: skip
     return {name: draw() for name, draw, there in made if there}

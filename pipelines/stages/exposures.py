@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -21,11 +21,16 @@ from pipelines.vault_settings import VaultSettings
 GREEKS = ("delta_usd", "cash_gamma_usd", "vega_usd_per_point", "theta_usd_per_day", "net_exposure")
 
 
-def chains_of(deployment: VaultSettings, project: Sequence[VaultSettings]) -> dict[str, Any] | None:
+DAYS = 30
+
+
+def chains_of(
+    deployment: VaultSettings, project: Sequence[VaultSettings], lake: Lake, at: datetime
+) -> dict[str, Any] | None:
     """Return the places of one portfolio on several chains and what is under way; None for a vault on one chain.
 
     {places: [chain, deployment, usd, share, cash_usd, floor_usd, gas_gwei], under_way: [from, to, bridge, usd, state,
-    age_s, usual_s], words: what does not add up or has not begun, "" where nothing}.
+    age_s, usual_s], words: what does not add up or has not begun, "" where nothing, history (``_lay``)}.
     """
     if deployment.fleet is None:
         return None
@@ -38,7 +43,26 @@ def chains_of(deployment: VaultSettings, project: Sequence[VaultSettings]) -> di
     return {
         "places": [{k: row[k] for k in places} for row in found["chains"]],
         "under_way": [{k: row[k] for k in under_way} for row in found["in_transit"]],
-        "words": without_paths(" ".join(wrong)),
+        "words": without_paths(" ".join(wrong)), "history": _lay(lake, at),
+    }  # fmt: skip
+
+
+def _lay(lake: Lake, at: datetime) -> dict[str, Any]:
+    """Return {ts, usd: by chain, moves: [ts, from, to, usd]}: what lay where at each look of the last DAYS days, and
+    the transfers that were settled between.
+    """
+    since = pl.col("ts").is_between(at - timedelta(days=DAYS), at)
+    rows = lake.scan("places", as_of=at).filter(since).collect()
+    once = rows.unique(["ts", "chain_id", "asset"], keep="last")  # of a decision and a look of the same moment one
+    lay = once.pivot("chain_id", index="ts", values="usd", aggregate_function="sum").sort("ts").fill_null(0.0)
+    moved = lake.scan("transfers", as_of=at).filter(since & pl.col("usd").is_not_null()).sort("ts").collect()
+    return {
+        "ts": [t.isoformat() for t in lay["ts"]],
+        "usd": {c: lay[c].to_list() for c in sorted(lay.columns[1:], key=int)},
+        "moves": [
+            {"ts": r["ts"].isoformat(), "from": r["origin"], "to": r["destination"], "usd": r["usd"]}
+            for r in moved.iter_rows(named=True)
+        ],
     }
 
 

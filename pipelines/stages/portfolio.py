@@ -80,8 +80,9 @@ def portfolio(
         "alerts": alerts(deployment, lake, last, stopped, at, stale_after, refused=refused),
         "loss_budget": budget, "gas_money": gas_money(deployment, lake, at), "history": _history(deployment, seen),
         "outside": outside(deployment, lake, seen, at), "gas": ahead, "drift": drift_ahead(lake, assets, at),
-        "slippage": slippage_ahead(deployment, lake, nav["usd"], at), "chains": chains_of(deployment, project),
-        "greeks": greeks_of(deployment, lake, at), **models_in_force(deployment.path(FILE), at),
+        "slippage": slippage_ahead(deployment, lake, nav["usd"], at),
+        "chains": chains_of(deployment, project, lake, at), "greeks": greeks_of(deployment, lake, at),
+        **models_in_force(deployment.path(FILE), at),
     }  # fmt: skip
 
 

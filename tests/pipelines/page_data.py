@@ -89,6 +89,9 @@ CHAINS = {
     "under_way": [{"saga_id": "ab" * 16, "from": 1, "to": 42161, "bridge": "cctp", "usd": 25_000.0, "state": "sent",
                    "age_s": 540.0, "usual_s": 1_140.0}],
     "words": "",
+    "history": {"ts": [t.isoformat() for t in DAYS[:3]],
+                "usd": {"1": [7e5, 6.9e5, 6.7e5], "42161": [3e5, 3e5, 3.3e5]},
+                "moves": [{"ts": DAYS[1].isoformat(), "from": 1, "to": 42161, "usd": 25_000.0}]},
 }  # fmt: skip
 GREEKS = {
     "ts": AT.isoformat(), "nav_usd": 1_004_310.0, "words": "", "hedged": True,

@@ -66,6 +66,7 @@ def test_the_second_screen_shows_what_there_is_and_says_what_there_is_not():
     for words in (
         "Outside its tolerances today: 12 min", "36.5 to 39.9 %", "7.7 bp", "6.4 to 12.1 bp", "0x3434343434",
         "25,000 USD from chain 1 to 42161", '<td class="lost">12,400 USD</td>', "-12,400 USD", "was to wait",
+        "worth by chain over time in thousand USD: chain 1, chain 42161; arrows are transfers",
     ):  # fmt: skip
         assert words in text, words
     none = {"rows": [], "words": "There is no forecast of drift of the last day."}

@@ -216,7 +216,7 @@ def test_greeks_are_those_of_the_portfolios_own_positions(tmp_path):
     given = vault(tmp_path)
     lake = priced(tmp_path, {"ETH": [(10 + 60 * h, 2_000.0) for h in range(4)]})
     assert greeks_of(given, lake, AT) is None
-    assert chains_of(given, [given]) is None
+    assert chains_of(given, [given], lake, AT) is None
     rows = [
         {"portfolio": given.name, "position_id": name, "kind": kind, "asset": asset, "quantity": n}
         for name, kind, asset, n in (("coins", "spot", "ETH", 5.0), ("cash", "stable", "USDC", 10_000.0))

@@ -15,6 +15,7 @@ from pipelines import flows
 from pipelines.deployments import deployments
 from pipelines.settings import load
 from pipelines.stages import rebalance as stage
+from pipelines.stages.exposures import chains_of
 from pipelines.stages.transfers import listed
 from pipelines.vault_setup.decider import decider
 from pipelines.vault_setup.transfer_fleet import fleet_of
@@ -252,6 +253,10 @@ def test_the_lake_keeps_where_it_lay_and_what_was_placed_and_status_says_whose_l
     assert whole.height == 6, "two chains, three assets, each once"
     nav = stepped.found[0]["portfolio"]["nav_usd"]
     assert whole["usd"].sum() == pytest.approx(nav, rel=1e-3)
+    project = deployments(stepped.settings)
+    lay = chains_of(project[0], project, lake_of(stepped.settings), utc(SECOND))["history"]
+    assert set(lay["usd"]) == {"1", "8453"}
+    assert sum(v[lay["ts"].index(FIRST)] for v in lay["usd"].values()) == pytest.approx(nav, rel=1e-3)
     view = listed(deployments(stepped.settings))
     assert {c["floor_why"] for c in view["chains"]} == {"min_cash_usd, as set"}
     assert view["forced_sales"] == 0, "much more cash lay there than its level"
