@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipelines.stages.vault import RULES
-from tests.laws.conformance import PAGE, measured, of_page, table
+from tests.laws.conformance import PAGE, PLANS, measured, of_page, table
 from tests.laws.test_vault import LABS, MARKETS, both
 
 
@@ -13,8 +13,8 @@ def test_a_row_is_a_plan_that_landed_with_what_its_vault_enforces():
     found = measured("simulated")
     text = table([found])
     assert found.legs > 0
-    assert found.gas > 21_000
-    assert text.count("\n| ") == 3 + len(RULES) + 1
+    assert min(found.gas) > 21_000
+    assert text.count("\n| ") == 4 + len(RULES) + 1
     assert "| a stolen keeper's key takes in a day | 200 bp |" in text
 
 
@@ -25,8 +25,10 @@ def test_the_page_shows_the_table_as_it_is_printed():
         found = [measured(name) for name in LABS]
     both.cache_clear()
     made = table(found).splitlines()
-    gas = next(i for i, line in enumerate(made) if line.startswith("| gas of the plan |"))
-    stated = [int(cell.replace(",", "")) for cell in shown.pop(gas).strip("| ").split(" | ")[1:]]
-    assert stated == pytest.approx([row.gas for row in found], rel=0.02), "python -m tests.laws.conformance --write"
-    made.pop(gas)
+    for i, words in enumerate(PLANS):
+        gas = next(n for n, line in enumerate(made) if line.startswith(f"| {words} |"))
+        stated = [int(cell.replace(",", "")) for cell in shown.pop(gas).strip("| ").split(" | ")[1:]]
+        seen = [row.gas[i] for row in found]
+        assert stated == pytest.approx(seen, rel=0.02), "python -m tests.laws.conformance --write"
+        made.pop(gas)
     assert shown == made, "python -m tests.laws.conformance --write"
