@@ -18,6 +18,7 @@ from lake.tables import UTC_US, table
 GAS_CEILING_GWEI = (
     1e5  # the highest base fee of any block on record is below a tenth of this; wei taken for gwei is above
 )
+GAS_FLOOR_GWEI = 1e-4  # of chains whose base fee is never 0: a hundredth of the least on record; ether is below
 FIRST_JUMP = 0.405  # abs(log return) of one hour, ln 1.5: below it nothing is a jump, whatever came before
 LARGEST_JUMP = 1.386  # ln 4: above it a bar is a jump over any spacing; between them it grows with the root of time
 BEYOND_EVER = 1.5  # a jump exceeds the largest earlier move of its series by this factor
@@ -155,16 +156,19 @@ def _lately(rows: pl.DataFrame, since: datetime) -> pl.DataFrame:
 
 
 def _gas(rows: pl.LazyFrame) -> pl.DataFrame:
-    """Gas above any block on record (wei taken for gwei), or 0 where the chain always has a base fee."""
+    """Gas above any block on record (wei taken for gwei), 0 or in ether where the chain always has a base fee."""
     fee, tip = pl.col("base_fee_gwei"), pl.col("priority_fee_gwei").fill_null(0.0)
-    empty = (fee == 0) & pl.col("chain_id").is_in(ALWAYS_BASE_FEE)
+    low = (fee < GAS_FLOOR_GWEI) & pl.col("chain_id").is_in(ALWAYS_BASE_FEE)
     bad = (
-        rows.filter((fee > GAS_CEILING_GWEI) | (tip > GAS_CEILING_GWEI) | empty)
+        rows.filter((fee > GAS_CEILING_GWEI) | (tip > GAS_CEILING_GWEI) | low)
         .sort("chain_id", "ts")
         .with_columns(before=pl.lit(None, pl.Float64))
         .collect()
     )
-    text = pl.when(empty).then(pl.lit("base fee 0 on a chain that always has one: a header without the field?"))
+    text = pl.when(low & (fee == 0)).then(
+        pl.lit("base fee 0 on a chain that always has one: a header without the field?")
+    )
+    text = text.when(low).then(pl.format("gas of {} gwei is below {}: is it in ether?", fee, GAS_FLOOR_GWEI))
     high = pl.format("gas of {} gwei is above {}: is it in wei?", pl.max_horizontal(fee, tip), GAS_CEILING_GWEI)
     return _as_flags("gas", bad, ["chain_id"], "gas_implausible", "base_fee_gwei", text.otherwise(high))
 

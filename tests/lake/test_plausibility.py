@@ -97,12 +97,15 @@ def test_flags_are_known_as_of_a_moment_and_end_with_acceptance(lake: Lake) -> N
         (1, 9_000.0, 50.0, False),
         (1, 20.0, 2e9, True),
         (1, 0.0, None, True),
+        (1, 2e-8, None, True),
+        (1, 0.02, None, False),
+        (10, 2e-8, None, False),
         (10, 0.0, None, False),
         (8453, 0.05, 0.0, False),
         (8453, 5e8, None, True),
     ],
 )
-def test_gas_in_wei_and_headers_without_a_base_fee_are_flagged(
+def test_gas_in_wei_or_ether_and_headers_without_a_base_fee_are_flagged(
     lake: Lake, chain: int, fee: float, tip: float | None, suspect: bool
 ) -> None:
     row = {"chain_id": chain, "ts": T0, "base_fee_gwei": fee, "priority_fee_gwei": tip, "available_at": T0 + H}
