@@ -165,12 +165,17 @@ def _gas(rows: pl.LazyFrame) -> pl.DataFrame:
         .with_columns(before=pl.lit(None, pl.Float64))
         .collect()
     )
-    text = pl.when(low & (fee == 0)).then(
-        pl.lit("base fee 0 on a chain that always has one: a header without the field?")
-    )
-    text = text.when(low).then(pl.format("gas of {} gwei is below {}: is it in ether?", fee, GAS_FLOOR_GWEI))
+    none = pl.lit("base fee 0 on a chain that always has one: a header without the field?")
+    under = pl.format("gas of {} gwei is below {}: is it in ether?", fee, GAS_FLOOR_GWEI)
     high = pl.format("gas of {} gwei is above {}: is it in wei?", pl.max_horizontal(fee, tip), GAS_CEILING_GWEI)
-    return _as_flags("gas", bad, ["chain_id"], "gas_implausible", "base_fee_gwei", text.otherwise(high))
+    return _as_flags(
+        "gas",
+        bad,
+        ["chain_id"],
+        "gas_implausible",
+        "base_fee_gwei",
+        pl.when(low & (fee == 0)).then(none).when(low).then(under).otherwise(high),
+    )
 
 
 def _as_flags(name: str, rows: pl.DataFrame, keys: list[str], reason: str, value: str, text: pl.Expr) -> pl.DataFrame:
