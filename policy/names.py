@@ -20,7 +20,8 @@ class Traits:
     """What others must know of a policy.
 
     ``role``: ``reactive`` rules need no forecast, ``predictive`` ones need a reactive fallback, a ``bound`` knows the
-    future and so only appears in comparisons. ``sort``: how it decides. ``reads``: forecast targets without which it
+    future and so only appears in comparisons. ``sort``: how it decides. ``colour``: of its marks in reports and in
+    MLflow, to be told apart from the others on light and on dark ground. ``reads``: forecast targets without which it
     does not decide. ``factory`` (module:function) makes it from a workshop; empty for the rules of
     ``policy.strategies.reactive``. ``pictured``: place in the pictures of a comparison, 0 where it is left out.
     """
@@ -34,27 +35,27 @@ class Traits:
 
 
 TRAITS: Mapping[str, Traits] = {
-    "hold": Traits("reactive", "idle", "#555555"),
-    "calendar_daily": Traits("reactive", "calendar", "#bfa89e"),
-    "calendar_weekly": Traits("reactive", "calendar", "#8b786d"),
-    "threshold_5pct": Traits("reactive", "threshold", "#2e4057"),
-    "threshold": Traits("reactive", "threshold", "#8d96a3", pictured=4),
-    "band": Traits("reactive", "band", "#66a182", pictured=3),
-    "gas_band": Traits("reactive", "band", "#00798c", pictured=2),
-    "gas_tilt": Traits("reactive", "band", "#5b9bb0"),
-    "gas_band_exit": Traits("reactive", "band", "#30638e"),
+    "hold": Traits("reactive", "idle", "#7c7c7c"),
+    "calendar_daily": Traits("reactive", "calendar", "#bb7a94"),
+    "calendar_weekly": Traits("reactive", "calendar", "#8a6a4f"),
+    "threshold_5pct": Traits("reactive", "threshold", "#8e4fbf"),
+    "threshold": Traits("reactive", "threshold", "#a283d0", pictured=4),
+    "band": Traits("reactive", "band", "#4f9d4f", pictured=3),
+    "gas_band": Traits("reactive", "band", "#008a94", pictured=2),
+    "gas_tilt": Traits("reactive", "band", "#3b98cf"),
+    "gas_band_exit": Traits("reactive", "band", "#3f6ad8"),
     "predictive": Traits(
         "predictive",
         "forecast",
-        "#d1495b",
+        "#dc3f56",
         ("gas", "gas_min"),
         "policy.strategies.registry:make_predictive",
         pictured=1,
     ),
     "foresight_gas": Traits(
-        "bound", "foresight", "#edae49", factory="policy.strategies.foresight:make_foresight_gas", pictured=5
+        "bound", "foresight", "#d07d0c", factory="policy.strategies.foresight:make_foresight_gas", pictured=5
     ),
-    "clairvoyant": Traits("bound", "foresight", "#c9a227", factory="policy.strategies.foresight:make_clairvoyant"),
+    "clairvoyant": Traits("bound", "foresight", "#98911a", factory="policy.strategies.foresight:make_clairvoyant"),
 }
 OTHER = Traits("reactive", "band")
 """Traits of a policy that states none."""

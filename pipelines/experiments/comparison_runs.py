@@ -16,7 +16,7 @@ from pipelines.experiments import client, saved_view
 from pipelines.progress import Progress, silent
 from pipelines.reports.nulls import complete_rows
 from pipelines.reports.verdict import cell_name
-from policy.names import CLAIMANT, HEADLINE, RULES
+from policy.names import CLAIMANT, HEADLINE, RULES, traits
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -93,6 +93,7 @@ def _policy_run(
     tags = {
         "comparison_id": comparison_id, "kind": "policy", "policy": row["policy"], "scenario": row["scenario"],
         "nav_usd": f"{row['nav_usd']:.0f}", "window": f"{data['data']['start']}..{data['data']['end']}",
+        saved_view.COLOUR: traits(row["policy"]).colour,
     }  # fmt: skip
     params = {k: row[k] for k in ("policy", "scenario", "nav_usd")}
     name = f"{row['policy']} {row['scenario']} {dollars(row['nav_usd'])}"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 TAG = "mlflow.sharedViewState."
+COLOUR = "mlflow.runColor"
+"""Tag of a run that gives its bars and lines a colour; a group's colour lies in each browser, so charts show runs."""
 PREFIX = "deflate;"
 SHOWN = "tags.policy != 'calendar_daily'"
 COST, TRADING = "bp a year", "trading"
@@ -61,7 +63,7 @@ def state(comparison_id: str, cell: Cell) -> dict[str, Any]:
         "datasetsFilter": [],
         "selectedColumns": [*(f"metrics.`{metric}`" for metric in NAMED.values()), "tags.`policy`"],
         "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "policy"}]},
-        "useGroupedValuesInCharts": True,
+        "useGroupedValuesInCharts": False,
         "hideEmptyCharts": True,
         "runsHiddenMode": "FIRST_20_RUNS",
         "autoRefreshEnabled": False,

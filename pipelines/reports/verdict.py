@@ -11,6 +11,7 @@ from policy.names import BASELINE, CLAIMANT, HEADLINE, SIMPLE, traits
 
 NAMED = 2  # cells that a line names with their figures; the chart has them all
 MARGIN = 0.02  # of a ratio, left free on both sides of the chart
+DAY_H, WEEK_H = 24, 168
 WIDEST = 2.0  # a rival that hardly trades costs a tenth, and breaks the mandate: its ratio is cut off there
 
 
@@ -77,14 +78,21 @@ def verdict(data: Mapping[str, Any]) -> VerdictBox:
     rest = [r for r in rows if r not in less and r not in more]
     named = {str(r.get("b_is", rival)) for r in rows}
     who = f"the best reactive rule ({' or '.join(sorted(named))})" if rival == HEADLINE[0] else rival
-    span = f"{max(r['weeks'] for r in rows)} weeks"
-    first = f"On these {span} prediction cost less than {who} in {len(less)} of {len(rows)} cells{_named(less)}."
+    first = f"On {_span(data, rows)} prediction cost less than {who} in {len(less)} of {len(rows)} cells{_named(less)}."
     second = f"It cost more in {len(more)}{_named(more)}." if more else "Nowhere did it cost more beyond chance."
     third = "Every cell is told apart from chance."
     if rest:
         low, high = min(r["ratio"] for r in rest), max(r["ratio"] for r in rest)
         third = f"In {len(rest)} nothing was shown: ratios {low:.2f} to {high:.2f}, each interval holds 1."
     return VerdictBox(f"{len(less)} of {len(rows)}", (first, second, third))
+
+
+def _span(data: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return how long the comparison was; without its hours the number of calendar weeks it touches."""
+    hours = data.get("data", {}).get("hours")
+    if hours is None:
+        return f"these {max(r['weeks'] for r in rows)} calendar weeks"
+    return f"these {hours / WEEK_H:.0f} weeks" if hours >= 2 * WEEK_H else f"these {hours / DAY_H:.0f} days"
 
 
 def _mine(data: Mapping[str, Any]) -> list[dict[str, Any]]:

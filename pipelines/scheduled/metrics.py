@@ -23,7 +23,10 @@ class Metrics:
 
         self.registry = CollectorRegistry()
         self.age = Gauge(
-            "foredrift_table_age_hours", "Age of the newest row", ["table", "series"], registry=self.registry
+            "foredrift_table_age_hours",
+            "Hours since the newest row was known",
+            ["table", "series"],
+            registry=self.registry,
         )
         self.forecast_age = Gauge(
             "foredrift_forecast_age_hours", "Age of the newest forecast", ["target"], registry=self.registry

@@ -67,7 +67,8 @@ def _row(check: str, level: str, found: str, do: str) -> Finding:
 
 def _environment() -> Iterator[Finding]:
     python = ".".join(map(str, sys.version_info[:3]))
-    yield _row("python", "ok" if sys.version_info >= (3, 11) else "error", python, "install Python 3.11 or newer")
+    new = sys.version_info >= (3, 11)
+    yield _row("python", "ok" if new else "error", python, "" if new else "install Python 3.11 or newer")
     node = shutil.which("npm")
     yield _row(
         "node.js", "ok" if node else "warn", node or "not found",

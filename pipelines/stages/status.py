@@ -42,9 +42,10 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
     """Return freshness of every series, forecasts and the last decision, with advice in words.
 
     Keys: ``tables`` (table, series, rows, first, last, age_h, gaps, state, future; see lake.freshness for the states;
-    ``future`` counts rows known only after now), ``forecasts`` (target, rows, last, age_h, abstained), ``decision``
-    (or None), ``figures`` (of the last decision: drift_distance in tolerances, loss_budget_left_bp, gas_gwei, and
-    last_execution_h ago; None where unknown), ``actions`` (decisions by action), ``models`` (family, version,
+    ``age_h``: hours since the newest row was known; ``future`` counts rows known only after now), ``forecasts``
+    (target, rows, last, age_h, abstained), ``decision`` (or None), ``figures`` (of the last decision: drift_distance in
+    tolerances, loss_budget_left_bp, gas_gwei, and last_execution_h ago; None where unknown),
+    ``actions`` (decisions by action), ``models`` (family, version,
     trained_until, age_d) and ``coverage`` (target, horizon_h, coverage90, outcomes) as the last forecast run saw them,
     ``deployments`` (name, vault, chain, policy, live, and its last decision: decision_id, ts, action, drift_distance,
     and that decision as a ``sentence``; and its keeper: held, fresh, age_s, pid, block, head_age_s, refusal, nodes,
@@ -59,7 +60,7 @@ def status(settings: Settings, at: datetime | None = None) -> dict[str, Any]:
     at = at or now()
     lake = lake_of(settings)
     stale_h = duration(settings.watch.stale_after).total_seconds() / 3600
-    tables = _tables(lake_status(lake, at), at, stale_h)
+    tables = _tables(lake_status(lake, at), stale_h)
     newest = (
         lake.scan("forecasts")
         .group_by("target")
@@ -170,12 +171,11 @@ def _zombies() -> tuple[list[str], list[str]]:
     return dead, dead
 
 
-def _tables(frame: pl.DataFrame, at: datetime, stale_h: float) -> list[dict[str, Any]]:
+def _tables(frame: pl.DataFrame, stale_h: float) -> list[dict[str, Any]]:
     rows = []
     for r in frame.to_dicts():
-        known_h = None if r["age"] is None else round(r["age"].total_seconds() / 3600, 2)
-        age = known_h if r["future"] else _hours(at, r["last"])
-        age_s = None if age is None else age * 3600
+        age_s = None if r["age"] is None else r["age"].total_seconds()
+        age = None if age_s is None else round(age_s / 3600, 2)
         daily = r["table"] == "signals"
         state = state_of(age_s, r["future"], (stale_h + (24 if daily else 0)) * 3600)
         rows.append(

@@ -13,6 +13,7 @@ from pipelines.experiments.ui import mlflow_server, newest_view
 from pipelines.reports.verdict import verdict
 from pipelines.servers.subprocesses import free_port
 from pipelines.settings import load
+from policy.names import traits
 from tests.pipelines import fake_comparison as fake
 from tests.pipelines.browser import CHROMIUM, chromium, new_page
 
@@ -67,6 +68,13 @@ TITLES = """names => [...document.querySelectorAll('*')]
   .filter(e => e.childElementCount === 0 && names.includes(e.textContent.trim())).map(e => e.textContent.trim())"""
 
 
+FILLS = "[...document.querySelectorAll('.bars .point path')].map(e => getComputedStyle(e).fill)"
+
+
+def rgb(colour: str) -> tuple[int, ...]:
+    return tuple(bytes.fromhex(colour.removeprefix("#")))
+
+
 def test_the_saved_view_opens_at_the_total_cost_of_one_cell(site, page):
     settings, where, base = site
     url = newest_view(settings, base)
@@ -84,6 +92,9 @@ def test_the_saved_view_opens_at_the_total_cost_of_one_cell(site, page):
     assert "summary/total_bp" not in shown, "the machine's names are folded"
     box = page.get_by_text(total, exact=True).first.bounding_box()
     assert box["y"] < 500, "seen without scrolling"
+    page.locator(".bars .point path").first.wait_for()
+    painted = {tuple(map(int, re.findall(r"\d+", c)[:3])) for c in page.evaluate(FILLS)}
+    assert painted == {rgb(traits(p).colour) for p in fake.POLICIES if p != "calendar_daily"}, "each policy its own"
 
 
 def test_the_note_leads_to_the_charts_of_a_cell(site, page):

@@ -7,10 +7,13 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from lake.sources.sample import simulate
@@ -19,7 +22,6 @@ from pipelines.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 START, HOURS = utc("2022-01-01"), 24 * 260
-DOCUMENTS = ("README.md", "docs/ten-minutes.md", "docs/runbook.md", "docs/own-files.md", "docs/demo.md")
 SERVERS = ("foredrift ui", "foredrift serve")  # other tests start these for real
 SMALL = {
     "FOREDRIFT_COMPARE__PORTFOLIOS": "1",
@@ -106,13 +108,68 @@ def test_the_readme_with_your_own_files(folder):
     assert (folder / "out.json").stat().st_size > 0
 
 
-def test_every_documented_verb_exists():
-    text = "".join((ROOT / f).read_text() for f in DOCUMENTS)
-    said = set(re.findall(r"foredrift ([a-z]+)", text)) - {"demo"}
-    known = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "--help"], capture_output=True, text=True, check=True
-    ).stdout
-    assert not [verb for verb in said if not re.search(rf"\b{verb}\b", known)]
+def spans(text: str) -> Iterator[str]:
+    """Yield what a page shows as code: the lines of its fenced blocks, joined where one goes on, and inline code."""
+    fenced = re.compile(r"^ *```\w*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+    for body in fenced.findall(text):
+        yield from (re.sub(r"\s+#.*$", "", line).strip() for line in body.replace("\\\n", " ").splitlines())
+    yield from (code.replace("\n", " ") for code in re.findall(r"`([^`]+)`", fenced.sub("", text)))
+
+
+def unknown(shown: str) -> list[str]:
+    """Return what is no verb or no option of the verb in a shown command; options in brackets count, too."""
+    here, words = get_command(app), [w for w in shown.split() if w != "--help"]  # every verb has it
+    while words and re.match(r"[A-Z_]+=", words[0]):
+        words.pop(0)
+    if words[:1] != ["foredrift"]:
+        return []
+    known, rest = set(options_of(here)), words[1:]
+    while rest:
+        word = rest[0].split("|")[0]  # new|show: the first of several
+        if word not in known and word not in getattr(here, "commands", {}):
+            break
+        rest.pop(0)
+        if word not in known:
+            here = here.commands[word]
+            known |= set(options_of(here))
+    if rest and hasattr(here, "commands") and not here.invoke_without_command:
+        return rest[:1]
+    return [o for o in map(bare, rest) if o.startswith("-") and o != "-" and o not in known]
+
+
+def options_of(command: Any) -> list[str]:
+    return [o for p in command.params for o in (*p.opts, *p.secondary_opts)]
+
+
+def bare(word: str) -> str:
+    return word.strip("[],.").split("=")[0]
+
+
+def test_every_command_that_a_page_shows_exists_with_these_options():
+    pages = [ROOT / f for f in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted((ROOT / "docs").rglob("*.md"))
+    pages += [p for p in sorted((ROOT / "deploy").rglob("*")) if p.is_file()]
+    shown = [
+        (page.name, part) for page in pages for code in spans(page.read_text())
+        for part in re.split(r"\s(?:\||&&|;|>)\s", code) if part.startswith("foredrift ") or " foredrift " in part
+    ]  # fmt: skip
+    assert len(shown) > 250
+    assert [(page, part, wrong) for page, part in shown if (wrong := unknown(part))] == []
+
+
+@pytest.mark.parametrize(
+    ("shown", "wrong"),
+    [
+        ("foredrift rebalance --live", []),
+        ("FOREDRIFT_X=1 foredrift -q backup --out x", []),
+        ("foredrift compare [--start --end]", []),
+        ("foredrift rebalanse", ["rebalanse"]),
+        ("foredrift vault", []),
+        ("foredrift vault deply --live", ["deply"]),
+        ("foredrift train --fast", ["--fast"]),
+    ],
+)
+def test_a_command_that_does_not_exist_is_noticed(shown, wrong):
+    assert unknown(shown) == wrong
 
 
 def test_the_links_of_the_documents_lead_somewhere():

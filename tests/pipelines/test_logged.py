@@ -10,6 +10,7 @@ from pipelines.experiments import client, saved_view
 from pipelines.experiments.comparison_runs import LEAVES, cells_of, log_comparison
 from pipelines.reports.page import headline, nulls
 from pipelines.settings import load
+from policy.names import traits
 from tests.pipelines import fake_comparison as fake
 
 
@@ -82,6 +83,8 @@ def test_every_cell_has_a_view_that_shows_its_policies_and_nothing_else(logged):
         runs = mlf.search_runs([where.experiment_id], state["searchFilter"])
         policies = sorted(r.data.tags["policy"] for r in runs)
         assert policies == sorted(set(fake.POLICIES) - {"calendar_daily"}), "one run a policy: no mean over cells"
+        assert not state["useGroupedValuesInCharts"], "a chart of groups has colours that no store holds"
+        assert all(r.data.tags[saved_view.COLOUR] == traits(r.data.tags["policy"]).colour for r in runs)
         assert {(r.data.tags["scenario"], float(r.data.tags["nav_usd"])) for r in runs} == {(scenario, nav)}
         logged_names = set.intersection(*(set(r.data.metrics) for r in runs))
         charts = [c["metricKey"] for c in state["compareRunCharts"]]

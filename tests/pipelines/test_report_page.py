@@ -27,13 +27,18 @@ def test_a_gain_a_loss_and_nothing_shown_are_told_apart():
     found = verdict({"pairs": rows})
     assert found.number == "1 of 3"
     assert found.lines == (
-        "On these 22 weeks prediction cost less than gas_band in 1 of 3 cells: soft $100k 0.94 (0.91 to 0.97).",
+        (
+            "On these 22 calendar weeks prediction cost less than gas_band in 1 of 3 cells: "
+            "soft $100k 0.94 (0.91 to 0.97)."
+        ),
         "It cost more in 1: soft $1M 1.20 (1.15 to 1.25).",
         "In 1 nothing was shown: ratios 0.98 to 0.98, each interval holds 1.",
     )
     rows += [{**pair(0.8, 0.01, b="past_best"), "b_is": "gas_tilt"}]
     assert "the best reactive rule (gas_tilt) in 1 of 1 cells" in verdict({"pairs": rows}).lines[0]
     assert verdict({"pairs": []}).number == "-"
+    for hours, span in ((672, "these 4 weeks"), (240, "these 10 days")):
+        assert verdict({"pairs": rows, "data": {"hours": hours}}).lines[0].startswith(f"On {span} ")
 
 
 ROWS = st.lists(

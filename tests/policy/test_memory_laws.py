@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -157,5 +158,32 @@ def test_what_is_known_of_a_policy_is_one_row():
     assert all(traits(n).role in {"reactive", "predictive", "bound"} for n in TRAITS)
     assert all(not traits(n).reads for n in REACTIVE_NAMES)
     assert traits("nobody's") == OTHER
-    colours = [TRAITS[n].colour for n in TRAITS if TRAITS[n].pictured]
-    assert len(set(colours)) == len(colours)
+
+
+GROUNDS = "#ffffff", "#11171c"
+"""The papers that a policy's mark is drawn on: the report's and MLflow's, light and dark."""
+
+
+def linear(colour: str) -> np.ndarray:
+    share = np.array(list(bytes.fromhex(colour.removeprefix("#")))) / 255
+    return np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)  # sRGB, IEC 61966-2-1
+
+
+def contrast(a: str, b: str) -> float:
+    """Return the contrast ratio of WCAG 2.2."""
+    low, high = sorted(float(linear(c) @ (0.2126, 0.7152, 0.0722)) + 0.05 for c in (a, b))
+    return high / low
+
+
+def lab(colour: str) -> np.ndarray:
+    """Return L*, a*, b* (CIE 1976, D65)."""
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ linear(colour)
+    x, y, z = np.cbrt(xyz / (0.9505, 1.0, 1.089))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_each_policy_has_a_colour_that_is_seen_on_both_grounds_and_told_from_every_other():
+    colours = {name: TRAITS[name].colour for name in TRAITS}
+    assert {n: c for n, c in colours.items() if min(contrast(c, g) for g in GROUNDS) < 3} == {}, "WCAG 1.4.11"
+    apart = {(a, b): np.linalg.norm(lab(x) - lab(y)) for (a, x), (b, y) in combinations(colours.items(), 2)}
+    assert {pair: d for pair, d in apart.items() if d < 20} == {}
