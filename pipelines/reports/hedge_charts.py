@@ -25,7 +25,7 @@ def frontier(found: Mapping[str, Any]) -> Figure:
             axis.plot(*zip(*shown, strict=True), color=colour, marker=mark, markersize=4, label=rule)
         axis.set(xscale="log", yscale="log", xlabel="tracking error, bp a year", title=f"{nav:,.0f} USD, {chain}")
     axes[0][0].set_ylabel("gas and fee, bp a year")
-    axes[0][0].legend(fontsize=8)
+    axes[0][0].legend(loc="upper left", fontsize=8)
     figure.tight_layout()
     return figure
 

@@ -51,7 +51,7 @@ def reliability_chart(reliability: pl.DataFrame) -> Figure:
         axis.set_title(target)
         axis.set_xlabel("quantile level")
         axis.set_ylabel("outcomes at or below")
-        axis.legend(fontsize=7)
+        axis.legend(loc="upper left", fontsize=7)
     return figure
 
 
@@ -74,5 +74,5 @@ def score_chart(scores: pl.DataFrame) -> Figure:
         axis.set_title(target)
         axis.set_xlabel("horizon, h")
         axis.set_ylabel("pinball / model's")
-        axis.legend(fontsize=7)
+        axis.legend(loc="upper left", fontsize=7)
     return figure

@@ -240,7 +240,7 @@ def training(result: Any) -> None:
     for title, columns, rows in result.tables:
         table(title, columns, rows)
     if result.url:
-        say(f"MLflow: {result.url}")
+        say(f"MLflow: foredrift ui, then {result.url}")
 
 
 def forecasts(result: Mapping[str, Any]) -> None:
@@ -274,7 +274,7 @@ def comparison(outcome: Any) -> None:
     if outcome.report:
         say(f"report: {outcome.report}")
     if outcome.url:
-        say(f"MLflow: foredrift ui, or {outcome.url}")
+        say(f"MLflow: foredrift ui, then {outcome.url}")
 
 
 FINER = (
