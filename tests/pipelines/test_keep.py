@@ -9,6 +9,7 @@ import signal
 import socket
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from lake.errors import ConfigError
@@ -172,7 +173,7 @@ def test_sigterm_ends_it_between_two_blocks_and_systemd_hears_of_it(tmp_path, mo
 
 
 def test_figures_of_a_run_are_none_where_nothing_was_measured():
-    assert percentiles("decision", []) == {"decision_p50_ms": None, "decision_p99_ms": None}
-    assert percentiles("decision", [0.001] * 99 + [0.1])["decision_p50_ms"] == 1.0
-    assert slope([1.0] * 50) is None
-    assert slope([float(i) for i in range(200)]) == pytest.approx(100.0)
+    assert percentiles("decision", np.array([])) == {"decision_p50_ms": None, "decision_p99_ms": None}
+    assert percentiles("decision", np.array([0.001] * 99 + [0.1]))["decision_p50_ms"] == 1.0
+    assert slope(np.ones(50)) is None
+    assert slope(np.arange(200.0)) == pytest.approx(100.0)

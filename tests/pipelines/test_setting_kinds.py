@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from lake.errors import ConfigError
+from lake.units import LONGEST_S
 from pipelines.collisions import collision
 from pipelines.sections import ChainSection, VaultSection
 from pipelines.setting_sources import explained, from_environment, merged
@@ -96,8 +97,12 @@ def test_any_forty_digits_but_zero_are_an_address(digits):
 
 
 @given(number=st.integers(0, 999_999), unit=st.sampled_from("smhdw"))
-def test_any_whole_number_with_its_unit_is_a_length_of_time(number, unit):
-    assert Kinds(duration=f"{number}{unit}").duration == f"{number}{unit}"
+def test_any_whole_number_with_its_unit_is_a_length_of_time_up_to_200_years(number, unit):
+    if number * {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}[unit] <= LONGEST_S:
+        assert Kinds(duration=f"{number}{unit}").duration == f"{number}{unit}"
+    else:
+        with pytest.raises(ValidationError, match="200 years"):
+            Kinds(duration=f"{number}{unit}")
 
 
 @given(secret=st.text(string.ascii_letters + string.digits, min_size=8, max_size=30))
