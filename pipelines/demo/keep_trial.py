@@ -19,7 +19,6 @@ import numpy as np
 
 from lake.evm import BlockHeader
 from lake.heads import Extended, HeadEvent, HeadFollower, Jumped, Pace, Reorged
-from lake.hedged import HedgedTransport
 from lake.rpc import Rpc
 from lake.units import bps
 from pipelines.demo.localnet import MANDATE
@@ -108,8 +107,7 @@ class Trial:
 
 def trial_of(net: Localnet, folder: Path) -> Trial:
     """Return the trial of the world's reference vault, decided by ``gas_band`` at every block."""
-    urls = net.url, f"{net.url}/other"  # two addresses, as live settings have
-    rpc = Rpc(urls, timeout=5.0)
+    rpc = Rpc((net.url, f"{net.url}/other"), timeout=5.0)  # two addresses, as live settings have
     key = folder / "keeper.json"
     if not key.exists():
         create_keystore(key, PASSPHRASE, net.accounts["keeper"].key, iterations=2)
@@ -135,7 +133,7 @@ def trial_of(net: Localnet, folder: Path) -> Trial:
         yield replace(ctx, not_before=occasion.head.number)
 
     desk = Desk("local", journal, cycle, folder / "looks")
-    keeper = Keeper([desk], market_of(ctx, Rpc(urls, 5.0, HedgedTransport(urls))), width=len(TARGETS), workers=1)
+    keeper = Keeper([desk], market_of(ctx, rpc), width=len(TARGETS), workers=1)
     return Trial(net, folder, ctx, channel, keeper)
 
 

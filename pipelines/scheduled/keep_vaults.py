@@ -17,7 +17,6 @@ from pydantic import SecretStr
 from lake.errors import ConfigError
 from lake.evm import head_of
 from lake.heads import HeadFollower
-from lake.hedged import HedgedTransport
 from lake.private import STATE
 from lake.rpc import Rpc
 from lake.units import utc
@@ -211,7 +210,7 @@ async def _followed(
 
     recording = held.enter_context(recorder(lake_of(first), row, first.path(STATE), Rpc(urls)))
     follower = HeadFollower(ws, urls, chain=row, clock=clock, since=recording.since if recording else ())
-    rpc = None if paper else Rpc(urls, transport=HedgedTransport(urls))
+    rpc = None if paper else Rpc(urls)
     if rpc is not None:
         rpc.expect_chain(first.chain.id)
 
